@@ -1,0 +1,37 @@
+"""The module that is traced: one folded recurrent step between frames as they are exchanged with the world."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ksnet_deploy.config import FrameSize
+from ksnet_deploy.folding import fold
+from ksnet_deploy.model import KSNet, State
+from ksnet_deploy.runtime.base import FrameType
+from ksnet_deploy.runtime.torch import decode_frame, encode_frame
+
+__all__ = ["StepModule"]
+
+
+class StepModule(nn.Module):
+    """(lr, *state) -> (hr, *next): the folded step with the conversion of the frames inside.
+
+    Frames are (1, H, W, 3) of type ``io``, states (1, C, H, W) float32.
+    """
+
+    def __init__(self, model: KSNet, io: FrameType) -> None:
+        super().__init__()
+        self.network = fold(model)
+        self.dtype: torch.dtype = getattr(torch, io)
+        self.eval()
+
+    def forward(self, lr: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        hr, following = self.network(decode_frame(lr), State(*state))
+        return encode_frame(hr, self.dtype), *following
+
+    def example_inputs(self, size: FrameSize) -> tuple[Tensor, ...]:
+        """Arguments of :meth:`forward` for one frame of the size."""
+        lr = torch.zeros(1, size.height, size.width, 3, dtype=self.dtype)
+        # Copies, because the tracer must see seven independent states where the reset shares one tensor of zeros.
+        return lr, *(tensor.clone() for tensor in self.network.initial_state(decode_frame(lr)))

@@ -1,0 +1,19 @@
+"""The weights that ship with the package; MODEL_CARD.md describes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ksnet_deploy.errors import CheckpointError
+
+__all__ = ["bundled_checkpoint"]
+
+
+def bundled_checkpoint(name: str = "uni") -> Path:
+    """Path of a checkpoint that ships with the package. Raises CheckpointError for an unknown name."""
+    folder = Path(__file__).parent
+    path = folder / f"{name}.safetensors"
+    if not path.is_file():
+        shipped = ", ".join(sorted(p.stem for p in folder.glob("*.safetensors")))
+        raise CheckpointError(f"no checkpoint named '{name}' ships with ksnet-deploy; there is {shipped}")
+    return path

@@ -1,0 +1,300 @@
+"""The command line. A command parses, calls one library function, and prints.
+
+Heavy imports (PyTorch, ONNX Runtime, PyAV) stand inside the commands, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ksnet_deploy import __version__
+from ksnet_deploy.errors import ConfigError, KSNetError
+
+if TYPE_CHECKING:
+    from ksnet_deploy.config import FrameSize
+    from ksnet_deploy.runtime.base import Runner
+
+EXIT_FAILED, EXIT_INCOMPLETE = 1, 3
+
+app = typer.Typer(
+    help="Deploy KSNet, a real-time x4 video super-resolution network.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="A checkpoint (.safetensors, .pth), an exported .onnx, or 'uni'.")
+]
+Device = Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where the network runs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Size = Annotated[str, typer.Option("--size", "-s", help="LR frame size, HEIGHTxWIDTH.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        print(f"ksnet-deploy {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def upscale(
+    video: Annotated[Path, typer.Argument(help="The video to upscale.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: NAME_x4 beside the video.")] = None,
+    model: Model = "uni",
+    backend: Annotated[
+        Literal["onnxruntime", "torch"], typer.Option("--backend", help="What runs a checkpoint.")
+    ] = "onnxruntime",
+    device: Device = "cpu",
+    codec: Annotated[str, typer.Option("--codec", help="FFmpeg encoder, for example libx264, libx265.")] = "libx264",
+    crf: Annotated[int | None, typer.Option("--crf", help="Constant quality; 18 unless told.", min=0, max=63)] = None,
+    preset: Annotated[str | None, typer.Option("--preset", help="Encoder preset, for example slow.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Upscale a video four times in width and height, with its sound, subtitles and timestamps."""
+    from ksnet_deploy.pipeline import EncoderSettings, upscale_video
+
+    with _progress("Upscaling", show=not as_json) as bar:
+        result = upscale_video(
+            video,
+            output,
+            lambda size: _open_runner(model, size, backend, device, bar),
+            encoder=EncoderSettings(codec, crf, preset),
+            overwrite=overwrite,
+            on_start=lambda size, frames: bar.begin(f"{size} -> {size.upscaled}", frames),
+            on_frame=bar.advance,
+        )
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "output": str(result.target),
+                    "height": result.size.height,
+                    "width": result.size.width,
+                    "frames": result.frames,
+                    "frames_lost": result.frames_lost,
+                    "seconds": round(result.seconds, 3),
+                    "fps": round(result.fps, 3),
+                    "notes": result.notes,
+                }
+            )
+        )
+    else:
+        print(
+            f"{result.target}: {result.frames} frames of {result.size} (height x width) in {result.seconds:.1f} s, "
+            f"{result.fps:.2f} fps, {result.step_seconds / max(result.seconds, 1e-9):.0%} of it in the network"
+        )
+        for note in result.notes:
+            print(note)
+    if result.frames_lost:
+        _complain(
+            f"{video} is damaged: {result.frames_lost} frames could not be decoded, {result.frames} were upscaled "
+            f"to {result.target}; get an intact copy of the video to have the rest"
+        )
+        raise typer.Exit(EXIT_INCOMPLETE)
+
+
+@app.command()
+def export(
+    output: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
+    model: Model = "uni",
+    size: Size = "180x320",
+    dynamic: Annotated[bool, typer.Option("--dynamic", help="Leave height and width free.")] = False,
+    io: Annotated[
+        Literal["uint8", "float16", "float32"], typer.Option("--io", help="Element type of the frames.")
+    ] = "uint8",
+    verify_frames: Annotated[
+        int, typer.Option("--verify-frames", help="Recurrent frames to compare with PyTorch; 0 for none.", min=0)
+    ] = 8,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Export a checkpoint to ONNX and prove that it computes what PyTorch computes."""
+    from ksnet_deploy.config import FrameSize
+    from ksnet_deploy.errors import OutputError
+    from ksnet_deploy.export.onnx import export_onnx
+    from ksnet_deploy.export.verify import verify_onnx
+    from ksnet_deploy.weights import load_checkpoint
+
+    frame_size = FrameSize.parse(size)
+    if output.suffix != ".onnx":
+        raise OutputError(f"{output} does not end in .onnx; the runtimes know the file by that suffix")
+    if output.exists() and not overwrite:
+        raise OutputError(f"{output} already exists; pass --overwrite to replace it, or another name")
+    checkpoint = load_checkpoint(_checkpoint_path(model))
+    with _progress("Exporting", show=not as_json) as bar:
+        bar.begin(f"{output} ({'any size' if dynamic else frame_size}, {io})", None)
+        export_onnx(checkpoint, output, size=None if dynamic else frame_size, io=io)
+    answer: dict[str, Any] = {"output": str(output), "bytes": output.stat().st_size, "verified": False}
+    if verify_frames:
+        with _progress("Verifying", show=not as_json) as bar:
+            bar.begin("against PyTorch", verify_frames)
+            try:
+                report = verify_onnx(
+                    checkpoint.model, output, frame_size, frames=verify_frames, on_frame=bar.advance
+                )
+            except KSNetError:
+                output.unlink(missing_ok=True)
+                raise
+        answer |= {"verified": True, "max_error": report.max_error, "near_ties": report.excused}
+    if as_json:
+        print(json.dumps(answer))
+    else:
+        print(f"{output}: {answer['bytes'] / 1e6:.1f} MB")
+        print(f"Verified: {report.summary()}." if verify_frames else "Not verified (--verify-frames 0).")
+
+
+@app.command()
+def bench(
+    model: Model = "uni",
+    size: Size = "180x320",
+    clip: Annotated[Path | None, typer.Option("--clip", help="Video for the end-to-end row.")] = None,
+    seconds: Annotated[float, typer.Option("--seconds", help="Time to measure each step for.", min=1)] = 15.0,
+    as_json: Json = False,
+) -> None:
+    """Measure every backend of this machine: one step, and a whole clip from file to file."""
+    from ksnet_deploy.benchmark import run_benchmark
+    from ksnet_deploy.config import FrameSize
+
+    with _progress("Measuring", show=not as_json) as bar:
+        report = run_benchmark(
+            _checkpoint_path(model), FrameSize.parse(size), clip=clip, seconds=seconds, on_phase=bar.begin
+        )
+    print(json.dumps(report.as_dict()) if as_json else report.as_table())
+
+
+@app.command()
+def info(
+    model: Model = "uni",
+    size: Size = "180x320",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting, for example --set keep_ratio=0.5.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print a network's configuration, parameters and multiply-adds, in training form and folded."""
+    from ksnet_deploy.complexity import complexity
+    from ksnet_deploy.config import FrameSize
+    from ksnet_deploy.weights import load_checkpoint
+
+    config = load_checkpoint(_checkpoint_path(model)).config.replace(set_ or [])
+    frame_size = FrameSize.parse(size)
+    count = complexity(config, frame_size)
+    if as_json:
+        print(json.dumps({"config": json.loads(config.to_json()), "size": str(frame_size), **vars(count)}))
+        return
+    print(f"Configuration: {config.to_json()}")
+    print(f"{'':16}{'training form':>16}{'deploy form':>16}")
+    print(f"{'parameters':16}{count.params_training / 1e6:>14.3f} M{count.params_deploy / 1e6:>14.3f} M")
+    print(f"{'multiply-adds':16}{count.gmacs_training:>14.1f} G{count.gmacs_deploy:>14.1f} G   at {frame_size}")
+    print("KSNet-uni in the paper's Table 2: 3.4 M and 3.0 M parameters, 320.9 G and 296.9 G at 180x320.")
+
+
+def _checkpoint_path(model: str) -> Path:
+    """A path as it is; a bare name is a bundled checkpoint."""
+    from ksnet_deploy.runtime import CHECKPOINT_SUFFIXES
+
+    path = Path(model)
+    if path.suffix in CHECKPOINT_SUFFIXES or path.exists():
+        return path
+    if path.suffix or len(path.parts) > 1:
+        raise ConfigError(f"'{model}' is not a checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}); give one with --model")
+    from ksnet_deploy.checkpoints import bundled_checkpoint
+
+    return bundled_checkpoint(model)
+
+
+def _open_runner(model: str, size: FrameSize, backend: str, device: str, bar: _Bar) -> Runner:
+    from ksnet_deploy.runtime import open_runner
+
+    if model.endswith(".onnx"):
+        return open_runner(Path(model), size, device=device)
+    path = _checkpoint_path(model)
+    if backend == "onnxruntime":
+        from ksnet_deploy.cache import cached_onnx
+
+        path = cached_onnx(path, size, on_export=lambda: bar.begin(f"once: exporting {path.name} for {size}", None))
+    return open_runner(path, size, device=device)
+
+
+class _Bar:
+    """A progress bar on standard error, or nothing."""
+
+    def __init__(self, title: str, show: bool) -> None:
+        self._progress: Any = None
+        self._task: Any = None
+        if show:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._progress = Progress(
+                TextColumn(title + " {task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._progress.start()
+
+    def begin(self, what: str, total: int | None) -> None:
+        if self._progress is not None:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._task = self._progress.add_task(what, total=total, rate="")
+
+    def advance(self) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.advance(self._task)
+            speed = self._progress.tasks[0].speed
+            self._progress.update(self._task, rate=f"{speed:.2f} fps" if speed else "")
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+
+@contextmanager
+def _progress(title: str, *, show: bool) -> Iterator[_Bar]:
+    bar = _Bar(title, show)
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+def _complain(sentence: str) -> None:
+    print(f"Error: {sentence}.", file=sys.stderr)
+
+
+def _stop(signum: int, frame: object) -> None:
+    """Leave by an exception, so that unfinished files are removed on the way out."""
+    _complain("stopped; the unfinished output was removed")
+    raise SystemExit(128 + signum)
+
+
+def main() -> None:
+    """Entry point: run a command; turn what went wrong into one sentence and an exit code."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _stop)
+    try:
+        app()
+    except KSNetError as error:
+        _complain(str(error))
+        sys.exit(EXIT_FAILED)
+
+
+if __name__ == "__main__":
+    main()

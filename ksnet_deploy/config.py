@@ -1,0 +1,155 @@
+"""Frozen values that everything else is built from: the frame size and the network's configuration."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from ksnet_deploy.errors import ConfigError
+
+__all__ = ["SCALE", "Alignment", "Direction", "FlowGuidance", "FrameSize", "KSNetConfig"]
+
+SCALE = 4
+"""Magnification of the network, in each direction."""
+
+FlowGuidance = Literal["none", "prev1", "prev2", "multi"]
+Alignment = Literal["literal", "consistent"]
+Direction = Literal["uni", "bi"]
+
+
+@dataclass(frozen=True, order=True)
+class FrameSize:
+    """Height and width of a frame in pixels, in that order; written ``180x320``."""
+
+    height: int
+    width: int
+
+    MINIMUM = 16
+    """Smallest height or width the network takes: ESA's strided convolution and 7x7 pooling need 15 rows."""
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise ConfigError(f"a frame of {self.height}x{self.width} is empty; both sides must be at least 1 pixel")
+
+    @classmethod
+    def parse(cls, text: str) -> FrameSize:
+        """Read ``HEIGHTxWIDTH``, for example ``180x320``. Raises ConfigError for anything else."""
+        match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.strip().lower())
+        if match is None:
+            raise ConfigError(f"'{text}' is not a frame size; write HEIGHTxWIDTH in pixels, for example 180x320")
+        return cls(int(match[1]), int(match[2]))
+
+    @property
+    def upscaled(self) -> FrameSize:
+        """The size after the network."""
+        return FrameSize(self.height * SCALE, self.width * SCALE)
+
+    @property
+    def padded(self) -> FrameSize:
+        """The size the network is run at: this one, or the network's minimum where a side is shorter."""
+        return FrameSize(max(self.height, self.MINIMUM), max(self.width, self.MINIMUM))
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}"
+
+
+@dataclass(frozen=True)
+class KSNetConfig:
+    """Everything that shapes the network. The defaults are the paper's KSNet-uni.
+
+    Raises ConfigError on construction when a value is out of range.
+    """
+
+    channels: int = 64
+    """Width C of all feature maps."""
+    extract_blocks: int = 5
+    """Residual blocks that extract the features of one frame."""
+    reconstruct_blocks: int = 1
+    """Residual blocks after the two branches are joined."""
+    deform_groups: int = 8
+    """Groups of channels with offsets of their own in the deformable alignment."""
+    split_levels: int = 3
+    """Hierarchies of the multi-channel selection unit."""
+    keep_ratio: float = 0.75
+    """Share of the channels that each hierarchy keeps as high-value; 1 switches the selection off."""
+    flow_guidance: FlowGuidance = "multi"
+    """Which flows guide the alignment (the paper's Table 3): none, n->n-1, n->n-2, or both."""
+    alignment: Alignment = "literal"
+    """Reading of Eq. (12) under ``multi``: ``literal`` samples the previous feature at the flow to n-2;
+    ``consistent`` lets half of the groups sample n-1 at the flow to n-1 and half n-2 at the flow to n-2."""
+    direction: Direction = "uni"
+    """``uni``: both branches run forward in time. ``bi``: the first runs backward over a window."""
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "extract_blocks", "reconstruct_blocks", "deform_groups", "split_levels"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least 1")
+        if self.channels % self.deform_groups:
+            raise ConfigError(
+                f"channels ({self.channels}) must be a multiple of deform_groups ({self.deform_groups})"
+            )
+        if not 0 < self.keep_ratio <= 1:
+            raise ConfigError(f"keep_ratio is {self.keep_ratio}; it must lie above 0 and be at most 1")
+        for name, allowed in (("flow_guidance", FlowGuidance), ("alignment", Alignment), ("direction", Direction)):
+            if getattr(self, name) not in get_args(allowed):
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(get_args(allowed))}"
+                )
+        if self.alignment == "consistent" and (self.flow_guidance != "multi" or self.deform_groups % 2):
+            raise ConfigError(
+                "alignment 'consistent' needs flow_guidance 'multi' and an even number of deform_groups, found "
+                f"'{self.flow_guidance}' and {self.deform_groups}"
+            )
+        if min(self.level_channels) < 1:
+            raise ConfigError(
+                f"keep_ratio {self.keep_ratio} leaves no channel after {self.split_levels} levels of "
+                f"{self.channels} channels; raise keep_ratio or lower split_levels"
+            )
+
+    @property
+    def level_channels(self) -> tuple[int, ...]:
+        """Channels that enter each split level, then those that leave the last: (64, 48, 36, 27)."""
+        widths = [self.channels]
+        for _ in range(self.split_levels):
+            widths.append(round(widths[-1] * self.keep_ratio))
+        return tuple(widths)
+
+    def to_json(self) -> str:
+        """The configuration as one line of JSON, keys sorted."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> KSNetConfig:
+        """Read what :meth:`to_json` wrote. Raises ConfigError on malformed text or an unknown key."""
+        try:
+            values: dict[str, Any] = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"the network configuration is not valid JSON ({error})") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"the network configuration is {values!r}; a JSON object was expected")
+        unknown = sorted(values.keys() - {field.name for field in fields(cls)})
+        if unknown:
+            raise ConfigError(
+                f"the network configuration has the unknown setting {', '.join(unknown)}; "
+                "it was made by another version of ksnet-deploy, so upgrade the package"
+            )
+        return cls(**values)
+
+    def replace(self, settings: Iterable[str]) -> KSNetConfig:
+        """A copy with settings such as ``keep_ratio=0.5`` changed. Raises ConfigError when one cannot be."""
+        values = asdict(self)
+        for setting in settings:
+            name, _, text = setting.partition("=")
+            if name not in values:
+                raise ConfigError(f"'{setting}' is no setting; write NAME=VALUE with a name of {', '.join(values)}")
+            try:
+                values[name] = type(values[name])(text)
+            except ValueError as error:
+                raise ConfigError(
+                    f"{name} is '{text}'; a value of type {type(values[name]).__name__} was expected"
+                ) from error
+        return type(self)(**values)

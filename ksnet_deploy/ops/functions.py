@@ -1,0 +1,186 @@
+"""Names and ONNX function bodies of the two custom operators.
+
+The exported file carries a *function body* for each custom operator, written in standard ONNX operators, so that a
+runtime that knows nothing of ``ksnet`` still runs the file, and one that has the native plugin takes its kernel.
+This module needs no PyTorch: running an exported network must not load it.
+"""
+
+from __future__ import annotations
+
+import onnx.parser
+
+__all__ = ["DEFORM_CONV", "DOMAIN", "OPSET", "TOPK_SPLIT", "VERSION", "function_bodies"]
+
+DOMAIN = "ksnet"
+VERSION = 1
+OPSET = 20
+"""Version of the standard ONNX operators in the graph and in the function bodies."""
+
+DEFORM_CONV = "KsDeformConv2d"
+TOPK_SPLIT = "KsTopKSplit"
+
+_DEFORM_CONV_STANDARD = f"""
+<domain: "{DOMAIN}", opset_import: ["": {OPSET}]>
+{DEFORM_CONV} <offset_group> (x, weight, offset, bias, mask) => (y)
+{{
+    y = DeformConv <kernel_shape: ints = [3, 3], pads: ints = [1, 1, 1, 1], offset_group: int = @offset_group>
+        (x, weight, offset, bias, mask)
+}}
+"""
+
+# The steps of the PyTorch reference, in float32 between the casts.
+_DEFORM_CONV_GRID_SAMPLE = f"""
+<domain: "{DOMAIN}", opset_import: ["": {OPSET}]>
+{DEFORM_CONV} <offset_group> (x, weight, offset, bias, mask) => (y)
+{{
+    g0 = Constant <value_int: int = @offset_group> ()
+    axis0 = Constant <value_ints = [0]> ()
+    g = Unsqueeze (g0, axis0)
+    n = Shape <start: int = 0, end: int = 1> (x)
+    c = Shape <start: int = 1, end: int = 2> (x)
+    h = Shape <start: int = 2, end: int = 3> (x)
+    w = Shape <start: int = 3, end: int = 4> (x)
+    c_out = Shape <start: int = 0, end: int = 1> (weight)
+    one = Constant <value_ints = [1]> ()
+    two = Constant <value_ints = [2]> ()
+    taps = Constant <value_ints = [9]> ()
+    ng = Mul (n, g)
+    cg = Div (c, g)
+    h_taps = Mul (h, taps)
+    c_taps = Mul (c, taps)
+
+    delta_shape = Concat <axis: int = 0> (n, g, taps, two, h, w)
+    offset_f = Cast <to: int = 1> (offset)
+    delta = Reshape (offset_f, delta_shape)
+    i0 = Constant <value_int: int = 0> ()
+    i1 = Constant <value_int: int = 1> ()
+    dy = Gather <axis: int = 3> (delta, i0)
+    dx = Gather <axis: int = 3> (delta, i1)
+
+    tap_y_flat = Constant <value_floats = [-1.0, -1.0, -1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0]> ()
+    tap_x_flat = Constant <value_floats = [-1.0, 0.0, 1.0, -1.0, 0.0, 1.0, -1.0, 0.0, 1.0]> ()
+    axes12 = Constant <value_ints = [1, 2]> ()
+    tap_y = Unsqueeze (tap_y_flat, axes12)
+    tap_x = Unsqueeze (tap_x_flat, axes12)
+    h0 = Squeeze (h, axis0)
+    w0 = Squeeze (w, axis0)
+    y_range = Range (i0, h0, i1)
+    x_range = Range (i0, w0, i1)
+    y_float = Cast <to: int = 1> (y_range)
+    x_float = Cast <to: int = 1> (x_range)
+    y_column = Unsqueeze (y_float, one)
+    y_taps = Add (y_column, tap_y)
+    x_taps = Add (x_float, tap_x)
+    py = Add (dy, y_taps)
+    px = Add (dx, x_taps)
+
+    f1 = Constant <value_float: float = 1.0> ()
+    f2 = Constant <value_float: float = 2.0> ()
+    h_float = Cast <to: int = 1> (h0)
+    w_float = Cast <to: int = 1> (w0)
+    py2 = Mul (py, f2)
+    py2_1 = Add (py2, f1)
+    py_unit = Div (py2_1, h_float)
+    gy = Sub (py_unit, f1)
+    px2 = Mul (px, f2)
+    px2_1 = Add (px2, f1)
+    px_unit = Div (px2_1, w_float)
+    gx = Sub (px_unit, f1)
+    last = Constant <value_ints = [-1]> ()
+    gx_last = Unsqueeze (gx, last)
+    gy_last = Unsqueeze (gy, last)
+    grid_6d = Concat <axis: int = -1> (gx_last, gy_last)
+    grid_shape = Concat <axis: int = 0> (ng, h_taps, w, two)
+    grid = Reshape (grid_6d, grid_shape)
+
+    x_shape = Concat <axis: int = 0> (ng, cg, h, w)
+    x_f = Cast <to: int = 1> (x)
+    x_groups = Reshape (x_f, x_shape)
+    sampled = GridSample <mode = "linear", padding_mode = "zeros", align_corners: int = 0> (x_groups, grid)
+    sampled_shape = Concat <axis: int = 0> (n, g, cg, taps, h, w)
+    sampled_6d = Reshape (sampled, sampled_shape)
+    mask_shape = Concat <axis: int = 0> (n, g, one, taps, h, w)
+    mask_f = Cast <to: int = 1> (mask)
+    mask_6d = Reshape (mask_f, mask_shape)
+    modulated = Mul (sampled_6d, mask_6d)
+    columns_shape = Concat <axis: int = 0> (n, c_taps, h, w)
+    columns_f = Reshape (modulated, columns_shape)
+    columns = CastLike (columns_f, x)
+    weight_shape = Concat <axis: int = 0> (c_out, c_taps, one, one)
+    weight_1x1 = Reshape (weight, weight_shape)
+    y = Conv <kernel_shape: ints = [1, 1]> (columns, weight_1x1, bias)
+}}
+"""
+
+# Two sorts: one by score, one that brings both halves back into channel order. In the second the key of a
+# channel is its index, plus C when it was not selected.
+_TOPK_SPLIT = f"""
+<domain: "{DOMAIN}", opset_import: ["": {OPSET}]>
+{TOPK_SPLIT} <k> (f, o, lam) => (con, dis)
+{{
+    f32 = Cast <to: int = 1> (f)
+    o32 = Cast <to: int = 1> (o)
+    lam32 = Cast <to: int = 1> (lam)
+    pad_right = Constant <value_ints = [0, 0, 0, 0, 0, 0, 0, 1]> ()
+    pad_bottom = Constant <value_ints = [0, 0, 0, 0, 0, 0, 1, 0]> ()
+    one = Constant <value_ints = [1]> ()
+    end = Constant <value_ints = [2147483647]> ()
+    axis2 = Constant <value_ints = [2]> ()
+    axis3 = Constant <value_ints = [3]> ()
+    right_padded = Pad <mode = "edge"> (f32, pad_right)
+    right = Slice (right_padded, one, end, axis3)
+    bottom_padded = Pad <mode = "edge"> (f32, pad_bottom)
+    bottom = Slice (bottom_padded, one, end, axis2)
+    dx = Sub (right, f32)
+    dy = Sub (bottom, f32)
+    dx2 = Mul (dx, dx)
+    dy2 = Mul (dy, dy)
+    gradient2 = Add (dx2, dy2)
+    gradient = Sqrt (gradient2)
+    f1 = Constant <value_float: float = 1.0> ()
+    rest_weight = Sub (f1, lam32)
+    masked = Mul (f32, rest_weight)
+    factor = Add (masked, lam32)
+    weighted = Mul (gradient, factor)
+    o_twice = Add (o32, o32)
+    weighted_2o = Sub (weighted, o_twice)
+    excess = Mul (weighted, weighted_2o)
+    axes23 = Constant <value_ints = [2, 3]> ()
+    scores = ReduceMean <keepdims: int = 0> (excess, axes23)
+
+    c = Shape <start: int = 1, end: int = 2> (f)
+    ordered, order = TopK <axis: int = 1, largest: int = 0, sorted: int = 1> (scores, c)
+    i0 = Constant <value_int: int = 0> ()
+    i1 = Constant <value_int: int = 1> ()
+    c0 = Squeeze (c)
+    place = Range (i0, c0, i1)
+    k0 = Constant <value_int: int = @k> ()
+    unselected = GreaterOrEqual (place, k0)
+    unselected_i = Cast <to: int = 7> (unselected)
+    lift = Mul (unselected_i, c0)
+    key = Add (order, lift)
+    key_f = Cast <to: int = 1> (key)
+    sorted_key_f, unused = TopK <axis: int = 1, largest: int = 0, sorted: int = 1> (key_f, c)
+    sorted_key = Cast <to: int = 7> (sorted_key_f)
+    channel = Sub (sorted_key, lift)
+    last = Constant <value_ints = [-1]> ()
+    index = Unsqueeze (channel, last)
+    gathered = GatherND <batch_dims: int = 1> (f, index)
+    axis0 = Constant <value_ints = [0]> ()
+    k1 = Unsqueeze (k0, axis0)
+    rest = Sub (c, k1)
+    sizes = Concat <axis: int = 0> (k1, rest)
+    con, dis = Split <axis: int = 1> (gathered, sizes)
+}}
+"""
+
+
+def function_bodies(*, native_deform_conv: bool) -> list[onnx.FunctionProto]:
+    """The function bodies of both operators, in standard ONNX operators.
+
+    Args:
+        native_deform_conv: write the deformable convolution as ONNX ``DeformConv`` (four to five times faster in
+            ONNX Runtime on a CPU) instead of ``GridSample`` and a 1x1 convolution (which every runtime has).
+    """
+    deform_conv = _DEFORM_CONV_STANDARD if native_deform_conv else _DEFORM_CONV_GRID_SAMPLE
+    return [onnx.parser.parse_function(text) for text in (deform_conv, _TOPK_SPLIT)]

@@ -1,0 +1,176 @@
+"""PyTorch reference, shape checks and ONNX node of the two custom operators.
+
+Called in PyTorch they compute; traced by the ONNX exporter they emit one node of the ``ksnet`` domain, whose
+function body in standard ONNX operators is in :mod:`ksnet_deploy.ops.functions`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ksnet_deploy.ops.functions import DEFORM_CONV, DOMAIN, TOPK_SPLIT, VERSION
+
+__all__ = ["Split", "channel_scores", "deform_conv2d", "topk_split"]
+
+TAPS = 9
+"""Sampling points of the 3x3 kernel, row by row from the top left."""
+
+
+def deform_conv2d(x: Tensor, weight: Tensor, offset: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
+    """Modulated deformable convolution, 3x3, stride 1, same size (DCNv2; D in the paper's Eq. (12)).
+
+    Layouts are those of ONNX ``DeformConv``. Each of the G offset groups moves C / G channels of x together.
+
+    Args:
+        x: (N, C, H, W) features to sample; points outside the frame count as zero.
+        weight: (C_out, C, 3, 3).
+        offset: (N, G * 18, H, W) in pixels; per group and tap first dy, then dx.
+        bias: (C_out,).
+        mask: (N, G * 9, H, W) factor of each sample, usually in [0, 1].
+
+    Returns:
+        (N, C_out, H, W).
+
+    Raises:
+        ValueError: a shape does not fit.
+    """
+    groups = _check_deform_shapes(x, weight, offset, bias, mask)
+    n, c, h, w = x.shape
+    c_out = weight.shape[0]
+    if torch.onnx.is_in_onnx_export():
+        return torch.onnx.ops.symbolic(
+            f"{DOMAIN}::{DEFORM_CONV}",
+            (x, weight, offset, bias, mask),
+            attrs={"offset_group": groups},
+            dtype=x.dtype,
+            shape=(n, c_out, h, w),
+            version=VERSION,
+        )
+    # All taps of all groups in one grid_sample: the taps are stacked along the height.
+    delta = offset.float().reshape(n, groups, TAPS, 2, h, w)
+    tap = torch.arange(TAPS, device=x.device)
+    rows = torch.arange(h, device=x.device)[:, None] + (tap // 3 - 1)[:, None, None]
+    columns = torch.arange(w, device=x.device) + (tap % 3 - 1)[:, None, None]
+    y = delta[:, :, :, 0] + rows
+    x_ = delta[:, :, :, 1] + columns
+    # Pixel p has its centre at (2 p + 1) / size - 1 in the [-1, 1] coordinates of align_corners=False.
+    grid = torch.stack(((2 * x_ + 1) / w - 1, (2 * y + 1) / h - 1), dim=-1)
+    samples = F.grid_sample(
+        x.reshape(n * groups, c // groups, h, w).float(),
+        grid.reshape(n * groups, TAPS * h, w, 2),
+        mode="bilinear",
+        padding_mode="zeros",
+        align_corners=False,
+    )
+    samples = samples.reshape(n, groups, c // groups, TAPS, h, w) * mask.float().reshape(n, groups, 1, TAPS, h, w)
+    columns_ = samples.reshape(n, c * TAPS, h, w).to(x.dtype)
+    return F.conv2d(columns_, weight.reshape(c_out, c * TAPS, 1, 1), bias)
+
+
+def _check_deform_shapes(x: Tensor, weight: Tensor, offset: Tensor, bias: Tensor, mask: Tensor) -> int:
+    """Return the number of offset groups."""
+    n, c, h, w = x.shape
+    groups = offset.shape[1] // (2 * TAPS)
+    if weight.shape[1:] != (c, 3, 3) or bias.shape != weight.shape[:1]:
+        raise ValueError(
+            f"deform_conv2d: weight {tuple(weight.shape)} and bias {tuple(bias.shape)} do not fit an input of "
+            f"{c} channels; expected (C_out, {c}, 3, 3) and (C_out,)"
+        )
+    if groups < 1 or c % groups or offset.shape != (n, groups * 2 * TAPS, h, w):
+        raise ValueError(
+            f"deform_conv2d: offset {tuple(offset.shape)} does not fit the input {tuple(x.shape)}; "
+            f"expected ({n}, 18 * groups, {h}, {w}) with groups a divisor of {c}"
+        )
+    if mask.shape != (n, groups * TAPS, h, w):
+        raise ValueError(f"deform_conv2d: mask {tuple(mask.shape)} must be {(n, groups * TAPS, h, w)}")
+    return groups
+
+
+class Split(NamedTuple):
+    """High-value and low-value channels, each in ascending channel order."""
+
+    con: Tensor
+    """(N, k, H, W), the k channels nearest to the temporal offset map."""
+    dis: Tensor
+    """(N, C - k, H, W), the rest."""
+
+
+def channel_scores(f: Tensor, o: Tensor, lam: Tensor) -> Tensor:
+    """Distance of every channel from the temporal offset map, Eqs. (1) and (2); float32 whatever the input.
+
+    Returned is ``(||m_c - o||^2 - ||o||^2) / (H W)``, with m_c the weighted gradient map of channel c, instead of the
+    norm ``||m_c - o||`` of Eq. (2). It orders the channels alike, but without the term that all channels share:
+    where o is large, that term would drown their differences in rounding, and near-ties would fall at random.
+
+    Args:
+        f: (N, C, H, W) features.
+        o: (N, 1, H, W) temporal offset map.
+        lam: (1,) weight between the plain gradient and the gradient masked with f.
+
+    Returns:
+        (N, C); the smallest score marks the most correlated channel.
+    """
+    f, o, lam = f.float(), o.float(), lam.float()
+    dx = F.pad(f, (0, 1, 0, 0), mode="replicate")[..., 1:] - f  # forward difference, zero at the far edge
+    dy = F.pad(f, (0, 0, 0, 1), mode="replicate")[..., 1:, :] - f
+    gradient = torch.sqrt(dx * dx + dy * dy)
+    weighted = gradient * (lam + (1 - lam) * f)
+    return (weighted * (weighted - 2 * o)).mean(dim=(2, 3))
+
+
+def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int) -> Split:
+    """Split the channels of f into the k most correlated with o and the rest, Eq. (3).
+
+    Ties go to the lower channel index. The selection passes no gradient; so that lambda learns all the same, each
+    channel is multiplied by a straight-through factor of value one whose gradient is that of a soft gate.
+
+    Args:
+        f: (N, C, H, W) features.
+        o: (N, 1, H, W) temporal offset map.
+        lam: (1,) learnable weight of Eq. (2).
+        k: channels to keep, 1 <= k < C.
+
+    Raises:
+        ValueError: a shape does not fit or k is out of range.
+    """
+    n, c, h, w = f.shape
+    if o.shape != (n, 1, h, w) or lam.shape != (1,):
+        raise ValueError(
+            f"topk_split: o {tuple(o.shape)} and lambda {tuple(lam.shape)} must be {(n, 1, h, w)} and (1,)"
+        )
+    if not 1 <= k < c:
+        raise ValueError(f"topk_split: k is {k}; it must be at least 1 and below the {c} channels")
+    if torch.onnx.is_in_onnx_export():
+        con, dis = torch.onnx.ops.symbolic_multi_out(
+            f"{DOMAIN}::{TOPK_SPLIT}",
+            (f, o, lam),
+            attrs={"k": k},
+            dtypes=(f.dtype, f.dtype),
+            shapes=((n, k, h, w), (n, c - k, h, w)),
+            version=VERSION,
+        )
+        return Split(con, dis)
+    scores = channel_scores(f.detach(), o.detach(), lam)
+    ordered, order = torch.sort(scores.detach(), dim=1, stable=True)
+    kept, rest = order[:, :k].sort(dim=1).values, order[:, k:].sort(dim=1).values
+    con, dis = _gather_channels(f, kept), _gather_channels(f, rest)
+    if torch.is_grad_enabled() and lam.requires_grad:
+        threshold = ordered[:, k - 1 : k + 1].mean(dim=1, keepdim=True)
+        spread = (ordered - threshold).abs().mean(dim=1, keepdim=True).clamp_min(1e-12)
+        gate = torch.sigmoid((threshold - scores) / spread)
+        con = con * _straight_through(gate.gather(1, kept)).to(f.dtype)
+        dis = dis * _straight_through(1 - gate.gather(1, rest)).to(f.dtype)
+    return Split(con, dis)
+
+
+def _gather_channels(f: Tensor, index: Tensor) -> Tensor:
+    batch = torch.arange(f.shape[0], device=f.device)[:, None]
+    return f[batch, index]
+
+
+def _straight_through(gate: Tensor) -> Tensor:
+    return (1 + (gate - gate.detach()))[..., None, None]

@@ -1,0 +1,43 @@
+"""Runtimes behind one interface: :func:`open_runner` gives a :class:`Runner` for any artifact.
+
+``torch`` runs checkpoints and is the reference; ``onnxruntime`` runs exported files.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ksnet_deploy.config import FrameSize
+from ksnet_deploy.errors import ArtifactError
+from ksnet_deploy.runtime.base import IO_TYPES, FrameType, Runner
+
+__all__ = ["CHECKPOINT_SUFFIXES", "IO_TYPES", "FrameType", "Runner", "open_runner"]
+
+CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+def open_runner(artifact: Path, size: FrameSize, *, device: str = "cpu") -> Runner:
+    """Open the runtime that the artifact is made for.
+
+    Args:
+        artifact: a checkpoint (PyTorch runs it, with uint8 frames) or an ``.onnx`` (ONNX Runtime runs it).
+        size: of the LR frames.
+        device: ``cpu`` or ``cuda``.
+
+    Raises:
+        KSNetError: the artifact cannot be used, or its runtime is missing on this machine.
+    """
+    # Imported here, so that running an ONNX file does not load PyTorch's network and the reverse.
+    if artifact.suffix == ".onnx":
+        from ksnet_deploy.runtime.onnx import OnnxRunner
+
+        return OnnxRunner(artifact, size, device=device)
+    if artifact.suffix in CHECKPOINT_SUFFIXES:
+        from ksnet_deploy.runtime.torch import TorchRunner
+        from ksnet_deploy.weights import load_checkpoint
+
+        return TorchRunner(load_checkpoint(artifact).model, size, device=device)
+    raise ArtifactError(
+        f"{artifact} is neither a checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}) nor an .onnx file; "
+        "make one with 'ksnet-deploy export'"
+    )

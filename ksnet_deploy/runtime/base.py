@@ -1,0 +1,72 @@
+"""What all runtimes have in common: the Runner and the frame types it takes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ksnet_deploy.config import FrameSize
+from ksnet_deploy.errors import BackendError
+
+__all__ = ["IO_TYPES", "FrameType", "Runner"]
+
+FrameType = Literal["uint8", "float16", "float32"]
+"""Element type of frames: ``uint8`` in 0..255, or a float in [0, 1] (the HR side may overshoot)."""
+IO_TYPES: tuple[str, ...] = get_args(FrameType)
+
+
+class Runner(ABC):
+    """Runs one network, frame by frame, keeping its recurrent state between the calls.
+
+    A context manager: its memory and device are given back on exit.
+    """
+
+    backend: str
+    """Name of the runtime, for reports."""
+
+    def __init__(self, size: FrameSize, io: FrameType) -> None:
+        self.size = size
+        self.io = io
+
+    def step(self, lr: NDArray[Any]) -> NDArray[Any]:
+        """Super-resolve the next frame.
+
+        Args:
+            lr: (H, W, 3) RGB of type ``io`` and the runner's size.
+
+        Returns:
+            (4 H, 4 W, 3) RGB of type ``io``.
+
+        Raises:
+            BackendError: the frame's shape or type is another.
+        """
+        expected = (self.size.height, self.size.width, 3)
+        if lr.shape != expected or lr.dtype != np.dtype(self.io):
+            raise BackendError(
+                f"a frame of shape {lr.shape} and type {lr.dtype} was given to a runner for {expected} {self.io}; "
+                "open a runner for that size and type"
+            )
+        return self._step(np.ascontiguousarray(lr))
+
+    @abstractmethod
+    def _step(self, lr: NDArray[Any]) -> NDArray[Any]: ...
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget the past: the next frame is treated as the first of a new scene."""
+
+    def close(self) -> None:
+        """Release what the runner holds. It cannot be used afterwards."""
+        self.reset()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,149 @@
+"""ONNX Runtime: the default backend, on the CPU or a CUDA device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from ksnet_deploy.config import FrameSize
+from ksnet_deploy.errors import ArtifactError, BackendError
+from ksnet_deploy.ops.functions import function_bodies
+from ksnet_deploy.runtime.base import IO_TYPES, FrameType, Runner
+
+__all__ = ["OnnxRunner"]
+
+STATE_PREFIX, NEXT_PREFIX = "state.", "next."
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class OnnxRunner(Runner):
+    """Runs an exported step; the recurrent state stays in ONNX Runtime's own memory between the frames."""
+
+    backend = "onnxruntime"
+
+    def __init__(self, path: Path, size: FrameSize, *, device: str = "cpu", threads: int = 0) -> None:
+        """Load the file for frames of one size.
+
+        Args:
+            path: an ``.onnx`` that ``ksnet-deploy export`` wrote, of this size or dynamic.
+            device: ``cpu`` or ``cuda``.
+            threads: of the CPU; 0 for all cores.
+
+        Raises:
+            ArtifactError: the file is missing, broken, not a KSNet step, or of another size.
+            BackendError: the device is not available to ONNX Runtime.
+        """
+        model = _load(path)
+        lr = next((value for value in model.graph.input if value.name == "lr"), None)
+        self._state_names = [
+            value.name.removeprefix(STATE_PREFIX)
+            for value in model.graph.input
+            if value.name.startswith(STATE_PREFIX)
+        ]
+        if lr is None or not self._state_names:
+            raise ArtifactError(f"{path} is not a KSNet step: it has no input 'lr' with states; export it again")
+        _check_size(path, lr, size)
+        super().__init__(size, _frame_type(path, lr))
+        self._path = path
+        self._device = device
+        self._channels = {
+            value.name.removeprefix(STATE_PREFIX): value.type.tensor_type.shape.dim[1].dim_value
+            for value in model.graph.input
+            if value.name.startswith(STATE_PREFIX)
+        }
+        self._session = _open_session(path, model, device, threads)
+        self._binding = self._session.io_binding()
+        self._state: dict[str, ort.OrtValue] | None = None
+
+    def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
+        state = self._state if self._state is not None else self._initial_state(lr)
+        binding = self._binding
+        binding.bind_cpu_input("lr", lr[None])
+        for name, value in state.items():
+            binding.bind_ortvalue_input(STATE_PREFIX + name, value)
+        binding.bind_output("hr", "cpu")
+        for name in self._state_names:
+            binding.bind_output(NEXT_PREFIX + name, self._device)
+        self._session.run_with_iobinding(binding)
+        hr, *following = binding.get_outputs()
+        self._state = dict(zip(self._state_names, following, strict=True))
+        binding.clear_binding_inputs()
+        binding.clear_binding_outputs()
+        frame: NDArray[Any] = hr.numpy()[0]
+        return frame
+
+    def _initial_state(self, lr: NDArray[Any]) -> dict[str, ort.OrtValue]:
+        planes = lr[None].astype(np.float32).transpose(0, 3, 1, 2)
+        if self.io == "uint8":
+            planes = planes / np.float32(255)
+        shape = (self.size.height, self.size.width)
+        arrays = {name: np.zeros((1, c, *shape), np.float32) for name, c in self._channels.items()}
+        arrays["prev_lr"] = np.ascontiguousarray(planes)
+        return {name: self._to_device(array) for name, array in arrays.items()}
+
+    def _to_device(self, array: NDArray[Any]) -> ort.OrtValue:
+        return ort.OrtValue.ortvalue_from_numpy(array, self._device, 0)
+
+    @property
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Copy of the recurrent state by name, (1, C, H, W) each; empty before the first frame."""
+        return {name: value.numpy() for name, value in (self._state or {}).items()}
+
+    @state.setter
+    def state(self, arrays: dict[str, NDArray[Any]]) -> None:
+        self._state = {name: self._to_device(np.ascontiguousarray(arrays[name])) for name in self._state_names}
+
+    def reset(self) -> None:
+        self._state = None
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    if not path.is_file():
+        raise ArtifactError(f"{path} does not exist or is not a file; make one with 'ksnet-deploy export'")
+    try:
+        return onnx.load(path)
+    except Exception as error:  # protobuf's DecodeError has no public home
+        raise ArtifactError(
+            f"{path} cannot be read as ONNX ({error}); export it again with 'ksnet-deploy export'"
+        ) from error
+
+
+def _check_size(path: Path, lr: onnx.ValueInfoProto, size: FrameSize) -> None:
+    _, height, width, _ = lr.type.tensor_type.shape.dim
+    for dim, wanted in ((height, size.height), (width, size.width)):
+        if dim.HasField("dim_value") and dim.dim_value != wanted:
+            raise ArtifactError(
+                f"{path} takes frames of {height.dim_value}x{width.dim_value} (height x width), not {size}; "
+                f"export it with --size {size} or --dynamic"
+            )
+
+
+def _frame_type(path: Path, lr: onnx.ValueInfoProto) -> FrameType:
+    name = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(lr.type.tensor_type.elem_type)).name
+    if name not in IO_TYPES:
+        raise ArtifactError(f"{path} takes frames of type {name}; expected {', '.join(IO_TYPES)}; export it again")
+    return name  # type: ignore[return-value]
+
+
+def _open_session(path: Path, model: onnx.ModelProto, device: str, threads: int) -> ort.InferenceSession:
+    provider = PROVIDERS[device]
+    if provider not in ort.get_available_providers():
+        raise BackendError(
+            f"ONNX Runtime here has no {provider}, only {', '.join(ort.get_available_providers())}; "
+            "use --device cpu, or install the 'onnxruntime-gpu' extra"
+        )
+    # In memory only: the file keeps the bodies that every runtime can run.
+    del model.functions[:]
+    model.functions.extend(function_bodies(native_deform_conv=True))
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(model.SerializeToString(), options, providers=[provider])
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        raise ArtifactError(f"ONNX Runtime cannot load {path} ({error}); export it again") from error
