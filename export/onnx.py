@@ -47,6 +47,8 @@ def export_onnx(
     """
     if checkpoint.config.direction != "uni":
         raise ConfigError(f"{checkpoint.path} is bidirectional; only 'uni' networks can be exported so far")
+    if not path.parent.is_dir():
+        raise OutputError(f"the folder {path.parent} does not exist; make it first, or give another name")
     if size is not None and size != size.padded:
         raise ConfigError(
             f"a size of {size} is below the network's minimum; export {size.padded} and pad the frames, "

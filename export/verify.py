@@ -89,9 +89,7 @@ def moving_pattern(size: FrameSize, frames: int, seed: int = 0) -> Iterator[Floa
     for index in range(frames):
         dy, dx = velocity * index
         angle = np.multiply.outer(frequency[:, 0], y + dy) + np.multiply.outer(frequency[:, 1], x + dx)
-        image = 0.5 + 0.35 * sum(
-            amplitude[i] * np.sin(angle[i][..., None] + phase[i]) for i in range(waves)
-        )
+        image = 0.5 + 0.35 * sum(amplitude[i] * np.sin(angle[i][..., None] + phase[i]) for i in range(waves))
         yield (np.rint(np.clip(image, 0, 1) * 255) / 255).astype(np.float32)
 
 
@@ -157,9 +155,7 @@ def _frame_error(
     gap: float,
 ) -> FrameError:
     unit = 255.0 if expected.dtype == np.uint8 else 1.0
-    errors = {
-        name: float(np.abs(tensor.numpy() - found_state[name]).max()) for name, tensor in state._asdict().items()
-    }
+    errors = {name: float(np.abs(tensor.numpy() - found_state[name]).max()) for name, tensor in state._asdict().items()}
     # NaN compares false with everything; as infinity it cannot pass.
     errors = {name: error if np.isfinite(error) else float("inf") for name, error in errors.items()}
     hr = float(np.abs(expected.astype(np.float32) - found.astype(np.float32)).max()) / unit

@@ -13,6 +13,7 @@ from pathlib import Path
 import platformdirs
 
 from ksnet_deploy import __version__
+from ksnet_deploy.checkpoints import check_is_file
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import OutputError
 from ksnet_deploy.files import sha256_of
@@ -35,7 +36,12 @@ def cached_onnx(
 
     Args:
         on_export: called before an export, which takes some ten seconds.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be loaded.
+        OutputError: the cache folder cannot be written.
     """
+    check_is_file(checkpoint)
     identity = f"{sha256_of(checkpoint)} {size} {io} fp32 {__version__}"
     name = f"{checkpoint.stem}-{size}-{io}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.onnx"
     path = cache_folder() / name

@@ -142,9 +142,7 @@ def export(
         with _progress("Verifying", show=not as_json) as bar:
             bar.begin("against PyTorch", verify_frames)
             try:
-                report = verify_onnx(
-                    checkpoint.model, output, frame_size, frames=verify_frames, on_frame=bar.advance
-                )
+                report = verify_onnx(checkpoint.model, output, frame_size, frames=verify_frames, on_frame=bar.advance)
             except KSNetError:
                 output.unlink(missing_ok=True)
                 raise
@@ -225,7 +223,7 @@ def _open_runner(model: str, size: FrameSize, backend: str, device: str, bar: _B
     if backend == "onnxruntime":
         from ksnet_deploy.cache import cached_onnx
 
-        path = cached_onnx(path, size, on_export=lambda: bar.begin(f"once: exporting {path.name} for {size}", None))
+        path = cached_onnx(path, size, on_export=lambda: bar.say(f"Exporting {model} for frames of {size}, once."))
     return open_runner(path, size, device=device)
 
 
@@ -261,6 +259,11 @@ class _Bar:
             speed = self._progress.tasks[0].speed
             self._progress.update(self._task, rate=f"{speed:.2f} fps" if speed else "")
 
+    def say(self, line: str) -> None:
+        """Print a line that stays."""
+        if self._progress is not None:
+            self._progress.console.print(line, highlight=False)
+
     def close(self) -> None:
         if self._progress is not None:
             self._progress.stop()
@@ -279,7 +282,7 @@ def _complain(sentence: str) -> None:
     print(f"Error: {sentence}.", file=sys.stderr)
 
 
-def _stop(signum: int, frame: object) -> None:
+def _stop(signum: int, _frame: object) -> None:
     """Leave by an exception, so that unfinished files are removed on the way out."""
     _complain("stopped; the unfinished output was removed")
     raise SystemExit(128 + signum)

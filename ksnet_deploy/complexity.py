@@ -49,5 +49,5 @@ def _gmacs(model: KSNet, size: FrameSize) -> float:
             model(frames[:, 0], model.initial_state(frames[:, 0]))
         else:
             model.forward_window(frames)
-    per_frame = counter.get_total_flops() / (1 if model.config.direction == "uni" else frames.shape[1])
+    per_frame: float = counter.get_total_flops() / (1 if model.config.direction == "uni" else frames.shape[1])
     return per_frame / 2 / 1e9  # the counter counts a multiply-add as two operations

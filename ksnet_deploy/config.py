@@ -89,9 +89,7 @@ class KSNetConfig:
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least 1")
         if self.channels % self.deform_groups:
-            raise ConfigError(
-                f"channels ({self.channels}) must be a multiple of deform_groups ({self.deform_groups})"
-            )
+            raise ConfigError(f"channels ({self.channels}) must be a multiple of deform_groups ({self.deform_groups})")
         if not 0 < self.keep_ratio <= 1:
             raise ConfigError(f"keep_ratio is {self.keep_ratio}; it must lie above 0 and be at most 1")
         for name, allowed in (("flow_guidance", FlowGuidance), ("alignment", Alignment), ("direction", Direction)):

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ksnet_deploy.model import RCB, EdgeConv
+from ksnet_deploy.blocks import RCB, EdgeConv
 
 __all__ = ["Kernel", "fold", "fold_rcb"]
 

@@ -4,20 +4,21 @@ Read from the bottom up: :class:`KSNet` is extract -> two recurrent branches -> 
 alignment (:class:`FlowGuidedAlignment`) -> fusion -> :class:`MultiChannelSelection`. Equation numbers are those of
 "Kernel Dimension Matters" (MM '23).
 
-Frames are RGB in [0, 1], (N, 3, H, W) with H, W >= 16. Flows are in pixels, (N, 2, H, W), dx before dy. A flow
-``s`` from frame a to frame b says where a's pixels are found in b: ``b(p + s(p)) ~ a(p)``.
+Frames are RGB in [0, 1], (N, 3, H, W) with H, W >= 16. Flows are in pixels, dx before dy; see ``flow.py``.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ksnet_deploy.config import SCALE, FrameSize, KSNetConfig
+from ksnet_deploy.blocks import ESA, RCB, BicubicUpsample, ResidualBlock, activation, zero_conv3x3
+from ksnet_deploy.config import FrameSize, KSNetConfig
 from ksnet_deploy.errors import ConfigError
+from ksnet_deploy.flow import SpyNet, warp
 from ksnet_deploy.ops.reference import Split, deform_conv2d, topk_split
 
 __all__ = ["KSNet", "State"]
@@ -56,109 +57,6 @@ class Motion(NamedTuple):
     """sbar: n -> n-2, composed, Eq. (10)."""
 
 
-def warp(x: Tensor, flow: Tensor, padding_mode: str = "zeros") -> Tensor:
-    """Motion compensation MC: sample x (N, C, H, W) at every pixel plus flow, bilinearly."""
-    h, w = x.shape[-2:]
-    column = torch.arange(w, device=x.device) + flow[:, 0]
-    row = torch.arange(h, device=x.device)[:, None] + flow[:, 1]
-    grid = torch.stack(((2 * column + 1) / w - 1, (2 * row + 1) / h - 1), dim=-1)
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode=padding_mode, align_corners=False)
-
-
-class EdgeConv(nn.Module):
-    """1x1 convolution followed by a fixed 3x3 edge filter with a learned scale and bias per channel."""
-
-    kernel: Tensor
-    SOBEL_X = ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0))
-    SOBEL_Y = ((1.0, 2.0, 1.0), (0.0, 0.0, 0.0), (-1.0, -2.0, -1.0))
-    LAPLACIAN = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
-
-    def __init__(self, c_in: int, c_out: int, kernel: tuple[tuple[float, ...], ...]) -> None:
-        super().__init__()
-        self.squeeze = nn.Conv2d(c_in, c_out, 1)
-        self.scale = nn.Parameter(torch.randn(c_out) * 1e-3)
-        self.bias = nn.Parameter(torch.zeros(c_out))
-        self.register_buffer("kernel", torch.tensor(kernel), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        # Padding before the 1x1 gives its output a border of its own bias, which is what makes the fold exact there.
-        squeezed = self.squeeze(F.pad(x, (1, 1, 1, 1)))
-        weight = self.scale[:, None, None, None] * self.kernel
-        return F.conv2d(squeezed, weight, self.bias, groups=weight.shape[0])
-
-
-class RCB(nn.Module):
-    """Re-parameterized convolution block: parallel 3x3, Sobel and Laplacian branches that fold into one 3x3."""
-
-    def __init__(self, c_in: int, c_out: int) -> None:
-        super().__init__()
-        self.plain = nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.sobel_x = EdgeConv(c_in, c_out, EdgeConv.SOBEL_X)
-        self.sobel_y = EdgeConv(c_in, c_out, EdgeConv.SOBEL_Y)
-        self.laplacian = EdgeConv(c_in, c_out, EdgeConv.LAPLACIAN)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.plain(x) + self.sobel_x(x) + self.sobel_y(x) + self.laplacian(x)
-        return y
-
-
-def activation() -> nn.Module:
-    return nn.LeakyReLU(0.1)
-
-
-class ResidualBlock(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(RCB(channels, channels), activation(), RCB(channels, channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = x + self.body(x)
-        return y
-
-
-class SpyNet(nn.Module):
-    """Coarse-to-fine optical flow (Ranjan and Black, 2017): six levels of five 7x7 convolutions.
-
-    The layer sizes and the normalisation are those of the public SpyNet weights.
-    """
-
-    LEVELS = 6
-    WIDTHS = (8, 32, 64, 32, 16, 2)
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.levels = nn.ModuleList(self._level() for _ in range(self.LEVELS))
-        self.register_buffer("mean", torch.tensor((0.485, 0.456, 0.406))[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor((0.229, 0.224, 0.225))[:, None, None], persistent=False)
-
-    @classmethod
-    def _level(cls) -> nn.Sequential:
-        layers: list[nn.Module] = []
-        for c_in, c_out in zip(cls.WIDTHS, cls.WIDTHS[1:], strict=False):
-            layers += [nn.Conv2d(c_in, c_out, 7, padding=3), nn.ReLU()]
-        return nn.Sequential(*layers[:-1])
-
-    def forward(self, lr: Tensor, ref: Tensor) -> Tensor:
-        """Flow from lr to ref, both (N, 3, H, W): ``ref(p + flow) ~ lr(p)``."""
-        h, w = lr.shape[-2:]
-        multiple = 2 ** (self.LEVELS - 1)
-        padding = (0, -w % multiple, 0, -h % multiple)
-        pyramid = [
-            tuple((F.pad(image, padding, mode="replicate") - self.mean) / self.std for image in (lr, ref)),
-        ]
-        for _ in range(self.LEVELS - 1):
-            pyramid.append(tuple(F.avg_pool2d(image, 2) for image in pyramid[-1]))
-        coarsest = pyramid[-1][0]
-        flow = torch.zeros_like(coarsest[:, :2])
-        for level, (image, reference) in zip(self.levels, reversed(pyramid), strict=True):
-            if image is not coarsest:
-                flow = 2 * F.interpolate(flow, scale_factor=2.0, mode="bilinear", align_corners=True)
-            flow = flow + level(torch.cat((image, warp(reference, flow, "border"), flow), dim=1))
-        return flow[..., :h, :w]
-
-
 class FlowGuidedAlignment(nn.Module):
     """Multiple flow deformable alignment, Eqs. (11) and (12): past features brought to the current frame."""
 
@@ -168,14 +66,10 @@ class FlowGuidedAlignment(nn.Module):
         self.guidance = config.flow_guidance
         self.consistent = config.alignment == "consistent"
         self.groups = config.deform_groups
-        self.offsets = nn.Sequential(
-            nn.Conv2d(2 * c, c, 3, padding=1), activation(), nn.Conv2d(c, 3 * taps, 3, padding=1)
-        )
+        self.offsets = nn.Sequential(nn.Conv2d(2 * c, c, 3, padding=1), activation(), zero_conv3x3(c, 3 * taps))
         self.weight = nn.Parameter(torch.empty(c, c, 3, 3))
         self.bias = nn.Parameter(torch.zeros(c))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
-        nn.init.zeros_(self.offsets[-1].weight)
-        nn.init.zeros_(self.offsets[-1].bias)
 
     def forward(self, u: Tensor, u_1: Tensor, u_2: Tensor, motion: Motion | None) -> Tensor:
         """Align u_1, u_2 (N, C, H, W), one and two frames back, with u."""
@@ -209,31 +103,6 @@ class FlowGuidedAlignment(nn.Module):
         return torch.cat((flow[:, 1:], flow[:, :1]), dim=1).repeat(1, groups * 9, 1, 1)
 
 
-class ESA(nn.Module):
-    """Enhanced spatial attention (RFANet, CVPR 2020)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        c = max(channels // 4, 1)
-        self.reduce = nn.Conv2d(channels, c, 1)
-        self.stride = nn.Conv2d(c, c, 3, stride=2)
-        self.body = nn.Sequential(
-            nn.Conv2d(c, c, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(c, c, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(c, c, 3, padding=1),
-        )
-        self.skip = nn.Conv2d(c, c, 1)
-        self.expand = nn.Conv2d(c, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        reduced = self.reduce(x)
-        context = self.body(F.max_pool2d(self.stride(reduced), kernel_size=7, stride=3))
-        context = F.interpolate(context, size=x.shape[-2:], mode="bilinear", align_corners=False)
-        return x * torch.sigmoid(self.expand(context + self.skip(reduced)))
-
-
 class SplitLevel(nn.Module):
     """One hierarchy of the selection: split, buffer the low-value channels, convolve the high-value ones."""
 
@@ -255,7 +124,7 @@ class MultiChannelSelection(nn.Module):
     def __init__(self, config: KSNetConfig) -> None:
         super().__init__()
         widths = config.level_channels
-        pairs = [(a, b) for a, b in zip(widths, widths[1:], strict=False) if b < a]
+        pairs = [(a, b) for a, b in pairwise(widths) if b < a]
         self.levels = nn.ModuleList(SplitLevel(c_in, c_keep) for c_in, c_keep in pairs)
         # The parts of Eq. (4) after f: every level's dis, then the last con. They add up to C again.
         self.merge = nn.Conv2d(2 * config.channels, config.channels, 1)
@@ -281,39 +150,11 @@ class RecurrentBranch(nn.Module):
         self.fuse = nn.Sequential(nn.Conv2d(3 * c, c, 3, padding=1), activation())
         self.select = MultiChannelSelection(config)
 
-    def forward(
-        self, u: Tensor, u_1: Tensor, u_2: Tensor, g_1: Tensor, motion: Motion | None, o: Tensor
-    ) -> Tensor:
+    def forward(self, u: Tensor, u_1: Tensor, u_2: Tensor, g_1: Tensor, motion: Motion | None, o: Tensor) -> Tensor:
         """Refined feature g of this frame from u (this frame, one back, two back) and the last g."""
         aligned = self.align(u, u_1, u_2, motion)
         y: Tensor = self.select(self.fuse(torch.cat((aligned, u, g_1), dim=1)), o)
         return y
-
-
-class BicubicUpsample(nn.Module):
-    """x4 bicubic interpolation (a = -0.5, edges replicated) as one fixed 5x5 convolution and a pixel shuffle."""
-
-    kernel: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("kernel", self._polyphase(), persistent=False)
-
-    @staticmethod
-    def _polyphase() -> Tensor:
-        """(3 * 16, 1, 5, 5): for each colour the kernels of the 4 x 4 output phases."""
-        phase = (torch.arange(SCALE, dtype=torch.float64) + 0.5) / SCALE - 0.5
-        distance = (phase[:, None] - torch.arange(-2, 3, dtype=torch.float64)).abs()
-        a = -0.5
-        near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
-        far = a * (distance**3 - 5 * distance**2 + 8 * distance - 4)
-        taps = torch.where(distance <= 1, near, torch.where(distance < 2, far, torch.zeros_like(far)))
-        kernel = torch.einsum("ai,bj->abij", taps, taps).reshape(SCALE * SCALE, 1, 5, 5)
-        return kernel.repeat(3, 1, 1, 1).float()
-
-    def forward(self, lr: Tensor) -> Tensor:
-        phases = F.conv2d(F.pad(lr, (2, 2, 2, 2), mode="replicate"), self.kernel, groups=3)
-        return F.pixel_shuffle(phases, SCALE)
 
 
 class Reconstruction(nn.Module):
@@ -328,9 +169,7 @@ class Reconstruction(nn.Module):
             *(nn.Conv2d(c, 4 * c, 3, padding=1), activation(), nn.PixelShuffle(2)),
             *(nn.Conv2d(c, 4 * c, 3, padding=1), activation(), nn.PixelShuffle(2)),
         )
-        self.head = nn.Sequential(nn.Conv2d(c, c, 3, padding=1), activation(), nn.Conv2d(c, 3, 3, padding=1))
-        nn.init.zeros_(self.head[-1].weight)
-        nn.init.zeros_(self.head[-1].bias)
+        self.head = nn.Sequential(nn.Conv2d(c, c, 3, padding=1), activation(), zero_conv3x3(c, 3))
 
     def forward(self, prop: Tensor, refined: Tensor) -> Tensor:
         feat = self.blocks(self.join(torch.cat((prop, refined), dim=1)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,9 +13,17 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import InputError, OutputError
-from ksnet_deploy.files import replacing
+from ksnet_deploy.files import replacing, temporary_beside
 from ksnet_deploy.runtime.base import Runner
-from ksnet_deploy.video import Frame, VideoReader, VideoWriter, container_problem, default_target
+from ksnet_deploy.video import (
+    CopiedPacket,
+    Frame,
+    VideoReader,
+    VideoWriter,
+    check_encoder,
+    container_problem,
+    fitting_suffixes,
+)
 
 __all__ = ["EncoderSettings", "UpscaleResult", "crop", "pad", "upscale_video"]
 
@@ -71,7 +78,7 @@ def upscale_video(
     encoder: EncoderSettings | None = None,
     overwrite: bool = False,
     max_frames: int | None = None,
-    on_start: Callable[[FrameSize, int | None], None] = lambda size, frames: None,
+    on_start: Callable[[FrameSize, int | None], None] = lambda _size, _frames: None,
     on_frame: Callable[[], None] = lambda: None,
 ) -> UpscaleResult:
     """Upscale a video four times in width and height.
@@ -94,8 +101,9 @@ def upscale_video(
     """
     encoder = encoder or EncoderSettings()
     with VideoReader(source) as reader:
-        target = default_target(reader, encoder.codec) if target is None else target
-        _check_target(reader, target, encoder.codec, overwrite=overwrite)
+        check_encoder(encoder.codec)
+        target = _choose_target(reader, target, encoder.codec)
+        _check_target(reader, target, overwrite=overwrite)
         events = _from_first_frame(reader)
         started = time.perf_counter()
         step_seconds, frames = 0.0, 0
@@ -140,7 +148,7 @@ def crop(frame: NDArray[np.uint8], size: FrameSize) -> NDArray[np.uint8]:
     return frame[: size.height, : size.width]
 
 
-def _from_first_frame(reader: VideoReader) -> Iterator[object]:
+def _from_first_frame(reader: VideoReader) -> Iterator[Frame | CopiedPacket]:
     """The reader's events, once its first frame is decoded; the packets before that frame come first."""
     events = iter(reader)
     head = []
@@ -151,10 +159,20 @@ def _from_first_frame(reader: VideoReader) -> Iterator[object]:
     raise InputError(f"not a single frame of {reader.path} could be decoded; the file is damaged or empty")
 
 
-def _check_target(reader: VideoReader, target: Path, codec: str, *, overwrite: bool) -> None:
-    """Everything that can be known to go wrong with the target, before any work is done."""
+def _choose_target(reader: VideoReader, target: Path | None, codec: str) -> Path:
+    """The given target, or a name beside the source, in a container that can hold everything."""
+    fitting = fitting_suffixes(reader, codec)
+    if target is None:
+        suffix = fitting[0] if fitting else ".mkv"
+        target = reader.path.with_name(f"{reader.path.stem}_x4{suffix}")
     if problem := container_problem(reader, target.suffix, codec):
-        raise OutputError(f"{target} cannot be written: {problem}")
+        remedy = f"write to a file ending in {' or '.join(fitting)}" if fitting else "remove that track first"
+        raise OutputError(f"{target} cannot be written: {problem}; {remedy}")
+    return target
+
+
+def _check_target(reader: VideoReader, target: Path, *, overwrite: bool) -> None:
+    """Everything else that can be known to go wrong with the target, before any work is done."""
     if target.exists():
         if target.samefile(reader.path):
             raise OutputError(f"{target} is the source itself; give another name for the output")
@@ -164,8 +182,13 @@ def _check_target(reader: VideoReader, target: Path, codec: str, *, overwrite: b
             raise OutputError(f"{target} already exists; pass --overwrite to replace it, or another name")
     if not target.parent.is_dir():
         raise OutputError(f"the folder {target.parent} does not exist; make it first, or give another name")
-    if not os.access(target.parent, os.W_OK):
-        raise OutputError(f"the folder {target.parent} is read-only; choose a folder you can write to with --output")
+    try:
+        with temporary_beside(target).open("xb"):
+            temporary_beside(target).unlink()
+    except OSError as error:
+        raise OutputError(
+            f"the folder {target.parent} cannot be written to ({error.strerror}); choose another with --output"
+        ) from error
 
 
 def _notes(reader: VideoReader) -> list[str]:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ksnet_deploy.checkpoints import check_is_file
 from ksnet_deploy.config import KSNetConfig
 from ksnet_deploy.errors import CheckpointError, ConfigError
 from ksnet_deploy.files import replacing, sha256_of
@@ -52,10 +53,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: the file is missing or broken, or a weight is missing, unknown, misshaped or not finite.
     """
-    if not path.exists():
-        raise CheckpointError(f"the checkpoint {path} does not exist; give the path of a .safetensors or .pth file")
-    if not path.is_file():
-        raise CheckpointError(f"the checkpoint {path} is not a file; give the path of a .safetensors or .pth file")
+    check_is_file(path)
     tensors, metadata = _read_pth(path) if path.suffix in PTH_SUFFIXES else _read_safetensors(path)
     try:
         config = KSNetConfig.from_json(metadata["config"])

@@ -6,7 +6,14 @@ from pathlib import Path
 
 from ksnet_deploy.errors import CheckpointError
 
-__all__ = ["bundled_checkpoint"]
+__all__ = ["bundled_checkpoint", "check_is_file"]
+
+
+def check_is_file(path: Path) -> None:
+    """Raise CheckpointError unless there is a file."""
+    if not path.is_file():
+        fault = "is not a file" if path.exists() else "does not exist"
+        raise CheckpointError(f"the checkpoint {path} {fault}; give the path of a .safetensors or .pth file")
 
 
 def bundled_checkpoint(name: str = "uni") -> Path:

@@ -1,0 +1,67 @@
+"""Optical flow and motion compensation.
+
+Flows are in pixels, (N, 2, H, W), dx before dy. A flow ``s`` from frame a to frame b says where a's pixels are found
+in b: ``b(p + s(p)) ~ a(p)``.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["SpyNet", "warp"]
+
+
+def warp(x: Tensor, flow: Tensor, padding_mode: str = "zeros") -> Tensor:
+    """Motion compensation MC: sample x (N, C, H, W) at every pixel plus flow, bilinearly."""
+    h, w = x.shape[-2:]
+    column = torch.arange(w, device=x.device) + flow[:, 0]
+    row = torch.arange(h, device=x.device)[:, None] + flow[:, 1]
+    grid = torch.stack(((2 * column + 1) / w - 1, (2 * row + 1) / h - 1), dim=-1)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode=padding_mode, align_corners=False)
+
+
+class SpyNet(nn.Module):
+    """Coarse-to-fine optical flow (Ranjan and Black, 2017): six levels of five 7x7 convolutions.
+
+    The layer sizes and the normalisation are those of the public SpyNet weights.
+    """
+
+    LEVELS = 6
+    WIDTHS = (8, 32, 64, 32, 16, 2)
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(self._level() for _ in range(self.LEVELS))
+        self.register_buffer("mean", torch.tensor((0.485, 0.456, 0.406))[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor((0.229, 0.224, 0.225))[:, None, None], persistent=False)
+
+    @classmethod
+    def _level(cls) -> nn.Sequential:
+        layers: list[nn.Module] = []
+        for c_in, c_out in pairwise(cls.WIDTHS):
+            layers += [nn.Conv2d(c_in, c_out, 7, padding=3), nn.ReLU()]
+        return nn.Sequential(*layers[:-1])
+
+    def forward(self, lr: Tensor, ref: Tensor) -> Tensor:
+        """Flow from lr to ref, both (N, 3, H, W): ``ref(p + flow) ~ lr(p)``."""
+        h, w = lr.shape[-2:]
+        multiple = 2 ** (self.LEVELS - 1)
+        padding = (0, -w % multiple, 0, -h % multiple)
+        pyramid = [
+            tuple((F.pad(image, padding, mode="replicate") - self.mean) / self.std for image in (lr, ref)),
+        ]
+        for _ in range(self.LEVELS - 1):
+            pyramid.append(tuple(F.avg_pool2d(image, 2) for image in pyramid[-1]))
+        coarsest = pyramid[-1][0]
+        flow = torch.zeros_like(coarsest[:, :2])
+        for level, (image, reference) in zip(self.levels, reversed(pyramid), strict=True):
+            if image is not coarsest:
+                flow = 2 * F.interpolate(flow, scale_factor=2.0, mode="bilinear", align_corners=True)
+            flow = flow + level(torch.cat((image, warp(reference, flow, "border"), flow), dim=1))
+        return flow[..., :h, :w]

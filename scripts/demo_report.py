@@ -1,0 +1,53 @@
+"""Compare the demo's output with the original: PSNR, timestamps, sound, and a before/after picture."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ksnet_deploy.config import SCALE
+from ksnet_deploy.evaluation import psnr
+from ksnet_deploy.video import Frame, VideoReader, write_png
+
+SHOWN_FRAME = 30
+REGION = (slice(100, 228), slice(60, 252))  # rows and columns of the HR frame that the picture shows
+ZOOM = 2
+
+
+def read(path: Path) -> tuple[list[NDArray[np.uint8]], list[float], int]:
+    """Frames, their times in seconds, and the number of packets in the other tracks."""
+    frames, times, packets = [], [], 0
+    with VideoReader(path) as reader:
+        for event in reader:
+            if isinstance(event, Frame):
+                frames.append(event.rgb)
+                times.append(float(event.pts * reader.time_base))
+            else:
+                packets += 1
+    return frames, times, packets
+
+
+def enlarge(picture: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def main(source: Path, result: Path, original: Path, picture: Path) -> None:
+    lr, lr_times, lr_sound = read(source)
+    sr, sr_times, sr_sound = read(result)
+    hr, _, _ = read(original)
+    if sr_times != lr_times or sr_sound != lr_sound:
+        sys.exit("Error: the timestamps or the sound of the result differ from the source's.")
+    quality = np.mean([psnr(a, b) for a, b in zip(sr, hr, strict=True)])
+    panels = [enlarge(lr[SHOWN_FRAME], SCALE), sr[SHOWN_FRAME], hr[SHOWN_FRAME]]
+    write_png(picture, np.concatenate([enlarge(panel[REGION], ZOOM) for panel in panels], axis=1))
+    print(f"Same {len(sr)} timestamps and {sr_sound} sound packets as the source.")
+    print(f"PSNR against the original: {quality:.2f} dB (RGB, mean of {len(sr)} frames)")
+    print(f"Result:  {result}")
+    print(f"Picture: {picture} (source, result, original)")
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

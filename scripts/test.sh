@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Lint, types and tests. Arguments go to pytest, for example: bash scripts/test.sh -m slow
+set -euo pipefail
+. "$(dirname "$0")/setup.sh"
+ruff check .
+ruff format --check .
+mypy
+python -m pytest "$@"

@@ -1,0 +1,199 @@
+"""The command line as a user meets it: in a process of its own, by its exit code and its words."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SMALL
+from media import make_video, presentation_times
+from safetensors.torch import save_file
+
+from ksnet_deploy.config import FrameSize
+from ksnet_deploy.weights import Checkpoint
+
+SmallOnnx = Callable[..., Path]
+COMMAND = [sys.executable, "-m", "ksnet_deploy.cli"]
+
+
+def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, cwd=cwd, timeout=300
+    )
+
+
+def failure_of(result: subprocess.CompletedProcess[str], code: int = 1) -> str:
+    """The one sentence of a failure."""
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+def test_help_answers_in_half_a_second_without_torch() -> None:
+    code = "import sys; sys.argv = ['ksnet-deploy', '--help']\nfrom ksnet_deploy.cli import main\n"
+    code += "try: main()\nexcept SystemExit: pass\n"
+    code += "print({'torch', 'onnx', 'onnxruntime', 'av', 'numpy'} & set(sys.modules))"
+    started = time.perf_counter()
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds = time.perf_counter() - started
+    assert "upscale" in result.stdout
+    assert result.stdout.splitlines()[-1] == "set()"
+    # Not the half second itself, which a busy machine can miss: loading PyTorch alone takes over two.
+    assert seconds < 2
+
+
+def test_upscaling_with_an_exported_network_never_loads_torch(
+    clip: Path, small_onnx: SmallOnnx, tmp_path: Path
+) -> None:
+    arguments = ["ksnet-deploy", "upscale", str(clip), "-o", str(tmp_path / "o.mp4"), "-m", str(small_onnx("32x48"))]
+    code = f"import sys; sys.argv = {arguments!r}\nfrom ksnet_deploy.cli import main\n"
+    code += "try: main()\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "False"
+    assert (tmp_path / "o.mp4").exists()
+
+
+def test_upscale_needs_no_argument_but_the_video(tmp_path: Path) -> None:
+    """The bundled checkpoint, exported on the way; the second run takes it from the cache."""
+    video = make_video(tmp_path / "my video.mp4", FrameSize(16, 16), frames=3, sound=True)
+    first = run("upscale", video)
+    assert first.returncode == 0, first.stderr
+    target = tmp_path / "my video_x4.mp4"
+    assert presentation_times(target) == presentation_times(video)
+    assert "3 frames of 64x64 (height x width)" in first.stdout
+    assert "fps" in first.stdout
+    second = run("upscale", video, "--overwrite")
+    assert second.returncode == 0
+    assert "Exporting uni for frames of 16x16, once." in first.stderr
+    assert "Exporting" not in second.stderr
+
+
+def test_upscale_json_is_one_object(clip: Path, small_onnx: SmallOnnx, tmp_path: Path) -> None:
+    result = run("upscale", clip, "-o", tmp_path / "o.mkv", "-m", small_onnx("32x48"), "--json")
+    answer = json.loads(result.stdout)
+    assert result.stderr == ""
+    assert (answer["height"], answer["width"], answer["frames"], answer["frames_lost"]) == (128, 192, 8, 0)
+
+
+def test_a_failed_upscale_is_one_sentence(clip: Path, small_onnx: SmallOnnx, tmp_path: Path) -> None:
+    network = small_onnx("32x48")
+    existing = tmp_path / "existing.mp4"
+    existing.write_text("precious")
+    for arguments, words in (
+        ((tmp_path / "none.mp4",), "does not exist"),
+        ((tmp_path,), "is a folder"),
+        ((clip, "-o", existing), "--overwrite"),
+        ((clip, "-o", tmp_path / "none" / "o.mp4"), "does not exist"),
+        ((clip, "-o", "/sys/kernel/o.mp4"), "cannot be written to"),
+        ((clip, "-o", tmp_path / "o.mp4", "-m", "giant"), "there is uni"),
+        ((clip, "-o", tmp_path / "o.mp4", "-m", tmp_path / "none.safetensors"), "does not exist"),
+        ((clip, "-o", tmp_path / "o.mp4", "--codec", "nocodec"), "no encoder named"),
+    ):
+        model = () if "-m" in arguments else ("-m", network)
+        assert words in failure_of(run("upscale", *arguments, *model))
+    other = make_video(tmp_path / "v.mp4", FrameSize(32, 64))
+    assert "--size 32x64" in failure_of(run("upscale", other, "-m", network))
+    assert {p.name for p in tmp_path.iterdir()} == {"existing.mp4", "v.mp4"}
+
+
+def test_bad_checkpoints_are_one_sentence(clip: Path, small: Checkpoint, tmp_path: Path) -> None:
+    weights = dict(small.model.state_dict())
+    for name, change in (
+        ("nan", {"refine.align.bias": torch.full((16,), float("nan"))}),
+        ("misshaped", {"refine.align.bias": torch.zeros(3)}),
+        ("unknown", {"surplus": torch.zeros(3)}),
+    ):
+        path = tmp_path / f"{name}.safetensors"
+        save_file({**weights, **change}, path, {"format": "ksnet", "config": SMALL.to_json()})
+        words = "NaN" if name == "nan" else name
+        assert words in failure_of(run("upscale", clip, "-o", tmp_path / "o.mp4", "-m", path))
+    assert not (tmp_path / "o.mp4").exists()
+
+
+def test_a_truncated_video_ends_with_its_own_exit_code(small_onnx: SmallOnnx, tmp_path: Path) -> None:
+    whole = make_video(tmp_path / "w.mp4", FrameSize(32, 48), frames=60, options={"movflags": "+faststart"})
+    content = whole.read_bytes()
+    (tmp_path / "v.mp4").write_bytes(content[: int(len(content) * 0.7)])
+    result = run("upscale", tmp_path / "v.mp4", "-m", small_onnx("32x48"))
+    sentence = failure_of(result, code=3)
+    lost, kept = re.search(r"(\d+) frames could not be decoded, (\d+) were upscaled", sentence).groups()
+    assert int(lost) + int(kept) == 60
+    assert len(presentation_times(tmp_path / "v_x4.mp4")) == int(kept)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_leaves_nothing(small_onnx: SmallOnnx, tmp_path: Path, number: signal.Signals) -> None:
+    video = make_video(tmp_path / "v.mp4", FrameSize(32, 48), frames=1000)
+    process = subprocess.Popen(
+        [*COMMAND, "upscale", str(video), "-m", str(small_onnx("32x48"))],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "80"},
+    )
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.iterdir())) < 2:  # the unfinished file appears
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in errors
+    assert "stopped" in errors
+    assert {p.name for p in tmp_path.iterdir()} == {"v.mp4"}
+
+
+def test_export_verifies_and_says_so(small: Checkpoint, tmp_path: Path) -> None:
+    path = tmp_path / "step.onnx"
+    arguments = ("export", path, "-m", small.path, "--size", "20x24", "--verify-frames", "4")
+    result = run(*arguments)
+    assert result.returncode == 0, result.stderr
+    assert "Verified: 4 recurrent frames at 20x24, reset at 2: max error" in result.stdout
+    assert "--overwrite" in failure_of(run(*arguments))
+    answer = json.loads(run(*arguments, "--overwrite", "--json").stdout)
+    assert answer["verified"]
+    assert answer["max_error"] < 1e-4
+
+
+def test_export_of_bad_arguments_is_one_sentence(small: Checkpoint, tmp_path: Path) -> None:
+    for arguments, words in (
+        ((tmp_path / "a.onnx", "--size", "big"), "HEIGHTxWIDTH"),
+        ((tmp_path / "a.onnx", "--size", "8x8"), "16x16"),
+        ((tmp_path / "a.engine",), ".onnx"),
+        ((tmp_path / "none" / "a.onnx",), "does not exist"),
+    ):
+        assert words in failure_of(run("export", *arguments, "-m", small.path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_info_prints_the_columns_of_table_2() -> None:
+    result = run("info")
+    assert re.search(r"parameters\s+3\.221 M\s+3\.039 M", result.stdout), result.stdout
+    assert re.search(r"multiply-adds\s+181\.2 G\s+169\.5 G", result.stdout)
+    changed = json.loads(run("info", "--set", "keep_ratio=0.5", "--json").stdout)
+    assert changed["config"]["keep_ratio"] == 0.5
+    assert changed["params_deploy"] < 3.039e6
+
+
+def test_a_misspelt_command_or_option_is_a_usage_error() -> None:
+    for arguments in (("upscal",), ("upscale",), ("upscale", "a.mp4", "--quality", "3")):
+        result = run(*arguments)
+        assert result.returncode == 2
+        assert "Traceback" not in result.stderr
+
+
+def test_version() -> None:
+    assert re.fullmatch(r"ksnet-deploy \d+\.\d+\.\d+\n", run("--version").stdout)

@@ -1,0 +1,382 @@
+"""Videos through the whole pipeline, with a network that merely repeats pixels where the network is not the point."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import subprocess
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from media import make_video, packets_of, presentation_times
+from numpy.typing import NDArray
+
+from ksnet_deploy.config import FrameSize
+from ksnet_deploy.errors import InputError, OutputError
+from ksnet_deploy.pipeline import EncoderSettings, UpscaleResult, crop, pad, upscale_video
+from ksnet_deploy.runtime import Runner, open_runner
+from ksnet_deploy.runtime.torch import TorchRunner
+from ksnet_deploy.video import SWSCALE, Frame, VideoReader
+from ksnet_deploy.weights import Checkpoint
+
+SIZE = FrameSize(32, 48)
+
+
+class RepeatRunner(Runner):
+    """Every pixel becomes a 4x4 block."""
+
+    backend = "repeat"
+
+    def __init__(self, size: FrameSize) -> None:
+        super().__init__(size, "uint8")
+
+    def _step(self, lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return lr.repeat(4, axis=0).repeat(4, axis=1)
+
+    def reset(self) -> None:
+        pass
+
+
+def upscale(source: Path, target: Path | None = None, **settings: object) -> UpscaleResult:
+    return upscale_video(source, target, RepeatRunner, **settings)  # type: ignore[arg-type]
+
+
+def visible_files(folder: Path) -> set[str]:
+    return {p.name for p in folder.iterdir()}
+
+
+def frame_size(path: Path) -> tuple[int, int]:
+    with av.open(str(path)) as container:
+        return container.streams.video[0].height, container.streams.video[0].width
+
+
+@pytest.mark.parametrize(
+    "pts",
+    [
+        pytest.param([512 * i for i in range(10)], id="constant rate"),
+        pytest.param([0, 512, 1500, 1512, 4000, 9000, 9100], id="variable rate"),
+        pytest.param([5000 + 512 * i for i in range(10)], id="start above zero"),
+        pytest.param([0], id="one frame"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+def test_every_frame_keeps_its_timestamp(tmp_path: Path, pts: list[int], suffix: str) -> None:
+    source = make_video(tmp_path / f"v{suffix}", SIZE, pts=pts)
+    result = upscale(source)
+    assert result.target == tmp_path / f"v_x4{suffix}"
+    assert (result.frames, result.frames_lost, result.notes) == (len(pts), 0, [])
+    assert presentation_times(result.target) == presentation_times(source)
+    assert frame_size(result.target) == (128, 192)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_sound_subtitles_and_metadata_are_copied(tmp_path: Path, suffix: str) -> None:
+    source = make_video(tmp_path / f"v{suffix}", SIZE, sound=True, subtitles=True, title="Äpfel & Birnen")
+    target = upscale(source).target
+    for kind in ("audio", "subtitle"):
+        assert packets_of(target, kind) == packets_of(source, kind)
+        assert packets_of(target, kind)
+    with av.open(str(target)) as container:
+        assert container.metadata["title"] == "Äpfel & Birnen"
+
+
+def test_sound_stays_in_sync(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "v.mp4", SIZE, pts=[5000 + 512 * i for i in range(25)], sound=True)
+
+    def times(path: Path) -> list[Fraction]:
+        with av.open(str(path)) as container:
+            return [p.pts * p.time_base for p in container.demux(audio=0) if p.pts is not None]
+
+    found, expected = times(upscale(source).target), times(source)
+    assert len(found) == len(expected)
+    assert all(abs(a - b) < Fraction(1, 1000) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("size", ["33x17", "101x67", "64x36", "16x16", "8x6", "2x2"])
+def test_any_size_comes_out_four_times_larger(tmp_path: Path, size: str) -> None:
+    source_size = FrameSize.parse(size)
+    target = upscale(make_video(tmp_path / "v.mp4", source_size, frames=3)).target
+    assert frame_size(target) == (source_size.height * 4, source_size.width * 4)
+
+
+def test_a_tiny_frame_is_padded_by_its_edge_and_cropped_back() -> None:
+    frame = np.arange(5 * 20 * 3, dtype=np.uint8).reshape(5, 20, 3)
+    padded = pad(frame)
+    assert padded.shape == (16, 20, 3)
+    np.testing.assert_array_equal(padded[:5], frame)
+    np.testing.assert_array_equal(padded[5:], np.repeat(frame[4:5], 11, axis=0))
+    np.testing.assert_array_equal(crop(padded, FrameSize(5, 20)), frame)
+    large = np.zeros((16, 20, 3), np.uint8)
+    assert pad(large) is large
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
+def test_the_picture_is_the_networks(
+    tmp_path: Path, clip: Path, small: Checkpoint, small_onnx: Callable[..., Path], backend: str
+) -> None:
+    artifact = small.path if backend == "torch" else small_onnx("32x48")
+    result = upscale_video(
+        clip, tmp_path / "o.mkv", lambda size: open_runner(artifact, size), encoder=EncoderSettings("ffv1")
+    )
+    runner = TorchRunner(small.model, SIZE)
+    with VideoReader(clip) as source, VideoReader(result.target) as found:
+        expected = [runner.step(e.rgb) for e in source if isinstance(e, Frame)]
+        frames = [e.rgb for e in found if isinstance(e, Frame)]
+    assert len(frames) == len(expected) == 8
+    # The way to 4:2:0 and back costs chroma resolution; luma must be the network's to the level.
+    weights = np.array([0.299, 0.587, 0.114])
+    for a, b in zip(frames, expected, strict=True):
+        assert np.abs(a @ weights - b @ weights).mean() < 1.5
+
+
+@pytest.mark.parametrize("matrix", [1, 5, 6])
+@pytest.mark.parametrize("full_range", [False, True])
+def test_flat_colours_and_tags_survive(tmp_path: Path, matrix: int, full_range: bool) -> None:
+    colours = [(128, 128, 128), (16, 16, 16), (235, 235, 235), (200, 40, 30), (20, 180, 60), (30, 50, 210)]
+    source = tmp_path / "v.mkv"
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        stream.codec_context.colorspace = matrix
+        stream.codec_context.color_range = 2 if full_range else 1
+        for index, colour in enumerate(colours):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), colour, np.uint8)).reformat(
+                format="yuv420p",
+                dst_colorspace=1 if matrix == 1 else 5,
+                dst_color_range=2 if full_range else 1,
+                interpolation=SWSCALE,
+            )
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    target = upscale(source, encoder=EncoderSettings("ffv1")).target
+    with VideoReader(source) as before, VideoReader(target) as after:
+        assert after.stream.codec_context.colorspace == matrix
+        assert after.stream.codec_context.color_range == (2 if full_range else 1)
+        expected, found = ([e.rgb for e in reader if isinstance(e, Frame)] for reader in (before, after))
+    for colour, old, new in zip(colours, expected, found, strict=True):
+        # Levels of Y'CbCr are whole numbers: one of them is worth up to two levels of blue.
+        assert abs(old.astype(int) - colour).max() <= 2
+        assert abs(new.astype(int) - old[0, 0]).max() <= 2, (colour, old[0, 0], new[0, 0])
+        if len(set(colour)) == 1:
+            assert np.ptp(new.astype(int), axis=2).max() == 0, "grey must stay grey"
+
+
+def test_rotation_is_passed_on(tmp_path: Path) -> None:
+    source = tmp_path / "v.mp4"
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        stream.set_display_rotation(90)
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 48, 3), np.uint8))))
+        container.mux(stream.encode(None))
+    with av.open(str(upscale(source).target)) as container:
+        assert next(container.decode(video=0)).rotation == 90
+
+
+def test_a_container_that_cannot_hold_a_track_is_refused_before_the_first_frame(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "v.mkv", SIZE, subtitles=True)
+    opened = []
+    with pytest.raises(OutputError, match=r"cannot hold the subtitle track \(subrip\).*\.mkv"):
+        upscale_video(source, tmp_path / "o.mp4", lambda size: opened.append(size) or RepeatRunner(size))
+    assert opened == []
+    assert visible_files(tmp_path) == {"v.mkv"}
+
+
+def test_a_source_whose_container_is_not_written_becomes_matroska(tmp_path: Path) -> None:
+    assert upscale(make_video(tmp_path / "v.ts", SIZE, sound=True)).target == tmp_path / "v_x4.mkv"
+
+
+def test_an_encoder_and_its_settings_are_checked(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "v.mp4", SIZE)
+    for settings, message in (
+        (EncoderSettings("nocodec"), "no encoder named 'nocodec'"),
+        (EncoderSettings("aac"), "encodes audio"),
+        (EncoderSettings("mpeg4", crf=3), "no setting named crf"),
+        (EncoderSettings(preset="warp"), "preset=warp"),
+    ):
+        with pytest.raises(OutputError, match=message):
+            upscale(source, encoder=settings)
+    assert visible_files(tmp_path) == {"v.mp4"}
+
+
+def test_crf_changes_the_size_of_the_file(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "v.mp4", SIZE, frames=10)
+    sizes = [
+        upscale(source, tmp_path / f"{crf}.mp4", encoder=EncoderSettings(crf=crf)).target.stat().st_size
+        for crf in (5, 45)
+    ]
+    assert sizes[0] > 2 * sizes[1]
+
+
+def test_an_existing_output_is_kept_unless_told(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "v.mp4", SIZE)
+    target = tmp_path / "o.mp4"
+    target.write_text("precious")
+    with pytest.raises(OutputError, match="--overwrite"):
+        upscale(source, target)
+    assert target.read_text() == "precious"
+    upscale(source, target, overwrite=True)
+    assert len(presentation_times(target)) == 8
+
+
+def test_the_source_is_never_overwritten(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "v.mp4", SIZE)
+    before = source.read_bytes()
+    (tmp_path / "link.mp4").symlink_to(source)
+    for target in (source, tmp_path / "link.mp4"):
+        with pytest.raises(OutputError, match="is the source itself"):
+            upscale(source, target, overwrite=True)
+    assert source.read_bytes() == before
+
+
+def test_bad_targets_are_refused(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "v.mp4", SIZE)
+    (tmp_path / "folder.mp4").mkdir()
+    for target, message in (
+        (tmp_path / "none" / "o.mp4", "does not exist"),
+        (tmp_path / "folder.mp4", "is a folder"),
+        (tmp_path / "o.webm", "'.webm' is not a container"),
+        (Path("/sys/kernel/o.mp4"), "cannot be written to"),  # read-only even for root
+    ):
+        with pytest.raises(OutputError, match=message):
+            upscale(source, target, overwrite=True)
+    assert visible_files(tmp_path) == {"v.mp4", "folder.mp4"}
+
+
+def test_sources_that_are_no_video_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("hello world\n" * 50)
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "noise.mp4").write_bytes(random.Random(0).randbytes(5000))
+    with av.open(str(tmp_path / "sound.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=44100, layout="mono")
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
+        silence.rate = 44100
+        container.mux(stream.encode(silence))
+        container.mux(stream.encode(None))
+    complete = make_video(tmp_path / "complete.mp4", SIZE).read_bytes()
+    (tmp_path / "headless.mp4").write_bytes(complete[: len(complete) // 2])
+    before = visible_files(tmp_path)
+    for name, message in (
+        ("none.mp4", "does not exist"),
+        ("", "is a folder"),
+        ("text.mp4", "cannot be read as a video"),
+        ("empty.mp4", "cannot be read as a video"),
+        ("noise.mp4", "cannot be read as a video"),
+        ("sound.mp4", "no video track"),
+        ("headless.mp4", "cannot be read as a video"),
+    ):
+        with pytest.raises(InputError, match=message):
+            upscale(tmp_path / name)
+    assert visible_files(tmp_path) == before
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_truncated_video_gives_what_decodes_and_the_number_lost(tmp_path: Path, suffix: str) -> None:
+    options = {"movflags": "+faststart"} if suffix == ".mp4" else {}
+    whole = make_video(tmp_path / f"w{suffix}", FrameSize(96, 128), frames=60, sound=True, options=options)
+    content = whole.read_bytes()
+    source = tmp_path / f"v{suffix}"
+    source.write_bytes(content[: int(len(content) * 0.6)])
+    result = upscale(source)
+    assert 20 < result.frames < 50
+    assert result.frames + result.frames_lost == pytest.approx(60, abs=1)
+    times = presentation_times(result.target)
+    # The last packets are some frames ahead of those they lack, so there may be a gap before the very last.
+    assert times == sorted(set(times) & set(presentation_times(whole)))
+
+
+def test_a_damaged_packet_in_the_middle_costs_only_its_frames(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "v.mp4", FrameSize(96, 128), frames=60, codec="mpeg4")
+    content = bytearray(source.read_bytes())
+    half = len(content) // 2
+    content[half : half + 200] = b"\xff" * 200
+    source.write_bytes(content)
+    result = upscale(source)
+    assert 55 <= result.frames <= 60
+    assert result.frames + result.frames_lost == 60
+
+
+def test_frames_without_timestamps_are_given_some_and_it_is_said(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "v.h264", SIZE, frames=6)
+    result = upscale(source)
+    assert result.frames == 6
+    assert any("timestamp" in note for note in result.notes)
+    times = presentation_times(result.target)
+    assert all(b > a for a, b in pairwise(times))
+
+
+def test_ten_bit_video_is_said_to_become_eight_bit(tmp_path: Path) -> None:
+    source = tmp_path / "v.mkv"
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p10le"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 48, 3), np.uint8))))
+        container.mux(stream.encode(None))
+    assert upscale(source).notes == ["The source has 10 bits per sample; the output has 8."]
+
+
+def test_a_failing_network_leaves_nothing_behind(tmp_path: Path) -> None:
+    class Broken(RepeatRunner):
+        def step(self, _lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            raise MemoryError
+
+    source = make_video(tmp_path / "v.mp4", SIZE)
+    with pytest.raises(MemoryError):
+        upscale_video(source, None, Broken)
+    assert visible_files(tmp_path) == {"v.mp4"}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Path:
+    """A file system of 256 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def noise(path: Path) -> Path:
+    """A video that does not compress."""
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "1", "preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for _ in range(30):
+            frame = av.VideoFrame.from_ndarray(rng.integers(0, 256, (96, 128, 3), dtype=np.uint8))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, small_disk: Path) -> None:
+    source = noise(tmp_path / "v.mp4")
+    for suffix in (".mp4", ".mkv"):
+        with pytest.raises(OutputError, match="disk of the output is full"):
+            upscale(source, small_disk / f"o{suffix}")
+        assert visible_files(small_disk) == set()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX")
+def test_a_write_that_fails_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    source = noise(tmp_path / "v.mp4")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        with pytest.raises(OutputError, match="cannot be written"):
+            upscale(source)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert visible_files(tmp_path) == {"v.mp4"}
