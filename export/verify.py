@@ -133,15 +133,15 @@ def verify_onnx(
             error = _frame_error(index, expected, found, state, runner.state, gaps.smallest)
             if error.hr > hr_tolerance or error.state > tolerance:
                 if error.smallest_gap >= TIE_GAP:
-                    raise VerificationError(_failure(path, error, tolerance))
+                    raise VerificationError(_failure(error, tolerance))
                 error = FrameError(**{**vars(error), "excused": True})
                 runner.state = {name: tensor.numpy() for name, tensor in state._asdict().items()}
             report.frames.append(error)
             on_frame()
     if len(report.excused) > MAX_EXCUSED_SHARE * frames:
         raise VerificationError(
-            f"{path} differs from PyTorch on {len(report.excused)} of {frames} frames; near-tied channel scores "
-            "explain single frames only, so export it again and report this if it stays"
+            f"the exported network differs from PyTorch on {len(report.excused)} of {frames} frames; near-tied "
+            "channel scores explain single frames only, so export it again and report this if it stays"
         )
     return report
 
@@ -163,9 +163,9 @@ def _frame_error(
     return FrameError(index, hr if np.isfinite(hr) else float("inf"), errors[worst], worst, gap)
 
 
-def _failure(path: Path, error: FrameError, tolerance: float) -> str:
+def _failure(error: FrameError, tolerance: float) -> str:
     return (
-        f"{path} differs from PyTorch on frame {error.frame}: by {error.hr:.2e} in the HR frame and by "
+        f"the exported network differs from PyTorch on frame {error.frame}: by {error.hr:.2e} in the HR frame and by "
         f"{error.state:.2e} in state '{error.worst_state}', where at most {tolerance:.0e} is accepted; "
         "do not use it, export it again"
     )

@@ -126,6 +126,7 @@ def export(
     from ksnet_deploy.errors import OutputError
     from ksnet_deploy.export.onnx import export_onnx
     from ksnet_deploy.export.verify import verify_onnx
+    from ksnet_deploy.files import replacing
     from ksnet_deploy.weights import load_checkpoint
 
     frame_size = FrameSize.parse(size)
@@ -134,19 +135,20 @@ def export(
     if output.exists() and not overwrite:
         raise OutputError(f"{output} already exists; pass --overwrite to replace it, or another name")
     checkpoint = load_checkpoint(_checkpoint_path(model))
-    with _progress("Exporting", show=not as_json) as bar:
-        bar.begin(f"{output} ({'any size' if dynamic else frame_size}, {io})", None)
-        export_onnx(checkpoint, output, size=None if dynamic else frame_size, io=io)
-    answer: dict[str, Any] = {"output": str(output), "bytes": output.stat().st_size, "verified": False}
-    if verify_frames:
-        with _progress("Verifying", show=not as_json) as bar:
-            bar.begin("against PyTorch", verify_frames)
-            try:
-                report = verify_onnx(checkpoint.model, output, frame_size, frames=verify_frames, on_frame=bar.advance)
-            except KSNetError:
-                output.unlink(missing_ok=True)
-                raise
-        answer |= {"verified": True, "max_error": report.max_error, "near_ties": report.excused}
+    answer: dict[str, Any] = {"output": str(output), "verified": False}
+    # Under a temporary name until it is verified: an older, good file is not lost to a new one that fails.
+    with replacing(output) as temporary:
+        with _progress("Exporting", show=not as_json) as bar:
+            bar.begin(f"{output} ({'any size' if dynamic else frame_size}, {io})", None)
+            export_onnx(checkpoint, temporary, size=None if dynamic else frame_size, io=io)
+        if verify_frames:
+            with _progress("Verifying", show=not as_json) as bar:
+                bar.begin("against PyTorch", verify_frames)
+                report = verify_onnx(
+                    checkpoint.model, temporary, frame_size, frames=verify_frames, on_frame=bar.advance
+                )
+            answer |= {"verified": True, "max_error": report.max_error, "near_ties": report.excused}
+    answer["bytes"] = output.stat().st_size
     if as_json:
         print(json.dumps(answer))
     else:

@@ -60,6 +60,7 @@ class UpscaleResult:
     frames_lost: int
     """Frames that the source announces and that could not be decoded."""
     seconds: float
+    """From the first step to the finished file; opening the network is not in it."""
     step_seconds: float
     """Of these, spent in the network."""
     notes: list[str] = field(default_factory=list)
@@ -105,13 +106,13 @@ def upscale_video(
         target = _choose_target(reader, target, encoder.codec)
         _check_target(reader, target, overwrite=overwrite)
         events = _from_first_frame(reader)
-        started = time.perf_counter()
         step_seconds, frames = 0.0, 0
         with open_runner(reader.size.padded) as runner, replacing(target) as temporary:
             on_start(reader.size, reader.estimated_frames)
             writer = VideoWriter(
                 temporary, target.suffix, reader, reader.size.upscaled, codec=encoder.codec, options=encoder.options
             )
+            started = time.perf_counter()
             try:
                 for event in events:
                     if not isinstance(event, Frame):

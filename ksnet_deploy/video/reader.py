@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import av
 import av.error
@@ -26,7 +26,7 @@ from ksnet_deploy.video.colour import SWSCALE, Colour
 
 __all__ = ["CopiedPacket", "Frame", "VideoReader", "reason_of"]
 
-CopiedPacket = Packet[Any]
+CopiedPacket: TypeAlias = "Packet[Any]"
 """A compressed packet of a track that is not decoded."""
 
 COPIED_TRACKS = ("audio", "subtitle", "attachment")

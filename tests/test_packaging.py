@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif(not (ROOT / "pyproject.toml").is_file(), reason="needs a checkout")
+
+
+@pytest.mark.parametrize(
+    ("switch", "code", "words"),
+    [("AUTO", 0, "pure Python"), ("OFF", 0, ""), ("ON", 1, "no native plugins"), ("MAYBE", 1, "must be AUTO")],
+)
+def test_the_plugin_switch_says_what_it_does(tmp_path: Path, switch: str, code: int, words: str) -> None:
+    if shutil.which("cmake") is None:
+        pytest.skip("cmake is not installed")
+    result = subprocess.run(
+        ["cmake", "-S", str(ROOT), "-B", str(tmp_path), f"-DKSNET_PLUGINS={switch}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == code, result.stderr
+    assert words in " ".join((result.stdout + result.stderr).split())
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_everything_once(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path), str(ROOT)], check=True
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert len(names) == len(set(names))
+    for needed in (
+        "ksnet_deploy/cli.py",
+        "ksnet_deploy/export/onnx.py",
+        "ksnet_deploy/checkpoints/uni.safetensors",
+        "ksnet_deploy/checkpoints/MODEL_CARD.md",
+        "ksnet_deploy/assets/city_lr.mp4",
+    ):
+        assert needed in names
+    assert not [name for name in names if name.startswith(("export/", "tests/", "scripts/"))]
