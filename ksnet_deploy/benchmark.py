@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import platform
 import resource
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -68,7 +69,8 @@ class BackendResult:
     peak_memory_mb: float
     """Largest resident memory of the process, in 1e6 bytes."""
     psnr_db: float | None
-    """Of the first frames against the reference backend; infinite when equal, None for the reference itself."""
+    """Of the first frames against the reference backend; infinite when equal. None for the reference itself, and
+    where the network is untrained, so that its output is the bicubic base whatever the layers before it compute."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ class BenchmarkReport:
         ]
         for result in self.results:
             step = result.step
-            quality = "reference" if result.psnr_db is None else f"{result.psnr_db:.1f}"
+            quality = "untrained" if result.psnr_db is None else f"{result.psnr_db:.1f}"
+            quality = "reference" if result.backend == REFERENCE_BACKEND else quality
             lines.append(
                 f"{result.backend:<13}{step.p50_ms:>9.1f}{step.p90_ms:>9.1f}{step.p99_ms:>9.1f}{step.samples:>5}"
                 f"{step.fps:>10.2f}{result.clip_fps:>20.2f}{result.peak_memory_mb:>9.0f}{quality:>10}"
@@ -154,11 +157,13 @@ def run_benchmark(
     Raises:
         KSNetError: the size, checkpoint or clip cannot be used.
     """
-    from ksnet_deploy.video import VideoReader
+    from ksnet_deploy.pipeline import EncoderSettings
+    from ksnet_deploy.video import VideoReader, fitting_suffixes
 
     clip = clip or BENCH_CLIP
     with VideoReader(clip) as reader:
         clip_size = reader.size
+        suffix = fitting_suffixes(reader, EncoderSettings().codec)[0]
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for backend in (REFERENCE_BACKEND, "onnxruntime"):
@@ -166,7 +171,7 @@ def run_benchmark(
             artifacts = [checkpoint, checkpoint]
             if backend == "onnxruntime":
                 artifacts = [cached_onnx(checkpoint, s.padded) for s in (size, clip_size)]
-            job = _Job(backend, artifacts[0], artifacts[1], size.padded, clip, Path(folder), seconds)
+            job = _Job(backend, artifacts[0], artifacts[1], size.padded, clip, Path(folder), suffix, seconds)
             results.append(_in_child(job))
     threads = len(_affinity())
     return BenchmarkReport(size.padded, clip_size, _machine(), threads, results)
@@ -180,6 +185,7 @@ class _Job:
     size: FrameSize
     clip: Path
     folder: Path
+    suffix: str
     seconds: float
 
 
@@ -194,10 +200,12 @@ def _in_child(job: _Job) -> BackendResult:
     except EOFError:
         process.join()
         raise BackendError(
-            f"the {job.backend} benchmark died with exit code {process.exitcode}; the machine is probably out of "
-            "memory, so choose a smaller --size"
+            f"the {job.backend} benchmark died with exit code {process.exitcode}; if the machine ran out of memory, "
+            "choose a smaller --size"
         ) from None
-    process.join()
+    finally:
+        process.terminate()  # has no effect on one that has sent its answer and ended
+        process.join()
     if isinstance(answer, KSNetError):
         raise answer
     assert isinstance(answer, BackendResult)
@@ -205,10 +213,20 @@ def _in_child(job: _Job) -> BackendResult:
 
 
 def _child(job: _Job, sender: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends this process
     try:
         sender.send(_measure(job))
     except KSNetError as error:
         sender.send(error)
+    except MemoryError:
+        sender.send(BackendError(f"the {job.backend} benchmark ran out of memory; choose a smaller --size"))
+
+
+def _is_trained(checkpoint: Path) -> bool:
+    from ksnet_deploy.weights import load_checkpoint
+
+    weights = load_checkpoint(checkpoint).model.reconstruct.head[-1].state_dict()
+    return any(bool(tensor.any()) for tensor in weights.values())
 
 
 def _measure(job: _Job) -> BackendResult:
@@ -222,13 +240,14 @@ def _measure(job: _Job) -> BackendResult:
     reference = job.folder / "reference.npy"
     quality = None
     if job.backend == REFERENCE_BACKEND:
-        np.save(reference, pictures)
-    else:
+        if _is_trained(job.artifact):
+            np.save(reference, pictures)
+    elif reference.exists():
         quality = psnr(pictures, np.load(reference))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     result = upscale_video(
         job.clip,
-        job.folder / f"{job.backend}.mkv",
+        job.folder / f"{job.backend}{job.suffix}",
         lambda size: open_runner(job.clip_artifact, size),
         max_frames=CLIP_FRAMES,
     )

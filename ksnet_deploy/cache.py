@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import platformdirs
 
-from ksnet_deploy import __version__
 from ksnet_deploy.checkpoints import check_is_file
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import OutputError
@@ -32,7 +32,8 @@ def cached_onnx(
 ) -> Path:
     """The ONNX step of a checkpoint at a size, exported now if it is not in the cache.
 
-    Everything that changes the file's bytes is in its name: weights, size, frame type and package version.
+    Everything that changes the file's bytes is in its name: weights, size, frame type, this package's code and the
+    version of PyTorch that exports it.
 
     Args:
         on_export: called before an export, which takes some ten seconds.
@@ -42,7 +43,7 @@ def cached_onnx(
         OutputError: the cache folder cannot be written.
     """
     check_is_file(checkpoint)
-    identity = f"{sha256_of(checkpoint)} {size} {io} fp32 {__version__}"
+    identity = f"{sha256_of(checkpoint)} {size} {io} fp32 {_code_sha256()} {version('torch')}"
     name = f"{checkpoint.stem}-{size}-{io}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.onnx"
     path = cache_folder() / name
     if path.is_file():
@@ -60,3 +61,13 @@ def cached_onnx(
         ) from error
     export_onnx(load_checkpoint(checkpoint), path, size=size, io=io)
     return path
+
+
+def _code_sha256() -> str:
+    """Of all Python files of the package: whichever of them changes, the export may change too."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("**/*.py")):
+        digest.update(path.read_bytes())
+    for path in sorted((Path(__file__).parent / "export").glob("*.py")):  # glob does not follow the symlink
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

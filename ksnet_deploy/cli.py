@@ -124,9 +124,7 @@ def export(
     """Export a checkpoint to ONNX and prove that it computes what PyTorch computes."""
     from ksnet_deploy.config import FrameSize
     from ksnet_deploy.errors import OutputError
-    from ksnet_deploy.export.onnx import export_onnx
-    from ksnet_deploy.export.verify import verify_onnx
-    from ksnet_deploy.files import replacing
+    from ksnet_deploy.export.verify import export_verified
     from ksnet_deploy.weights import load_checkpoint
 
     frame_size = FrameSize.parse(size)
@@ -135,25 +133,26 @@ def export(
     if output.exists() and not overwrite:
         raise OutputError(f"{output} already exists; pass --overwrite to replace it, or another name")
     checkpoint = load_checkpoint(_checkpoint_path(model))
-    answer: dict[str, Any] = {"output": str(output), "verified": False}
-    # Under a temporary name until it is verified: an older, good file is not lost to a new one that fails.
-    with replacing(output) as temporary:
-        with _progress("Exporting", show=not as_json) as bar:
-            bar.begin(f"{output} ({'any size' if dynamic else frame_size}, {io})", None)
-            export_onnx(checkpoint, temporary, size=None if dynamic else frame_size, io=io)
-        if verify_frames:
-            with _progress("Verifying", show=not as_json) as bar:
-                bar.begin("against PyTorch", verify_frames)
-                report = verify_onnx(
-                    checkpoint.model, temporary, frame_size, frames=verify_frames, on_frame=bar.advance
-                )
-            answer |= {"verified": True, "max_error": report.max_error, "near_ties": report.excused}
-    answer["bytes"] = output.stat().st_size
+    with _progress("Exporting", show=not as_json) as bar:
+        bar.begin(f"{output} ({'any size' if dynamic else frame_size}, {io})", None)
+        report = export_verified(
+            checkpoint,
+            output,
+            frame_size,
+            dynamic=dynamic,
+            io=io,
+            frames=verify_frames,
+            on_verify=lambda: bar.begin("and verifying against PyTorch", verify_frames),
+            on_frame=bar.advance,
+        )
+    answer: dict[str, Any] = {"output": str(output), "bytes": output.stat().st_size, "verified": report is not None}
+    if report is not None:
+        answer |= {"max_error": report.max_error, "near_ties": report.excused}
     if as_json:
         print(json.dumps(answer))
     else:
         print(f"{output}: {answer['bytes'] / 1e6:.1f} MB")
-        print(f"Verified: {report.summary()}." if verify_frames else "Not verified (--verify-frames 0).")
+        print(f"Verified: {report.summary()}." if report else "Not verified (--verify-frames 0).")
 
 
 @app.command()
@@ -164,7 +163,7 @@ def bench(
     seconds: Annotated[float, typer.Option("--seconds", help="Time to measure each step for.", min=1)] = 15.0,
     as_json: Json = False,
 ) -> None:
-    """Measure every backend of this machine: one step, and a whole clip from file to file."""
+    """Measure PyTorch and ONNX Runtime on the CPU: one step, and a whole clip from file to file."""
     from ksnet_deploy.benchmark import run_benchmark
     from ksnet_deploy.config import FrameSize
 
@@ -207,9 +206,9 @@ def _checkpoint_path(model: str) -> Path:
     from ksnet_deploy.runtime import CHECKPOINT_SUFFIXES
 
     path = Path(model)
-    if path.suffix in CHECKPOINT_SUFFIXES or path.exists():
+    if path.suffix in CHECKPOINT_SUFFIXES:
         return path
-    if path.suffix or len(path.parts) > 1:
+    if path.suffix or len(path.parts) != 1:
         raise ConfigError(f"'{model}' is not a checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}); give one with --model")
     from ksnet_deploy.checkpoints import bundled_checkpoint
 
@@ -220,6 +219,8 @@ def _open_runner(model: str, size: FrameSize, backend: str, device: str, bar: _B
     from ksnet_deploy.runtime import open_runner
 
     if model.endswith(".onnx"):
+        if backend != "onnxruntime":
+            raise ConfigError(f"{model} is run by ONNX Runtime; give a checkpoint with --model for --backend {backend}")
         return open_runner(Path(model), size, device=device)
     path = _checkpoint_path(model)
     if backend == "onnxruntime":
@@ -286,7 +287,7 @@ def _complain(sentence: str) -> None:
 
 def _stop(signum: int, _frame: object) -> None:
     """Leave by an exception, so that unfinished files are removed on the way out."""
-    _complain("stopped; the unfinished output was removed")
+    _complain("stopped before the end; an unfinished output is removed")
     raise SystemExit(128 + signum)
 
 
@@ -298,6 +299,9 @@ def main() -> None:
         app()
     except KSNetError as error:
         _complain(str(error))
+        sys.exit(EXIT_FAILED)
+    except OSError as error:  # the rarer ones: names too long, folders that may not be entered
+        _complain(f"{error.filename or 'a file'} cannot be used ({error.strerror or error}); check its path and access")
         sys.exit(EXIT_FAILED)
 
 

@@ -90,8 +90,8 @@ class KSNetConfig:
                 raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least 1")
         if self.channels % self.deform_groups:
             raise ConfigError(f"channels ({self.channels}) must be a multiple of deform_groups ({self.deform_groups})")
-        if not 0 < self.keep_ratio <= 1:
-            raise ConfigError(f"keep_ratio is {self.keep_ratio}; it must lie above 0 and be at most 1")
+        if not isinstance(self.keep_ratio, (int, float)) or not 0 < self.keep_ratio <= 1:
+            raise ConfigError(f"keep_ratio is {self.keep_ratio!r}; it must be a number, above 0 and at most 1")
         for name, allowed in (("flow_guidance", FlowGuidance), ("alignment", Alignment), ("direction", Direction)):
             if getattr(self, name) not in get_args(allowed):
                 raise ConfigError(

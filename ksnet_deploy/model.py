@@ -109,11 +109,15 @@ class SplitLevel(nn.Module):
     def __init__(self, c_in: int, c_keep: int) -> None:
         super().__init__()
         self.c_keep = c_keep
-        self.lam = nn.Parameter(torch.full((1,), 0.5))
-        self.buffer = nn.Sequential(nn.Conv2d(c_in - c_keep, c_in - c_keep, 1), activation())
+        self.selects = c_keep < c_in
+        if self.selects:
+            self.lam = nn.Parameter(torch.full((1,), 0.5))
+            self.buffer = nn.Sequential(nn.Conv2d(c_in - c_keep, c_in - c_keep, 1), activation())
         self.explore = nn.Sequential(RCB(c_keep, c_keep), activation())
 
     def forward(self, f: Tensor, o: Tensor) -> Split:
+        if not self.selects:  # keep ratio 1
+            return Split(self.explore(f), f[:, :0])
         con, dis = topk_split(f, o, self.lam, self.c_keep)
         return Split(self.explore(con), self.buffer(dis))
 
@@ -124,8 +128,7 @@ class MultiChannelSelection(nn.Module):
     def __init__(self, config: KSNetConfig) -> None:
         super().__init__()
         widths = config.level_channels
-        pairs = [(a, b) for a, b in pairwise(widths) if b < a]
-        self.levels = nn.ModuleList(SplitLevel(c_in, c_keep) for c_in, c_keep in pairs)
+        self.levels = nn.ModuleList(SplitLevel(c_in, c_keep) for c_in, c_keep in pairwise(widths))
         # The parts of Eq. (4) after f: every level's dis, then the last con. They add up to C again.
         self.merge = nn.Conv2d(2 * config.channels, config.channels, 1)
         self.attention = ESA(config.channels)
@@ -134,7 +137,8 @@ class MultiChannelSelection(nn.Module):
         parts, con = [f], f
         for level in self.levels:
             con, dis = level(con, o)
-            parts.append(dis)
+            if dis.shape[1]:
+                parts.append(dis)
         parts.append(con)
         y: Tensor = self.attention(self.merge(torch.cat(parts, dim=1)))
         return y

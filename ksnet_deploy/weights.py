@@ -6,7 +6,6 @@ run), ``licence`` (of the weights, which follows the training data).
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,7 +104,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _read_pth(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
+    except Exception as error:  # bytes that are no pickle make the unpickler raise almost anything
         raise CheckpointError(
             f"the checkpoint {path} cannot be read as a plain dictionary of tensors "
             f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
@@ -118,7 +117,9 @@ def _read_pth(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
             break
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
         raise CheckpointError(f"the checkpoint {path} holds no dictionary of tensors; expected a PyTorch state_dict")
     return dict(content), {"format": FORMAT, "config": config}
 

@@ -4,11 +4,11 @@ set -euo pipefail
 . "$(dirname "$0")/setup.sh"
 
 clip=ksnet_deploy/assets/city_lr.mp4
-weights=ksnet_deploy/checkpoints/uni.safetensors
 network=demo/uni-72x128.onnx
 
 mkdir -p demo
-if [ ! "$network" -nt "$weights" ] || [ ! "$network" -nt .venv ]; then
+if [ ! -e "$network" ] || [ -n "$(find ksnet_deploy/ export/ constraints.txt -newer "$network" -type f \
+    ! -path '*/__pycache__/*' -print -quit)" ]; then
     ksnet-deploy export "$network" --size 72x128 --verify-frames 30 --overwrite
 fi
 ksnet-deploy upscale "$clip" --model "$network" --output demo/city_x4.mp4 --overwrite

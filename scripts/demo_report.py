@@ -40,10 +40,12 @@ def main(source: Path, result: Path, original: Path, picture: Path) -> None:
     hr, _, _ = read(original)
     if sr_times != lr_times or sr_sound != lr_sound:
         sys.exit("Error: the timestamps or the sound of the result differ from the source's.")
+    if any(a.shape[0] != SCALE * b.shape[0] or a.shape[1] != SCALE * b.shape[1] for a, b in zip(sr, lr, strict=True)):
+        sys.exit("Error: the result is not four times the source's size.")
     quality = np.mean([psnr(a, b) for a, b in zip(sr, hr, strict=True)])
     panels = [enlarge(lr[SHOWN_FRAME], SCALE), sr[SHOWN_FRAME], hr[SHOWN_FRAME]]
     write_png(picture, np.concatenate([enlarge(panel[REGION], ZOOM) for panel in panels], axis=1))
-    print(f"Same {len(sr)} timestamps and {sr_sound} sound packets as the source.")
+    print(f"Four times the size, the same {len(sr)} timestamps and {sr_sound} sound packets as the source.")
     print(f"PSNR against the original: {quality:.2f} dB (RGB, mean of {len(sr)} frames)")
     print(f"Result:  {result}")
     print(f"Picture: {picture} (source, result, original)")

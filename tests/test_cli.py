@@ -19,6 +19,8 @@ from media import make_video, presentation_times
 from safetensors.torch import save_file
 
 from ksnet_deploy.config import FrameSize
+from ksnet_deploy.errors import VerificationError
+from ksnet_deploy.export import verify
 from ksnet_deploy.weights import Checkpoint
 
 SmallOnnx = Callable[..., Path]
@@ -40,17 +42,13 @@ def failure_of(result: subprocess.CompletedProcess[str], code: int = 1) -> str:
     return lines[0]
 
 
-def test_help_answers_in_half_a_second_without_torch() -> None:
+def test_help_loads_nothing_heavy() -> None:
     code = "import sys; sys.argv = ['ksnet-deploy', '--help']\nfrom ksnet_deploy.cli import main\n"
     code += "try: main()\nexcept SystemExit: pass\n"
     code += "print({'torch', 'onnx', 'onnxruntime', 'av', 'numpy'} & set(sys.modules))"
-    started = time.perf_counter()
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    seconds = time.perf_counter() - started
     assert "upscale" in result.stdout
     assert result.stdout.splitlines()[-1] == "set()"
-    # Not the half second itself, which a busy machine can miss: loading PyTorch alone takes over two.
-    assert seconds < 2
 
 
 def test_upscaling_with_an_exported_network_never_loads_torch(
@@ -99,6 +97,9 @@ def test_a_failed_upscale_is_one_sentence(clip: Path, small_onnx: SmallOnnx, tmp
         ((clip, "-o", tmp_path / "o.mp4", "-m", "giant"), "there is uni"),
         ((clip, "-o", tmp_path / "o.mp4", "-m", tmp_path / "none.safetensors"), "does not exist"),
         ((clip, "-o", tmp_path / "o.mp4", "--codec", "nocodec"), "no encoder named"),
+        ((clip, "-o", tmp_path / "o.mp4", "--backend", "torch"), "run by ONNX Runtime"),
+        ((tmp_path / ("x" * 300 + ".mp4"),), "File name too long"),
+        ((clip, "-o", tmp_path / ("x" * 300 + ".mp4")), "File name too long"),
     ):
         model = () if "-m" in arguments else ("-m", network)
         assert words in failure_of(run("upscale", *arguments, *model))
@@ -169,14 +170,33 @@ def test_export_verifies_and_says_so(small: Checkpoint, tmp_path: Path) -> None:
 
 
 def test_export_of_bad_arguments_is_one_sentence(small: Checkpoint, tmp_path: Path) -> None:
+    (tmp_path / "folder.onnx").mkdir()
     for arguments, words in (
         ((tmp_path / "a.onnx", "--size", "big"), "HEIGHTxWIDTH"),
         ((tmp_path / "a.onnx", "--size", "8x8"), "16x16"),
         ((tmp_path / "a.engine",), ".onnx"),
+        ((tmp_path / "folder.onnx", "--overwrite"), "is a folder"),
         ((tmp_path / "none" / "a.onnx",), "does not exist"),
     ):
         assert words in failure_of(run("export", *arguments, "-m", small.path))
-    assert list(tmp_path.iterdir()) == []
+    assert [p.name for p in tmp_path.iterdir()] == ["folder.onnx"]
+
+
+def test_a_failed_verification_keeps_the_older_file(
+    small: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "step.onnx"
+    path.write_text("an older, good file")
+    monkeypatch.setattr(verify, "TOLERANCE", 0.0)
+    with pytest.raises(VerificationError):
+        verify.export_verified(small, path, FrameSize(20, 24), dynamic=False, io="float32", frames=3)
+    assert path.read_text() == "an older, good file"
+    assert [p.name for p in tmp_path.iterdir()] == ["step.onnx"]
+
+
+def test_a_folder_named_like_a_bundled_checkpoint_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "uni").mkdir()
+    assert run("info", cwd=tmp_path).returncode == 0
 
 
 def test_info_prints_the_columns_of_table_2() -> None:

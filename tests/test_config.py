@@ -54,6 +54,8 @@ def test_unknown_or_malformed_setting_is_refused(setting: str) -> None:
         {"keep_ratio": 0},
         {"keep_ratio": 1.5},
         {"keep_ratio": 0.01},
+        {"keep_ratio": "0.75"},
+        {"keep_ratio": None},
         {"flow_guidance": "both"},
         {"direction": "up"},
         {"alignment": "consistent", "flow_guidance": "prev1"},

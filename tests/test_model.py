@@ -23,6 +23,14 @@ def test_deploy_form_fits_the_papers_budget() -> None:
     assert count.gmacs_training > count.gmacs_deploy
 
 
+def test_parameters_grow_with_the_keep_ratio_as_in_figure_8() -> None:
+    ratios = ("0.25", "0.5", "0.75", "1")
+    params = [
+        sum(p.numel() for p in KSNet(KSNetConfig().replace([f"keep_ratio={ratio}"])).parameters()) for ratio in ratios
+    ]
+    assert params == sorted(set(params))
+
+
 def test_bi_has_the_parameters_of_uni() -> None:
     uni, bi = (complexity(KSNetConfig(direction=d), FrameSize(32, 32)) for d in ("uni", "bi"))
     assert uni.params_deploy == bi.params_deploy

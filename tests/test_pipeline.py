@@ -42,6 +42,9 @@ class RepeatRunner(Runner):
     def reset(self) -> None:
         pass
 
+    def close(self) -> None:
+        pass
+
 
 def upscale(source: Path, target: Path | None = None, **settings: object) -> UpscaleResult:
     return upscale_video(source, target, RepeatRunner, **settings)  # type: ignore[arg-type]
@@ -166,6 +169,63 @@ def test_flat_colours_and_tags_survive(tmp_path: Path, matrix: int, full_range: 
         assert abs(new.astype(int) - old[0, 0]).max() <= 2, (colour, old[0, 0], new[0, 0])
         if len(set(colour)) == 1:
             assert np.ptp(new.astype(int), axis=2).max() == 0, "grey must stay grey"
+
+
+def test_chapters_and_attachments_are_copied(tmp_path: Path) -> None:
+    plain = make_video(tmp_path / "plain.mkv", SIZE)
+    source = tmp_path / "v.mkv"
+    with av.open(str(plain)) as old, av.open(str(source), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        new.add_attachment("font.ttf", "application/x-truetype-font", b"not really a font")
+        chapter = {"id": 1, "start": 0, "end": 100, "time_base": Fraction(1, 1000), "metadata": {"title": "One"}}
+        new.set_chapters([chapter])
+        for packet in old.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                new.mux(packet)
+    with av.open(str(upscale(source).target)) as container:
+        assert [chapter["metadata"]["title"] for chapter in container.chapters()] == ["One"]
+        (attachment,) = container.streams.attachments
+        assert attachment.data == b"not really a font"
+
+
+def test_a_clip_trimmed_by_its_edit_list_is_not_damaged(tmp_path: Path) -> None:
+    """Trimming without re-encoding keeps the frames from the last key frame on and hides them by an edit list."""
+    source = make_video(tmp_path / "v.mp4", SIZE, pts=[512 * i for i in range(-5, 20)])
+    shown = len(presentation_times(source))
+    assert shown == 20
+    result = upscale(source)
+    assert (result.frames, result.frames_lost) == (shown, 0)
+    assert presentation_times(result.target) == presentation_times(source)
+
+
+def test_avi_with_b_frames_keeps_its_pace(tmp_path: Path) -> None:
+    source = tmp_path / "v.avi"
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"bf": "3", "b-adapt": "0"})
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for index in range(20):
+            image = np.full((32, 48, 3), index * 10, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
+        container.mux(stream.encode(None))
+    result = upscale(source)
+    times = presentation_times(result.target)
+    assert (len(times), result.notes) == (20, [])
+    assert [b - a for a, b in pairwise(times)] == [pytest.approx(0.04, abs=0.0011)] * 19  # Matroska counts in ms
+
+
+def test_recordings_joined_byte_by_byte_are_refused_with_the_reason(tmp_path: Path) -> None:
+    once = make_video(tmp_path / "once.ts", SIZE, frames=50).read_bytes()
+    (tmp_path / "v.ts").write_bytes(once + once)
+    with pytest.raises(InputError, match=r"timestamps of .* jump back by 2\.0 s at frame 5"):
+        upscale(tmp_path / "v.ts")
+    assert visible_files(tmp_path) == {"once.ts", "v.ts"}
+
+
+@pytest.mark.parametrize("name", ["Movie: part 1.mp4", "100%d.mp4", "a b'c.mp4"])
+def test_any_file_name_works(tmp_path: Path, name: str) -> None:
+    source = make_video(tmp_path / "v.mp4", SIZE).rename(tmp_path / name)
+    assert upscale(source).target.is_file()
 
 
 def test_rotation_is_passed_on(tmp_path: Path) -> None:

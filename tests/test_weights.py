@@ -83,6 +83,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path, small: Checkpoi
         pytest.param(b"", id="empty"),
         pytest.param(b"\x10\x00\x00\x00\x00\x00\x00\x00{not json at all}", id="not json"),
         pytest.param(b"hello " * 100, id="text"),
+        pytest.param(b"access denied", id="short text"),
     ],
 )
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ksnet_deploy.config import FrameSize
-from ksnet_deploy.errors import ArtifactError
+from ksnet_deploy.errors import ArtifactError, BackendError
 from ksnet_deploy.runtime.base import IO_TYPES, FrameType, Runner
 
 __all__ = ["CHECKPOINT_SUFFIXES", "IO_TYPES", "FrameType", "Runner", "open_runner"]
@@ -29,7 +29,12 @@ def open_runner(artifact: Path, size: FrameSize, *, device: str = "cpu") -> Runn
     """
     # Imported here, so that running an ONNX file does not load PyTorch's network and the reverse.
     if artifact.suffix == ".onnx":
-        from ksnet_deploy.runtime.onnx import OnnxRunner
+        try:
+            from ksnet_deploy.runtime.onnx import OnnxRunner
+        except ImportError as error:
+            raise BackendError(
+                f"ONNX Runtime is not installed ({error}); install ksnet-deploy with the 'cpu' or the 'gpu' extra"
+            ) from error
 
         return OnnxRunner(artifact, size, device=device)
     if artifact.suffix in CHECKPOINT_SUFFIXES:

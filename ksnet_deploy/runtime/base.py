@@ -22,7 +22,7 @@ IO_TYPES: tuple[str, ...] = get_args(FrameType)
 class Runner(ABC):
     """Runs one network, frame by frame, keeping its recurrent state between the calls.
 
-    A context manager: its memory and device are given back on exit.
+    A context manager: what it holds is released on exit, and it cannot be used afterwards.
     """
 
     backend: str
@@ -59,9 +59,9 @@ class Runner(ABC):
     def reset(self) -> None:
         """Forget the past: the next frame is treated as the first of a new scene."""
 
+    @abstractmethod
     def close(self) -> None:
-        """Release what the runner holds. It cannot be used afterwards."""
-        self.reset()
+        """Release the network and its state."""
 
     def __enter__(self) -> Self:
         return self

@@ -26,13 +26,13 @@ class OnnxRunner(Runner):
 
     backend = "onnxruntime"
 
-    def __init__(self, path: Path, size: FrameSize, *, device: str = "cpu", threads: int = 0) -> None:
+    def __init__(self, path: Path, size: FrameSize, *, device: str = "cpu", as_shipped: bool = False) -> None:
         """Load the file for frames of one size.
 
         Args:
             path: an ``.onnx`` that ``ksnet-deploy export`` wrote, of this size or dynamic.
             device: ``cpu`` or ``cuda``.
-            threads: of the CPU; 0 for all cores.
+            as_shipped: run the function bodies that the file carries, not ONNX Runtime's faster operators.
 
         Raises:
             ArtifactError: the file is missing, broken, not a KSNet step, or of another size.
@@ -54,7 +54,12 @@ class OnnxRunner(Runner):
             for value in model.graph.input
             if value.name.startswith(STATE_PREFIX)
         }
-        self._session = _open_session(path, model, device, threads)
+        if not as_shipped:
+            # In memory only: the file keeps the bodies that every runtime can run.
+            del model.functions[:]
+            model.functions.extend(function_bodies(native_deform_conv=True))
+            use_fast_pixel_shuffle(model)
+        self._session = _open_session(path, model, device)
         self._binding = self._session.io_binding()
         self._state: dict[str, ort.OrtValue] | None = None
 
@@ -90,14 +95,14 @@ class OnnxRunner(Runner):
     @property
     def state(self) -> dict[str, NDArray[Any]]:
         """Copy of the recurrent state by name, (1, C, H, W) each; empty before the first frame."""
-        return {name: value.numpy() for name, value in (self._state or {}).items()}
-
-    @state.setter
-    def state(self, arrays: dict[str, NDArray[Any]]) -> None:
-        self._state = {name: self._to_device(np.ascontiguousarray(arrays[name])) for name in self._state_names}
+        return {name: value.numpy().copy() for name, value in (self._state or {}).items()}
 
     def reset(self) -> None:
         self._state = None
+
+    def close(self) -> None:
+        self.reset()
+        del self._binding, self._session
 
 
 def _load(path: Path) -> onnx.ModelProto:
@@ -128,21 +133,16 @@ def _frame_type(path: Path, lr: onnx.ValueInfoProto) -> FrameType:
     return name  # type: ignore[return-value]
 
 
-def _open_session(path: Path, model: onnx.ModelProto, device: str, threads: int) -> ort.InferenceSession:
+def _open_session(path: Path, model: onnx.ModelProto, device: str) -> ort.InferenceSession:
     provider = PROVIDERS[device]
     if provider not in ort.get_available_providers():
         raise BackendError(
             f"ONNX Runtime here has no {provider}, only {', '.join(ort.get_available_providers())}; "
             "use --device cpu, or install the 'onnxruntime-gpu' extra"
         )
-    # In memory only: the file keeps the bodies that every runtime can run.
-    del model.functions[:]
-    model.functions.extend(function_bodies(native_deform_conv=True))
-    use_fast_pixel_shuffle(model)
     options = ort.SessionOptions()
     # Planning memory over the whole graph costs 700 MB more at 180x320 and makes no step faster.
     options.enable_mem_pattern = False
-    options.intra_op_num_threads = threads
     options.log_severity_level = 3
     try:
         return ort.InferenceSession(model.SerializeToString(), options, providers=[provider])

@@ -55,3 +55,7 @@ class TorchRunner(Runner):
 
     def reset(self) -> None:
         self._state = None
+
+    def close(self) -> None:
+        self.reset()
+        del self._model

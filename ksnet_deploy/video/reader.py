@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -59,7 +60,7 @@ class VideoReader:
         if path.is_dir():
             raise InputError(f"{path} is a folder; give the path of a video file")
         try:
-            self.container: InputContainer = av.open(str(path), metadata_errors="ignore")
+            self.container: InputContainer = av.open(f"file:{path}", metadata_errors="ignore")
         except (av.error.FFmpegError, OSError) as error:
             raise InputError(
                 f"{path} cannot be read as a video ({reason_of(error)}); it is damaged or not a video file"
@@ -90,15 +91,21 @@ class VideoReader:
         self.decoded = 0
         self.repaired_timestamps = 0
         self._last_pts: int | None = None
+        # AVI stores no presentation times, but one decoding time per frame, in steps of the frame rate: the n-th frame
+        # shown takes the n-th of them.
+        self._clock: deque[int] | None = deque() if self.container.format.name == "avi" else None
         self._end_s = Fraction(0)  # of the last packet of any track
 
     @property
     def expected_frames(self) -> int | None:
         """Frames that the file says it has; None when it does not say.
 
-        Only MP4 and MOV count frames; the number in an AVI counts clock ticks, other containers have none.
+        Only MP4 and MOV list their frames. What an edit list hides, as in a clip trimmed without re-encoding, is not
+        counted: the index holds it marked as discarded, or not at all.
         """
-        return (self.stream.frames or None) if "mp4" in self.container.format.name else None
+        if "mp4" not in self.container.format.name:
+            return None
+        return sum(not entry.is_discard for entry in self.stream.index_entries) or None
 
     @property
     def estimated_frames(self) -> int | None:
@@ -148,6 +155,8 @@ class VideoReader:
             if packet.pts is not None:
                 self._end_s = max(self._end_s, (packet.pts + (packet.duration or 0)) * packet.time_base)
             if packet.stream is self.stream:
+                if self._clock is not None and packet.dts is not None and packet.size:
+                    self._clock.append(packet.dts)
                 yield from self._decode(packet)
             elif packet.dts is not None:
                 yield packet
@@ -179,11 +188,18 @@ class VideoReader:
     def _timestamp(self, frame: VideoFrame) -> int:
         """The frame's own, or, where it has none or one in the past, the earliest that keeps the order."""
         pts, last = frame.pts, self._last_pts
+        if self._clock:
+            pts = self._clock.popleft()
         if pts is not None and frame.time_base is not None and frame.time_base != self.time_base:
             pts = round(pts * frame.time_base / self.time_base)
         if pts is None:
             self.repaired_timestamps += 1
             pts = 0 if last is None else last + max(round(1 / (self.rate * self.time_base)), 1)
+        elif last is not None and (last - pts) * self.time_base > 1:
+            raise InputError(
+                f"the timestamps of {self.path} jump back by {float((last - pts) * self.time_base):.1f} s at frame "
+                f"{self.decoded}, as in recordings that were joined byte by byte; cut it there and upscale the parts"
+            )
         elif last is not None and pts <= last:
             self.repaired_timestamps += 1
             pts = last + 1
