@@ -39,13 +39,21 @@ def main() -> None:
         for backend in ("torch", "onnxruntime")
     }
     ratio = p50_ms["onnxruntime"] / p50_ms["torch"]
+    steps = [{result.backend: result.step.p50_ms for result in report.results} for report in reports]
+    ratios = [round(step["onnxruntime"] / step["torch"], 3) for step in steps]
     machine = f"{reports[0].machine}-{reports[0].threads}-threads"
     path = RESULTS / f"{re.sub(r'[^a-z0-9]+', '-', machine.lower())}.json"
     path.parent.mkdir(exist_ok=True)
-    summary = {"p50_ms": p50_ms, "onnxruntime_over_torch": ratio, "rounds": [report.as_dict() for report in reports]}
+    summary = {
+        "p50_ms": p50_ms,
+        "onnxruntime_over_torch": ratio,
+        "of_each_round": ratios,
+        "rounds": [report.as_dict() for report in reports],
+    }
     path.write_text(json.dumps(summary, indent=1) + "\n")
     print(reports[-1].as_table())
-    print(f"ONNX Runtime takes {ratio:.2f} of PyTorch's time (medians of {arguments.rounds} rounds); see {path}")
+    print(f"ONNX Runtime takes {ratio:.2f} of PyTorch's time (medians of {arguments.rounds} rounds; of each: {ratios})")
+    print(f"Written to {path}")
 
 
 if __name__ == "__main__":
