@@ -163,7 +163,7 @@ def run_benchmark(
     clip = clip or BENCH_CLIP
     with VideoReader(clip) as reader:
         clip_size = reader.size
-        suffix = fitting_suffixes(reader, EncoderSettings().codec)[0]
+        suffix = next(iter(fitting_suffixes(reader, EncoderSettings().codec)), ".mkv")  # refused later if none fits
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for backend in (REFERENCE_BACKEND, "onnxruntime"):

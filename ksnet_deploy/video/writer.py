@@ -117,7 +117,6 @@ class VideoWriter:
             self._stream = stream
             known = {option.name for option in self._stream.codec_context.supported_options.private}
             if unknown := sorted(set(options or {}) - known):
-                self.abort()
                 raise OutputError(f"the encoder {codec} has no setting named {' or '.join(unknown)}; leave it out")
             self._set_up(reader, size)
             self._copies = {track.index: self._container.add_stream_from_template(track) for track in reader.tracks}
@@ -129,9 +128,12 @@ class VideoWriter:
                 self._container.set_chapters(chapters)
             # Opens the encoder and writes the header, so that whatever they refuse is known before the first frame.
             self._container.start_encoding()
-        except (av.error.FFmpegError, ValueError) as error:
-            chosen = " ".join(f"{key}={value}" for key, value in (options or {}).items())
+        except OutputError:
             self.abort()
+            raise
+        except (av.error.FFmpegError, ValueError) as error:
+            self.abort()
+            chosen = " ".join(f"{key}={value}" for key, value in (options or {}).items())
             raise OutputError(
                 f"{codec} at {size} with {chosen or 'its defaults'} and the tracks of {reader.path} cannot be "
                 f"written as {suffix} ({reason_of(error)}); check the encoder's settings or write to a .mkv file"
