@@ -20,11 +20,12 @@ from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import OutputError, VerificationError
 from ksnet_deploy.export.onnx import export_onnx
 from ksnet_deploy.files import replacing
-from ksnet_deploy.model import KSNet, SplitLevel, State
+from ksnet_deploy.model import KSNet, State
 from ksnet_deploy.ops.reference import Split, channel_scores
 from ksnet_deploy.runtime.base import FrameType
 from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.runtime.torch import decode_frame, encode_frame
+from ksnet_deploy.selection import SplitLevel
 from ksnet_deploy.weights import Checkpoint
 
 __all__ = ["FrameError", "SequenceReport", "export_verified", "moving_pattern", "verify_onnx"]

@@ -26,7 +26,7 @@ from ksnet_deploy import __version__
 from ksnet_deploy.cache import cached_onnx
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import BackendError, KSNetError
-from ksnet_deploy.evaluation import psnr
+from ksnet_deploy.metrics import psnr
 from ksnet_deploy.runtime import Runner, open_runner
 
 __all__ = ["BENCH_CLIP", "BackendResult", "BenchmarkReport", "Latency", "measure_step", "run_benchmark"]

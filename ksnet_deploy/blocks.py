@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ksnet_deploy.config import SCALE
 
-__all__ = ["ESA", "RCB", "BicubicUpsample", "EdgeConv", "ResidualBlock", "activation", "zero_conv3x3"]
+__all__ = [
+    "ESA",
+    "RCB",
+    "BicubicUpsample",
+    "EdgeConv",
+    "ResidualBlock",
+    "activation",
+    "conv3x3",
+    "shared_kernels",
+    "zero_conv3x3",
+]
 
 
 class EdgeConv(nn.Module):
@@ -34,7 +47,11 @@ class EdgeConv(nn.Module):
 
 
 class RCB(nn.Module):
-    """Re-parameterized convolution block: parallel 3x3, Sobel and Laplacian branches that fold into one 3x3."""
+    """Re-parameterized convolution block: parallel 3x3, Sobel and Laplacian branches that fold into one 3x3.
+
+    All branches are linear, so even in training one convolution with their summed kernel computes them, which costs
+    little more than a plain one; :meth:`branches` is the definition.
+    """
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
@@ -43,9 +60,39 @@ class RCB(nn.Module):
         self.sobel_y = EdgeConv(c_in, c_out, EdgeConv.SOBEL_Y)
         self.laplacian = EdgeConv(c_in, c_out, EdgeConv.LAPLACIAN)
 
+        self._shared: tuple[Tensor, Tensor] | None = None
+
     def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self._shared or self.kernel()
+        return F.conv2d(x, weight, bias, padding=1)
+
+    def kernel(self) -> tuple[Tensor, Tensor]:
+        """Weight (C_out, C_in, 3, 3) and bias (C_out,) of all branches together, differentiable."""
+        edges = (self.sobel_x, self.sobel_y, self.laplacian)
+        squeeze = torch.stack([edge.squeeze.weight[:, :, 0, 0] * edge.scale[:, None] for edge in edges])
+        filters = torch.stack([edge.kernel for edge in edges])
+        weight = self.plain.weight + torch.einsum("eoi,ehw->oihw", squeeze, filters)
+        # The biases of the 1x1s meet filters that sum to zero.
+        bias = torch.stack([self.plain.bias, *(edge.bias for edge in edges)]).sum(dim=0)  # type: ignore[list-item]
+        return weight, bias
+
+    def branches(self, x: Tensor) -> Tensor:
+        """The same, branch by branch, Eq. (8)."""
         y: Tensor = self.plain(x) + self.sobel_x(x) + self.sobel_y(x) + self.laplacian(x)
         return y
+
+
+@contextmanager
+def shared_kernels(model: nn.Module) -> Iterator[None]:
+    """Within it, every RCB sums its kernels once instead of at every call: for a window of frames in training."""
+    blocks = [module for module in model.modules() if isinstance(module, RCB)]
+    try:
+        for block in blocks:
+            block._shared = block.kernel()
+        yield
+    finally:
+        for block in blocks:
+            block._shared = None
 
 
 def activation() -> nn.Module:
@@ -60,10 +107,19 @@ def zero_conv3x3(c_in: int, c_out: int) -> nn.Conv2d:
     return conv
 
 
+def conv3x3(c_in: int, c_out: int, *, reparameterize: bool) -> nn.Module:
+    """A 3x3 convolution, trained as an RCB or plain."""
+    return RCB(c_in, c_out) if reparameterize else nn.Conv2d(c_in, c_out, 3, padding=1)
+
+
 class ResidualBlock(nn.Module):
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, reparameterize: bool = True) -> None:
         super().__init__()
-        self.body = nn.Sequential(RCB(channels, channels), activation(), RCB(channels, channels))
+        self.body = nn.Sequential(
+            conv3x3(channels, channels, reparameterize=reparameterize),
+            activation(),
+            conv3x3(channels, channels, reparameterize=reparameterize),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = x + self.body(x)

@@ -8,19 +8,16 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from ksnet_deploy import __version__
-from ksnet_deploy.errors import ConfigError, KSNetError
-
-if TYPE_CHECKING:
-    from ksnet_deploy.config import FrameSize
-    from ksnet_deploy.runtime.base import Runner
+from ksnet_deploy.cli_training import evaluate, pack, train, train_flow
+from ksnet_deploy.errors import KSNetError
+from ksnet_deploy.models import checkpoint_path, default_model, open_model
+from ksnet_deploy.terminal import complain, progress
 
 EXIT_FAILED, EXIT_INCOMPLETE = 1, 3
 
@@ -32,7 +29,7 @@ app = typer.Typer(
 )
 
 Model = Annotated[
-    str, typer.Option("--model", "-m", help="A checkpoint (.safetensors, .pth), an exported .onnx, or 'uni'.")
+    str, typer.Option("--model", "-m", help="A checkpoint (.safetensors, .pth), an exported .onnx, 'uni' or 'lite'.")
 ]
 Device = Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where the network runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -52,7 +49,10 @@ def root(
 def upscale(
     video: Annotated[Path, typer.Argument(help="The video to upscale.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: NAME_x4 beside the video.")] = None,
-    model: Model = "uni",
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="A checkpoint, an .onnx, 'uni' or 'lite'; lite on a CPU, uni on a GPU."),
+    ] = None,
     backend: Annotated[
         Literal["onnxruntime", "torch"], typer.Option("--backend", help="What runs a checkpoint.")
     ] = "onnxruntime",
@@ -66,11 +66,14 @@ def upscale(
     """Upscale a video four times in width and height, with its sound, subtitles and timestamps."""
     from ksnet_deploy.pipeline import EncoderSettings, upscale_video
 
-    with _progress("Upscaling", show=not as_json) as bar:
+    chosen = model or default_model(device)
+    with progress("Upscaling", show=not as_json) as bar:
+        if model is None:
+            bar.say(f"Using the network '{chosen}', the default on this device; choose another with --model.")
         result = upscale_video(
             video,
             output,
-            lambda size: _open_runner(model, size, backend, device, bar),
+            lambda size: open_model(chosen, size, backend, device, on_export=bar.say),
             encoder=EncoderSettings(codec, crf, preset),
             overwrite=overwrite,
             on_start=lambda size, frames: bar.begin(f"{size} -> {size.upscaled}", frames),
@@ -81,6 +84,7 @@ def upscale(
             json.dumps(
                 {
                     "output": str(result.target),
+                    "model": chosen,
                     "height": result.size.height,
                     "width": result.size.width,
                     "frames": result.frames,
@@ -99,7 +103,7 @@ def upscale(
         for note in result.notes:
             print(note)
     if result.frames_lost:
-        _complain(
+        complain(
             f"{video} is damaged: {result.frames_lost} frames could not be decoded, {result.frames} were upscaled "
             f"to {result.target}; get an intact copy of the video to have the rest"
         )
@@ -132,8 +136,8 @@ def export(
         raise OutputError(f"{output} does not end in .onnx; the runtimes know the file by that suffix")
     if output.exists() and not overwrite:
         raise OutputError(f"{output} already exists; pass --overwrite to replace it, or another name")
-    checkpoint = load_checkpoint(_checkpoint_path(model))
-    with _progress("Exporting", show=not as_json) as bar:
+    checkpoint = load_checkpoint(checkpoint_path(model))
+    with progress("Exporting", show=not as_json) as bar:
         bar.begin(f"{output} ({'any size' if dynamic else frame_size}, {io})", None)
         report = export_verified(
             checkpoint,
@@ -167,9 +171,9 @@ def bench(
     from ksnet_deploy.benchmark import run_benchmark
     from ksnet_deploy.config import FrameSize
 
-    with _progress("Measuring", show=not as_json) as bar:
+    with progress("Measuring", show=not as_json) as bar:
         report = run_benchmark(
-            _checkpoint_path(model), FrameSize.parse(size), clip=clip, seconds=seconds, on_phase=bar.begin
+            checkpoint_path(model), FrameSize.parse(size), clip=clip, seconds=seconds, on_phase=bar.begin
         )
     print(json.dumps(report.as_dict()) if as_json else report.as_table())
 
@@ -188,7 +192,7 @@ def info(
     from ksnet_deploy.config import FrameSize
     from ksnet_deploy.weights import load_checkpoint
 
-    config = load_checkpoint(_checkpoint_path(model)).config.replace(set_ or [])
+    config = load_checkpoint(checkpoint_path(model)).config.replace(set_ or [])
     frame_size = FrameSize.parse(size)
     count = complexity(config, frame_size)
     if as_json:
@@ -201,93 +205,13 @@ def info(
     print("KSNet-uni in the paper's Table 2: 3.4 M and 3.0 M parameters, 320.9 G and 296.9 G at 180x320.")
 
 
-def _checkpoint_path(model: str) -> Path:
-    """A path as it is; a bare name is a bundled checkpoint."""
-    from ksnet_deploy.runtime import CHECKPOINT_SUFFIXES
-
-    path = Path(model)
-    if path.suffix in CHECKPOINT_SUFFIXES:
-        return path
-    if path.suffix or len(path.parts) != 1:
-        raise ConfigError(f"'{model}' is not a checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}); give one with --model")
-    from ksnet_deploy.checkpoints import bundled_checkpoint
-
-    return bundled_checkpoint(model)
-
-
-def _open_runner(model: str, size: FrameSize, backend: str, device: str, bar: _Bar) -> Runner:
-    from ksnet_deploy.runtime import open_runner
-
-    if model.endswith(".onnx"):
-        if backend != "onnxruntime":
-            raise ConfigError(f"{model} is run by ONNX Runtime; give a checkpoint with --model for --backend {backend}")
-        return open_runner(Path(model), size, device=device)
-    path = _checkpoint_path(model)
-    if backend == "onnxruntime":
-        from ksnet_deploy.cache import cached_onnx
-
-        path = cached_onnx(path, size, on_export=lambda: bar.say(f"Exporting {model} for frames of {size}, once."))
-    return open_runner(path, size, device=device)
-
-
-class _Bar:
-    """A progress bar on standard error, or nothing."""
-
-    def __init__(self, title: str, show: bool) -> None:
-        self._progress: Any = None
-        self._task: Any = None
-        if show:
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self._progress = Progress(
-                TextColumn(title + " {task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-            )
-            self._progress.start()
-
-    def begin(self, what: str, total: int | None) -> None:
-        if self._progress is not None:
-            if self._task is not None:
-                self._progress.remove_task(self._task)
-            self._task = self._progress.add_task(what, total=total, rate="")
-
-    def advance(self) -> None:
-        if self._progress is not None and self._task is not None:
-            self._progress.advance(self._task)
-            speed = self._progress.tasks[0].speed
-            self._progress.update(self._task, rate=f"{speed:.2f} fps" if speed else "")
-
-    def say(self, line: str) -> None:
-        """Print a line that stays."""
-        if self._progress is not None:
-            self._progress.console.print(line, highlight=False)
-
-    def close(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-
-@contextmanager
-def _progress(title: str, *, show: bool) -> Iterator[_Bar]:
-    bar = _Bar(title, show)
-    try:
-        yield bar
-    finally:
-        bar.close()
-
-
-def _complain(sentence: str) -> None:
-    print(f"Error: {sentence}.", file=sys.stderr)
+for _command in (evaluate, train, train_flow, pack):
+    app.command()(_command)
 
 
 def _stop(signum: int, _frame: object) -> None:
     """Leave by an exception, so that unfinished files are removed on the way out."""
-    _complain("stopped before the end; an unfinished output is removed")
+    complain("stopped before the end; an unfinished output is removed")
     raise SystemExit(128 + signum)
 
 
@@ -298,10 +222,10 @@ def main() -> None:
     try:
         app()
     except KSNetError as error:
-        _complain(str(error))
+        complain(str(error))
         sys.exit(EXIT_FAILED)
     except OSError as error:  # the rarer ones: names too long, folders that may not be entered
-        _complain(f"{error.filename or 'a file'} cannot be used ({error.strerror or error}); check its path and access")
+        complain(f"{error.filename or 'a file'} cannot be used ({error.strerror or error}); check its path and access")
         sys.exit(EXIT_FAILED)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ksnet_deploy.blocks import RCB
 from ksnet_deploy.config import FrameSize, KSNetConfig
 from ksnet_deploy.folding import fold
 from ksnet_deploy.model import KSNet
@@ -32,9 +35,28 @@ def complexity(config: KSNetConfig, size: FrameSize) -> Complexity:
     return Complexity(
         params_training=_params(model),
         params_deploy=_params(folded),
-        gmacs_training=_gmacs(model, size),
+        gmacs_training=_gmacs(_with_branches(model), size),
         gmacs_deploy=_gmacs(folded, size),
     )
+
+
+class _Branches(nn.Module):
+    def __init__(self, block: RCB) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block.branches(x)
+
+
+def _with_branches(model: KSNet) -> KSNet:
+    """A copy whose RCBs compute each branch by itself, which is what the paper counts."""
+    model = copy.deepcopy(model)
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, RCB):
+                setattr(parent, name, _Branches(child))
+    return model
 
 
 def _params(model: KSNet) -> int:

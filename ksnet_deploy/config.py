@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from ksnet_deploy.errors import ConfigError
 
-__all__ = ["SCALE", "Alignment", "Direction", "FlowGuidance", "FrameSize", "KSNetConfig"]
+__all__ = ["SCALE", "Alignment", "Direction", "FlowGuidance", "FrameSize", "KSNetConfig", "Slots", "Upsampler"]
 
 SCALE = 4
 """Magnification of the network, in each direction."""
@@ -18,6 +18,8 @@ SCALE = 4
 FlowGuidance = Literal["none", "prev1", "prev2", "multi"]
 Alignment = Literal["literal", "consistent"]
 Direction = Literal["uni", "bi"]
+Slots = Literal["order", "rank", "masked"]
+Upsampler = Literal["progressive", "direct"]
 
 
 @dataclass(frozen=True, order=True)
@@ -56,6 +58,31 @@ class FrameSize:
         return f"{self.height}x{self.width}"
 
 
+_WIDTHS = (
+    *("channels", "extract_blocks", "reconstruct_blocks", "deform_groups", "split_levels"),
+    *("flow_channels", "offset_channels"),
+)
+_CHOICES: dict[str, Any] = {
+    "flow_guidance": FlowGuidance,
+    "alignment": Alignment,
+    "direction": Direction,
+    "slots": Slots,
+    "upsampler": Upsampler,
+}
+_SIZES: dict[str, dict[str, Any]] = {
+    "uni": {},
+    # For CPUs: at most 20 GMACs for a frame of 180x320.
+    "lite": {
+        "channels": 32,
+        "extract_blocks": 3,
+        "deform_groups": 4,
+        "offset_channels": 16,
+        "flow_channels": 16,
+        "upsampler": "direct",
+    },
+}
+
+
 @dataclass(frozen=True)
 class KSNetConfig:
     """Everything that shapes the network. The defaults are the paper's KSNet-uni.
@@ -82,9 +109,20 @@ class KSNetConfig:
     ``consistent`` lets half of the groups sample n-1 at the flow to n-1 and half n-2 at the flow to n-2."""
     direction: Direction = "uni"
     """``uni``: both branches run forward in time. ``bi``: the first runs backward over a window."""
+    slots: Slots = "order"
+    """Which kernel meets which selected channel: channels packed in ascending ``order``, packed by ``rank`` of their
+    score, or ``masked``: every channel keeps its own row and column of a full kernel bank."""
+    upsampler: Upsampler = "progressive"
+    """``progressive``: two 2x pixel shuffles with convolutions at HR size. ``direct``: one 4x pixel shuffle to RGB."""
+    flow_channels: int = 32
+    """Width of SpyNet: each level is 8 -> f -> 2f -> f -> f/2 -> 2 channels; the public weights have 32."""
+    offset_channels: int = 64
+    """Width between the two convolutions that predict the sampling offsets."""
+    reparameterize: bool = True
+    """Train RCBs that fold into plain convolutions; False trains plain ones (the paper's Table 2)."""
 
     def __post_init__(self) -> None:
-        for name in ("channels", "extract_blocks", "reconstruct_blocks", "deform_groups", "split_levels"):
+        for name in _WIDTHS:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least 1")
@@ -92,7 +130,9 @@ class KSNetConfig:
             raise ConfigError(f"channels ({self.channels}) must be a multiple of deform_groups ({self.deform_groups})")
         if not isinstance(self.keep_ratio, (int, float)) or not 0 < self.keep_ratio <= 1:
             raise ConfigError(f"keep_ratio is {self.keep_ratio!r}; it must be a number, above 0 and at most 1")
-        for name, allowed in (("flow_guidance", FlowGuidance), ("alignment", Alignment), ("direction", Direction)):
+        if not isinstance(self.reparameterize, bool):
+            raise ConfigError(f"reparameterize is {self.reparameterize!r}; it must be true or false")
+        for name, allowed in _CHOICES.items():
             if getattr(self, name) not in get_args(allowed):
                 raise ConfigError(
                     f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(get_args(allowed))}"
@@ -121,6 +161,13 @@ class KSNetConfig:
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
+    def named(cls, name: str) -> KSNetConfig:
+        """The configuration of a published size, ``uni`` or ``lite``. Raises ConfigError for another name."""
+        if name not in _SIZES:
+            raise ConfigError(f"'{name}' is no size of KSNet; choose one of {', '.join(_SIZES)}")
+        return cls(**_SIZES[name])
+
+    @classmethod
     def from_json(cls, text: str) -> KSNetConfig:
         """Read what :meth:`to_json` wrote. Raises ConfigError on malformed text or an unknown key."""
         try:
@@ -145,7 +192,8 @@ class KSNetConfig:
             if name not in values:
                 raise ConfigError(f"'{setting}' is no setting; write NAME=VALUE with a name of {', '.join(values)}")
             try:
-                values[name] = type(values[name])(text)
+                kind = type(values[name])
+                values[name] = {"true": True, "false": False}.get(text, text) if kind is bool else kind(text)
             except ValueError as error:
                 raise ConfigError(
                     f"{name} is '{text}'; a value of type {type(values[name]).__name__} was expected"

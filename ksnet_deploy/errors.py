@@ -5,6 +5,7 @@
     ├── CheckpointError      a weights file that cannot be loaded into the network
     ├── ArtifactError        an ONNX file that is broken, foreign, or does not fit the request
     │   └── VerificationError    an exported network whose output differs from PyTorch's
+    ├── TrainingError        a training run that cannot go on
     ├── BackendError         a runtime that is missing on this machine or cannot run the artifact
     └── MediaError           a video that cannot be read or written
         ├── InputError
@@ -23,6 +24,7 @@ __all__ = [
     "KSNetError",
     "MediaError",
     "OutputError",
+    "TrainingError",
     "VerificationError",
 ]
 
@@ -45,6 +47,10 @@ class ArtifactError(KSNetError):
 
 class VerificationError(ArtifactError):
     """An exported network whose output differs from PyTorch's."""
+
+
+class TrainingError(KSNetError):
+    """A training run that cannot go on."""
 
 
 class BackendError(KSNetError):

@@ -1,21 +1,360 @@
-"""Picture quality figures."""
+"""Evaluation by the field's protocols: PSNR, SSIM and temporal consistency of a method on HR clips.
+
+HR frames are degraded to LR (or LR comes beside them), a method enlarges them, and the result is compared with the
+original. Figures are means over the frames of a clip, then over clips.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["psnr"]
+from ksnet_deploy import __version__
+from ksnet_deploy.config import SCALE, FrameSize
+from ksnet_deploy.errors import InputError
+from ksnet_deploy.metrics import luma, psnr, ssim
+from ksnet_deploy.padding import crop, pad
+from ksnet_deploy.resampling import Degradation, degrade, enlarge_bicubic
+from ksnet_deploy.runtime.base import Runner
+from ksnet_deploy.training.clips import Clip, find_clips
+
+__all__ = [
+    "PROTOCOLS",
+    "BicubicMethod",
+    "ClipScore",
+    "EvaluationProtocol",
+    "EvaluationReport",
+    "Method",
+    "RunnerMethod",
+    "WarpingError",
+    "evaluate",
+    "pairs",
+]
+
+Frames = NDArray[np.uint8]
+CHUNK = 16
+"""Frames in memory at a time."""
 
 
-def psnr(found: NDArray[Any], expected: NDArray[Any]) -> float:
-    """Peak signal-to-noise ratio in dB over all values of two uint8 arrays of one shape; infinite when equal."""
-    if found.shape != expected.shape or found.dtype != np.uint8 or expected.dtype != np.uint8:
-        raise ValueError(
-            f"psnr compares two uint8 arrays of one shape, found {found.shape} {found.dtype} and "
-            f"{expected.shape} {expected.dtype}"
+@dataclass(frozen=True)
+class EvaluationProtocol:
+    """What a benchmark measures."""
+
+    space: Literal["y", "rgb"] = "y"
+    """``y``: unrounded BT.601 luma. ``rgb``: all three channels; SSIM is their mean."""
+    centre_only: bool = False
+    """Count only the middle frame of each clip."""
+    clips: tuple[str, ...] = ()
+    """Names of the clips that count; empty for all."""
+
+
+PROTOCOLS = {
+    "vid4": EvaluationProtocol(clips=("calendar", "city", "foliage", "walk")),
+    "reds4": EvaluationProtocol(space="rgb", clips=("000", "011", "015", "020")),
+    "vimeo90k": EvaluationProtocol(centre_only=True),
+    "folder": EvaluationProtocol(),
+}
+"""By the name the command line takes. Frames are not cropped at the border, and none are left out at the ends: so the
+published bicubic figures come out."""
+
+
+class Method(Protocol):
+    """Something that enlarges frames, one after the other."""
+
+    name: str
+
+    def begin(self, size: FrameSize) -> None:
+        """A new clip of LR frames of a size follows."""
+
+    def enlarge(self, lr: Frames) -> Frames:
+        """(H, W, 3) -> (4 H, 4 W, 3)."""
+
+
+class BicubicMethod:
+    """MATLAB's ``imresize(lr, 4)``, the yardstick of the field."""
+
+    name = "bicubic"
+
+    def begin(self, size: FrameSize) -> None:
+        pass
+
+    def enlarge(self, lr: Frames) -> Frames:
+        return enlarge_bicubic(lr)
+
+
+class RunnerMethod:
+    """A network behind a runtime."""
+
+    def __init__(self, name: str, open_runner: Callable[[FrameSize], Runner]) -> None:
+        self.name = name
+        self._open_runner = open_runner
+        self._runner: Runner | None = None
+        self._size: FrameSize | None = None
+
+    def begin(self, size: FrameSize) -> None:
+        if self._runner is not None and size == self._size:
+            self._runner.reset()
+            return
+        self.close()
+        self._runner, self._size = self._open_runner(size.padded), size
+
+    def enlarge(self, lr: Frames) -> Frames:
+        assert self._runner is not None
+        assert self._size is not None
+        return crop(self._runner.step(pad(lr)), self._size.upscaled)
+
+    def close(self) -> None:
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+
+
+@dataclass(frozen=True)
+class ClipScore:
+    """Figures of one clip."""
+
+    name: str
+    frames: int
+    """That were counted."""
+    psnr_db: float
+    ssim: float
+    warping_error: float | None
+    """See :class:`WarpingError`; None where it was not asked for or only one frame counts."""
+    psnr_per_frame: list[float]
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """Figures of a method on a data set."""
+
+    protocol: str
+    space: str
+    degradation: str
+    method: str
+    clips: list[ClipScore]
+
+    def mean(self, name: str) -> float | None:
+        """Mean over clips of a figure, ``psnr_db``, ``ssim`` or ``warping_error``."""
+        values = [getattr(clip, name) for clip in self.clips]
+        return None if None in values else float(np.mean(values))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "version": __version__,
+            "protocol": self.protocol,
+            "space": self.space,
+            "degradation": self.degradation,
+            "method": self.method,
+            "mean": {name: self.mean(name) for name in ("psnr_db", "ssim", "warping_error")},
+            "clips": [asdict(clip) for clip in self.clips],
+            "published": {
+                "source": PUBLISHED_SOURCE,
+                "rows": {name: row[self.protocol] for name, row in PUBLISHED.items() if self.protocol in row},
+            },
+        }
+
+    def as_table(self) -> str:
+        """Plain text for people."""
+        lines = [
+            f"{self.method} on {self.protocol}, degradation {self.degradation}, {self.space.upper()}",
+            f"{'clip':<32}{'frames':>8}{'PSNR dB':>10}{'SSIM':>9}{'warping':>9}",
+        ]
+        for clip in self.clips:
+            lines.append(_row(clip.name, str(clip.frames), clip.psnr_db, clip.ssim, clip.warping_error))
+        frames = str(sum(clip.frames for clip in self.clips))
+        mean_psnr, mean_ssim = self.mean("psnr_db") or 0.0, self.mean("ssim") or 0.0
+        lines.append(_row("mean", frames, mean_psnr, mean_ssim, self.mean("warping_error")))
+        published = {name: row[self.protocol] for name, row in PUBLISHED.items() if self.protocol in row}
+        if published:
+            lines.append(f"As published ({PUBLISHED_SOURCE}; trained elsewhere, not measured here):")
+            lines += [_row(f"  {name}", "", *figures, None) for name, figures in published.items()]
+        return "\n".join(lines)
+
+
+def _row(name: str, frames: str, psnr_db: float, similarity: float, warping: float | None) -> str:
+    shown = "" if warping is None else f"{warping:.3f}"
+    return f"{name:<32}{frames:>8}{psnr_db:>10.3f}{similarity:>9.4f}{shown:>9}"
+
+
+PUBLISHED_SOURCE = "KSNet, MM '23, Table 1"
+PUBLISHED: dict[str, dict[str, tuple[float, float]]] = {
+    "Bicubic": {"vid4": (23.78, 0.6347), "reds4": (26.14, 0.7292), "vimeo90k": (31.30, 0.8687)},
+    "VESPCN": {"vid4": (25.35, 0.7557)},
+    "RLSP": {"vid4": (27.05, 0.8139), "vimeo90k": (36.49, 0.9403)},
+    "RRN": {"vid4": (27.09, 0.8185)},
+    "DAP-128": {"reds4": (30.59, 0.8703), "vimeo90k": (37.29, 0.9476)},
+    "RSDN": {"vid4": (27.22, 0.8249), "vimeo90k": (37.23, 0.9471)},
+    "EDVR-M": {"vid4": (27.10, 0.8186), "reds4": (30.53, 0.8699), "vimeo90k": (37.33, 0.9484)},
+    "KSNet-uni": {"vid4": (27.14, 0.8208), "reds4": (30.69, 0.8724), "vimeo90k": (37.34, 0.9490)},
+    "ASSL-bi": {"vid4": (27.03, 0.8163), "reds4": (30.72, 0.8783), "vimeo90k": (36.71, 0.9410)},
+    "RSCL-bi": {"vid4": (27.16, 0.8213), "reds4": (30.99, 0.8831), "vimeo90k": (36.83, 0.9421)},
+    "BasicVSR": {"vid4": (27.24, 0.8251), "reds4": (31.42, 0.8909), "vimeo90k": (37.53, 0.9450)},
+    "KSNet-bi": {"vid4": (27.22, 0.8245), "reds4": (31.14, 0.8862), "vimeo90k": (37.54, 0.9503)},
+}
+"""PSNR in dB and SSIM by data set."""
+
+
+class WarpingError:
+    """Temporal consistency: how much a result changes along the original's motion.
+
+    The flow between neighbouring original frames brings the last result to the current one; the error is the mean
+    absolute difference of their luma, of 255, over the pixels whose original follows the flow (to within
+    ``TRUSTED_LEVELS``, so that occlusions and wrong flow do not count). Lower is steadier; still blur is steady too, so
+    it is to be read beside PSNR. The flow is the bundled network's at HR size, the same for every method.
+    """
+
+    TRUSTED_LEVELS = 4.0
+
+    def __init__(self, flow_checkpoint: Path) -> None:
+        import torch
+
+        from ksnet_deploy.weights import load_checkpoint
+
+        self._torch = torch
+        self._flow = load_checkpoint(flow_checkpoint).model.flow
+        self._last: tuple[Any, Any] | None = None
+
+    def begin(self) -> None:
+        self._last = None
+
+    def add(self, found: Frames, expected: Frames) -> float | None:
+        """The error between this frame and the one before; None for the first."""
+        from ksnet_deploy.flow import warp
+
+        torch = self._torch
+        with torch.inference_mode():
+            rgb = torch.from_numpy(expected).permute(2, 0, 1)[None].float() / 255
+            planes = torch.from_numpy(np.stack([luma(found), luma(expected)]))[None]
+            last, self._last = self._last, (rgb, planes)
+            if last is None:
+                return None
+            assert self._flow is not None
+            moved = warp(last[1], self._flow(rgb, last[0]), "border")
+            change = (moved - planes)[0].abs()
+            trusted = change[1] < self.TRUSTED_LEVELS
+            return float(change[0][trusted].mean()) if bool(trusted.any()) else None
+
+
+def pairs(
+    hr: Path, lr: Path | None, protocol: EvaluationProtocol, *, mod_crop: bool = False
+) -> list[tuple[Clip, Clip | None]]:
+    """HR clips of a data set, each with its LR clip if those are given, checked against each other.
+
+    Args:
+        mod_crop: cut off the rows and columns that 4 does not divide, at the bottom and on the right.
+
+    Raises:
+        InputError: a clip is missing, or its sizes or frame counts do not fit.
+    """
+    found = [clip for clip in find_clips(hr) if not protocol.clips or clip.name in protocol.clips]
+    missing = sorted(set(protocol.clips) - {clip.name for clip in found})
+    if missing:
+        raise InputError(
+            f"{hr} lacks the clip {', '.join(missing)} of this benchmark; expected are a folder of frames or a video "
+            f"for each of {', '.join(protocol.clips)}"
         )
-    error = np.mean((found.astype(np.float64) - expected.astype(np.float64)) ** 2)
-    return float("inf") if error == 0 else float(10 * np.log10(255.0**2 / error))
+    for clip in found:
+        if (clip.height % SCALE or clip.width % SCALE) and not mod_crop:
+            raise InputError(
+                f"'{clip.name}' in {hr} is {clip.height}x{clip.width} (height x width), which {SCALE} does not divide; "
+                "pass --crop to leave out the remainder at the bottom and on the right"
+            )
+    if lr is None:
+        return [(clip, None) for clip in found]
+    low = {clip.name: clip for clip in find_clips(lr)}
+    if len(found) == 1 and len(low) == 1:
+        low = {found[0].name: next(iter(low.values()))}
+    for clip in found:
+        _check_pair(clip, low.get(clip.name), lr)
+    return [(clip, low[clip.name]) for clip in found]
+
+
+def _check_pair(hr: Clip, lr: Clip | None, folder: Path) -> None:
+    if lr is None:
+        raise InputError(f"{folder} has no LR clip named '{hr.name}'; LR and HR clips go together by their names")
+    if lr.frames != hr.frames:
+        raise InputError(
+            f"'{hr.name}' has {hr.frames} HR frames and {lr.frames} LR frames; both must have the same number"
+        )
+    if (lr.height, lr.width) != (hr.height // SCALE, hr.width // SCALE):
+        raise InputError(
+            f"'{hr.name}' is {hr.height}x{hr.width} in HR and {lr.height}x{lr.width} in LR (height x width); "
+            f"LR must be a quarter, {hr.height // SCALE}x{hr.width // SCALE}"
+        )
+
+
+def evaluate(
+    clips: Sequence[tuple[Clip, Clip | None]],
+    method: Method,
+    protocol: str,
+    *,
+    degradation: Degradation = "BI",
+    space: Literal["y", "rgb"] | None = None,
+    warping: WarpingError | None = None,
+    on_frame: Callable[[], None] = lambda: None,
+) -> EvaluationReport:
+    """Score a method.
+
+    Args:
+        clips: from :func:`pairs`.
+        protocol: a key of PROTOCOLS.
+        space: another than the protocol's.
+        warping: measures temporal consistency where given.
+
+    Raises:
+        InputError: a frame cannot be read.
+    """
+    rules = PROTOCOLS[protocol]
+    space = space or rules.space
+    scores = []
+    for hr, lr in clips:
+        counted = {hr.frames // 2} if rules.centre_only else set(range(hr.frames))
+        size = FrameSize(hr.height // SCALE, hr.width // SCALE)
+        method.begin(size)
+        if warping is not None:
+            warping.begin()
+        psnrs, ssims, errors = [], [], []
+        for index, (low, high) in enumerate(_frame_pairs(hr, lr, size, degradation)):
+            found = method.enlarge(low)
+            if index in counted:
+                planes = [(luma(found), luma(high))] if space == "y" else list(_channels(found, high))
+                psnrs.append(psnr(luma(found), luma(high)) if space == "y" else psnr(found, high))
+                ssims.append(float(np.mean([ssim(a, b) for a, b in planes])))
+            error = None if warping is None else warping.add(found, high)
+            if error is not None:
+                errors.append(error)
+            on_frame()
+        steadiness = float(np.mean(errors)) if errors else None
+        scores.append(ClipScore(hr.name, len(psnrs), float(np.mean(psnrs)), float(np.mean(ssims)), steadiness, psnrs))
+    name = degradation if all(lr is None for _, lr in clips) else "as given"
+    return EvaluationReport(protocol, space, name, method.name, scores)
+
+
+def _frame_pairs(
+    hr: Clip, lr: Clip | None, size: FrameSize, degradation: Degradation
+) -> Iterator[tuple[Frames, Frames]]:
+    region = (0, 0, size.upscaled.height, size.upscaled.width)
+    for start in range(0, hr.frames, CHUNK):
+        high = hr.read(start, CHUNK, region)
+        low = degrade(high, degradation) if lr is None else lr.read(start, CHUNK)
+        yield from zip(low, high, strict=True)
+
+
+def _channels(found: Frames, expected: Frames) -> Iterable[tuple[Frames, Frames]]:
+    return ((found[..., c], expected[..., c]) for c in range(3))
+
+
+@contextmanager
+def closing(method: RunnerMethod) -> Iterator[RunnerMethod]:
+    """Close the method's runner at the end."""
+    try:
+        yield method
+    finally:
+        method.close()

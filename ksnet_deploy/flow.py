@@ -18,10 +18,11 @@ __all__ = ["SpyNet", "warp"]
 def warp(x: Tensor, flow: Tensor, padding_mode: str = "zeros") -> Tensor:
     """Motion compensation MC: sample x (N, C, H, W) at every pixel plus flow, bilinearly."""
     h, w = x.shape[-2:]
+    flow = flow.float()  # coordinates in half precision would be off by pixels, see the design page
     column = torch.arange(w, device=x.device) + flow[:, 0]
     row = torch.arange(h, device=x.device)[:, None] + flow[:, 1]
     grid = torch.stack(((2 * column + 1) / w - 1, (2 * row + 1) / h - 1), dim=-1)
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode=padding_mode, align_corners=False)
+    return F.grid_sample(x.float(), grid, mode="bilinear", padding_mode=padding_mode, align_corners=False).to(x.dtype)
 
 
 class SpyNet(nn.Module):
@@ -31,25 +32,36 @@ class SpyNet(nn.Module):
     """
 
     LEVELS = 6
-    WIDTHS = (8, 32, 64, 32, 16, 2)
     mean: Tensor
     std: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int = 32) -> None:
+        """``channels`` is the width of a level's first convolution; 32 are the paper's and the public weights'."""
         super().__init__()
-        self.levels = nn.ModuleList(self._level() for _ in range(self.LEVELS))
+        self.channels = channels
+        self.levels = nn.ModuleList(self._level(channels) for _ in range(self.LEVELS))
         self.register_buffer("mean", torch.tensor((0.485, 0.456, 0.406))[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor((0.229, 0.224, 0.225))[:, None, None], persistent=False)
 
-    @classmethod
-    def _level(cls) -> nn.Sequential:
+    @staticmethod
+    def _level(channels: int) -> nn.Sequential:
         layers: list[nn.Module] = []
-        for c_in, c_out in pairwise(cls.WIDTHS):
+        for c_in, c_out in pairwise((8, channels, 2 * channels, channels, channels // 2, 2)):
             layers += [nn.Conv2d(c_in, c_out, 7, padding=3), nn.ReLU()]
+        for layer in layers[::2]:
+            # The default initialisation shrinks the signal in each layer; five of them in a row hardly start to learn.
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # type: ignore[arg-type]
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        with torch.no_grad():
+            layers[-2].weight.mul_(0.1)  # type: ignore[operator]
         return nn.Sequential(*layers[:-1])
 
     def forward(self, lr: Tensor, ref: Tensor) -> Tensor:
         """Flow from lr to ref, both (N, 3, H, W): ``ref(p + flow) ~ lr(p)``."""
+        return self.pyramid(lr, ref)[-1]
+
+    def pyramid(self, lr: Tensor, ref: Tensor) -> list[Tensor]:
+        """The flows of all levels, coarsest first, each in pixels of its own size; the last is cut to (H, W)."""
         h, w = lr.shape[-2:]
         multiple = 2 ** (self.LEVELS - 1)
         padding = (0, -w % multiple, 0, -h % multiple)
@@ -60,8 +72,10 @@ class SpyNet(nn.Module):
             pyramid.append(tuple(F.avg_pool2d(image, 2) for image in pyramid[-1]))
         coarsest = pyramid[-1][0]
         flow = torch.zeros_like(coarsest[:, :2])
+        flows = []
         for level, (image, reference) in zip(self.levels, reversed(pyramid), strict=True):
             if image is not coarsest:
                 flow = 2 * F.interpolate(flow, scale_factor=2.0, mode="bilinear", align_corners=True)
             flow = flow + level(torch.cat((image, warp(reference, flow, "border"), flow), dim=1))
-        return flow[..., :h, :w]
+            flows.append(flow)
+        return [*flows[:-1], flow[..., :h, :w]]

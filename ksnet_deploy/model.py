@@ -1,7 +1,7 @@
 """The KSNet network: forward of one recurrent step, (lr, state) -> (hr, state).
 
 Read from the bottom up: :class:`KSNet` is extract -> two recurrent branches -> reconstruct, each branch is
-alignment (:class:`FlowGuidedAlignment`) -> fusion -> :class:`MultiChannelSelection`. Equation numbers are those of
+alignment (:class:`FlowGuidedAlignment`) -> fusion -> channel selection (``selection.py``). Equation numbers are of
 "Kernel Dimension Matters" (MM '23).
 
 Frames are RGB in [0, 1], (N, 3, H, W) with H, W >= 16. Flows are in pixels, dx before dy; see ``flow.py``.
@@ -9,17 +9,17 @@ Frames are RGB in [0, 1], (N, 3, H, W) with H, W >= 16. Flows are in pixels, dx 
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ksnet_deploy.blocks import ESA, RCB, BicubicUpsample, ResidualBlock, activation, zero_conv3x3
-from ksnet_deploy.config import FrameSize, KSNetConfig
+from ksnet_deploy.blocks import BicubicUpsample, ResidualBlock, activation, zero_conv3x3
+from ksnet_deploy.config import SCALE, FrameSize, KSNetConfig
 from ksnet_deploy.errors import ConfigError
 from ksnet_deploy.flow import SpyNet, warp
-from ksnet_deploy.ops.reference import Split, deform_conv2d, topk_split
+from ksnet_deploy.ops.reference import deform_conv2d
+from ksnet_deploy.selection import channel_selection
 
 __all__ = ["KSNet", "State"]
 
@@ -66,7 +66,11 @@ class FlowGuidedAlignment(nn.Module):
         self.guidance = config.flow_guidance
         self.consistent = config.alignment == "consistent"
         self.groups = config.deform_groups
-        self.offsets = nn.Sequential(nn.Conv2d(2 * c, c, 3, padding=1), activation(), zero_conv3x3(c, 3 * taps))
+        self.offsets = nn.Sequential(
+            nn.Conv2d(2 * c, config.offset_channels, 3, padding=1),
+            activation(),
+            zero_conv3x3(config.offset_channels, 3 * taps),
+        )
         self.weight = nn.Parameter(torch.empty(c, c, 3, 3))
         self.bias = nn.Parameter(torch.zeros(c))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
@@ -103,47 +107,6 @@ class FlowGuidedAlignment(nn.Module):
         return torch.cat((flow[:, 1:], flow[:, :1]), dim=1).repeat(1, groups * 9, 1, 1)
 
 
-class SplitLevel(nn.Module):
-    """One hierarchy of the selection: split, buffer the low-value channels, convolve the high-value ones."""
-
-    def __init__(self, c_in: int, c_keep: int) -> None:
-        super().__init__()
-        self.c_keep = c_keep
-        self.selects = c_keep < c_in
-        if self.selects:
-            self.lam = nn.Parameter(torch.full((1,), 0.5))
-            self.buffer = nn.Sequential(nn.Conv2d(c_in - c_keep, c_in - c_keep, 1), activation())
-        self.explore = nn.Sequential(RCB(c_keep, c_keep), activation())
-
-    def forward(self, f: Tensor, o: Tensor) -> Split:
-        if not self.selects:  # keep ratio 1
-            return Split(self.explore(f), f[:, :0])
-        con, dis = topk_split(f, o, self.lam, self.c_keep)
-        return Split(self.explore(con), self.buffer(dis))
-
-
-class MultiChannelSelection(nn.Module):
-    """Multi-channel selection unit (MSU), Eqs. (1)-(4)."""
-
-    def __init__(self, config: KSNetConfig) -> None:
-        super().__init__()
-        widths = config.level_channels
-        self.levels = nn.ModuleList(SplitLevel(c_in, c_keep) for c_in, c_keep in pairwise(widths))
-        # The parts of Eq. (4) after f: every level's dis, then the last con. They add up to C again.
-        self.merge = nn.Conv2d(2 * config.channels, config.channels, 1)
-        self.attention = ESA(config.channels)
-
-    def forward(self, f: Tensor, o: Tensor) -> Tensor:
-        parts, con = [f], f
-        for level in self.levels:
-            con, dis = level(con, o)
-            if dis.shape[1]:
-                parts.append(dis)
-        parts.append(con)
-        y: Tensor = self.attention(self.merge(torch.cat(parts, dim=1)))
-        return y
-
-
 class RecurrentBranch(nn.Module):
     """Alignment, fusion and channel selection of one recurrent branch."""
 
@@ -152,7 +115,7 @@ class RecurrentBranch(nn.Module):
         c = config.channels
         self.align = FlowGuidedAlignment(config)
         self.fuse = nn.Sequential(nn.Conv2d(3 * c, c, 3, padding=1), activation())
-        self.select = MultiChannelSelection(config)
+        self.select = channel_selection(config)
 
     def forward(self, u: Tensor, u_1: Tensor, u_2: Tensor, g_1: Tensor, motion: Motion | None, o: Tensor) -> Tensor:
         """Refined feature g of this frame from u (this frame, one back, two back) and the last g."""
@@ -162,13 +125,19 @@ class RecurrentBranch(nn.Module):
 
 
 class Reconstruction(nn.Module):
-    """Joined branch features to the HR residual, by two 2x pixel shuffles. The last convolution starts at zero."""
+    """Joined branch features to the HR residual. The last convolution starts at zero."""
 
     def __init__(self, config: KSNetConfig) -> None:
         super().__init__()
         c = config.channels
         self.join = nn.Conv2d(2 * c, c, 1)
-        self.blocks = nn.Sequential(*(ResidualBlock(c) for _ in range(config.reconstruct_blocks)))
+        self.blocks = nn.Sequential(
+            *(ResidualBlock(c, reparameterize=config.reparameterize) for _ in range(config.reconstruct_blocks))
+        )
+        if config.upsampler == "direct":
+            self.upsample = nn.Sequential(nn.Conv2d(c, c, 3, padding=1), activation())
+            self.head = nn.Sequential(zero_conv3x3(c, 3 * SCALE**2), nn.PixelShuffle(SCALE))
+            return
         self.upsample = nn.Sequential(
             *(nn.Conv2d(c, 4 * c, 3, padding=1), activation(), nn.PixelShuffle(2)),
             *(nn.Conv2d(c, 4 * c, 3, padding=1), activation(), nn.PixelShuffle(2)),
@@ -189,9 +158,10 @@ class KSNet(nn.Module):
         self.config = config = config or KSNetConfig()
         c = config.channels
         self.extract = nn.Sequential(
-            nn.Conv2d(3, c, 3, padding=1), activation(), *(ResidualBlock(c) for _ in range(config.extract_blocks))
+            *(nn.Conv2d(3, c, 3, padding=1), activation()),
+            *(ResidualBlock(c, reparameterize=config.reparameterize) for _ in range(config.extract_blocks)),
         )
-        self.flow = SpyNet() if config.flow_guidance != "none" else None
+        self.flow = SpyNet(config.flow_channels) if config.flow_guidance != "none" else None
         self.propagate = RecurrentBranch(config)
         self.refine = RecurrentBranch(config)
         self.reconstruct = Reconstruction(config)

@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import InputError, OutputError
 from ksnet_deploy.files import replacing, temporary_beside
+from ksnet_deploy.padding import crop, pad
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.video import (
     CopiedPacket,
@@ -25,7 +23,7 @@ from ksnet_deploy.video import (
     fitting_suffixes,
 )
 
-__all__ = ["EncoderSettings", "UpscaleResult", "crop", "pad", "upscale_video"]
+__all__ = ["EncoderSettings", "UpscaleResult", "upscale_video"]
 
 OpenRunner = Callable[[FrameSize], Runner]
 """Gives a uint8 runner for LR frames of a size."""
@@ -133,20 +131,6 @@ def upscale_video(
         lost = reader.frames_lost if max_frames is None else 0
         seconds = time.perf_counter() - started
         return UpscaleResult(target, reader.size.upscaled, frames, lost, seconds, step_seconds, _notes(reader))
-
-
-def pad(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Repeat the last row and column of an (H, W, 3) frame up to the network's minimum size."""
-    size = FrameSize(*frame.shape[:2])
-    if size == size.padded:
-        return frame
-    extra = ((0, size.padded.height - size.height), (0, size.padded.width - size.width), (0, 0))
-    return np.pad(frame, extra, mode="edge")
-
-
-def crop(frame: NDArray[np.uint8], size: FrameSize) -> NDArray[np.uint8]:
-    """Cut an (H, W, 3) frame to the size, from the top left."""
-    return frame[: size.height, : size.width]
 
 
 def _from_first_frame(reader: VideoReader) -> Iterator[Frame | CopiedPacket]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ksnet_deploy.config import SCALE
-from ksnet_deploy.evaluation import psnr
+from ksnet_deploy.metrics import psnr
 from ksnet_deploy.video import Frame, VideoReader, write_png
 
 SHOWN_FRAME = 30

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from conftest import SMALL, randomise
 
-from ksnet_deploy.blocks import RCB
+from ksnet_deploy.blocks import RCB, shared_kernels
 from ksnet_deploy.config import KSNetConfig
 from ksnet_deploy.folding import Kernel, embed, fold, fold_rcb, parallel, sequential
 from ksnet_deploy.model import KSNet
@@ -28,7 +28,7 @@ def fold_error(region: tuple[slice | int, ...], dtype: torch.dtype = torch.float
     block = random_rcb().to(dtype)
     x = torch.randn(2, 8, 9, 11, dtype=dtype)
     with torch.no_grad():
-        expected, found = block(x), fold_rcb(block)(x)
+        expected, found = block.branches(x), fold_rcb(block)(x)
     return ((expected - found)[(..., *region)].abs().max() / expected.abs().max()).item()
 
 
@@ -47,6 +47,29 @@ def fold_error(region: tuple[slice | int, ...], dtype: torch.dtype = torch.float
 def test_fold_is_exact(region: tuple[slice | int, ...]) -> None:
     assert fold_error(region) < 1e-13
     assert fold_error(region, torch.float32) < 1e-6
+
+
+def test_one_summed_kernel_computes_all_branches_and_their_gradients() -> None:
+    block = random_rcb().double()
+    x = torch.randn(2, 8, 9, 11, dtype=torch.float64)
+    found, expected = (
+        torch.autograd.grad(f(x).sin().sum(), list(block.parameters()), allow_unused=True, materialize_grads=True)
+        for f in (block, block.branches)
+    )
+    torch.testing.assert_close(block(x), block.branches(x), rtol=0, atol=1e-11)
+    for a, b, (name, _) in zip(found, expected, block.named_parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9, msg=name)
+
+
+def test_shared_kernels_are_summed_once_and_forgotten() -> None:
+    block = random_rcb()
+    x = torch.randn(1, 8, 6, 6)
+    with shared_kernels(block):
+        before = block(x)
+        with torch.no_grad():
+            block.plain.weight.add_(1)
+        assert torch.equal(block(x), before)
+    assert not torch.equal(block(x), before)
 
 
 def test_a_plain_zero_pad_would_fail_this_at_the_border() -> None:

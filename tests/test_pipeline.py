@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import InputError, OutputError
-from ksnet_deploy.pipeline import EncoderSettings, UpscaleResult, crop, pad, upscale_video
+from ksnet_deploy.padding import crop, pad
+from ksnet_deploy.pipeline import EncoderSettings, UpscaleResult, upscale_video
 from ksnet_deploy.runtime import Runner, open_runner
 from ksnet_deploy.runtime.torch import TorchRunner
 from ksnet_deploy.video import SWSCALE, Frame, VideoReader

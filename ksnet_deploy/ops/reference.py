@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ksnet_deploy.errors import ConfigError
 from ksnet_deploy.ops.functions import DEFORM_CONV, DOMAIN, TOPK_SPLIT, VERSION
 
-__all__ = ["Split", "channel_scores", "deform_conv2d", "topk_split"]
+__all__ = ["Split", "channel_scores", "deform_conv2d", "topk_mask", "topk_split"]
 
 TAPS = 9
 """Sampling points of the 3x3 kernel, row by row from the top left."""
@@ -66,9 +67,9 @@ def deform_conv2d(x: Tensor, weight: Tensor, offset: Tensor, bias: Tensor, mask:
         padding_mode="zeros",
         align_corners=False,
     )
-    samples = samples.reshape(n, groups, c // groups, TAPS, h, w) * mask.float().reshape(n, groups, 1, TAPS, h, w)
-    columns_ = samples.reshape(n, c * TAPS, h, w).to(x.dtype)
-    return F.conv2d(columns_, weight.reshape(c_out, c * TAPS, 1, 1), bias)
+    samples = samples.to(x.dtype).reshape(n, groups, c // groups, TAPS, h, w)
+    samples = samples * mask.to(x.dtype).reshape(n, groups, 1, TAPS, h, w)
+    return F.conv2d(samples.reshape(n, c * TAPS, h, w), weight.reshape(c_out, c * TAPS, 1, 1), bias)
 
 
 def _check_deform_shapes(x: Tensor, weight: Tensor, offset: Tensor, bias: Tensor, mask: Tensor) -> int:
@@ -122,7 +123,7 @@ def channel_scores(f: Tensor, o: Tensor, lam: Tensor) -> Tensor:
     return (weighted * (weighted - 2 * o)).mean(dim=(2, 3))
 
 
-def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int) -> Split:
+def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int, *, ranked: bool = False) -> Split:
     """Split the channels of f into the k most correlated with o and the rest, Eq. (3).
 
     Ties go to the lower channel index. The selection passes no gradient; so that lambda learns all the same, each
@@ -133,6 +134,8 @@ def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int) -> Split:
         o: (N, 1, H, W) temporal offset map.
         lam: (1,) learnable weight of Eq. (2).
         k: channels to keep, 1 <= k < C.
+        ranked: give both parts in the order of their scores, best first, instead of ascending channel order. The
+            operator of the exported network has no such attribute.
 
     Raises:
         ValueError: a shape does not fit or k is out of range.
@@ -145,6 +148,8 @@ def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int) -> Split:
     if not 1 <= k < c:
         raise ValueError(f"topk_split: k is {k}; it must be at least 1 and below the {c} channels")
     if torch.onnx.is_in_onnx_export():
+        if ranked:
+            raise ConfigError("slots 'rank' cannot be exported; only a network with slots 'order' can")
         con, dis = torch.onnx.ops.symbolic_multi_out(
             f"{DOMAIN}::{TOPK_SPLIT}",
             (f, o, lam),
@@ -156,15 +161,46 @@ def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int) -> Split:
         return Split(con, dis)
     scores = channel_scores(f.detach(), o.detach(), lam)
     ordered, order = torch.sort(scores.detach(), dim=1, stable=True)
-    kept, rest = order[:, :k].sort(dim=1).values, order[:, k:].sort(dim=1).values
+    kept, rest = order[:, :k], order[:, k:]
+    if not ranked:
+        kept, rest = kept.sort(dim=1).values, rest.sort(dim=1).values
     con, dis = _gather_channels(f, kept), _gather_channels(f, rest)
     if torch.is_grad_enabled() and lam.requires_grad:
-        threshold = ordered[:, k - 1 : k + 1].mean(dim=1, keepdim=True)
-        spread = (ordered - threshold).abs().mean(dim=1, keepdim=True).clamp_min(1e-12)
-        gate = torch.sigmoid((threshold - scores) / spread)
+        gate = _soft_gate(scores, ordered, k)
         con = con * _straight_through(gate.gather(1, kept)).to(f.dtype)
         dis = dis * _straight_through(1 - gate.gather(1, rest)).to(f.dtype)
     return Split(con, dis)
+
+
+def topk_mask(f: Tensor, o: Tensor, lam: Tensor, k: int, active: Tensor, among: int) -> Tensor:
+    """Mask of the k channels most correlated with o among the active ones: :func:`topk_split` without the packing.
+
+    Args:
+        f, o, lam: as there.
+        k: channels to keep, 1 <= k <= among.
+        active: (N, C, 1, 1), one for the channels to choose from, else zero.
+        among: number of active channels.
+
+    Returns:
+        (N, C, 1, 1), one for the chosen channels, zero elsewhere; lambda learns through its gradient.
+    """
+    if torch.onnx.is_in_onnx_export():
+        raise ConfigError("slots 'masked' cannot be exported; only a network with slots 'order' can")
+    candidates = active[:, :, 0, 0].detach() > 0.5
+    scores = channel_scores(f.detach(), o.detach(), lam).masked_fill(~candidates, torch.inf)
+    ordered, order = torch.sort(scores.detach(), dim=1, stable=True)
+    keep = torch.zeros_like(scores.detach()).scatter(1, order[:, :k], 1.0)
+    if torch.is_grad_enabled() and lam.requires_grad and k < among:
+        gate = _soft_gate(scores.masked_fill(~candidates, 0.0), ordered[:, :among], k)
+        keep = keep * _straight_through(gate)[:, :, 0, 0]
+    return keep[:, :, None, None].to(f.dtype)
+
+
+def _soft_gate(scores: Tensor, ordered: Tensor, k: int) -> Tensor:
+    """(N, C) in (0, 1), a half at the threshold between the k-th and the next of the ordered scores."""
+    threshold = ordered[:, k - 1 : k + 1].mean(dim=1, keepdim=True)
+    spread = (ordered - threshold).abs().mean(dim=1, keepdim=True).clamp_min(1e-12)
+    return torch.sigmoid((threshold - scores) / spread)
 
 
 def _gather_channels(f: Tensor, index: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ Frames cross this boundary as (H, W, 3) uint8 RGB with the presentation timestam
 from __future__ import annotations
 
 from ksnet_deploy.video.colour import SWSCALE, Colour
+from ksnet_deploy.video.picture import picture_size, read_picture, write_png
 from ksnet_deploy.video.reader import CopiedPacket, Frame, VideoReader
-from ksnet_deploy.video.writer import VideoWriter, check_encoder, container_problem, fitting_suffixes, write_png
+from ksnet_deploy.video.writer import VideoWriter, check_encoder, container_problem, fitting_suffixes
 
 __all__ = [
     "SWSCALE",
@@ -19,5 +20,7 @@ __all__ = [
     "check_encoder",
     "container_problem",
     "fitting_suffixes",
+    "picture_size",
+    "read_picture",
     "write_png",
 ]

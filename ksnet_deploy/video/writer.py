@@ -12,19 +12,17 @@ from pathlib import Path
 import av
 import av.codec.codec
 import av.error
-import numpy as np
 from av.container import OutputContainer
 from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import OutputError
 from ksnet_deploy.video.colour import SWS_MATRIX, SWSCALE
 from ksnet_deploy.video.reader import CopiedPacket, Frame, VideoReader, reason_of
 
-__all__ = ["VideoWriter", "check_encoder", "container_problem", "fitting_suffixes", "write_png"]
+__all__ = ["VideoWriter", "check_encoder", "container_problem", "fitting_suffixes"]
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """Containers that are written, by the suffix of the file's name."""
@@ -187,8 +185,3 @@ class VideoWriter:
             if error.errno == errno.ENOSPC:
                 raise OutputError("the disk of the output is full; free some space and start again") from error
             raise OutputError(f"the output cannot be written ({reason_of(error)})") from error
-
-
-def write_png(path: Path, rgb: NDArray[np.uint8]) -> None:
-    """Save an (H, W, 3) picture."""
-    VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24").save(path)

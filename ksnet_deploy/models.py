@@ -1,0 +1,54 @@
+"""Networks by the name that a user gives: a bundled checkpoint, a checkpoint's path, or an exported file's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ksnet_deploy.config import FrameSize
+from ksnet_deploy.errors import ConfigError
+from ksnet_deploy.runtime import CHECKPOINT_SUFFIXES, open_runner
+from ksnet_deploy.runtime.base import Runner
+
+__all__ = ["checkpoint_path", "default_model", "open_model"]
+
+
+def default_model(device: str) -> str:
+    """The bundled network that suits a device: ``lite`` on a CPU, ``uni`` on a GPU."""
+    return "lite" if device == "cpu" else "uni"
+
+
+def checkpoint_path(model: str) -> Path:
+    """A path as it is; a bare name is a bundled checkpoint. Raises ConfigError for anything else."""
+    path = Path(model)
+    if path.suffix in CHECKPOINT_SUFFIXES:
+        return path
+    if path.suffix or len(path.parts) != 1:
+        raise ConfigError(f"'{model}' is not a checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}); give one with --model")
+    from ksnet_deploy.checkpoints import bundled_checkpoint
+
+    return bundled_checkpoint(model)
+
+
+def open_model(
+    model: str, size: FrameSize, backend: str, device: str, *, on_export: Callable[[str], None] = lambda _line: None
+) -> Runner:
+    """A runner for uint8 LR frames of a size.
+
+    Args:
+        backend: "onnxruntime" or "torch", for a checkpoint.
+        on_export: told that a checkpoint is being exported, which happens once per size.
+
+    Raises:
+        KSNetError: the network cannot be loaded or run here.
+    """
+    if model.endswith(".onnx"):
+        if backend != "onnxruntime":
+            raise ConfigError(f"{model} is run by ONNX Runtime; give a checkpoint with --model for --backend {backend}")
+        return open_runner(Path(model), size, device=device)
+    path = checkpoint_path(model)
+    if backend == "onnxruntime":
+        from ksnet_deploy.cache import cached_onnx
+
+        path = cached_onnx(path, size, on_export=lambda: on_export(f"Exporting {model} for frames of {size}, once."))
+    return open_runner(path, size, device=device)

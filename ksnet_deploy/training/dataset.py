@@ -1,0 +1,141 @@
+"""Training windows: aligned LR and HR crops of consecutive frames, drawn at random but reproducibly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from ksnet_deploy.config import SCALE
+from ksnet_deploy.errors import InputError
+from ksnet_deploy.resampling import MARGIN, Degradation, degrade
+from ksnet_deploy.training.clips import Clip
+from ksnet_deploy.training.motion import camera_window
+
+__all__ = ["Draw", "DrawSampler", "WindowDataset", "check_clips"]
+
+STILL_VIEW_PX = 640
+"""Largest side of the part of a still that a camera moves over."""
+FLAT_STD = 3.0
+"""Crops whose standard deviation is below this, of 255, teach nothing: black bars, sky."""
+TRIES = 8
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What to draw: everything that a sample depends on besides the data."""
+
+    iteration: int
+    index: int
+    """Of the sample among all samples of the iteration, over all processes."""
+    frames: int
+    patch_px: int
+
+
+class DrawSampler(Sampler[list[Draw]]):
+    """The draws of every iteration from ``start`` on: this process's share of each batch."""
+
+    def __init__(self, plan: Sequence[tuple[int, int, int, int]], start: int, rank: int, world: int) -> None:
+        """``plan`` holds (iterations, batch over all processes, frames, patch_px) of each stage."""
+        self.plan, self.start, self.rank, self.world = tuple(plan), start, rank, world
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        iteration = 0
+        for iterations, batch, frames, patch_px in self.plan:
+            for i in range(max(iteration, self.start), iteration + iterations):
+                yield [Draw(i, j, frames, patch_px) for j in range(self.rank, batch, self.world)]
+            iteration += iterations
+
+
+class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Random windows of clips, and of stills under a moving camera.
+
+    An item is a pair of uint8 tensors, LR (T, 3, P, P) and HR (T, 3, 4 P, 4 P). It depends only on the seed and the
+    draw, so that a resumed run sees the batches it would have seen. The LR crop equals the same crop of the degraded
+    frame: it is degraded with a margin.
+    """
+
+    def __init__(self, clips: Sequence[Clip], *, degradation: Degradation, still_share: float, seed: int) -> None:
+        self.clips = [clip for clip in clips if clip.frames > 1]
+        self.stills = [clip for clip in clips if clip.frames == 1]
+        self.still_share = 1.0 if not self.clips else still_share if self.stills else 0.0
+        self.degradation: Degradation = degradation
+        self.seed = seed
+
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
+        rng = np.random.default_rng((self.seed, draw.iteration, draw.index))
+        for _ in range(TRIES):
+            if rng.random() < self.still_share:
+                lr, hr = self._from_still(draw, rng)
+            else:
+                lr, hr = self._from_clip(draw, rng)
+            if hr.std() >= FLAT_STD:
+                break
+        return _augmented(lr, hr, rng)
+
+    def _from_clip(self, draw: Draw, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        clip = self.clips[rng.integers(len(self.clips))]
+        height, width, patch = clip.height // SCALE, clip.width // SCALE, draw.patch_px
+        top, left = int(rng.integers(height - patch + 1)), int(rng.integers(width - patch + 1))
+        above, before = min(MARGIN, top), min(MARGIN, left)
+        below, after = min(MARGIN, height - top - patch), min(MARGIN, width - left - patch)
+        count = min(draw.frames, clip.frames)
+        start = int(rng.integers(clip.frames - count + 1))
+        extent = (SCALE * (above + patch + below), SCALE * (before + patch + after))
+        hr = clip.read(start, count, (SCALE * (top - above), SCALE * (left - before), *extent))
+        lr = degrade(hr, self.degradation)
+        lr = lr[:, above : above + patch, before : before + patch]
+        hr = hr[:, SCALE * above : SCALE * (above + patch), SCALE * before : SCALE * (before + patch)]
+        order = _back_and_forth(count, draw.frames)
+        return lr[order], hr[order]
+
+    def _from_still(self, draw: Draw, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        still = self.stills[rng.integers(len(self.stills))]
+        height, width = min(still.height, STILL_VIEW_PX), min(still.width, STILL_VIEW_PX)
+        top, left = rng.integers(still.height - height + 1), rng.integers(still.width - width + 1)
+        picture = still.read(0, 1, (int(top), int(left), height, width))[0]
+        side = SCALE * (draw.patch_px + 2 * MARGIN)
+        hr = camera_window(picture, draw.frames, side, side, rng)
+        lr = degrade(hr, self.degradation)
+        inner = SCALE * MARGIN
+        return lr[:, MARGIN:-MARGIN, MARGIN:-MARGIN], hr[:, inner:-inner, inner:-inner]
+
+
+def check_clips(clips: Sequence[Clip], patch_px: int) -> None:
+    """Raise InputError for a clip that cannot be cut into LR patches of a size, naming it."""
+    for clip in clips:
+        if clip.frames == 1:
+            continue  # resampled by the camera, whatever its size
+        if clip.height % SCALE or clip.width % SCALE:
+            raise InputError(
+                f"the clip '{clip.name}' is {clip.height}x{clip.width} (height x width), which {SCALE} does "
+                "not divide; crop it, or let 'ksnet-deploy pack --crop' do so"
+            )
+        if min(clip.height, clip.width) < SCALE * patch_px:
+            raise InputError(
+                f"the clip '{clip.name}' is {clip.height}x{clip.width} (height x width), smaller than an HR patch of "
+                f"{SCALE * patch_px} pixels; leave it out or train on smaller patches"
+            )
+
+
+def _back_and_forth(count: int, frames: int) -> NDArray[np.int_]:
+    """Indices of so many frames of a clip of ``count``, turning back at its ends."""
+    period = max(2 * count - 2, 1)
+    index = np.arange(frames) % period
+    return np.minimum(index, period - index) if count > 1 else np.zeros(frames, dtype=int)
+
+
+def _augmented(lr: NDArray[np.uint8], hr: NDArray[np.uint8], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Both flipped, rotated by quarters and reversed in time alike; (T, H, W, 3) -> (T, 3, H, W)."""
+    flips = rng.random(4) < 0.5
+    pair = []
+    for frames in (lr, hr):
+        x = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+        x = x.flip([axis for axis, flip in zip((0, 2, 3), flips, strict=False) if flip])
+        pair.append((x.transpose(2, 3) if flips[3] else x).contiguous())
+    return pair[0], pair[1]

@@ -1,0 +1,134 @@
+"""Training of KSNet on windows of video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ksnet_deploy.blocks import shared_kernels
+from ksnet_deploy.metrics import luma, psnr
+from ksnet_deploy.model import KSNet
+from ksnet_deploy.resampling import Degradation, degrade, enlarge_bicubic
+from ksnet_deploy.training.clips import Clip
+from ksnet_deploy.training.dataset import DrawSampler, WindowDataset, check_clips
+from ksnet_deploy.training.loop import Task, World
+from ksnet_deploy.training.recipe import Recipe
+from ksnet_deploy.weights import save_checkpoint
+
+__all__ = ["KSNetTask", "charbonnier", "frames_as_input", "validation_psnr"]
+
+CHARBONNIER_EPS = 1e-3
+
+
+def charbonnier(found: Tensor, expected: Tensor) -> Tensor:
+    """Charbonnier loss, Eq. (13): mean of sqrt((found - expected)^2 + eps^2), eps = 1e-3, values in [0, 1]."""
+    return ((found - expected).float().square() + CHARBONNIER_EPS**2).sqrt().mean()
+
+
+def frames_as_input(frames: Tensor) -> Tensor:
+    """uint8 frames (..., 3, H, W) as the network takes them: float32 in [0, 1]."""
+    return frames.float() / 255
+
+
+class KSNetTask(Task):
+    """KSNet under a recipe."""
+
+    def __init__(
+        self,
+        model: KSNet,
+        clips: Sequence[Clip],
+        validation: Sequence[Clip],
+        recipe: Recipe,
+        target: Path,
+        *,
+        seed: int,
+        licence: str,
+        workers: int = 0,
+        note: str = "",
+    ) -> None:
+        """``target`` is the checkpoint to write, ``note`` what its description begins with."""
+        for stage in recipe.stages:
+            check_clips(clips, stage.patch_px)
+        self.model: KSNet = model
+        self.iterations, self.ema_decay, self.gradient_norm = recipe.iterations, recipe.ema_decay, recipe.gradient_norm
+        self.recipe, self.target, self.workers = recipe, target, workers
+        self.licence, self.note = licence, note
+        self.windows = WindowDataset(clips, degradation=recipe.degradation, still_share=recipe.still_share, seed=seed)
+        self.validation = [_ValidationClip(clip, recipe.degradation) for clip in validation if clip.frames > 1]
+        self.identity = f"KSNet {model.config.to_json()}, {len(clips)} clips, seed {seed}, {recipe.to_json()}"
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        flow = set() if self.model.flow is None else set(self.model.flow.parameters())
+        groups = [{"params": [p for p in self.model.parameters() if p not in flow], "role": "main"}]
+        if flow and self.model.flow is not None:
+            groups.append({"params": list(self.model.flow.parameters()), "role": "flow"})
+        return groups
+
+    def rate(self, role: str, iteration: int) -> float:
+        rate = self.recipe.rate(iteration)
+        if role == "main":
+            return rate
+        return rate * self.recipe.flow_rate_factor if iteration >= self.recipe.flow_frozen else 0.0
+
+    def batches(self, start: int, world: World) -> Iterable[tuple[Tensor, ...]]:
+        sampler = DrawSampler(list(self.recipe.plan()), start, world.rank, world.size)
+        return DataLoader(
+            self.windows, batch_sampler=sampler, num_workers=self.workers, pin_memory=world.device.type == "cuda"
+        )
+
+    def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
+        lr, hr = map(frames_as_input, batch)
+        with shared_kernels(self.model):
+            return charbonnier(self.model.forward_window(lr), hr)
+
+    def validate(self, model: nn.Module) -> Mapping[str, float]:
+        assert isinstance(model, KSNet)
+        if not self.validation:
+            return {}
+        gains = [clip.psnr(model) - clip.bicubic_psnr for clip in self.validation]
+        bicubic = float(np.mean([clip.bicubic_psnr for clip in self.validation]))
+        return {"psnr_y": bicubic + float(np.mean(gains)), "gain": float(np.mean(gains)), "least_gain": min(gains)}
+
+    def save(self, model: nn.Module, iteration: int, figures: Mapping[str, float]) -> None:
+        assert isinstance(model, KSNet)
+        result = " ".join(f"{name}={value:.3f}" for name, value in figures.items())
+        training = " ".join(filter(None, (self.note, f"iteration {iteration} of {self.iterations}", result)))
+        save_checkpoint(model, self.target, training=training, licence=self.licence)
+
+
+class _ValidationClip:
+    """A clip with its LR and the yardstick. The first ``FRAMES`` frames are used."""
+
+    FRAMES = 15
+
+    def __init__(self, clip: Clip, degradation: Degradation) -> None:
+        height, width = clip.height // 4 * 4, clip.width // 4 * 4
+        self.hr = clip.read(0, min(self.FRAMES, clip.frames), (0, 0, height, width))
+        self.lr = degrade(self.hr, degradation)
+        self.bicubic_psnr = _mean_psnr(enlarge_bicubic(self.lr), self.hr)
+
+    def psnr(self, model: KSNet) -> float:
+        return _mean_psnr(_super_resolved(model, self.lr), self.hr)
+
+
+def validation_psnr(model: KSNet, clip: Clip, degradation: Degradation) -> tuple[float, float]:
+    """Mean Y-PSNR in dB over a clip's frames: of the network, and of bicubic interpolation."""
+    entry = _ValidationClip(clip, degradation)
+    return entry.psnr(model), entry.bicubic_psnr
+
+
+def _super_resolved(model: KSNet, lr: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    device = next(model.parameters()).device
+    frames = frames_as_input(torch.from_numpy(lr).permute(0, 3, 1, 2)[None].to(device))
+    hr = model.forward_window(frames)[0].float().clamp(0, 1)
+    return (hr * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _mean_psnr(found: np.ndarray[Any, np.dtype[np.uint8]], expected: np.ndarray[Any, np.dtype[np.uint8]]) -> float:
+    return float(np.mean([psnr(luma(a), luma(b)) for a, b in zip(found, expected, strict=True)]))

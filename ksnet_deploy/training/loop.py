@@ -1,0 +1,340 @@
+"""The training loop: one process per device, exact resume, averaged weights, a log that says where time goes.
+
+What is trained is a :class:`Task`; the loop knows nothing of networks. All randomness is drawn from (seed, iteration),
+so that a resumed run repeats what an uninterrupted one does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import csv
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ksnet_deploy.errors import CheckpointError, TrainingError
+from ksnet_deploy.files import replacing
+
+__all__ = ["LoopSettings", "Precision", "Progress", "Task", "World", "train"]
+
+Precision = Literal["fp32", "bf16", "fp16"]
+RESUME_FILE = "resume.pt"
+LOG_FILE = "log.csv"
+
+
+class Task(ABC):
+    """What is trained."""
+
+    model: nn.Module
+    iterations: int
+    ema_decay: float
+    gradient_norm: float | None
+    identity: str
+    """Everything that must be equal between a run and its continuation, for the message and the comparison."""
+
+    @abstractmethod
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Adam's parameter groups; each with a ``role`` for :meth:`rates`."""
+
+    @abstractmethod
+    def rate(self, role: str, iteration: int) -> float:
+        """Learning rate of a parameter group. At 0 the group is frozen: no gradient is computed for it."""
+
+    @abstractmethod
+    def batches(self, start: int, world: World) -> Iterable[tuple[Tensor, ...]]:
+        """This process's batches from an iteration on."""
+
+    @abstractmethod
+    def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
+        """Mean loss of a batch on the model's device."""
+
+    @abstractmethod
+    def validate(self, model: nn.Module) -> Mapping[str, float]:
+        """Figures of the averaged model; may be empty."""
+
+    @abstractmethod
+    def save(self, model: nn.Module, iteration: int, figures: Mapping[str, float]) -> None:
+        """Write the averaged model where users look for it."""
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a run, one per device; torchrun's environment variables say which this is."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @classmethod
+    def join(cls, device: str) -> World:
+        """This process's place. Under torchrun, connects the processes."""
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+        rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+        place = torch.device("cuda", local) if device == "cuda" else torch.device(device)
+        if place.type == "cuda":
+            torch.cuda.set_device(place)
+        if size > 1 and not torch.distributed.is_initialized():
+            torch.distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
+        return cls(rank, size, place)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self.rank == 0
+
+    def mean(self, tensors: Iterable[Tensor]) -> None:
+        """Replace tensors by their means over all processes."""
+        tensors = list(tensors)
+        if self.size == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.flatten().float() for tensor in tensors])
+        torch.distributed.all_reduce(flat)
+        flat /= self.size
+        for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How a run is carried out; none of it changes the result but ``precision``."""
+
+    folder: Path
+    precision: Precision = "fp32"
+    save_every_s: float = 120.0
+    validate_every: int = 500
+    log_every: int = 20
+    max_seconds: float | None = None
+    """Stop (resumably) after so long; for leased machines."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One line of the log: means since the last one."""
+
+    iteration: int
+    loss: float
+    rate: float
+    iterations_per_s: float
+    samples_per_s: float
+    data_share: float
+    """Of the time, how much went into waiting for data."""
+    figures: Mapping[str, float]
+    """Of the validation, where there was one."""
+
+
+def train(task: Task, settings: LoopSettings, world: World, on_progress: Callable[[Progress], None]) -> nn.Module:
+    """Train to the end of the task, continuing from the folder's last checkpoint if there is one.
+
+    Returns:
+        The model with averaged weights.
+
+    Raises:
+        CheckpointError: the folder holds the checkpoint of another run.
+        TrainingError: the loss is not finite.
+    """
+    return _Run(task, settings, world).run(on_progress)
+
+
+class _Run:
+    def __init__(self, task: Task, settings: LoopSettings, world: World) -> None:
+        self.task, self.settings, self.world = task, settings, world
+        task.model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        task.model.train()
+        self.groups = task.parameter_groups()
+        self.optimizer = torch.optim.Adam(self.groups, betas=(0.9, 0.999), eps=1e-8)
+        self.scaler = torch.amp.GradScaler(world.device.type, enabled=settings.precision == "fp16")
+        self.averaged = copy.deepcopy(task.model).requires_grad_(False)
+        self.iteration = 0
+        self._resume()
+
+    def run(self, on_progress: Callable[[Progress], None]) -> nn.Module:
+        settings, task = self.settings, self.task
+        settings.folder.mkdir(parents=True, exist_ok=True)
+        started = saved = time.monotonic()
+        meter = _Meter(self.world.size)
+        figures: Mapping[str, float] = {}
+        for batch in meter.timed(task.batches(self.iteration, self.world)):
+            loss = self._step(batch)
+            self.iteration += 1
+            meter.add(loss, len(batch[0]))
+            ends = self.iteration == task.iterations
+            stops = settings.max_seconds is not None and time.monotonic() - started > settings.max_seconds
+            if self.world.leads and (ends or self.iteration % settings.validate_every == 0):
+                with meter.paused():
+                    figures = self._validate()
+            if self.world.leads and (figures or ends or stops or self.iteration % settings.log_every == 0):
+                progress = meter.take(self.iteration, task.rate("main", self.iteration - 1), figures)
+                _append(settings.folder / LOG_FILE, progress)
+                on_progress(progress)
+            if self.world.leads and (figures or ends or stops or time.monotonic() - saved > settings.save_every_s):
+                with meter.paused():
+                    self._save(figures)
+                saved = time.monotonic()
+            figures = {}
+            if stops or ends:
+                break
+        return self.averaged
+
+    def _step(self, batch: tuple[Tensor, ...]) -> Tensor:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.task.rate(group["role"], self.iteration)
+            for parameter in group["params"]:
+                parameter.requires_grad_(group["lr"] > 0)
+        with self._autocast():
+            loss = self.task.loss(tuple(tensor.to(self.world.device, non_blocking=True) for tensor in batch))
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(self.scaler.scale(loss))
+        self.scaler.unscale_(self.optimizer)
+        trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        with torch.no_grad():
+            self.world.mean(parameter.grad for parameter in trained if parameter.grad is not None)
+        if self.task.gradient_norm is not None:
+            torch.nn.utils.clip_grad_norm_(trained, self.task.gradient_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        # The average follows quickly at first, so that it does not remember the initial weights.
+        decay = min(self.task.ema_decay, (1 + self.iteration) / (10 + self.iteration))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.averaged.parameters()), list(self.task.model.parameters()), 1 - decay)
+        return loss.detach()
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        if self.settings.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.world.device.type, dtypes[self.settings.precision])
+
+    def _validate(self) -> Mapping[str, float]:
+        model = copy.deepcopy(self.averaged).eval()
+        with torch.inference_mode(), self._autocast():
+            return self.task.validate(model)
+
+    def _save(self, figures: Mapping[str, float]) -> None:
+        self.task.save(self.averaged, self.iteration, figures)
+        with replacing(self.settings.folder / RESUME_FILE) as temporary:
+            torch.save(
+                {
+                    "identity": self.task.identity,
+                    "iteration": self.iteration,
+                    "model": self.task.model.state_dict(),
+                    "averaged": self.averaged.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "scaler": self.scaler.state_dict(),
+                },
+                temporary,
+            )
+
+    def _resume(self) -> None:
+        path = self.settings.folder / RESUME_FILE
+        if not path.exists():
+            return
+        try:
+            state = torch.load(path, map_location=self.world.device, weights_only=True)
+            identity = state["identity"]
+        except Exception as error:  # bytes that are no pickle make the unpickler raise almost anything
+            raise CheckpointError(
+                f"{path} cannot be read ({type(error).__name__}); remove it to start the run anew"
+            ) from error
+        if identity != self.task.identity:
+            raise CheckpointError(
+                f"{path} belongs to another run ({identity}) than the one asked for ({self.task.identity}); "
+                "continue with the same settings, or choose another folder"
+            )
+        self.task.model.load_state_dict(state["model"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.iteration = state["iteration"]
+        _truncate(self.settings.folder / LOG_FILE, self.iteration)
+
+
+class _Meter:
+    """Means of the loss, and where the time went, since the last line of the log."""
+
+    def __init__(self, world_size: int) -> None:
+        self._world_size = world_size
+        self._begin()
+
+    def _begin(self) -> None:
+        self._started, self._waited, self._paused = time.monotonic(), 0.0, 0.0
+        self._losses: list[Tensor] = []
+        self._samples = 0
+
+    def timed(self, batches: Iterable[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
+        iterator = iter(batches)
+        while True:
+            asked = time.monotonic()
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            self._waited += time.monotonic() - asked
+            yield batch
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        since = time.monotonic()
+        yield
+        self._paused += time.monotonic() - since
+
+    def add(self, loss: Tensor, samples: int) -> None:
+        self._losses.append(loss)
+        self._samples += samples
+
+    def take(self, iteration: int, rate: float, figures: Mapping[str, float]) -> Progress:
+        loss = float(torch.stack(self._losses).mean())  # the only wait for the device
+        if not torch.isfinite(torch.tensor(loss)):
+            raise TrainingError(
+                f"the loss is {loss} at iteration {iteration}; lower the learning rate, or resume after removing the "
+                "newest checkpoint"
+            )
+        seconds = max(time.monotonic() - self._started - self._paused, 1e-9)
+        progress = Progress(
+            iteration,
+            loss,
+            rate,
+            len(self._losses) / seconds,
+            self._samples * self._world_size / seconds,
+            self._waited / seconds,
+            figures,
+        )
+        self._begin()
+        return progress
+
+
+def _append(path: Path, progress: Progress) -> None:
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(("iteration", "loss", "rate", "iterations_per_s", "samples_per_s", "data_share", "figures"))
+        figures = " ".join(f"{name}={value:.4f}" for name, value in progress.figures.items())
+        writer.writerow(
+            (
+                progress.iteration,
+                f"{progress.loss:.8f}",
+                f"{progress.rate:.3e}",
+                f"{progress.iterations_per_s:.3f}",
+                f"{progress.samples_per_s:.2f}",
+                f"{progress.data_share:.4f}",
+                figures,
+            )
+        )
+
+
+def _truncate(path: Path, iteration: int) -> None:
+    """Drop the lines after an iteration: the resumed run writes them again."""
+    if not path.exists():
+        return
+    head, *lines = path.read_text().splitlines()
+    kept = [line for line in lines if line.split(",")[0].isdigit() and int(line.split(",")[0]) <= iteration]
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join([head, *kept]) + "\n")

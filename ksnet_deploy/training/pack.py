@@ -1,0 +1,90 @@
+"""Packing of any clips into shards, with whole source videos put aside for validation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ksnet_deploy.config import SCALE
+from ksnet_deploy.errors import ConfigError, InputError, OutputError
+from ksnet_deploy.training.clips import Clip, Region, find_clips, source_video
+from ksnet_deploy.training.shards import SHARD_SUFFIX, write_shards
+
+__all__ = ["held_out_videos", "pack_clips"]
+
+
+class _Cropped(Clip):
+    """A clip without the rows and columns at the end that 4 does not divide."""
+
+    def __init__(self, clip: Clip) -> None:
+        self._clip, self.name = clip, clip.name
+        self.frames = clip.frames
+        self.height, self.width = clip.height // SCALE * SCALE, clip.width // SCALE * SCALE
+
+    def read(self, start: int, count: int, region: Region | None = None) -> NDArray[np.uint8]:
+        return self._clip.read(start, count, region or (0, 0, self.height, self.width))
+
+
+def held_out_videos(names: Iterable[str], count: int) -> frozenset[str]:
+    """So many of the source videos of the clips, chosen by the hash of their names: the same on every machine.
+
+    Raises:
+        ConfigError: there are not more videos than that.
+    """
+    videos = {source_video(name) for name in names}
+    if count >= max(len(videos), 1):
+        raise ConfigError(f"{count} source videos cannot be held out of {len(videos)}; lower --hold-out")
+    return frozenset(sorted(videos, key=lambda name: hashlib.sha256(name.encode()).hexdigest())[:count])
+
+
+def pack_clips(
+    sources: Sequence[Path],
+    folder: Path,
+    *,
+    hold_out: int = 0,
+    max_bytes: int = 48 * 10**6,
+    mod_crop: bool = False,
+    on_clip: Callable[[Clip], None] = lambda _clip: None,
+) -> dict[Path, int]:
+    """Decode clips once and write them as shards.
+
+    Args:
+        hold_out: source videos whose clips go to ``folder/validation``, the rest to ``folder/train``; with 0, all go to
+            ``folder`` itself. Stills are never held out.
+        max_bytes: of a shard, unless one clip is larger.
+        mod_crop: cut clips to a multiple of 4 pixels.
+
+    Returns:
+        Number of clips by folder.
+
+    Raises:
+        InputError: a source cannot be read, or two clips have one name.
+        OutputError: the folder holds shards already.
+    """
+    if folder.exists() and next(folder.rglob(f"*{SHARD_SUFFIX}"), None) is not None:
+        raise OutputError(f"{folder} holds shards already; choose another folder or remove them")
+    clips = [clip for source in sources for clip in find_clips(source)]
+    _check_names(clips)
+    held = held_out_videos((clip.name for clip in clips if clip.frames > 1), hold_out) if hold_out else frozenset()
+    targets = {folder / "train": False, folder / "validation": True} if hold_out else {folder: False}
+    counts = {}
+    for target, wanted in targets.items():
+        chosen = (clip for clip in clips if (clip.frames > 1 and source_video(clip.name) in held) == wanted)
+        prepared = (_Cropped(clip) if mod_crop and clip.frames > 1 else clip for clip in chosen)
+        counts[target] = 0
+        for clip in write_shards(prepared, target, max_bytes=max_bytes):
+            counts[target] += 1
+            on_clip(clip)
+    return counts
+
+
+def _check_names(clips: Sequence[Clip]) -> None:
+    seen: set[str] = set()
+    for clip in clips:
+        if clip.name in seen:
+            raise InputError(f"two clips are named '{clip.name}'; rename one, or pack their folder's parent instead")
+        seen.add(clip.name)

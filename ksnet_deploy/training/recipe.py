@@ -1,0 +1,117 @@
+"""Training recipes: frozen values that, with the data and the seed, determine a run."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+
+from ksnet_deploy.errors import ConfigError
+from ksnet_deploy.resampling import Degradation
+
+__all__ = ["RECIPES", "Recipe", "Stage"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Consecutive iterations on windows of one shape."""
+
+    iterations: int
+    batch: int
+    """Windows per iteration, over all processes."""
+    frames: int
+    patch_px: int
+    """Side of the LR patches."""
+
+    def __post_init__(self) -> None:
+        if min(self.iterations, self.batch, self.frames) < 1 or self.patch_px < 16:
+            raise ConfigError(
+                f"a training stage of {self.iterations} iterations, batch {self.batch}, {self.frames} frames and "
+                f"{self.patch_px}-pixel patches cannot be run; iterations, batch and frames start at 1, patches at 16"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Stage:
+        """Read ``ITERATIONS:BATCHxFRAMESxPATCH``, for example ``600000:8x15x64``."""
+        try:
+            iterations, shape = text.split(":")
+            batch, frames, patch = shape.split("x")
+            return cls(int(iterations), int(batch), int(frames), int(patch))
+        except ValueError as error:
+            raise ConfigError(
+                f"'{text}' is no training stage; write ITERATIONS:BATCHxFRAMESxPATCH, for example 1000:8x5x32"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. The defaults are the paper's for REDS (section 4.1)."""
+
+    stages: tuple[Stage, ...]
+    learning_rate: float = 1e-4
+    """At the start; it falls to ``final_learning_rate`` along half a cosine."""
+    final_learning_rate: float = 1e-7
+    warm_up: int = 0
+    """Iterations over which the rate rises linearly."""
+    flow_rate_factor: float = 2.0
+    """Of the flow network's rate over the main one."""
+    flow_frozen: int = 5_000
+    """Iterations for which the flow network stays as it is."""
+    ema_decay: float = 0.999
+    """Of the averaged weights that are validated and shipped."""
+    gradient_norm: float | None = None
+    """Gradients are scaled down to this norm; None for never."""
+    degradation: Degradation = "BI"
+    still_share: float = 0.25
+    """Of the windows, how many come from stills under synthetic camera motion, where the data has stills."""
+
+    @property
+    def iterations(self) -> int:
+        return sum(stage.iterations for stage in self.stages)
+
+    def rate(self, iteration: int) -> float:
+        """Learning rate of the main network at an iteration, from 0."""
+        if iteration < self.warm_up:
+            return self.learning_rate * (iteration + 1) / self.warm_up
+        progress = (iteration - self.warm_up) / max(self.iterations - self.warm_up, 1)
+        fall = self.learning_rate - self.final_learning_rate
+        return self.final_learning_rate + fall * (1 + math.cos(math.pi * progress)) / 2
+
+    def stage_at(self, iteration: int) -> Stage:
+        for stage in self.stages:
+            if iteration < stage.iterations:
+                return stage
+            iteration -= stage.iterations
+        return self.stages[-1]
+
+    def plan(self) -> Iterator[tuple[int, int, int, int]]:
+        """Stages as :class:`~ksnet_deploy.training.dataset.DrawSampler` takes them."""
+        for stage in self.stages:
+            yield stage.iterations, stage.batch, stage.frames, stage.patch_px
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    def with_stages(self, stages: tuple[Stage, ...]) -> Recipe:
+        return replace(self, stages=stages) if stages else self
+
+
+RECIPES = {
+    # The paper: 64x64 patches, 600 k iterations. It gives neither batch nor window; 8 windows of 15 frames (7 on
+    # Vimeo90K, whose clips have no more) are BasicVSR's, whose recipe the paper's otherwise is.
+    "paper-reds": Recipe((Stage(600_000, 8, 15, 64),)),
+    "paper-vimeo": Recipe((Stage(600_000, 8, 7, 64),), learning_rate=2e-4),
+    # Hours of a CPU or minutes of a GPU: small patches first, longer windows later.
+    "short": Recipe(
+        (Stage(4_000, 8, 5, 32), Stage(2_000, 4, 10, 32)),
+        learning_rate=2e-3,
+        final_learning_rate=1e-5,
+        warm_up=50,
+        flow_rate_factor=0.5,
+        flow_frozen=200,
+        ema_decay=0.998,
+        gradient_norm=1.0,
+    ),
+}
+"""By name, as the command line takes them."""

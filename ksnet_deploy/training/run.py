@@ -1,0 +1,235 @@
+"""What ``ksnet-deploy train`` and ``train-flow`` do: data and weights gathered, then the loop."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ksnet_deploy.config import KSNetConfig
+from ksnet_deploy.errors import BackendError, CheckpointError, InputError
+from ksnet_deploy.flow import SpyNet
+from ksnet_deploy.model import KSNet
+from ksnet_deploy.models import checkpoint_path
+from ksnet_deploy.resampling import Degradation
+from ksnet_deploy.training.clips import Clip, find_clips
+from ksnet_deploy.training.flow_task import FlowTask
+from ksnet_deploy.training.ksnet_task import KSNetTask
+from ksnet_deploy.training.loop import LoopSettings, Precision, Progress, Task, World
+from ksnet_deploy.training.loop import train as run_loop
+from ksnet_deploy.training.recipe import RECIPES, Recipe, Stage
+from ksnet_deploy.weights import load_checkpoint
+
+__all__ = ["FlowRequest", "TrainingRequest", "load_flow_weights", "train_flow_network", "train_ksnet"]
+
+REDS4 = ("000", "011", "015", "020")
+"""Clips of REDS that are its test set."""
+VIMEO_LIST = "sep_trainlist.txt"
+"""Official list of Vimeo90K's training clips, beside its ``sequences`` folder."""
+FLOW_RECIPE = Recipe(
+    # Large patches at the end: at 64 pixels the coarsest level is 2x2 and never uses the outer taps of its kernels.
+    (Stage(5_000, 8, 1, 64), Stage(1_500, 4, 1, 128)),
+    learning_rate=6e-4,
+    final_learning_rate=6e-6,
+    warm_up=50,
+    ema_decay=0.998,
+    gradient_norm=1.0,
+)
+
+OnStart = Callable[[int], None]
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    data: tuple[Path, ...]
+    folder: Path
+    """Of the run: its checkpoint, its log, and what it needs to resume."""
+    validation: Path | None = None
+    stages: tuple[str, ...] = ()
+    precision: Precision = "fp32"
+    device: str = "cpu"
+    seed: int = 0
+    workers: int = 0
+    threads: int | None = None
+    max_seconds: float | None = None
+    validate_every: int = 500
+
+    @property
+    def loop(self) -> LoopSettings:
+        return LoopSettings(
+            self.folder, self.precision, validate_every=self.validate_every, max_seconds=self.max_seconds
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRequest(_Request):
+    """All that ``train`` is told."""
+
+    size: str = "uni"
+    recipe: str = "short"
+    settings: tuple[str, ...] = ()
+    """Changes to the network's configuration, NAME=VALUE."""
+    init: str | None = None
+    flow: Path | None = None
+    learning_rate: float | None = None
+    flow_frozen: int | None = None
+    degradation: Degradation = "BI"
+    licence: str = "not stated"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowRequest(_Request):
+    """All that ``train-flow`` is told."""
+
+    channels: int = 32
+    init: Path | None = None
+
+
+def train_ksnet(request: TrainingRequest, on_start: OnStart, on_progress: OnProgress) -> Path:
+    """Train, or resume, and return the checkpoint's path.
+
+    Raises:
+        KSNetError: data, weights or settings cannot be used.
+    """
+    world = _prepare(request)
+    torch.manual_seed(request.seed)
+    model = KSNet(KSNetConfig.named(request.size).replace(request.settings))
+    if request.init is not None:
+        _initialise(model, checkpoint_path(request.init))
+    if request.flow is not None:
+        if model.flow is None:
+            raise CheckpointError(f"{request.flow} cannot be used: this network has no flow network to load it into")
+        model.flow.load_state_dict(load_flow_weights(request.flow, model.flow))
+    recipe = RECIPES[request.recipe].with_stages(tuple(map(Stage.parse, request.stages)))
+    changes = {"learning_rate": request.learning_rate, "flow_frozen": request.flow_frozen}
+    recipe = replace(
+        recipe,
+        degradation=request.degradation,
+        **{name: value for name, value in changes.items() if value is not None},  # type: ignore[arg-type]
+    )
+    clips = [clip for path in request.data for clip in _selected(path, request.recipe)]
+    target = request.folder / "ksnet.safetensors"
+    task = KSNetTask(
+        model,
+        clips,
+        _validation(request),
+        recipe,
+        target,
+        seed=request.seed,
+        licence=request.licence,
+        workers=request.workers,
+        note=f"recipe {request.recipe}, {request.precision},",
+    )
+    return _run(task, request, world, target, on_start, on_progress)
+
+
+def train_flow_network(request: FlowRequest, on_start: OnStart, on_progress: OnProgress) -> Path:
+    """Pretrain the flow network, or resume, and return the path of its weights.
+
+    Raises:
+        KSNetError: data, weights or settings cannot be used.
+    """
+    world = _prepare(request)
+    torch.manual_seed(request.seed)
+    model = SpyNet(request.channels)
+    if request.init is not None:
+        model.load_state_dict(load_flow_weights(request.init, model))
+    clips = [clip for path in request.data for clip in find_clips(path)]
+    target = request.folder / "spynet.safetensors"
+    recipe = FLOW_RECIPE.with_stages(tuple(map(Stage.parse, request.stages)))
+    task = FlowTask(model, clips, _validation(request), recipe, target, seed=request.seed, workers=request.workers)
+    return _run(task, request, world, target, on_start, on_progress)
+
+
+def load_flow_weights(path: Path, model: SpyNet) -> dict[str, Tensor]:
+    """Weights of ``train-flow``, or of a public SpyNet, under our names.
+
+    Public checkpoints name a layer ``...<level>...<layer>.weight``, the layers counted with or without the ReLUs
+    between them: BasicSR's ``basic_module.0.basic_module.2.weight``, MMEditing's
+    ``basic_module.0.basic_module.1.conv.weight``.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is no SpyNet of this width.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"the flow weights {path} do not exist; give a .safetensors or .pth file")
+    try:
+        if path.suffix == ".safetensors":
+            found = load_file(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+            found = found.get("params", found.get("state_dict", found))
+    except (SafetensorError, OSError, RuntimeError, AttributeError, ValueError) as error:
+        raise CheckpointError(f"the flow weights {path} cannot be read ({type(error).__name__})") from error
+    expected = model.state_dict()
+    renamed = {_flow_name(name): tensor.float() for name, tensor in found.items() if _flow_name(name)}
+    wrong = [name for name, tensor in expected.items() if name not in renamed or renamed[name].shape != tensor.shape]
+    if wrong or len(renamed) != len(expected):
+        raise CheckpointError(
+            f"{path} is no SpyNet of {model.channels} channels: {len(wrong)} of its {len(expected)} tensors are "
+            f"missing or misshaped{f' ({wrong[0]}, ...)' if wrong else ''}; uni takes 32 channels, lite 16"
+        )
+    return renamed
+
+
+def _flow_name(name: str) -> str:
+    match = re.fullmatch(r"(?:.*\D)?(\d+)\.(?:\w*\.)?(\d+)(\.conv)?\.(weight|bias)", name)
+    if match is None:
+        return ""
+    layer = int(match[2]) * (2 if match[3] else 1)
+    return f"levels.{match[1]}.{layer}.{match[4]}"
+
+
+def _initialise(model: KSNet, path: Path) -> None:
+    checkpoint = load_checkpoint(path)
+    found: Mapping[str, Tensor] = checkpoint.model.state_dict()
+    expected = model.state_dict()
+    differing = [name for name in expected if name not in found or found[name].shape != expected[name].shape]
+    if differing or len(found) != len(expected):
+        raise CheckpointError(
+            f"{path} holds another network than the one to train ({checkpoint.config.to_json()} instead of "
+            f"{model.config.to_json()}); choose --size and --set accordingly, or another --init"
+        )
+    model.load_state_dict(dict(found))
+
+
+def _selected(path: Path, recipe: str) -> Sequence[Clip]:
+    """The clips that the recipe's official split trains on."""
+    clips = list(find_clips(path))
+    if recipe == "paper-reds":
+        clips = [clip for clip in clips if clip.name.rpartition("/")[2] not in REDS4]
+    if recipe == "paper-vimeo":
+        listing = path / VIMEO_LIST
+        if not listing.is_file():
+            raise InputError(f"{path} has no {VIMEO_LIST}; give the folder of Vimeo90K that holds it and 'sequences'")
+        names = {f"sequences/{line.strip()}" for line in listing.read_text().splitlines() if line.strip()}
+        clips = [clip for clip in clips if clip.name in names]
+    if not clips:
+        raise InputError(f"{path} holds no clip of the recipe {recipe}; check that it is that data set's folder")
+    return clips
+
+
+def _validation(request: _Request) -> Sequence[Clip]:
+    return [] if request.validation is None else list(find_clips(request.validation))
+
+
+def _prepare(request: _Request) -> World:
+    if request.device == "cuda" and not torch.cuda.is_available():
+        raise BackendError("this PyTorch sees no CUDA device; train with --device cpu, or install a CUDA build")
+    if request.threads is not None:
+        torch.set_num_threads(request.threads)
+    return World.join(request.device)
+
+
+def _run(task: Task, request: _Request, world: World, target: Path, on_start: OnStart, on_progress: OnProgress) -> Path:
+    if world.leads:
+        on_start(task.iterations)
+    run_loop(task, request.loop, world, on_progress)
+    return target

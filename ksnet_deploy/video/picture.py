@@ -1,0 +1,50 @@
+"""Single pictures: PNG, JPEG and what else FFmpeg decodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import av.error
+import numpy as np
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+from ksnet_deploy.config import FrameSize
+from ksnet_deploy.errors import InputError
+from ksnet_deploy.video.colour import SWSCALE
+from ksnet_deploy.video.reader import reason_of
+
+__all__ = ["picture_size", "read_picture", "write_png"]
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """A picture as (H, W, 3) RGB. Raises InputError when it cannot be decoded."""
+    try:
+        with av.open(f"file:{path}") as container:
+            for frame in container.decode(video=0):
+                rgb = frame.to_ndarray(format="rgb24", interpolation=SWSCALE)
+                if not frame.is_corrupt:
+                    return np.asarray(rgb, dtype=np.uint8)
+                break
+    except (av.error.FFmpegError, OSError, IndexError) as error:
+        raise InputError(f"the picture {path} cannot be decoded ({reason_of(error)}); replace it") from error
+    raise InputError(f"the picture {path} is damaged; replace it")
+
+
+def picture_size(path: Path) -> FrameSize:
+    """Size of a picture from its header. Raises InputError when there is none."""
+    try:
+        with av.open(f"file:{path}") as container:
+            context = container.streams.video[0].codec_context
+            size = context.height, context.width
+    except (av.error.FFmpegError, OSError, IndexError) as error:
+        raise InputError(f"the picture {path} cannot be read ({reason_of(error)}); replace it") from error
+    if 0 in size:
+        raise InputError(f"the picture {path} is damaged; replace it")
+    return FrameSize(*size)
+
+
+def write_png(path: Path, rgb: NDArray[np.uint8]) -> None:
+    """Save an (H, W, 3) picture."""
+    VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24").save(path)
