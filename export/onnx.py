@@ -41,12 +41,18 @@ def export_onnx(
         io: element type of the frames.
 
     Raises:
-        ConfigError: the network is bidirectional or the size is below the network's minimum.
+        ConfigError: the network is bidirectional or its slots are not in channel order, or the size is below the
+            network's minimum.
         ArtifactError: the exported graph does not pass the checker.
         OutputError: the file cannot be written.
     """
     if checkpoint.config.direction != "uni":
         raise ConfigError(f"{checkpoint.path} is bidirectional; only 'uni' networks can be exported so far")
+    if checkpoint.config.slots != "order":
+        raise ConfigError(
+            f"{checkpoint.path} has slots '{checkpoint.config.slots}', which cannot be exported; only networks with "
+            "slots 'order' can"
+        )
     if not path.parent.is_dir():
         raise OutputError(f"the folder {path.parent} does not exist; make it first, or give another name")
     if size is not None and size != size.padded:

@@ -342,8 +342,9 @@ def _frame_pairs(
 ) -> Iterator[tuple[Frames, Frames]]:
     region = (0, 0, size.upscaled.height, size.upscaled.width)
     for start in range(0, hr.frames, CHUNK):
-        high = hr.read(start, CHUNK, region)
-        low = degrade(high, degradation) if lr is None else lr.read(start, CHUNK)
+        count = min(CHUNK, hr.frames - start)
+        high = hr.read(start, count, region)
+        low = degrade(high, degradation) if lr is None else lr.read(start, count)
         yield from zip(low, high, strict=True)
 
 

@@ -40,7 +40,9 @@ def test_the_wheel_holds_everything_once(tmp_path: Path) -> None:
     for needed in (
         "ksnet_deploy/cli.py",
         "ksnet_deploy/export/onnx.py",
+        "ksnet_deploy/checkpoints/lite.safetensors",
         "ksnet_deploy/checkpoints/uni.safetensors",
+        "ksnet_deploy/training/loop.py",
         "ksnet_deploy/checkpoints/MODEL_CARD.md",
         "ksnet_deploy/assets/city_lr.mp4",
     ):

@@ -270,7 +270,7 @@ def test_flow_training_lowers_the_end_point_error(tmp_path: Path) -> None:
     clips = [ArrayClip(cloud(200)[None])]
     torch.manual_seed(0)
     model = SpyNet(8)
-    recipe = Recipe((Stage(200, 4, 1, 32),), learning_rate=5e-4, gradient_norm=1.0, ema_decay=0.9)
+    recipe = Recipe((Stage(300, 4, 1, 32),), learning_rate=1e-3, gradient_norm=1.0, ema_decay=0.9)
     before = measure_flow(model, clips, pairs=16, side_px=32)
     task = FlowTask(model, clips, [], recipe, tmp_path / "spynet.safetensors", seed=0)
     averaged = train(task, settings(tmp_path), CPU, lambda _: None)

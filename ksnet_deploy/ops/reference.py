@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ksnet_deploy.errors import ConfigError
 from ksnet_deploy.ops.functions import DEFORM_CONV, DOMAIN, TOPK_SPLIT, VERSION
 
 __all__ = ["Split", "channel_scores", "deform_conv2d", "topk_mask", "topk_split"]
@@ -148,8 +147,6 @@ def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int, *, ranked: bool = Fals
     if not 1 <= k < c:
         raise ValueError(f"topk_split: k is {k}; it must be at least 1 and below the {c} channels")
     if torch.onnx.is_in_onnx_export():
-        if ranked:
-            raise ConfigError("slots 'rank' cannot be exported; only a network with slots 'order' can")
         con, dis = torch.onnx.ops.symbolic_multi_out(
             f"{DOMAIN}::{TOPK_SPLIT}",
             (f, o, lam),
@@ -184,8 +181,6 @@ def topk_mask(f: Tensor, o: Tensor, lam: Tensor, k: int, active: Tensor, among: 
     Returns:
         (N, C, 1, 1), one for the chosen channels, zero elsewhere; lambda learns through its gradient.
     """
-    if torch.onnx.is_in_onnx_export():
-        raise ConfigError("slots 'masked' cannot be exported; only a network with slots 'order' can")
     candidates = active[:, :, 0, 0].detach() > 0.5
     scores = channel_scores(f.detach(), o.detach(), lam).masked_fill(~candidates, torch.inf)
     ordered, order = torch.sort(scores.detach(), dim=1, stable=True)

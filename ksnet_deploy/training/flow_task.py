@@ -45,15 +45,20 @@ class FlowPairs(Dataset[tuple[Tensor, Tensor, Tensor]]):
         return flow_pair(picture, draw.patch_px, draw.patch_px, MAX_FLOW_PX, rng)
 
 
+def _check_room(clips: Sequence[Clip], patch_px: int) -> None:
+    needed = patch_px + 2 * int(MAX_FLOW_PX)
+    for clip in clips:
+        if min(clip.height, clip.width) < needed:
+            raise InputError(
+                f"the clip '{clip.name}' is {clip.height}x{clip.width} (height x width); flow patches of {patch_px} "
+                f"pixels and their motion need {needed}, so leave it out or train on smaller patches"
+            )
+
+
 def _lr_picture(clip: Clip, patch_px: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """A random part of a random frame, large enough for a patch and its motion, averaged over blocks of up to 4x4."""
     side = patch_px + 2 * int(MAX_FLOW_PX)
     factor = min(min(clip.height, clip.width) // side, 4)
-    if factor < 1:
-        raise InputError(
-            f"'{clip.name}' is {clip.height}x{clip.width} (height x width), too small for flow patches of {patch_px} "
-            f"pixels that move by {MAX_FLOW_PX:.0f}; leave it out or train on smaller patches"
-        )
     extent = side * factor
     top, left = (int(rng.integers(length - extent + 1)) for length in (clip.height, clip.width))
     picture = clip.read(int(rng.integers(clip.frames)), 1, (top, left, extent, extent))[0]
@@ -99,6 +104,8 @@ class FlowTask(Task):
         self.model: SpyNet = model
         self.iterations, self.ema_decay, self.gradient_norm = recipe.iterations, recipe.ema_decay, recipe.gradient_norm
         self.recipe, self.target, self.workers = recipe, target, workers
+        _check_room(clips, max(stage.patch_px for stage in recipe.stages))
+        _check_room(validation, TEST_PX)
         self.validation = list(validation)
         self.pairs = FlowPairs(clips, seed)
         self.identity = f"SpyNet, {len(clips)} clips, seed {seed}, {recipe.to_json()}"

@@ -1,0 +1,117 @@
+"""Short-budget ablations on the validation split: what each design choice is worth, at equal budgets.
+
+    python benchmarks/ablations.py DATA --validation CLIPS --flow SPYNET --output benchmarks/results/ablations-NAME.json
+
+Every variant starts from the same seed, sees the same batches, and is scored by the mean Y-PSNR of its averaged weights
+on the validation clips. The output is written after every variant, and a variant that is in it already is not trained
+again, so a run can be cut off and go on. Differences at such budgets are hints: ``base, seed 1`` shows what chance
+does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ksnet_deploy.complexity import complexity
+from ksnet_deploy.config import FrameSize, KSNetConfig
+from ksnet_deploy.files import replacing
+from ksnet_deploy.training.run import TrainingRequest, train_ksnet
+
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "base": (),
+    "slots by rank": ("slots=rank",),
+    "slots masked (activated kernels)": ("slots=masked",),
+    "Eq. (12) consistent": ("alignment=consistent",),
+    "plain 3x3 instead of RCB": ("reparameterize=false",),
+    "flow none": ("flow_guidance=none",),
+    "flow prev2": ("flow_guidance=prev2",),
+    "flow prev1": ("flow_guidance=prev1",),
+    "keep ratio 25 %": ("keep_ratio=0.25",),
+    "keep ratio 50 %": ("keep_ratio=0.5",),
+    "keep ratio 100 %": ("keep_ratio=1",),
+}
+"""Settings that differ from the base: slots in channel order, Eq. (12) literal, RCB, multiple flows, 75 %."""
+SIZE = FrameSize(180, 320)
+
+
+def measure(settings: tuple[str, ...], options: argparse.Namespace, seed: int) -> dict[str, Any]:
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        request = TrainingRequest(
+            data=tuple(options.data),
+            folder=Path(folder),
+            size=options.size,
+            recipe="short",
+            settings=settings,
+            flow=None if "flow_guidance=none" in settings else options.flow,
+            validation=options.validation,
+            stages=(options.stage,),
+            learning_rate=options.learning_rate,
+            precision=options.precision,
+            device=options.device,
+            seed=seed,
+            threads=options.threads,
+            validate_every=10**9,
+        )
+        started = time.monotonic()
+        train_ksnet(request, lambda _: None, lambda progress: figures.update(progress.figures, loss=progress.loss))
+    count = complexity(KSNetConfig.named(options.size).replace(settings), SIZE)
+    return {
+        **figures,
+        "seconds": round(time.monotonic() - started),
+        "params_deploy": count.params_deploy,
+        "gmacs_deploy": count.gmacs_deploy,
+    }
+
+
+def table(results: dict[str, Any]) -> str:
+    base = results["variants"].get("base", {}).get("psnr_y", float("nan"))
+    lines = [f"{'variant':<36}{'PSNR Y dB':>11}{'vs base':>9}{'params M':>10}{'GMACs':>8}"]
+    for name, row in results["variants"].items():
+        lines.append(
+            f"{name:<36}{row['psnr_y']:>11.3f}{row['psnr_y'] - base:>+9.3f}{row['params_deploy'] / 1e6:>10.3f}"
+            f"{row['gmacs_deploy']:>8.1f}"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, nargs="+")
+    parser.add_argument("--validation", type=Path, required=True)
+    parser.add_argument("--flow", type=Path, required=True, help="pretrained flow weights, the same for all")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--size", default="lite")
+    parser.add_argument("--stage", default="400:8x5x32")
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=[*VARIANTS, "base, seed 1"])
+    options = parser.parse_args()
+
+    budget = {name: getattr(options, name) for name in ("size", "stage", "learning_rate", "precision")}
+    results: dict[str, Any] = {"budget": budget, "torch": torch.__version__, "device": options.device, "variants": {}}
+    if options.output.exists():
+        results = json.loads(options.output.read_text())
+        if results["budget"] != budget:
+            raise SystemExit(f"Error: {options.output} holds results of another budget; choose another file.")
+    for name in options.only:
+        if name in results["variants"]:
+            continue
+        settings, seed = (VARIANTS["base"], 1) if name == "base, seed 1" else (VARIANTS[name], 0)
+        results["variants"][name] = measure(settings, options, seed)
+        with replacing(options.output) as temporary:
+            temporary.write_text(json.dumps(results, indent=2) + "\n")
+        print(table(results), flush=True)
+
+
+if __name__ == "__main__":
+    main()
