@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -177,9 +178,10 @@ def train(
         max_seconds=None if max_minutes is None else 60 * max_minutes,
         validate_every=validate_every,
     )
-    with progress("Training", show=True) as bar:
+    with progress("Training", show=_leads()) as bar:
         path = train_ksnet(request, on_start=lambda total: bar.begin("", total), on_progress=_reporter(bar))
-    print(path)
+    if _leads():
+        print(path)
 
 
 def train_flow(
@@ -215,9 +217,15 @@ def train_flow(
         max_seconds=None if max_minutes is None else 60 * max_minutes,
         validate_every=validate_every,
     )
-    with progress("Training", show=True) as bar:
+    with progress("Training", show=_leads()) as bar:
         path = train_flow_network(request, on_start=lambda total: bar.begin("", total), on_progress=_reporter(bar))
-    print(path)
+    if _leads():
+        print(path)
+
+
+def _leads() -> bool:
+    """Whether this is the process that prints: the only one, or torchrun's first."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _reporter(bar: Bar) -> Callable[[Progress], None]:

@@ -1,14 +1,19 @@
-"""Networks by the name that a user gives: a bundled checkpoint, a checkpoint's path, or an exported file's."""
+"""Networks by the name that a user gives: a bundled checkpoint, a checkpoint's path, or an exported file's.
+
+Imported with the command line; what is heavy stands inside the functions.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import ConfigError
-from ksnet_deploy.runtime import CHECKPOINT_SUFFIXES, open_runner
-from ksnet_deploy.runtime.base import Runner
+
+if TYPE_CHECKING:
+    from ksnet_deploy.config import FrameSize
+    from ksnet_deploy.runtime.base import Runner
 
 __all__ = ["checkpoint_path", "default_model", "open_model"]
 
@@ -20,6 +25,8 @@ def default_model(device: str) -> str:
 
 def checkpoint_path(model: str) -> Path:
     """A path as it is; a bare name is a bundled checkpoint. Raises ConfigError for anything else."""
+    from ksnet_deploy.runtime import CHECKPOINT_SUFFIXES
+
     path = Path(model)
     if path.suffix in CHECKPOINT_SUFFIXES:
         return path
@@ -42,6 +49,8 @@ def open_model(
     Raises:
         KSNetError: the network cannot be loaded or run here.
     """
+    from ksnet_deploy.runtime import open_runner
+
     if model.endswith(".onnx"):
         if backend != "onnxruntime":
             raise ConfigError(f"{model} is run by ONNX Runtime; give a checkpoint with --model for --backend {backend}")

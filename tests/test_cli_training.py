@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,24 @@ def test_from_frames_to_a_trained_network_and_its_figures(data: Path, tmp_path: 
     assert bicubic.returncode == 0, bicubic.stderr
     assert "bicubic on folder, degradation BI, Y" in bicubic.stdout
     assert (tmp_path / "p.png").stat().st_size > 1000
+
+
+def test_training_on_shards_needs_neither_a_decoder_nor_onnx(data: Path, tmp_path: Path) -> None:
+    assert run("pack", data, "-o", tmp_path / "shards").returncode == 0
+    arguments = ("train", tmp_path / "shards", "-o", tmp_path / "run", "--size", "lite", "--stage", "1:1x2x16")
+    arguments = (*arguments, "--validation", tmp_path / "shards")
+    code = f"""
+import sys
+
+for name in ("av", "onnx", "onnxscript", "onnxruntime", "tensorrt", "matplotlib"):
+    sys.modules[name] = None
+sys.argv = ["ksnet-deploy", *{[*map(str, arguments)]!r}]
+from ksnet_deploy.cli import main
+main()
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "run/ksnet.safetensors").exists()
 
 
 def test_bad_data_is_one_sentence_that_names_it(data: Path, tmp_path: Path) -> None:

@@ -21,9 +21,10 @@ from ksnet_deploy.errors import ConfigError, OutputError, VerificationError
 from ksnet_deploy.export import verify
 from ksnet_deploy.export.onnx import export_onnx
 from ksnet_deploy.export.verify import moving_pattern, verify_onnx
-from ksnet_deploy.model import KSNet, SplitLevel, State
+from ksnet_deploy.model import KSNet, State
 from ksnet_deploy.ops.functions import DEFORM_CONV, DOMAIN, TOPK_SPLIT
 from ksnet_deploy.runtime.onnx import OnnxRunner
+from ksnet_deploy.selection import SplitLevel
 from ksnet_deploy.weights import Checkpoint
 
 SmallOnnx = Callable[..., Path]

@@ -130,7 +130,11 @@ from ksnet_deploy.training.loop import World, train
 
 folder = Path(sys.argv[1])
 task = tiny_task(folder)
-train(task, settings(folder), World.join("cpu"), lambda progress: None)
+world = World.join("cpu")
+train(task, settings(folder), world, lambda progress: None)
+assert world.any(world.rank == 1)
+assert not world.any(False)
+world.leave()
 """
 
 

@@ -2,14 +2,16 @@
 
 The exported file carries a *function body* for each custom operator, written in standard ONNX operators, so that a
 runtime that knows nothing of ``ksnet`` still runs the file, and one that has the native plugin takes its kernel.
-This module needs no PyTorch: running an exported network must not load it.
+This module needs no PyTorch, because running an exported network must not load it, and imports ONNX only where it is
+used, because training must not need it.
 """
 
 from __future__ import annotations
 
-import onnx
-import onnx.helper
-import onnx.parser
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
 
 __all__ = ["DEFORM_CONV", "DOMAIN", "OPSET", "TOPK_SPLIT", "VERSION", "function_bodies", "use_fast_pixel_shuffle"]
 
@@ -210,6 +212,9 @@ def use_fast_pixel_shuffle(model: onnx.ModelProto) -> None:
 
     Its CPU kernel of DepthToSpace took 147 ms for (1, 256, 360, 640) where these take 75 ms, with the same result.
     """
+    import onnx.helper
+    import onnx.parser
+
     for node in model.graph.node:
         if node.op_type == "DepthToSpace" and any(a.name == "mode" and a.s == b"CRD" for a in node.attribute):
             blocksize = next(a for a in node.attribute if a.name == "blocksize")
@@ -228,5 +233,7 @@ def function_bodies(*, native_deform_conv: bool) -> list[onnx.FunctionProto]:
         native_deform_conv: write the deformable convolution as ONNX ``DeformConv`` (four to five times faster in
             ONNX Runtime on a CPU) instead of ``GridSample`` and a 1x1 convolution (which every runtime has).
     """
+    import onnx.parser
+
     deform_conv = _DEFORM_CONV_STANDARD if native_deform_conv else _DEFORM_CONV_GRID_SAMPLE
     return [onnx.parser.parse_function(text) for text in (deform_conv, _TOPK_SPLIT)]

@@ -90,6 +90,20 @@ class World:
         """Whether this process writes files and prints."""
         return self.rank == 0
 
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process: all must leave the loop at the same iteration."""
+        if self.size == 1:
+            return flag
+        sum_of_flags = torch.tensor(float(flag), device=self.device)
+        torch.distributed.all_reduce(sum_of_flags)
+        return bool(sum_of_flags > 0)
+
+    def leave(self) -> None:
+        """Disconnect the processes, all at once: one that leaves early aborts the others."""
+        if self.size > 1:
+            torch.distributed.barrier()
+            torch.distributed.destroy_process_group()
+
     def mean(self, tensors: Iterable[Tensor]) -> None:
         """Replace tensors by their means over all processes."""
         tensors = list(tensors)
@@ -166,7 +180,9 @@ class _Run:
             self.iteration += 1
             meter.add(loss, len(batch[0]))
             ends = self.iteration == task.iterations
-            stops = settings.max_seconds is not None and time.monotonic() - started > settings.max_seconds
+            stops = settings.max_seconds is not None and self.world.any(
+                time.monotonic() - started > settings.max_seconds
+            )
             if self.world.leads and (ends or self.iteration % settings.validate_every == 0):
                 with meter.paused():
                     figures = self._validate()

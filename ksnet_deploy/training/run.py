@@ -232,4 +232,5 @@ def _run(task: Task, request: _Request, world: World, target: Path, on_start: On
     if world.leads:
         on_start(task.iterations)
     run_loop(task, request.loop, world, on_progress)
+    world.leave()
     return target

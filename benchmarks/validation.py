@@ -1,0 +1,74 @@
+"""Gain over bicubic on every validation clip, and drift over a hundred frames.
+
+    python benchmarks/validation.py CLIPS [--model lite] [--frames 100]
+
+Each clip is played forward and back until there are so many frames, so that the same picture comes again and again with
+an ever longer past. ``drift`` is the mean PSNR of the last pass minus that of the first full one: a network whose state
+decays over time shows a negative figure. The result goes to benchmarks/results/validation-MODEL.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ksnet_deploy import __version__
+from ksnet_deploy.checkpoints import bundled_checkpoint
+from ksnet_deploy.config import FrameSize
+from ksnet_deploy.files import sha256_of
+from ksnet_deploy.metrics import luma, psnr
+from ksnet_deploy.resampling import degrade, enlarge_bicubic
+from ksnet_deploy.runtime import open_runner
+from ksnet_deploy.training.clips import Clip, find_clips
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def measure(clip: Clip, model: str, frames: int) -> dict[str, Any]:
+    hr = clip.read(0, clip.frames)
+    lr = degrade(hr, "BI")
+    period = 2 * len(hr) - 2
+    index = [min(i % period, period - i % period) for i in range(frames)]
+    reference = [luma(frame) for frame in hr]
+    bicubic = [psnr(luma(enlarge_bicubic(frame)), y) for frame, y in zip(lr, reference, strict=True)]
+    with open_runner(bundled_checkpoint(model), FrameSize(*lr.shape[1:3])) as runner:
+        found = [psnr(luma(runner.step(lr[i])), reference[i]) for i in index]
+    return {
+        "frames": len(hr),
+        "bicubic_psnr_y": float(np.mean(bicubic)),
+        "gain": float(np.mean(found[: len(hr)]) - np.mean(bicubic)),
+        "drift": float(np.mean(found[-period:]) - np.mean(found[:period])),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", type=Path)
+    parser.add_argument("--model", default="lite")
+    parser.add_argument("--frames", type=int, default=100)
+    arguments = parser.parse_args()
+    rows = {}
+    for clip in find_clips(arguments.clips):
+        if clip.frames > 1:
+            rows[clip.name] = row = measure(clip, arguments.model, arguments.frames)
+            print(f"{clip.name:<44}{row['bicubic_psnr_y']:8.2f}{row['gain']:+8.3f}{row['drift']:+8.3f}", flush=True)
+    summary = {
+        "version": __version__,
+        "weights_sha256": sha256_of(bundled_checkpoint(arguments.model)),
+        "frames": arguments.frames,
+        **{f"mean_{name}": float(np.mean([r[name] for r in rows.values()])) for name in ("gain", "drift")},
+        **{f"least_{name}": min(r[name] for r in rows.values()) for name in ("gain", "drift")},
+        "clips": rows,
+    }
+    path = RESULTS / f"validation-{arguments.model}.json"
+    path.write_text(json.dumps(summary, indent=1) + "\n")
+    print(f"mean gain {summary['mean_gain']:+.3f} dB, least {summary['least_gain']:+.3f}; mean drift "
+          f"{summary['mean_drift']:+.3f} dB, least {summary['least_drift']:+.3f}; written to {path}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
