@@ -21,11 +21,14 @@ import torch
 
 from ksnet_deploy.complexity import complexity
 from ksnet_deploy.config import FrameSize, KSNetConfig
-from ksnet_deploy.files import replacing
+from ksnet_deploy.files import replacing, sha256_of
+from ksnet_deploy.training.clips import find_clips
+from ksnet_deploy.training.dataset import fingerprint
 from ksnet_deploy.training.run import TrainingRequest, train_ksnet
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "base": (),
+    "base, seed 1": (),
     "slots by rank": ("slots=rank",),
     "slots masked (activated kernels)": ("slots=masked",),
     "Eq. (12) consistent": ("alignment=consistent",),
@@ -61,7 +64,7 @@ def measure(settings: tuple[str, ...], options: argparse.Namespace, seed: int) -
             validate_every=10**9,
         )
         started = time.monotonic()
-        train_ksnet(request, lambda _: None, lambda progress: figures.update(progress.figures, loss=progress.loss))
+        train_ksnet(request, lambda *_: None, lambda progress: figures.update(progress.figures, loss=progress.loss))
     count = complexity(KSNetConfig.named(options.size).replace(settings), SIZE)
     return {
         **figures,
@@ -94,10 +97,13 @@ def main() -> None:
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=[*VARIANTS, "base, seed 1"])
+    parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     options = parser.parse_args()
 
-    budget = {name: getattr(options, name) for name in ("size", "stage", "learning_rate", "precision")}
+    budget: dict[str, Any] = {name: getattr(options, name) for name in ("size", "stage", "learning_rate", "precision")}
+    budget["data"] = fingerprint([clip for path in options.data for clip in find_clips(path)])
+    budget["validation"] = fingerprint(list(find_clips(options.validation)))
+    budget["flow_sha256"] = sha256_of(options.flow)
     results: dict[str, Any] = {"budget": budget, "torch": torch.__version__, "device": options.device, "variants": {}}
     if options.output.exists():
         results = json.loads(options.output.read_text())
@@ -106,8 +112,7 @@ def main() -> None:
     for name in options.only:
         if name in results["variants"]:
             continue
-        settings, seed = (VARIANTS["base"], 1) if name == "base, seed 1" else (VARIANTS[name], 0)
-        results["variants"][name] = measure(settings, options, seed)
+        results["variants"][name] = measure(VARIANTS[name], options, seed=int(name.endswith("seed 1")))
         with replacing(options.output) as temporary:
             temporary.write_text(json.dumps(results, indent=2) + "\n")
         print(table(results), flush=True)

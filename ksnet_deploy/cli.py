@@ -6,6 +6,7 @@ Heavy imports (PyTorch, ONNX Runtime, PyAV) stand inside the commands, so that `
 from __future__ import annotations
 
 import json
+import multiprocessing
 import signal
 import sys
 from pathlib import Path
@@ -211,7 +212,8 @@ for _command in (evaluate, train, train_flow, pack):
 
 def _stop(signum: int, _frame: object) -> None:
     """Leave by an exception, so that unfinished files are removed on the way out."""
-    complain("stopped before the end; an unfinished output is removed")
+    if multiprocessing.parent_process() is None:  # a loading process leaves quietly with its parent
+        complain("stopped before the end; unfinished output is removed, training resumes from its last checkpoint")
     raise SystemExit(128 + signum)
 
 
@@ -223,6 +225,11 @@ def main() -> None:
         app()
     except KSNetError as error:
         complain(str(error))
+        sys.exit(EXIT_FAILED)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # PyTorch's, which is not imported here
+            raise
+        complain("the GPU has too little memory; give smaller frames, or train with a smaller batch or patch (--stage)")
         sys.exit(EXIT_FAILED)
     except OSError as error:  # the rarer ones: names too long, folders that may not be entered
         complain(f"{error.filename or 'a file'} cannot be used ({error.strerror or error}); check its path and access")

@@ -14,7 +14,7 @@ import typer
 from ksnet_deploy.terminal import Bar, progress
 
 if TYPE_CHECKING:
-    from ksnet_deploy.training.loop import Progress
+    from ksnet_deploy.training.log import Progress
 
 __all__ = ["evaluate", "pack", "train", "train_flow"]
 
@@ -153,7 +153,7 @@ def train(
     max_minutes: Minutes = None,
     validate_every: ValidateEvery = 500,
 ) -> None:
-    """Train KSNet; rerun the same command to resume. Several GPUs: torchrun -m ksnet_deploy.cli train ..."""
+    """Train KSNet; rerun to resume. Several GPUs: torchrun --nproc-per-node=gpu -m ksnet_deploy.cli train ..."""
     from ksnet_deploy.training.run import TrainingRequest, train_ksnet
 
     request = TrainingRequest(
@@ -179,7 +179,7 @@ def train(
         validate_every=validate_every,
     )
     with progress("Training", show=_leads()) as bar:
-        path = train_ksnet(request, on_start=lambda total: bar.begin("", total), on_progress=_reporter(bar))
+        path = train_ksnet(request, on_start=_starter(bar), on_progress=_reporter(bar))
     if _leads():
         print(path)
 
@@ -188,7 +188,7 @@ def train_flow(
     data: Data,
     output: Output,
     validation: Validation = None,
-    channels: Annotated[int, typer.Option("--channels", help="Width of the flow network: uni 32, lite 16.")] = 32,
+    channels: Annotated[int, typer.Option("--channels", help="Of the flow network: uni 32, lite 16.", min=2)] = 32,
     init: Annotated[Path | None, typer.Option("--init", help="Start from these weights.")] = None,
     stage: Stages = None,
     precision: PrecisionOption = "fp32",
@@ -218,7 +218,7 @@ def train_flow(
         validate_every=validate_every,
     )
     with progress("Training", show=_leads()) as bar:
-        path = train_flow_network(request, on_start=lambda total: bar.begin("", total), on_progress=_reporter(bar))
+        path = train_flow_network(request, on_start=_starter(bar), on_progress=_reporter(bar))
     if _leads():
         print(path)
 
@@ -226,6 +226,14 @@ def train_flow(
 def _leads() -> bool:
     """Whether this is the process that prints: the only one, or torchrun's first."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def _starter(bar: Bar) -> Callable[[int, str], None]:
+    def start(iterations: int, what: str) -> None:
+        bar.say(f"Training on {what}.")
+        bar.begin("", iterations)
+
+    return start
 
 
 def _reporter(bar: Bar) -> Callable[[Progress], None]:

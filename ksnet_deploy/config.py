@@ -126,6 +126,8 @@ class KSNetConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least 1")
+        if self.flow_channels < 2:
+            raise ConfigError(f"flow_channels is {self.flow_channels}; the flow network's narrowest layer needs 2")
         if self.channels % self.deform_groups:
             raise ConfigError(f"channels ({self.channels}) must be a multiple of deform_groups ({self.deform_groups})")
         if not isinstance(self.keep_ratio, (int, float)) or not 0 < self.keep_ratio <= 1:

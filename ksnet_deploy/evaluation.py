@@ -1,7 +1,7 @@
 """Evaluation by the field's protocols: PSNR, SSIM and temporal consistency of a method on HR clips.
 
 HR frames are degraded to LR (or LR comes beside them), a method enlarges them, and the result is compared with the
-original. Figures are means over the frames of a clip, then over clips.
+original. Figures are means over the frames of a clip, then over clips; a frame that is equal counts as 100 dB.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from ksnet_deploy import __version__
 from ksnet_deploy.config import SCALE, FrameSize
 from ksnet_deploy.errors import InputError
-from ksnet_deploy.metrics import luma, psnr, ssim
+from ksnet_deploy.metrics import PSNR_LIMIT, luma, psnr, ssim
 from ksnet_deploy.padding import crop, pad
+from ksnet_deploy.published import PUBLISHED, PUBLISHED_SOURCE
 from ksnet_deploy.resampling import Degradation, degrade, enlarge_bicubic
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.training.clips import Clip, find_clips
@@ -39,7 +40,7 @@ __all__ = [
 
 Frames = NDArray[np.uint8]
 CHUNK = 16
-"""Frames in memory at a time."""
+"""Frames that are degraded at a time."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,14 @@ class EvaluationProtocol:
     """Count only the middle frame of each clip."""
     clips: tuple[str, ...] = ()
     """Names of the clips that count; empty for all."""
+    listing: str = ""
+    """File in the data set's folder that lists the clips that count, where it is there."""
 
 
 PROTOCOLS = {
     "vid4": EvaluationProtocol(clips=("calendar", "city", "foliage", "walk")),
     "reds4": EvaluationProtocol(space="rgb", clips=("000", "011", "015", "020")),
-    "vimeo90k": EvaluationProtocol(centre_only=True),
+    "vimeo90k": EvaluationProtocol(centre_only=True, listing="sep_testlist.txt"),
     "folder": EvaluationProtocol(),
 }
 """By the name the command line takes. Frames are not cropped at the border, and none are left out at the ends: so the
@@ -125,7 +128,7 @@ class ClipScore:
     psnr_db: float
     ssim: float
     warping_error: float | None
-    """See :class:`WarpingError`; None where it was not asked for or only one frame counts."""
+    """See :class:`WarpingError`, over all frames; None where it was not asked for or there is one frame only."""
     psnr_per_frame: list[float]
 
 
@@ -144,6 +147,13 @@ class EvaluationReport:
         values = [getattr(clip, name) for clip in self.clips]
         return None if None in values else float(np.mean(values))
 
+    def published(self) -> dict[str, tuple[float, float]]:
+        """PSNR in dB and SSIM of the paper's Table 1, where this report was made by the same rules."""
+        rules = PROTOCOLS.get(self.protocol)
+        if rules is None or self.degradation != "BI" or self.space != rules.space:
+            return {}
+        return {name: row[self.protocol] for name, row in PUBLISHED.items() if self.protocol in row}
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
@@ -154,10 +164,7 @@ class EvaluationReport:
             "method": self.method,
             "mean": {name: self.mean(name) for name in ("psnr_db", "ssim", "warping_error")},
             "clips": [asdict(clip) for clip in self.clips],
-            "published": {
-                "source": PUBLISHED_SOURCE,
-                "rows": {name: row[self.protocol] for name, row in PUBLISHED.items() if self.protocol in row},
-            },
+            "published": {"source": PUBLISHED_SOURCE, "rows": self.published()},
         }
 
     def as_table(self) -> str:
@@ -171,8 +178,7 @@ class EvaluationReport:
         frames = str(sum(clip.frames for clip in self.clips))
         mean_psnr, mean_ssim = self.mean("psnr_db") or 0.0, self.mean("ssim") or 0.0
         lines.append(_row("mean", frames, mean_psnr, mean_ssim, self.mean("warping_error")))
-        published = {name: row[self.protocol] for name, row in PUBLISHED.items() if self.protocol in row}
-        if published:
+        if published := self.published():
             lines.append(f"As published ({PUBLISHED_SOURCE}; trained elsewhere, not measured here):")
             lines += [_row(f"  {name}", "", *figures, None) for name, figures in published.items()]
         return "\n".join(lines)
@@ -181,24 +187,6 @@ class EvaluationReport:
 def _row(name: str, frames: str, psnr_db: float, similarity: float, warping: float | None) -> str:
     shown = "" if warping is None else f"{warping:.3f}"
     return f"{name:<32}{frames:>8}{psnr_db:>10.3f}{similarity:>9.4f}{shown:>9}"
-
-
-PUBLISHED_SOURCE = "KSNet, MM '23, Table 1"
-PUBLISHED: dict[str, dict[str, tuple[float, float]]] = {
-    "Bicubic": {"vid4": (23.78, 0.6347), "reds4": (26.14, 0.7292), "vimeo90k": (31.30, 0.8687)},
-    "VESPCN": {"vid4": (25.35, 0.7557)},
-    "RLSP": {"vid4": (27.05, 0.8139), "vimeo90k": (36.49, 0.9403)},
-    "RRN": {"vid4": (27.09, 0.8185)},
-    "DAP-128": {"reds4": (30.59, 0.8703), "vimeo90k": (37.29, 0.9476)},
-    "RSDN": {"vid4": (27.22, 0.8249), "vimeo90k": (37.23, 0.9471)},
-    "EDVR-M": {"vid4": (27.10, 0.8186), "reds4": (30.53, 0.8699), "vimeo90k": (37.33, 0.9484)},
-    "KSNet-uni": {"vid4": (27.14, 0.8208), "reds4": (30.69, 0.8724), "vimeo90k": (37.34, 0.9490)},
-    "ASSL-bi": {"vid4": (27.03, 0.8163), "reds4": (30.72, 0.8783), "vimeo90k": (36.71, 0.9410)},
-    "RSCL-bi": {"vid4": (27.16, 0.8213), "reds4": (30.99, 0.8831), "vimeo90k": (36.83, 0.9421)},
-    "BasicVSR": {"vid4": (27.24, 0.8251), "reds4": (31.42, 0.8909), "vimeo90k": (37.53, 0.9450)},
-    "KSNet-bi": {"vid4": (27.22, 0.8245), "reds4": (31.14, 0.8862), "vimeo90k": (37.54, 0.9503)},
-}
-"""PSNR in dB and SSIM by data set."""
 
 
 class WarpingError:
@@ -253,7 +241,10 @@ def pairs(
     Raises:
         InputError: a clip is missing, or its sizes or frame counts do not fit.
     """
-    found = [clip for clip in find_clips(hr) if not protocol.clips or clip.name in protocol.clips]
+    listed = _listed(hr, protocol)
+    found = [clip for clip in find_clips(hr) if not listed or clip.name in listed]
+    if not found:
+        raise InputError(f"{hr} holds none of the clips that {hr / protocol.listing} names; give the data set's folder")
     missing = sorted(set(protocol.clips) - {clip.name for clip in found})
     if missing:
         raise InputError(
@@ -263,17 +254,36 @@ def pairs(
     for clip in found:
         if (clip.height % SCALE or clip.width % SCALE) and not mod_crop:
             raise InputError(
-                f"'{clip.name}' in {hr} is {clip.height}x{clip.width} (height x width), which {SCALE} does not divide; "
+                f"{clip} is {clip.height}x{clip.width} (height x width), which {SCALE} does not divide; "
                 "pass --crop to leave out the remainder at the bottom and on the right"
             )
+    _check_unique(found)
     if lr is None:
         return [(clip, None) for clip in found]
-    low = {clip.name: clip for clip in find_clips(lr)}
+    candidates = list(find_clips(lr))
+    _check_unique(candidates)
+    low = {clip.name: clip for clip in candidates}
     if len(found) == 1 and len(low) == 1:
         low = {found[0].name: next(iter(low.values()))}
     for clip in found:
         _check_pair(clip, low.get(clip.name), lr)
     return [(clip, low[clip.name]) for clip in found]
+
+
+def _listed(folder: Path, protocol: EvaluationProtocol) -> set[str]:
+    """Names of the clips that count, from the protocol or from the data set's own list; empty for all."""
+    listing = folder / protocol.listing if protocol.listing else None
+    if listing is None or not listing.is_file():
+        return set(protocol.clips)
+    return {f"sequences/{line.strip()}" for line in listing.read_text().splitlines() if line.strip()}
+
+
+def _check_unique(clips: Sequence[Clip]) -> None:
+    seen: dict[str, Clip] = {}
+    for clip in clips:
+        if clip.name in seen:
+            raise InputError(f"{clip.path} and {seen[clip.name].path} both hold a clip '{clip.name}'; rename one")
+        seen[clip.name] = clip
 
 
 def _check_pair(hr: Clip, lr: Clip | None, folder: Path) -> None:
@@ -325,12 +335,14 @@ def evaluate(
             found = method.enlarge(low)
             if index in counted:
                 planes = [(luma(found), luma(high))] if space == "y" else list(_channels(found, high))
-                psnrs.append(psnr(luma(found), luma(high)) if space == "y" else psnr(found, high))
+                error_db = psnr(luma(found), luma(high)) if space == "y" else psnr(found, high)
+                psnrs.append(min(error_db, PSNR_LIMIT))
                 ssims.append(float(np.mean([ssim(a, b) for a, b in planes])))
             error = None if warping is None else warping.add(found, high)
             if error is not None:
                 errors.append(error)
             on_frame()
+        hr.release()
         steadiness = float(np.mean(errors)) if errors else None
         scores.append(ClipScore(hr.name, len(psnrs), float(np.mean(psnrs)), float(np.mean(ssims)), steadiness, psnrs))
     name = degradation if all(lr is None for _, lr in clips) else "as given"

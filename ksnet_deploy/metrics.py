@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["luma", "psnr", "ssim"]
+__all__ = ["PSNR_LIMIT", "luma", "psnr", "ssim"]
+
+PSNR_LIMIT = 100.0
+"""In dB; what a frame that equals the original, a black one for example, counts in a mean."""
 
 
 def luma(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:

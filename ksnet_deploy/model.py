@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ksnet_deploy.blocks import BicubicUpsample, ResidualBlock, activation, zero_conv3x3
+from ksnet_deploy.blocks import BicubicUpsample, ResidualBlock, activation, initialise, zero_conv3x3
 from ksnet_deploy.config import SCALE, FrameSize, KSNetConfig
 from ksnet_deploy.errors import ConfigError
 from ksnet_deploy.flow import SpyNet, warp
@@ -73,7 +73,7 @@ class FlowGuidedAlignment(nn.Module):
         )
         self.weight = nn.Parameter(torch.empty(c, c, 3, 3))
         self.bias = nn.Parameter(torch.zeros(c))
-        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+        nn.init.kaiming_normal_(self.weight, a=0.1)
 
     def forward(self, u: Tensor, u_1: Tensor, u_2: Tensor, motion: Motion | None) -> Tensor:
         """Align u_1, u_2 (N, C, H, W), one and two frames back, with u."""
@@ -161,10 +161,11 @@ class KSNet(nn.Module):
             *(nn.Conv2d(3, c, 3, padding=1), activation()),
             *(ResidualBlock(c, reparameterize=config.reparameterize) for _ in range(config.extract_blocks)),
         )
-        self.flow = SpyNet(config.flow_channels) if config.flow_guidance != "none" else None
         self.propagate = RecurrentBranch(config)
         self.refine = RecurrentBranch(config)
         self.reconstruct = Reconstruction(config)
+        initialise(self)
+        self.flow = SpyNet(config.flow_channels) if config.flow_guidance != "none" else None
         self.base = BicubicUpsample()
 
     def initial_state(self, lr: Tensor) -> State:

@@ -1,7 +1,8 @@
 """Degradation of HR frames to LR by the field's two conventions, and bicubic enlargement as their yardstick.
 
 - BI: bicubic with antialiasing, as MATLAB's ``imresize(hr, 1/4)``.
-- BD: Gaussian blur of sigma 1.6, then every fourth pixel.
+- BD: Gaussian blur of sigma 1.6, then every fourth pixel, from the first on (as DUF and TecoGAN; BasicVSR's script
+  samples 1.5 HR pixels further down and right).
 
 Both are linear and separable, so each is a pair of matrices, one per axis. Frames are uint8 (..., H, W, 3).
 """

@@ -79,9 +79,9 @@ class MaskedLevel(nn.Module):
 
     def forward(self, con: Tensor, o: Tensor, active: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns con, dis (N, C, H, W), zero outside of their channels, and the mask (N, C, 1, 1) of con."""
-        keep = topk_mask(con, o, self.lam, self.c_keep, active, self.c_in)
-        rest = active - keep
-        return self.explore(con * keep) * keep, self.buffer(con * rest) * rest, keep
+        keep, rest = topk_mask(con, o, self.lam, self.c_keep, active, self.c_in)
+        kept, left = keep.detach(), rest.detach()
+        return self.explore(con * keep) * kept, self.buffer(con * rest) * left, kept
 
 
 class MaskedChannelSelection(nn.Module):

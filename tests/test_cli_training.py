@@ -94,14 +94,18 @@ def test_bad_data_is_one_sentence_that_names_it(data: Path, tmp_path: Path) -> N
     broken = folder_of_frames(tmp_path / "broken", noise(3, 96, 96, 3))
     for path in broken.iterdir():
         path.write_bytes(path.read_bytes()[:200])
+    corrupt = folder_of_frames(tmp_path / "corrupt", noise(2, 96, 96, 3))
+    (corrupt / "00000001.png").write_bytes((corrupt / "00000001.png").read_bytes()[:900])
     train = ("train", "-o", tmp_path / "run", "--size", "lite", "--stage", "1:1x2x16")
     for arguments, words in (
         ((*train, tmp_path / "empty"), "empty holds no frames"),
         ((*train, tmp_path / "none"), "none does not exist"),
-        ((*train, odd), "'odd' is 66x96"),
+        ((*train, odd), "'odd' of"),
         ((*train, broken), ".png"),
+        ((*train, corrupt, "--workers", "1"), "corrupt/00000001.png"),
         ((*train, data, "--init", "giant"), "no checkpoint named 'giant'"),
         ((*train, data, "--init", bundled_checkpoint("uni")), "holds another network"),
+        ((*train, data, "--learning-rate", "0"), "the learning rate is 0"),
         ((*train, data, "--stage", "soon"), "'soon' is no training stage"),
         ((*train, data, "--set", "keep_ratio=2"), "keep_ratio is 2"),
         ((*train, data, "--device", "cuda"), "no CUDA device"),

@@ -13,7 +13,6 @@ from ksnet_deploy.config import FrameSize, KSNetConfig
 from ksnet_deploy.errors import BackendError, InputError, OutputError
 from ksnet_deploy.evaluation import (
     PROTOCOLS,
-    PUBLISHED,
     BicubicMethod,
     EvaluationProtocol,
     RunnerMethod,
@@ -24,6 +23,7 @@ from ksnet_deploy.evaluation import (
 )
 from ksnet_deploy.metrics import luma
 from ksnet_deploy.plotting import check_plotting, plot_psnr
+from ksnet_deploy.published import PUBLISHED
 from ksnet_deploy.resampling import degrade, enlarge_bicubic
 from ksnet_deploy.runtime import open_runner
 from ksnet_deploy.weights import Checkpoint
@@ -126,11 +126,24 @@ def test_pairs_that_do_not_fit_are_named(tmp_path: Path) -> None:
 
 def test_hr_that_four_does_not_divide_is_refused_or_cropped(tmp_path: Path) -> None:
     folder = folder_of_frames(tmp_path / "walk", noise(2, 34, 48, 3))
-    with pytest.raises(InputError, match=r"'walk' .* 34x48 .*--crop"):
+    with pytest.raises(InputError, match=r"'walk' .*34x48 .*--crop"):
         pairs(folder, None, FOLDER)
     method = Recorder()
     evaluate(pairs(folder, None, FOLDER, mod_crop=True), method, "folder")
     assert method.sizes == [FrameSize(8, 12)]
+
+
+def test_vimeo_counts_the_listed_clips_where_there_is_a_list(tmp_path: Path) -> None:
+    for name in ("00001/0001", "00001/0002"):
+        folder_of_frames(tmp_path / "sequences" / name, noise(7, 16, 16, 3), first=1)
+    assert len(pairs(tmp_path, None, PROTOCOLS["vimeo90k"])) == 2
+    (tmp_path / "sep_testlist.txt").write_text("00001/0002\n")
+    assert [hr.name for hr, _ in pairs(tmp_path, None, PROTOCOLS["vimeo90k"])] == ["sequences/00001/0002"]
+
+
+def test_an_equal_frame_counts_as_a_hundred_db() -> None:
+    report = evaluate([(ArrayClip(np.zeros((2, 16, 16, 3), np.uint8)), None)], BicubicMethod(), "folder")
+    assert report.clips[0].psnr_per_frame == [100.0, 100.0]
 
 
 def test_a_benchmark_with_a_clip_missing_is_refused(tmp_path: Path) -> None:
@@ -162,6 +175,8 @@ def test_the_report_carries_the_papers_table_marked_as_published() -> None:
     answer = json.loads(json.dumps(report.as_dict()))
     assert answer["published"]["rows"]["KSNet-uni"] == [27.14, 0.8208]
     assert set(answer["published"]["rows"]) == {name for name, row in PUBLISHED.items() if "vid4" in row}
+    other = evaluate([(ArrayClip(textured(2, 32, 32)), None)], BicubicMethod(), "vid4", degradation="BD")
+    assert "published" not in other.as_table(), "made by other rules"
     assert "As published (KSNet, MM '23, Table 1" in report.as_table()
     own = evaluate([(ArrayClip(textured(2, 32, 32)), None)], BicubicMethod(), "folder")
     assert own.as_dict()["published"]["rows"] == {}

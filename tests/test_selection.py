@@ -32,24 +32,25 @@ def test_ranked_slots_hold_the_same_channels_best_first() -> None:
 def test_the_mask_marks_the_channels_that_the_split_keeps() -> None:
     f, o, lam = inputs()
     everything = torch.ones(2, 8, 1, 1)
-    mask = topk_mask(f, o, lam, 5, everything, 8)
+    mask, rest = topk_mask(f, o, lam, 5, everything, 8)
     split = topk_split(f, o, lam, 5)
     for item in range(2):
         assert torch.equal(f[item][mask[item, :, 0, 0] > 0], split.con[item])
+        assert torch.equal(f[item][rest[item, :, 0, 0] > 0], split.dis[item])
 
 
 def test_the_mask_chooses_among_active_channels_only() -> None:
     f, o, lam = inputs()
     active = torch.tensor([1.0, 0, 1, 1, 0, 1, 1, 0]).reshape(1, 8, 1, 1).expand(2, -1, -1, -1)
-    mask = topk_mask(f, o, lam, 3, active, 5)
+    mask, rest = topk_mask(f, o, lam, 3, active, 5)
     assert mask.sum(dim=1).flatten().tolist() == [3, 3]
-    assert not (mask * (1 - active)).any()
+    assert torch.equal(mask + rest, active)
 
 
 def test_lambda_learns_through_the_mask_of_value_one() -> None:
     f, o, lam = inputs()
     lam.requires_grad_()
-    mask = topk_mask(f, o, lam, 5, torch.ones(2, 8, 1, 1), 8)
+    mask, _ = topk_mask(f, o, lam, 5, torch.ones(2, 8, 1, 1), 8)
     assert set(mask.detach().flatten().tolist()) == {0.0, 1.0}
     (f * mask).square().sum().backward()
     assert lam.grad is not None

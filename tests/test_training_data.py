@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from av.video.frame import VideoFrame
 from media import make_video
 
 from ksnet_deploy.config import FrameSize
@@ -16,7 +17,7 @@ from ksnet_deploy.training.dataset import Draw, DrawSampler, WindowDataset, chec
 from ksnet_deploy.training.motion import camera_window, flow_pair, smooth_flow
 from ksnet_deploy.training.pack import held_out_videos, pack_clips
 from ksnet_deploy.training.shards import open_shard
-from ksnet_deploy.video import write_png
+from ksnet_deploy.video import read_picture, write_png
 
 
 class ArrayClip(Clip):
@@ -211,12 +212,53 @@ def test_a_corrupt_frame_is_named(tmp_path: Path, damage: bytes) -> None:
         next(find_clips(folder)).read(0, 3)
 
 
-def test_a_truncated_frame_is_named(tmp_path: Path) -> None:
-    folder = folder_of_frames(tmp_path / "clip", noise(3, 64, 64, 3))
-    path = folder / "00000001.png"
-    path.write_bytes(path.read_bytes()[:2000])
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_truncated_picture_is_named(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"picture{suffix}"
+    if suffix == ".png":
+        write_png(path, noise(64, 64, 3))
+    else:
+        VideoFrame.from_ndarray(noise(64, 64, 3), format="rgb24").save(path)
+    assert read_picture(path).shape == (64, 64, 3)
+    content = path.read_bytes()
+    for share in (0.3, 0.9):
+        path.write_bytes(content[: int(len(content) * share)])
+        with pytest.raises(InputError, match=f"picture{suffix}"):
+            read_picture(path)
+
+
+def test_numbered_pictures_are_a_clip_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    frames = noise(12, 16, 16, 3)
+    for index, frame in enumerate(frames):
+        write_png(tmp_path / f"f_{index + 1}.png", frame)
+    write_png(tmp_path / "cover.png", frames[0])
+    clips = {clip.name: clip for clip in find_clips(tmp_path)}
+    assert {name: clip.frames for name, clip in clips.items()} == {tmp_path.name: 12, "cover": 1}
+    np.testing.assert_array_equal(clips[tmp_path.name].read(0, 12), frames)
+    (tmp_path / "f_7.png").unlink()
+    with pytest.raises(InputError, match="lacks frame 7 of 1 to 12"):
+        list(find_clips(tmp_path))
+
+
+def test_photos_with_numbers_far_apart_are_stills(tmp_path: Path) -> None:
+    for name in ("100007", "100080", "203100"):
+        write_png(tmp_path / f"{name}.png", noise(16, 16, 3))
+    assert [clip.frames for clip in find_clips(tmp_path)] == [1, 1, 1]
+
+
+def test_folders_with_a_dot_in_their_names_stay_apart(tmp_path: Path) -> None:
+    for name in ("clip.v1", "clip.v2"):
+        folder_of_frames(tmp_path / name, noise(2, 16, 16, 3))
+    assert [clip.name for clip in find_clips(tmp_path)] == ["clip.v1", "clip.v2"]
+
+
+def test_a_failed_packing_leaves_nothing(tmp_path: Path) -> None:
+    folder_of_frames(tmp_path / "data/a", noise(2, 16, 16, 3))
+    broken = folder_of_frames(tmp_path / "data/b", noise(2, 16, 16, 3))
+    (broken / "00000001.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"00000001\.png"):
-        next(find_clips(folder)).read(0, 3)
+        pack_clips([tmp_path / "data"], tmp_path / "shards", max_bytes=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
@@ -226,7 +268,7 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match=f"the shard {path} cannot be read"):
         list(find_clips(tmp_path / "shards"))
-    with pytest.raises(OutputError, match="holds shards already"):
+    with pytest.raises(OutputError, match="is not an empty folder"):
         pack_clips([tmp_path / "data"], tmp_path / "shards")
 
 
@@ -234,5 +276,5 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     ("size", "sentence"), [((30, 32), "30x32 .* 4 does not divide"), ((64, 32), "smaller than an HR patch of 64")]
 )
 def test_clips_that_cannot_be_cut_are_named(size: tuple[int, int], sentence: str) -> None:
-    with pytest.raises(InputError, match=f"'array' is .*{sentence}"):
+    with pytest.raises(InputError, match=f"the clip 'array' of .* is .*{sentence}"):
         check_clips([ArrayClip(noise(2, *size, 3))], 16)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -27,8 +27,9 @@ from ksnet_deploy.model import KSNet
 from ksnet_deploy.resampling import degrade, enlarge_bicubic
 from ksnet_deploy.training.flow_task import FlowTask, measure_flow
 from ksnet_deploy.training.ksnet_task import KSNetTask, charbonnier
-from ksnet_deploy.training.loop import LoopSettings, Progress, Task, World, train
-from ksnet_deploy.training.recipe import RECIPES, Recipe, Stage
+from ksnet_deploy.training.log import Progress
+from ksnet_deploy.training.loop import LoopSettings, Task, World, train
+from ksnet_deploy.training.recipe import RECIPES, Recipe, Stage, recipe_fits
 from ksnet_deploy.training.run import TrainingRequest, load_flow_weights, train_ksnet
 from ksnet_deploy.weights import load_checkpoint
 
@@ -112,7 +113,7 @@ def test_a_finished_run_does_nothing_more(tmp_path: Path) -> None:
 
 def test_another_run_is_not_continued(tmp_path: Path) -> None:
     run(tiny_task(tmp_path), tmp_path)
-    with pytest.raises(CheckpointError, match=r"belongs to another run .*choose another folder"):
+    with pytest.raises(CheckpointError, match=r"belongs to a run with another seed;.*choose another folder"):
         run(tiny_task(tmp_path, seed=8), tmp_path)
     (tmp_path / "resume.pt").write_bytes(b"half a file")
     with pytest.raises(CheckpointError, match=r"resume\.pt cannot be read"):
@@ -136,6 +137,33 @@ assert world.any(world.rank == 1)
 assert not world.any(False)
 world.leave()
 """
+
+
+def test_a_batch_that_cannot_be_shared_is_refused() -> None:
+    recipe_fits(RECIPES["short"], 4)
+    with pytest.raises(ConfigError, match="a batch of 4 cannot be shared equally by 8 processes"):
+        recipe_fits(RECIPES["short"], 8)
+
+
+def test_the_run_of_another_network_or_precision_is_not_continued(tmp_path: Path) -> None:
+    clips, recipe = [moving_clip()], Recipe((Stage(1, 1, 1, 32),))
+    run(FlowTask(SpyNet(8), clips, [], recipe, tmp_path / "s.safetensors", seed=0), tmp_path)
+    wider = FlowTask(SpyNet(16), clips, [], recipe, tmp_path / "s.safetensors", seed=0)
+    with pytest.raises(CheckpointError, match="a run with another network"):
+        run(wider, tmp_path)
+    same = FlowTask(SpyNet(8), clips, [], recipe, tmp_path / "s.safetensors", seed=0)
+    with pytest.raises(CheckpointError, match="a run with another precision"):
+        run(same, tmp_path, precision="bf16")
+    other = FlowTask(SpyNet(8), [moving_clip(name="b")], [], recipe, tmp_path / "s.safetensors", seed=0)
+    with pytest.raises(CheckpointError, match="a run with another data"):
+        run(other, tmp_path)
+
+
+def test_a_black_clip_does_not_spoil_the_validation(tmp_path: Path) -> None:
+    black = ArrayClip(np.zeros((2, 64, 64, 3), np.uint8), "black")
+    recipe = Recipe((Stage(1, 1, 2, 16),), learning_rate=1e-9)
+    task = KSNetTask(KSNet(TINY), [moving_clip()], [black], recipe, tmp_path / "n.safetensors", seed=0, licence="")
+    assert all(math.isfinite(value) for value in run(task, tmp_path)[-1].figures.values())
 
 
 def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
@@ -196,7 +224,8 @@ def test_half_precision_trains_too(tmp_path: Path) -> None:
 class Exploding(Task):
     """A loss that is not a number at the third iteration."""
 
-    iterations, ema_decay, gradient_norm, identity = 5, 0.9, None, "exploding"
+    iterations, ema_decay, gradient_norm = 5, 0.9, None
+    identity: ClassVar[dict[str, str]] = {}
 
     def __init__(self) -> None:
         self.model = nn.Linear(1, 1)
@@ -228,9 +257,10 @@ class Exploding(Task):
 
 def test_a_loss_that_is_no_number_ends_the_run_with_the_last_weights_kept(tmp_path: Path) -> None:
     task = Exploding()
-    with pytest.raises(TrainingError, match="the loss is nan at iteration 3"):
+    with pytest.raises(TrainingError, match="the loss is nan near iteration 3"):
         run(task, tmp_path)
     assert task.saved == [1, 2]
+    assert torch.load(tmp_path / "resume.pt", weights_only=True)["model"]["weight"].isfinite().all()
 
 
 def test_charbonnier_is_the_papers() -> None:
@@ -318,25 +348,28 @@ def request(tmp_path: Path, data: Path, **options: Any) -> TrainingRequest:
 def test_the_papers_splits_are_kept(tmp_path: Path) -> None:
     for name in ("000", "001", "011"):
         folder_of_frames(tmp_path / "reds/train_sharp" / name, noise(2, 64, 64, 3))
-    seen: list[int] = []
-    train_ksnet(request(tmp_path, tmp_path / "reds", recipe="paper-reds"), seen.append, lambda _: None)
-    identity = torch.load(tmp_path / "run/resume.pt", weights_only=True)["identity"]
-    assert ", 1 clips," in identity
+    said: list[str] = []
+
+    def note(_: int, what: str) -> None:
+        said.append(what)
+
+    train_ksnet(request(tmp_path, tmp_path / "reds", recipe="paper-reds"), note, lambda _: None)
+    assert said.pop().startswith("1 clips and 0 stills,")
 
     vimeo = tmp_path / "vimeo_septuplet"
     for name in ("00001/0001", "00001/0002"):
         folder_of_frames(vimeo / "sequences" / name, noise(7, 64, 64, 3), first=1)
     with pytest.raises(InputError, match=r"sep_trainlist\.txt"):
-        train_ksnet(request(tmp_path / "v", vimeo, recipe="paper-vimeo"), seen.append, lambda _: None)
+        train_ksnet(request(tmp_path / "v", vimeo, recipe="paper-vimeo"), note, lambda _: None)
     (vimeo / "sep_trainlist.txt").write_text("00001/0002\n")
-    train_ksnet(request(tmp_path / "v", vimeo, recipe="paper-vimeo"), seen.append, lambda _: None)
-    assert ", 1 clips," in torch.load(tmp_path / "v/run/resume.pt", weights_only=True)["identity"]
+    train_ksnet(request(tmp_path / "v", vimeo, recipe="paper-vimeo"), note, lambda _: None)
+    assert said.pop().startswith("1 clips and 0 stills,")
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     folder_of_frames(tmp_path / "data/a", noise(2, 64, 64, 3))
     with pytest.raises(CheckpointError, match=r"uni\.safetensors holds another network"):
-        train_ksnet(request(tmp_path, tmp_path / "data", init="uni"), lambda _: None, lambda _: None)
+        train_ksnet(request(tmp_path, tmp_path / "data", init="uni"), lambda *_: None, lambda _: None)
     save_file({"a": torch.zeros(1)}, tmp_path / "flow.safetensors")
     with pytest.raises(CheckpointError, match=r"flow\.safetensors is no SpyNet of 16 channels"):
         train_ksnet(request(tmp_path, tmp_path / "data", flow=tmp_path / "flow.safetensors"), print, lambda _: None)

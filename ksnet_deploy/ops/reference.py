@@ -169,8 +169,10 @@ def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int, *, ranked: bool = Fals
     return Split(con, dis)
 
 
-def topk_mask(f: Tensor, o: Tensor, lam: Tensor, k: int, active: Tensor, among: int) -> Tensor:
-    """Mask of the k channels most correlated with o among the active ones: :func:`topk_split` without the packing.
+def topk_mask(f: Tensor, o: Tensor, lam: Tensor, k: int, active: Tensor, among: int) -> tuple[Tensor, Tensor]:
+    """Masks of the k channels most correlated with o among the active ones, and of the other active ones.
+
+    This is :func:`topk_split` without the packing; lambda learns through the masks as it does there.
 
     Args:
         f, o, lam: as there.
@@ -179,16 +181,17 @@ def topk_mask(f: Tensor, o: Tensor, lam: Tensor, k: int, active: Tensor, among: 
         among: number of active channels.
 
     Returns:
-        (N, C, 1, 1), one for the chosen channels, zero elsewhere; lambda learns through its gradient.
+        Two of (N, C, 1, 1), one for the channels in question, zero elsewhere.
     """
     candidates = active[:, :, 0, 0].detach() > 0.5
     scores = channel_scores(f.detach(), o.detach(), lam).masked_fill(~candidates, torch.inf)
     ordered, order = torch.sort(scores.detach(), dim=1, stable=True)
-    keep = torch.zeros_like(scores.detach()).scatter(1, order[:, :k], 1.0)
+    keep = torch.zeros_like(scores.detach()).scatter(1, order[:, :k], 1.0)[:, :, None, None]
+    rest = candidates[:, :, None, None].to(keep) - keep
     if torch.is_grad_enabled() and lam.requires_grad and k < among:
         gate = _soft_gate(scores.masked_fill(~candidates, 0.0), ordered[:, :among], k)
-        keep = keep * _straight_through(gate)[:, :, 0, 0]
-    return keep[:, :, None, None].to(f.dtype)
+        keep, rest = keep * _straight_through(gate), rest * _straight_through(1 - gate)
+    return keep.to(f.dtype), rest.to(f.dtype)
 
 
 def _soft_gate(scores: Tensor, ordered: Tensor, k: int) -> Tensor:

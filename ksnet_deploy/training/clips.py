@@ -10,7 +10,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,8 @@ class Clip(ABC):
     """Consecutive HR frames without a cut. A clip of one frame is a still."""
 
     name: str
+    path: Path = Path()
+    """The file or folder it is in, for messages."""
     frames: int
     height: int
     width: int
@@ -38,6 +40,12 @@ class Clip(ABC):
     def read(self, start: int, count: int, region: Region | None = None) -> NDArray[np.uint8]:
         """Frames start to start + count - 1, all of them or a region: (count, H, W, 3) RGB."""
 
+    def release(self) -> None:  # noqa: B027 (most have nothing to forget)
+        """Forget what reading left in memory."""
+
+    def __str__(self) -> str:
+        return f"the clip '{self.name}' of {self.path}"
+
 
 class FrameFolder(Clip):
     """A folder of pictures, decoded when read. REDS and Vimeo90K are laid out so."""
@@ -45,7 +53,7 @@ class FrameFolder(Clip):
     def __init__(self, name: str, pictures: Sequence[Path]) -> None:
         from ksnet_deploy.video.picture import picture_size
 
-        self.name, self.pictures = name, list(pictures)
+        self.name, self.path, self.pictures = name, pictures[0].parent, list(pictures)
         self.frames = len(self.pictures)
         size = picture_size(self.pictures[0])
         self.height, self.width = size.height, size.width
@@ -67,7 +75,7 @@ class FrameFolder(Clip):
 
 
 class VideoClip(Clip):
-    """A video, decoded as a whole when it is first read, and kept: for films, pack the data instead."""
+    """A video, decoded as a whole when it is first read, and kept until released: for films, pack the data instead."""
 
     def __init__(self, name: str, path: Path) -> None:
         from ksnet_deploy.video import VideoReader
@@ -75,15 +83,24 @@ class VideoClip(Clip):
         self.path, self.name = path, name
         with VideoReader(path) as reader:
             self.height, self.width = reader.size.height, reader.size.width
+            self._count = reader.expected_frames
         self._decoded: NDArray[np.uint8] | None = None
 
     @property
     def frames(self) -> int:  # type: ignore[override]
-        return len(self._all())
+        if self._count is None:  # only MP4 and MOV say how many they have
+            self._count = len(self._all())
+        return self._count
 
     def read(self, start: int, count: int, region: Region | None = None) -> NDArray[np.uint8]:
         top, left, height, width = region or (0, 0, self.height, self.width)
         return self._all()[start : start + count, top : top + height, left : left + width]
+
+    def release(self) -> None:
+        self._decoded = None
+
+    def __getstate__(self) -> dict[str, Any]:  # a worker process decodes for itself
+        return {**self.__dict__, "_decoded": None}
 
     def _all(self) -> NDArray[np.uint8]:
         from ksnet_deploy.video import Frame, VideoReader
@@ -120,17 +137,18 @@ def find_clips(path: Path) -> Iterator[Clip]:
 
 
 def _find(path: Path, root: Path) -> Iterator[Clip]:
-    name = path.relative_to(root).with_suffix("").as_posix() if path != root else path.stem
+    name = path.relative_to(root).as_posix() if path != root else path.name
     if path.is_file():
-        yield from _open(name, path)
+        yield from _open(name.removesuffix(path.suffix), path)
         return
     entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
-    pictures = [entry for entry in entries if entry.suffix.lower() in PICTURES]
-    if _are_numbered(pictures):
-        yield FrameFolder(name, pictures)
-        entries = [entry for entry in entries if entry not in set(pictures)]
+    sequences = _numbered([entry for entry in entries if entry.suffix.lower() in PICTURES])
+    for prefix, pictures in sequences.items():
+        yield FrameFolder(name if len(sequences) == 1 else f"{name}/{prefix}", pictures)
+    frames = {picture for pictures in sequences.values() for picture in pictures}
     for entry in entries:
-        yield from _find(entry, root)
+        if entry not in frames:
+            yield from _find(entry, root)
 
 
 def _open(name: str, path: Path) -> Iterator[Clip]:
@@ -145,13 +163,30 @@ def _open(name: str, path: Path) -> Iterator[Clip]:
         yield FrameFolder(name, [path])
 
 
-def _are_numbered(pictures: Sequence[Path]) -> bool:
-    """Consecutive numbers at the end of the names, as a decoder writes frames; photos are not."""
-    digits = [picture.stem[len(picture.stem.rstrip("0123456789")) :] for picture in pictures]
-    if len(pictures) < 2 or not all(digits):
-        return False
-    numbers = [int(d) for d in digits]
-    return numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+def _numbered(pictures: Sequence[Path]) -> dict[str, list[Path]]:
+    """Pictures that a decoder wrote: by prefix, those that are numbered without a gap. Others are photos.
+
+    Raises:
+        InputError: a few of the numbers are missing.
+    """
+    groups: dict[tuple[str, str], dict[int, Path]] = {}
+    for picture in pictures:
+        prefix = picture.stem.rstrip("0123456789")
+        if digits := picture.stem[len(prefix) :]:
+            groups.setdefault((prefix, picture.suffix), {})[int(digits)] = picture
+    sequences = {}
+    for (prefix, _), group in groups.items():
+        numbers = sorted(group)
+        missing = numbers[-1] - numbers[0] + 1 - len(numbers)
+        if 0 < missing <= len(numbers) / 2:
+            first = next(n for n in range(numbers[0], numbers[-1]) if n not in group)
+            raise InputError(
+                f"{group[numbers[0]].parent} lacks frame {first} of {numbers[0]} to {numbers[-1]}; restore it, or move "
+                "the frames after it to a folder of their own"
+            )
+        if len(numbers) > 1 and not missing:
+            sequences[prefix] = [group[n] for n in numbers]
+    return sequences
 
 
 def source_video(name: str) -> str:

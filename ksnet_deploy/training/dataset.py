@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from ksnet_deploy.resampling import MARGIN, Degradation, degrade
 from ksnet_deploy.training.clips import Clip
 from ksnet_deploy.training.motion import camera_window
 
-__all__ = ["Draw", "DrawSampler", "WindowDataset", "check_clips"]
+__all__ = ["Draw", "DrawSampler", "WindowDataset", "check_clips", "fingerprint"]
 
 STILL_VIEW_PX = 640
 """Largest side of the part of a still that a camera moves over."""
@@ -113,14 +114,21 @@ def check_clips(clips: Sequence[Clip], patch_px: int) -> None:
             continue  # resampled by the camera, whatever its size
         if clip.height % SCALE or clip.width % SCALE:
             raise InputError(
-                f"the clip '{clip.name}' is {clip.height}x{clip.width} (height x width), which {SCALE} does "
+                f"{clip} is {clip.height}x{clip.width} (height x width), which {SCALE} does "
                 "not divide; crop it, or let 'ksnet-deploy pack --crop' do so"
             )
         if min(clip.height, clip.width) < SCALE * patch_px:
             raise InputError(
-                f"the clip '{clip.name}' is {clip.height}x{clip.width} (height x width), smaller than an HR patch of "
+                f"{clip} is {clip.height}x{clip.width} (height x width), smaller than an HR patch of "
                 f"{SCALE * patch_px} pixels; leave it out or train on smaller patches"
             )
+
+
+def fingerprint(clips: Sequence[Clip]) -> str:
+    """Short text that changes with the names, lengths and sizes of the clips."""
+    lines = "\n".join(f"{clip.name} {clip.frames}x{clip.height}x{clip.width}" for clip in clips)
+    stills = sum(clip.frames == 1 for clip in clips)
+    return f"{len(clips) - stills} clips and {stills} stills {hashlib.sha256(lines.encode()).hexdigest()[:16]}"
 
 
 def _back_and_forth(count: int, frames: int) -> NDArray[np.int_]:

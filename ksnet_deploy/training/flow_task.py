@@ -14,14 +14,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ksnet_deploy.errors import InputError
+from ksnet_deploy.errors import ConfigError, InputError
 from ksnet_deploy.files import replacing
 from ksnet_deploy.flow import SpyNet
 from ksnet_deploy.training.clips import Clip
-from ksnet_deploy.training.dataset import Draw, DrawSampler
+from ksnet_deploy.training.dataset import Draw, DrawSampler, fingerprint
 from ksnet_deploy.training.loop import Task, World
 from ksnet_deploy.training.motion import flow_pair
-from ksnet_deploy.training.recipe import Recipe
+from ksnet_deploy.training.recipe import Recipe, recipe_fits
 
 __all__ = ["FlowTask", "end_point_error", "measure_flow"]
 
@@ -50,8 +50,8 @@ def _check_room(clips: Sequence[Clip], patch_px: int) -> None:
     for clip in clips:
         if min(clip.height, clip.width) < needed:
             raise InputError(
-                f"the clip '{clip.name}' is {clip.height}x{clip.width} (height x width); flow patches of {patch_px} "
-                f"pixels and their motion need {needed}, so leave it out or train on smaller patches"
+                f"{clip} is {clip.height}x{clip.width} (height x width); flow patches of {patch_px} "
+                f"pixels and their motion need {needed}, so leave it out"
             )
 
 
@@ -104,11 +104,21 @@ class FlowTask(Task):
         self.model: SpyNet = model
         self.iterations, self.ema_decay, self.gradient_norm = recipe.iterations, recipe.ema_decay, recipe.gradient_norm
         self.recipe, self.target, self.workers = recipe, target, workers
+        for stage in recipe.stages:
+            if stage.patch_px % 32:  # else the pyramid pads the frames, and its levels are not the flow's fractions
+                raise ConfigError(
+                    f"flow patches of {stage.patch_px} pixels are no multiple of 32; choose 32, 64 or 128"
+                )
         _check_room(clips, max(stage.patch_px for stage in recipe.stages))
         _check_room(validation, TEST_PX)
         self.validation = list(validation)
         self.pairs = FlowPairs(clips, seed)
-        self.identity = f"SpyNet, {len(clips)} clips, seed {seed}, {recipe.to_json()}"
+        self.identity = {
+            "network": f"SpyNet {model.channels}",
+            "data": fingerprint(clips),
+            "seed": str(seed),
+            "recipe": recipe.to_json(),
+        }
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return [{"params": list(self.model.parameters()), "role": "main"}]
@@ -117,6 +127,7 @@ class FlowTask(Task):
         return self.recipe.rate(iteration)
 
     def batches(self, start: int, world: World) -> Iterable[tuple[Tensor, ...]]:
+        recipe_fits(self.recipe, world.size)
         sampler = DrawSampler(list(self.recipe.plan()), start, world.rank, world.size)
         return DataLoader(self.pairs, batch_sampler=sampler, num_workers=self.workers)
 

@@ -12,16 +12,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ksnet_deploy.blocks import shared_kernels
-from ksnet_deploy.metrics import luma, psnr
+from ksnet_deploy.config import SCALE, FrameSize
+from ksnet_deploy.errors import InputError
+from ksnet_deploy.metrics import PSNR_LIMIT, luma, psnr
 from ksnet_deploy.model import KSNet
 from ksnet_deploy.resampling import Degradation, degrade, enlarge_bicubic
 from ksnet_deploy.training.clips import Clip
-from ksnet_deploy.training.dataset import DrawSampler, WindowDataset, check_clips
+from ksnet_deploy.training.dataset import DrawSampler, WindowDataset, check_clips, fingerprint
 from ksnet_deploy.training.loop import Task, World
-from ksnet_deploy.training.recipe import Recipe
+from ksnet_deploy.training.recipe import Recipe, recipe_fits
 from ksnet_deploy.weights import save_checkpoint
 
-__all__ = ["KSNetTask", "charbonnier", "frames_as_input", "validation_psnr"]
+__all__ = ["KSNetTask", "charbonnier", "frames_as_input"]
 
 CHARBONNIER_EPS = 1e-3
 
@@ -61,7 +63,12 @@ class KSNetTask(Task):
         self.licence, self.note = licence, note
         self.windows = WindowDataset(clips, degradation=recipe.degradation, still_share=recipe.still_share, seed=seed)
         self.validation = [_ValidationClip(clip, recipe.degradation) for clip in validation if clip.frames > 1]
-        self.identity = f"KSNet {model.config.to_json()}, {len(clips)} clips, seed {seed}, {recipe.to_json()}"
+        self.identity = {
+            "network": model.config.to_json(),
+            "data": fingerprint(clips),
+            "seed": str(seed),
+            "recipe": recipe.to_json(),
+        }
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         flow = set() if self.model.flow is None else set(self.model.flow.parameters())
@@ -77,6 +84,7 @@ class KSNetTask(Task):
         return rate * self.recipe.flow_rate_factor if iteration >= self.recipe.flow_frozen else 0.0
 
     def batches(self, start: int, world: World) -> Iterable[tuple[Tensor, ...]]:
+        recipe_fits(self.recipe, world.size)
         sampler = DrawSampler(list(self.recipe.plan()), start, world.rank, world.size)
         return DataLoader(
             self.windows, batch_sampler=sampler, num_workers=self.workers, pin_memory=world.device.type == "cuda"
@@ -108,19 +116,18 @@ class _ValidationClip:
     FRAMES = 15
 
     def __init__(self, clip: Clip, degradation: Degradation) -> None:
-        height, width = clip.height // 4 * 4, clip.width // 4 * 4
+        height, width = clip.height // SCALE * SCALE, clip.width // SCALE * SCALE
+        if min(height, width) < SCALE * FrameSize.MINIMUM:
+            raise InputError(
+                f"{clip} is {clip.height}x{clip.width} (height x width), too small to validate on; "
+                f"{SCALE * FrameSize.MINIMUM} pixels are needed in both"
+            )
         self.hr = clip.read(0, min(self.FRAMES, clip.frames), (0, 0, height, width))
         self.lr = degrade(self.hr, degradation)
         self.bicubic_psnr = _mean_psnr(enlarge_bicubic(self.lr), self.hr)
 
     def psnr(self, model: KSNet) -> float:
         return _mean_psnr(_super_resolved(model, self.lr), self.hr)
-
-
-def validation_psnr(model: KSNet, clip: Clip, degradation: Degradation) -> tuple[float, float]:
-    """Mean Y-PSNR in dB over a clip's frames: of the network, and of bicubic interpolation."""
-    entry = _ValidationClip(clip, degradation)
-    return entry.psnr(model), entry.bicubic_psnr
 
 
 def _super_resolved(model: KSNet, lr: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -131,4 +138,4 @@ def _super_resolved(model: KSNet, lr: np.ndarray[Any, np.dtype[np.uint8]]) -> np
 
 
 def _mean_psnr(found: np.ndarray[Any, np.dtype[np.uint8]], expected: np.ndarray[Any, np.dtype[np.uint8]]) -> float:
-    return float(np.mean([psnr(luma(a), luma(b)) for a, b in zip(found, expected, strict=True)]))
+    return float(np.mean([min(psnr(luma(a), luma(b)), PSNR_LIMIT) for a, b in zip(found, expected, strict=True)]))

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import csv
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ksnet_deploy.errors import CheckpointError, TrainingError
+from ksnet_deploy.errors import BackendError, CheckpointError
 from ksnet_deploy.files import replacing
+from ksnet_deploy.training.log import Meter, Progress, append_line, drop_lines_after
 
-__all__ = ["LoopSettings", "Precision", "Progress", "Task", "World", "train"]
+__all__ = ["LoopSettings", "Precision", "Task", "World", "train"]
 
 Precision = Literal["fp32", "bf16", "fp16"]
 RESUME_FILE = "resume.pt"
@@ -37,8 +37,8 @@ class Task(ABC):
     iterations: int
     ema_decay: float
     gradient_norm: float | None
-    identity: str
-    """Everything that must be equal between a run and its continuation, for the message and the comparison."""
+    identity: Mapping[str, str]
+    """By name, everything that must be equal between a run and its continuation."""
 
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -80,6 +80,11 @@ class World:
         rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
         place = torch.device("cuda", local) if device == "cuda" else torch.device(device)
         if place.type == "cuda":
+            if local >= torch.cuda.device_count():
+                raise BackendError(
+                    f"process {local} of this machine has no GPU of its own; there are {torch.cuda.device_count()}, "
+                    "so start that many with torchrun --nproc-per-node"
+                )
             torch.cuda.set_device(place)
         if size > 1 and not torch.distributed.is_initialized():
             torch.distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
@@ -129,21 +134,6 @@ class LoopSettings:
     """Stop (resumably) after so long; for leased machines."""
 
 
-@dataclass(frozen=True)
-class Progress:
-    """One line of the log: means since the last one."""
-
-    iteration: int
-    loss: float
-    rate: float
-    iterations_per_s: float
-    samples_per_s: float
-    data_share: float
-    """Of the time, how much went into waiting for data."""
-    figures: Mapping[str, float]
-    """Of the validation, where there was one."""
-
-
 def train(task: Task, settings: LoopSettings, world: World, on_progress: Callable[[Progress], None]) -> nn.Module:
     """Train to the end of the task, continuing from the folder's last checkpoint if there is one.
 
@@ -173,29 +163,29 @@ class _Run:
         settings, task = self.settings, self.task
         settings.folder.mkdir(parents=True, exist_ok=True)
         started = saved = time.monotonic()
-        meter = _Meter(self.world.size)
-        figures: Mapping[str, float] = {}
+        meter = Meter(self.world.size)
         for batch in meter.timed(task.batches(self.iteration, self.world)):
-            loss = self._step(batch)
+            meter.add(self._step(batch), len(batch[0]))
             self.iteration += 1
-            meter.add(loss, len(batch[0]))
             ends = self.iteration == task.iterations
-            stops = settings.max_seconds is not None and self.world.any(
-                time.monotonic() - started > settings.max_seconds
-            )
-            if self.world.leads and (ends or self.iteration % settings.validate_every == 0):
-                with meter.paused():
-                    figures = self._validate()
-            if self.world.leads and (figures or ends or stops or self.iteration % settings.log_every == 0):
-                progress = meter.take(self.iteration, task.rate("main", self.iteration - 1), figures)
-                _append(settings.folder / LOG_FILE, progress)
+            validates = ends or self.iteration % settings.validate_every == 0
+            if not validates and self.iteration % settings.log_every:
+                continue
+            # Only here, at iterations that all processes agree on, is anything logged, saved or stopped: a run resumes
+            # where a line of its log ends, and weights are saved only after their loss was seen to be finite.
+            spent = time.monotonic() - started
+            stops = settings.max_seconds is not None and self.world.any(spent > settings.max_seconds)
+            if self.world.leads:
+                progress = meter.take(self.iteration, task.rate("main", self.iteration - 1))
+                figures = self._validate() if validates else {}
+                progress = replace(progress, figures=figures)
+                append_line(settings.folder / LOG_FILE, progress)
                 on_progress(progress)
-            if self.world.leads and (figures or ends or stops or time.monotonic() - saved > settings.save_every_s):
-                with meter.paused():
+                if validates or stops or time.monotonic() - saved > settings.save_every_s:
                     self._save(figures)
-                saved = time.monotonic()
-            figures = {}
-            if stops or ends:
+                    saved = time.monotonic()
+            meter.restart()
+            if stops:
                 break
         return self.averaged
 
@@ -208,10 +198,10 @@ class _Run:
             loss = self.task.loss(tuple(tensor.to(self.world.device, non_blocking=True) for tensor in batch))
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self.scaler.scale(loss))
-        self.scaler.unscale_(self.optimizer)
         trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         with torch.no_grad():
             self.world.mean(parameter.grad for parameter in trained if parameter.grad is not None)
+        self.scaler.unscale_(self.optimizer)  # after the mean, so that all processes see an overflow and skip the step
         if self.task.gradient_norm is not None:
             torch.nn.utils.clip_grad_norm_(trained, self.task.gradient_norm)
         self.scaler.step(self.optimizer)
@@ -230,7 +220,7 @@ class _Run:
 
     def _validate(self) -> Mapping[str, float]:
         model = copy.deepcopy(self.averaged).eval()
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode():
             return self.task.validate(model)
 
     def _save(self, figures: Mapping[str, float]) -> None:
@@ -238,7 +228,7 @@ class _Run:
         with replacing(self.settings.folder / RESUME_FILE) as temporary:
             torch.save(
                 {
-                    "identity": self.task.identity,
+                    "identity": self._identity(),
                     "iteration": self.iteration,
                     "model": self.task.model.state_dict(),
                     "averaged": self.averaged.state_dict(),
@@ -248,109 +238,32 @@ class _Run:
                 temporary,
             )
 
+    def _identity(self) -> dict[str, str]:
+        return {**self.task.identity, "precision": self.settings.precision}
+
     def _resume(self) -> None:
         path = self.settings.folder / RESUME_FILE
         if not path.exists():
+            if self.world.leads:
+                drop_lines_after(self.settings.folder / LOG_FILE, 0)
             return
         try:
-            state = torch.load(path, map_location=self.world.device, weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
             identity = state["identity"]
         except Exception as error:  # bytes that are no pickle make the unpickler raise almost anything
             raise CheckpointError(
                 f"{path} cannot be read ({type(error).__name__}); remove it to start the run anew"
             ) from error
-        if identity != self.task.identity:
+        expected = self._identity()
+        if differing := [name for name in expected if identity.get(name) != expected[name]]:
             raise CheckpointError(
-                f"{path} belongs to another run ({identity}) than the one asked for ({self.task.identity}); "
-                "continue with the same settings, or choose another folder"
+                f"{path} belongs to a run with another {', another '.join(differing)}; continue with that run's "
+                "settings, or choose another folder"
             )
         self.task.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.iteration = state["iteration"]
-        _truncate(self.settings.folder / LOG_FILE, self.iteration)
-
-
-class _Meter:
-    """Means of the loss, and where the time went, since the last line of the log."""
-
-    def __init__(self, world_size: int) -> None:
-        self._world_size = world_size
-        self._begin()
-
-    def _begin(self) -> None:
-        self._started, self._waited, self._paused = time.monotonic(), 0.0, 0.0
-        self._losses: list[Tensor] = []
-        self._samples = 0
-
-    def timed(self, batches: Iterable[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
-        iterator = iter(batches)
-        while True:
-            asked = time.monotonic()
-            try:
-                batch = next(iterator)
-            except StopIteration:
-                return
-            self._waited += time.monotonic() - asked
-            yield batch
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        since = time.monotonic()
-        yield
-        self._paused += time.monotonic() - since
-
-    def add(self, loss: Tensor, samples: int) -> None:
-        self._losses.append(loss)
-        self._samples += samples
-
-    def take(self, iteration: int, rate: float, figures: Mapping[str, float]) -> Progress:
-        loss = float(torch.stack(self._losses).mean())  # the only wait for the device
-        if not torch.isfinite(torch.tensor(loss)):
-            raise TrainingError(
-                f"the loss is {loss} at iteration {iteration}; lower the learning rate, or resume after removing the "
-                "newest checkpoint"
-            )
-        seconds = max(time.monotonic() - self._started - self._paused, 1e-9)
-        progress = Progress(
-            iteration,
-            loss,
-            rate,
-            len(self._losses) / seconds,
-            self._samples * self._world_size / seconds,
-            self._waited / seconds,
-            figures,
-        )
-        self._begin()
-        return progress
-
-
-def _append(path: Path, progress: Progress) -> None:
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(("iteration", "loss", "rate", "iterations_per_s", "samples_per_s", "data_share", "figures"))
-        figures = " ".join(f"{name}={value:.4f}" for name, value in progress.figures.items())
-        writer.writerow(
-            (
-                progress.iteration,
-                f"{progress.loss:.8f}",
-                f"{progress.rate:.3e}",
-                f"{progress.iterations_per_s:.3f}",
-                f"{progress.samples_per_s:.2f}",
-                f"{progress.data_share:.4f}",
-                figures,
-            )
-        )
-
-
-def _truncate(path: Path, iteration: int) -> None:
-    """Drop the lines after an iteration: the resumed run writes them again."""
-    if not path.exists():
-        return
-    head, *lines = path.read_text().splitlines()
-    kept = [line for line in lines if line.split(",")[0].isdigit() and int(line.split(",")[0]) <= iteration]
-    with replacing(path) as temporary:
-        temporary.write_text("\n".join([head, *kept]) + "\n")
+        if self.world.leads:
+            drop_lines_after(self.settings.folder / LOG_FILE, self.iteration)

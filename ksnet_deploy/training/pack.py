@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -11,8 +13,9 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.config import SCALE
 from ksnet_deploy.errors import ConfigError, InputError, OutputError
+from ksnet_deploy.files import temporary_beside
 from ksnet_deploy.training.clips import Clip, Region, find_clips, source_video
-from ksnet_deploy.training.shards import SHARD_SUFFIX, write_shards
+from ksnet_deploy.training.shards import write_shards
 
 __all__ = ["held_out_videos", "pack_clips"]
 
@@ -21,9 +24,12 @@ class _Cropped(Clip):
     """A clip without the rows and columns at the end that 4 does not divide."""
 
     def __init__(self, clip: Clip) -> None:
-        self._clip, self.name = clip, clip.name
+        self._clip, self.name, self.path = clip, clip.name, clip.path
         self.frames = clip.frames
         self.height, self.width = clip.height // SCALE * SCALE, clip.width // SCALE * SCALE
+
+    def release(self) -> None:
+        self._clip.release()
 
     def read(self, start: int, count: int, region: Region | None = None) -> NDArray[np.uint8]:
         return self._clip.read(start, count, region or (0, 0, self.height, self.width))
@@ -63,23 +69,43 @@ def pack_clips(
 
     Raises:
         InputError: a source cannot be read, or two clips have one name.
-        OutputError: the folder holds shards already.
+        OutputError: the folder is not empty. It appears under its name only when it is complete.
     """
-    if folder.exists() and next(folder.rglob(f"*{SHARD_SUFFIX}"), None) is not None:
-        raise OutputError(f"{folder} holds shards already; choose another folder or remove them")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder} exists and is not an empty folder; choose another name, or remove it")
     clips = [clip for source in sources for clip in find_clips(source)]
     _check_names(clips)
     held = held_out_videos((clip.name for clip in clips if clip.frames > 1), hold_out) if hold_out else frozenset()
-    targets = {folder / "train": False, folder / "validation": True} if hold_out else {folder: False}
+    unfinished = temporary_beside(folder.resolve())
+    parts = {"train": False, "validation": True} if hold_out else {"": False}
     counts = {}
-    for target, wanted in targets.items():
-        chosen = (clip for clip in clips if (clip.frames > 1 and source_video(clip.name) in held) == wanted)
-        prepared = (_Cropped(clip) if mod_crop and clip.frames > 1 else clip for clip in chosen)
-        counts[target] = 0
-        for clip in write_shards(prepared, target, max_bytes=max_bytes):
-            counts[target] += 1
-            on_clip(clip)
+    try:
+        for part, wanted in parts.items():
+            counts[folder / part] = _write(clips, held, wanted, unfinished / part, max_bytes, mod_crop, on_clip)
+        os.replace(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     return counts
+
+
+def _write(
+    clips: Sequence[Clip],
+    held: frozenset[str],
+    wanted: bool,
+    folder: Path,
+    max_bytes: int,
+    mod_crop: bool,
+    on_clip: Callable[[Clip], None],
+) -> int:
+    """Write the clips that are held out, or those that are not, and return their number."""
+    chosen = (clip for clip in clips if (clip.frames > 1 and source_video(clip.name) in held) == wanted)
+    count = 0
+    for clip in write_shards(
+        (_Cropped(c) if mod_crop and c.frames > 1 else c for c in chosen), folder, max_bytes=max_bytes
+    ):
+        count += 1
+        on_clip(clip)
+    return count
 
 
 def _check_names(clips: Sequence[Clip]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from ksnet_deploy.errors import ConfigError
 from ksnet_deploy.resampling import Degradation
 
-__all__ = ["RECIPES", "Recipe", "Stage"]
+__all__ = ["RECIPES", "Recipe", "Stage", "recipe_fits"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,10 @@ class Recipe:
     still_share: float = 0.25
     """Of the windows, how many come from stills under synthetic camera motion, where the data has stills."""
 
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise ConfigError(f"the learning rate is {self.learning_rate}; it must be above 0")
+
     @property
     def iterations(self) -> int:
         return sum(stage.iterations for stage in self.stages)
@@ -78,13 +82,6 @@ class Recipe:
         fall = self.learning_rate - self.final_learning_rate
         return self.final_learning_rate + fall * (1 + math.cos(math.pi * progress)) / 2
 
-    def stage_at(self, iteration: int) -> Stage:
-        for stage in self.stages:
-            if iteration < stage.iterations:
-                return stage
-            iteration -= stage.iterations
-        return self.stages[-1]
-
     def plan(self) -> Iterator[tuple[int, int, int, int]]:
         """Stages as :class:`~ksnet_deploy.training.dataset.DrawSampler` takes them."""
         for stage in self.stages:
@@ -95,6 +92,16 @@ class Recipe:
 
     def with_stages(self, stages: tuple[Stage, ...]) -> Recipe:
         return replace(self, stages=stages) if stages else self
+
+
+def recipe_fits(recipe: Recipe, processes: int) -> None:
+    """Raise ConfigError unless every batch can be shared equally by so many processes."""
+    for stage in recipe.stages:
+        if stage.batch % processes:
+            raise ConfigError(
+                f"a batch of {stage.batch} cannot be shared equally by {processes} processes; "
+                "choose a multiple with --stage"
+            )
 
 
 RECIPES = {

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -21,7 +20,8 @@ from ksnet_deploy.resampling import Degradation
 from ksnet_deploy.training.clips import Clip, find_clips
 from ksnet_deploy.training.flow_task import FlowTask
 from ksnet_deploy.training.ksnet_task import KSNetTask
-from ksnet_deploy.training.loop import LoopSettings, Precision, Progress, Task, World
+from ksnet_deploy.training.log import Progress
+from ksnet_deploy.training.loop import LoopSettings, Precision, Task, World
 from ksnet_deploy.training.loop import train as run_loop
 from ksnet_deploy.training.recipe import RECIPES, Recipe, Stage
 from ksnet_deploy.weights import load_checkpoint
@@ -42,7 +42,8 @@ FLOW_RECIPE = Recipe(
     gradient_norm=1.0,
 )
 
-OnStart = Callable[[int], None]
+OnStart = Callable[[int, str], None]
+"""Told the number of iterations, and what will be trained on, in words."""
 OnProgress = Callable[[Progress], None]
 
 
@@ -108,7 +109,12 @@ def train_ksnet(request: TrainingRequest, on_start: OnStart, on_progress: OnProg
             raise CheckpointError(f"{request.flow} cannot be used: this network has no flow network to load it into")
         model.flow.load_state_dict(load_flow_weights(request.flow, model.flow))
     recipe = RECIPES[request.recipe].with_stages(tuple(map(Stage.parse, request.stages)))
-    changes = {"learning_rate": request.learning_rate, "flow_frozen": request.flow_frozen}
+    untrained_flow = request.flow is None and request.init is None
+    changes = {
+        "learning_rate": request.learning_rate,
+        # A flow network that starts from nothing must learn from the beginning.
+        "flow_frozen": 0 if untrained_flow and request.flow_frozen is None else request.flow_frozen,
+    }
     recipe = replace(
         recipe,
         degradation=request.degradation,
@@ -166,7 +172,7 @@ def load_flow_weights(path: Path, model: SpyNet) -> dict[str, Tensor]:
         else:
             found = torch.load(path, map_location="cpu", weights_only=True)
             found = found.get("params", found.get("state_dict", found))
-    except (SafetensorError, OSError, RuntimeError, AttributeError, ValueError) as error:
+    except Exception as error:  # bytes that are no pickle make the unpickler raise almost anything
         raise CheckpointError(f"the flow weights {path} cannot be read ({type(error).__name__})") from error
     expected = model.state_dict()
     renamed = {_flow_name(name): tensor.float() for name, tensor in found.items() if _flow_name(name)}
@@ -230,7 +236,7 @@ def _prepare(request: _Request) -> World:
 
 def _run(task: Task, request: _Request, world: World, target: Path, on_start: OnStart, on_progress: OnProgress) -> Path:
     if world.leads:
-        on_start(task.iterations)
+        on_start(task.iterations, f"{task.identity['data'].rpartition(' ')[0]}, {task.iterations} iterations")
     run_loop(task, request.loop, world, on_progress)
     world.leave()
     return target

@@ -8,6 +8,7 @@ decoder, and a crop reads little more than its own bytes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,7 @@ class ShardClip(Clip):
 
     def __init__(self, path: Path, name: str) -> None:
         self.path, self.name = path, name
-        file: Any = safe_open(path, framework="numpy")
-        self._tensor = file.get_slice(name)
+        self._tensor = _mapped(path).get_slice(name)
         shape = tuple(self._tensor.get_shape())
         if len(shape) != 4 or shape[-1] != 3 or self._tensor.get_dtype() != "U8" or 0 in shape:
             raise InputError(
@@ -50,6 +50,12 @@ class ShardClip(Clip):
         return ShardClip, (self.path, self.name)
 
 
+@cache
+def _mapped(path: Path) -> Any:
+    """The file, mapped once per process however many clips it holds."""
+    return safe_open(path, framework="numpy")
+
+
 def open_shard(path: Path) -> list[Clip]:
     """The clips of one file. Raises InputError when it is damaged or not a shard."""
     try:
@@ -62,7 +68,7 @@ def open_shard(path: Path) -> list[Clip]:
     return [ShardClip(path, name) for name in names]
 
 
-def write_shards(clips: Iterable[Clip], folder: Path, *, max_bytes: int = 48 * 2**20) -> Iterator[Clip]:
+def write_shards(clips: Iterable[Clip], folder: Path, *, max_bytes: int) -> Iterator[Clip]:
     """Write clips into files of at most ``max_bytes`` (more where a single clip is larger), yielding each as it goes.
 
     Only one shard is in memory at a time.
@@ -75,7 +81,8 @@ def write_shards(clips: Iterable[Clip], folder: Path, *, max_bytes: int = 48 * 2
         if held and sum(a.nbytes for a in held.values()) + frames.nbytes > max_bytes:
             _write(held, folder / f"{written:05d}{SHARD_SUFFIX}")
             held, written = {}, written + 1
-        held[clip.name] = frames
+        held[clip.name] = np.ascontiguousarray(frames)
+        clip.release()
         yield clip
     if held:
         _write(held, folder / f"{written:05d}{SHARD_SUFFIX}")
@@ -83,4 +90,4 @@ def write_shards(clips: Iterable[Clip], folder: Path, *, max_bytes: int = 48 * 2
 
 def _write(clips: dict[str, NDArray[np.uint8]], path: Path) -> None:
     with replacing(path) as temporary:
-        save_file({name: np.ascontiguousarray(frames) for name, frames in clips.items()}, temporary, {"format": FORMAT})
+        save_file(clips, temporary, {"format": FORMAT})

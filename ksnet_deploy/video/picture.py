@@ -22,6 +22,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     """A picture as (H, W, 3) RGB. Raises InputError when it cannot be decoded."""
     try:
         with av.open(f"file:{path}") as container:
+            container.streams.video[0].codec_context.options = {"err_detect": "explode"}  # else a cut JPEG turns grey
             for frame in container.decode(video=0):
                 rgb = frame.to_ndarray(format="rgb24", interpolation=SWSCALE)
                 if not frame.is_corrupt:
