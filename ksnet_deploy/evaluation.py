@@ -243,7 +243,7 @@ def pairs(
     """
     listed = _listed(hr, protocol)
     found = [clip for clip in find_clips(hr) if not listed or clip.name in listed]
-    if not found:
+    if not found and not protocol.clips:
         raise InputError(f"{hr} holds none of the clips that {hr / protocol.listing} names; give the data set's folder")
     missing = sorted(set(protocol.clips) - {clip.name for clip in found})
     if missing:
