@@ -67,6 +67,7 @@ def evaluate(
     from ksnet_deploy import evaluation
     from ksnet_deploy.checkpoints import bundled_checkpoint
     from ksnet_deploy.models import default_model, open_model
+    from ksnet_deploy.warping import WarpingError
 
     if plot is not None:
         from ksnet_deploy.plotting import check_plotting
@@ -86,7 +87,7 @@ def evaluate(
                 protocol,
                 degradation=degradation,
                 space=space,
-                warping=evaluation.WarpingError(bundled_checkpoint("lite")) if warping else None,
+                warping=WarpingError(bundled_checkpoint("lite")) if warping else None,
                 on_frame=bar.advance,
             )
     if plot is not None:

@@ -24,6 +24,7 @@ from ksnet_deploy.published import PUBLISHED, PUBLISHED_SOURCE
 from ksnet_deploy.resampling import Degradation, degrade, enlarge_bicubic
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.training.clips import Clip, find_clips
+from ksnet_deploy.warping import WarpingError
 
 __all__ = [
     "PROTOCOLS",
@@ -33,7 +34,6 @@ __all__ = [
     "EvaluationReport",
     "Method",
     "RunnerMethod",
-    "WarpingError",
     "evaluate",
     "pairs",
 ]
@@ -128,7 +128,7 @@ class ClipScore:
     psnr_db: float
     ssim: float
     warping_error: float | None
-    """See :class:`WarpingError`, over all frames; None where it was not asked for or there is one frame only."""
+    """See :class:`~ksnet_deploy.warping.WarpingError`, over all frames; None where it was not asked for or there is one frame only."""
     psnr_per_frame: list[float]
 
 
@@ -187,47 +187,6 @@ class EvaluationReport:
 def _row(name: str, frames: str, psnr_db: float, similarity: float, warping: float | None) -> str:
     shown = "" if warping is None else f"{warping:.3f}"
     return f"{name:<32}{frames:>8}{psnr_db:>10.3f}{similarity:>9.4f}{shown:>9}"
-
-
-class WarpingError:
-    """Temporal consistency: how much a result changes along the original's motion.
-
-    The flow between neighbouring original frames brings the last result to the current one; the error is the mean
-    absolute difference of their luma, of 255, over the pixels whose original follows the flow (to within
-    ``TRUSTED_LEVELS``, so that occlusions and wrong flow do not count). Lower is steadier; still blur is steady too, so
-    it is to be read beside PSNR. The flow is the bundled network's at HR size, the same for every method.
-    """
-
-    TRUSTED_LEVELS = 4.0
-
-    def __init__(self, flow_checkpoint: Path) -> None:
-        import torch
-
-        from ksnet_deploy.weights import load_checkpoint
-
-        self._torch = torch
-        self._flow = load_checkpoint(flow_checkpoint).model.flow
-        self._last: tuple[Any, Any] | None = None
-
-    def begin(self) -> None:
-        self._last = None
-
-    def add(self, found: Frames, expected: Frames) -> float | None:
-        """The error between this frame and the one before; None for the first."""
-        from ksnet_deploy.flow import warp
-
-        torch = self._torch
-        with torch.inference_mode():
-            rgb = torch.from_numpy(expected).permute(2, 0, 1)[None].float() / 255
-            planes = torch.from_numpy(np.stack([luma(found), luma(expected)]))[None]
-            last, self._last = self._last, (rgb, planes)
-            if last is None:
-                return None
-            assert self._flow is not None
-            moved = warp(last[1], self._flow(rgb, last[0]), "border")
-            change = (moved - planes)[0].abs()
-            trusted = change[1] < self.TRUSTED_LEVELS
-            return float(change[0][trusted].mean()) if bool(trusted.any()) else None
 
 
 def pairs(

@@ -16,7 +16,6 @@ from ksnet_deploy.evaluation import (
     BicubicMethod,
     EvaluationProtocol,
     RunnerMethod,
-    WarpingError,
     closing,
     evaluate,
     pairs,
@@ -26,6 +25,7 @@ from ksnet_deploy.plotting import check_plotting, plot_psnr
 from ksnet_deploy.published import PUBLISHED
 from ksnet_deploy.resampling import degrade, enlarge_bicubic
 from ksnet_deploy.runtime import open_runner
+from ksnet_deploy.warping import WarpingError
 from ksnet_deploy.weights import Checkpoint
 
 VID4 = Path(__file__).parents[2] / "shared/data/vid4"
