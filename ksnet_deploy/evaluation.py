@@ -128,7 +128,8 @@ class ClipScore:
     psnr_db: float
     ssim: float
     warping_error: float | None
-    """See :class:`~ksnet_deploy.warping.WarpingError`, over all frames; None where it was not asked for or there is one frame only."""
+    """See :class:`~ksnet_deploy.warping.WarpingError`, over all frames; None where it was not asked for or there is one
+    frame only."""
     psnr_per_frame: list[float]
 
 
