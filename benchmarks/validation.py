@@ -21,8 +21,8 @@ from ksnet_deploy.checkpoints import bundled_checkpoint
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.files import sha256_of
 from ksnet_deploy.metrics import luma, psnr
+from ksnet_deploy.models import open_model
 from ksnet_deploy.resampling import degrade, enlarge_bicubic
-from ksnet_deploy.runtime import open_runner
 from ksnet_deploy.training.clips import Clip, find_clips
 
 RESULTS = Path(__file__).parent / "results"
@@ -35,7 +35,7 @@ def measure(clip: Clip, model: str, frames: int) -> dict[str, Any]:
     index = [min(i % period, period - i % period) for i in range(frames)]
     reference = [luma(frame) for frame in hr]
     bicubic = [psnr(luma(enlarge_bicubic(frame)), y) for frame, y in zip(lr, reference, strict=True)]
-    with open_runner(bundled_checkpoint(model), FrameSize(*lr.shape[1:3])) as runner:
+    with open_model(model, FrameSize(*lr.shape[1:3]), "onnxruntime", "cpu") as runner:
         found = [psnr(luma(runner.step(lr[i])), reference[i]) for i in index]
     return {
         "frames": len(hr),

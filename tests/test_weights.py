@@ -1,16 +1,25 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import SMALL, randomise
 from safetensors.torch import save_file
+from test_training_data import ArrayClip
 
+import ksnet_deploy
 from ksnet_deploy.checkpoints import bundled_checkpoint
 from ksnet_deploy.errors import CheckpointError
+from ksnet_deploy.evaluation import BicubicMethod, RunnerMethod, closing, evaluate
 from ksnet_deploy.model import KSNet
+from ksnet_deploy.runtime import open_runner
+from ksnet_deploy.video import Frame, VideoReader
 from ksnet_deploy.weights import Checkpoint, load_checkpoint, save_checkpoint
+
+ASSETS = Path(ksnet_deploy.__file__).parent / "assets"
 
 
 def write(path: Path, tensors: dict[str, torch.Tensor], config: str | None = None) -> Path:
@@ -123,3 +132,25 @@ def test_an_unknown_bundled_name_lists_what_there_is() -> None:
 
 def test_the_bundled_checkpoint_loads() -> None:
     assert load_checkpoint(bundled_checkpoint("uni")).config.channels == 64
+
+
+def test_the_bundled_checkpoints_are_small_and_carry_their_licence() -> None:
+    paths = [bundled_checkpoint(name) for name in ("lite", "uni")]
+    assert sum(path.stat().st_size for path in paths) < 10e6
+    for path in paths:
+        checkpoint = load_checkpoint(path)
+        assert checkpoint.metadata["licence"] == "research / non-commercial"
+        assert path.name in (path.parent / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["lite", "uni"])
+def test_the_bundled_checkpoints_beat_bicubic_on_the_bundled_clip(name: str) -> None:
+    with VideoReader(ASSETS / "city_hr.mp4") as reader:
+        frames = itertools.islice((event.rgb for event in reader if isinstance(event, Frame)), 6)
+        clip = ArrayClip(np.stack(list(frames)))
+    bicubic = evaluate([(clip, None)], BicubicMethod(), "folder").mean("psnr_db")
+    with closing(RunnerMethod(name, lambda size: open_runner(bundled_checkpoint(name), size))) as method:
+        found = evaluate([(clip, None)], method, "folder").mean("psnr_db")
+    assert found is not None
+    assert bicubic is not None
+    assert found > bicubic + 0.5
