@@ -195,7 +195,8 @@ class BicubicUpsample(nn.Module):
         return kernel.repeat(3, 1, 1, 1).float()
 
     def forward(self, lr: Tensor) -> Tensor:
-        if lr.device.type != "meta" and torch.is_autocast_enabled(lr.device.type):  # half precision would round the picture itself
+        # Half precision would round the picture itself.
+        if lr.device.type != "meta" and torch.is_autocast_enabled(lr.device.type):
             with torch.autocast(lr.device.type, enabled=False):
                 return self._enlarged(lr.float())
         return self._enlarged(lr)
