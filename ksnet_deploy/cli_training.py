@@ -87,7 +87,7 @@ def evaluate(
                 protocol,
                 degradation=degradation,
                 space=space,
-                warping=WarpingError(bundled_checkpoint("lite")) if warping else None,
+                warping=WarpingError(bundled_checkpoint("uni")) if warping else None,
                 on_frame=bar.advance,
             )
     if plot is not None:
