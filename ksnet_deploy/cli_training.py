@@ -6,8 +6,9 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
@@ -80,7 +81,7 @@ def evaluate(
             chosen, lambda size: open_model(chosen, size, backend, device, on_export=bar.say)
         )
         bar.begin(f"{len(clips)} clips", sum(high.frames for high, _ in clips))
-        with evaluation.closing(network):
+        with closing(network):
             report = evaluation.evaluate(
                 clips,
                 evaluation.BicubicMethod() if method == "bicubic" else network,
@@ -179,10 +180,7 @@ def train(
         max_seconds=None if max_minutes is None else 60 * max_minutes,
         validate_every=validate_every,
     )
-    with progress("Training", show=_leads()) as bar:
-        path = train_ksnet(request, on_start=_starter(bar), on_progress=_reporter(bar))
-    if _leads():
-        print(path)
+    _carry_out(train_ksnet, request)
 
 
 def train_flow(
@@ -218,23 +216,26 @@ def train_flow(
         max_seconds=None if max_minutes is None else 60 * max_minutes,
         validate_every=validate_every,
     )
-    with progress("Training", show=_leads()) as bar:
-        path = train_flow_network(request, on_start=_starter(bar), on_progress=_reporter(bar))
-    if _leads():
+    _carry_out(train_flow_network, request)
+
+
+Request = TypeVar("Request")
+
+
+def _carry_out(
+    run: Callable[[Request, Callable[[int, str], None], Callable[[Progress], None]], Path], request: Request
+) -> None:
+    """Run a training with its progress shown, and print the path of its weights."""
+    leads = os.environ.get("RANK", "0") == "0"  # the only process, or torchrun's first
+    with progress("Training", show=leads) as bar:
+
+        def start(iterations: int, what: str) -> None:
+            bar.say(f"Training on {what}.")
+            bar.begin("", iterations)
+
+        path = run(request, start, _reporter(bar))
+    if leads:
         print(path)
-
-
-def _leads() -> bool:
-    """Whether this is the process that prints: the only one, or torchrun's first."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def _starter(bar: Bar) -> Callable[[int, str], None]:
-    def start(iterations: int, what: str) -> None:
-        bar.say(f"Training on {what}.")
-        bar.begin("", iterations)
-
-    return start
 
 
 def _reporter(bar: Bar) -> Callable[[Progress], None]:

@@ -7,7 +7,6 @@ original. Figures are means over the frames of a clip, then over clips; a frame 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -23,7 +22,7 @@ from ksnet_deploy.padding import crop, pad
 from ksnet_deploy.published import PUBLISHED, PUBLISHED_SOURCE
 from ksnet_deploy.resampling import Degradation, degrade, enlarge_bicubic
 from ksnet_deploy.runtime.base import Runner
-from ksnet_deploy.training.clips import Clip, find_clips
+from ksnet_deploy.training.clips import REDS4, Clip, check_unique, find_clips, read_listing
 from ksnet_deploy.warping import WarpingError
 
 __all__ = [
@@ -59,7 +58,7 @@ class EvaluationProtocol:
 
 PROTOCOLS = {
     "vid4": EvaluationProtocol(clips=("calendar", "city", "foliage", "walk")),
-    "reds4": EvaluationProtocol(space="rgb", clips=("000", "011", "015", "020")),
+    "reds4": EvaluationProtocol(space="rgb", clips=REDS4),
     "vimeo90k": EvaluationProtocol(centre_only=True, listing="sep_testlist.txt"),
     "folder": EvaluationProtocol(),
 }
@@ -217,11 +216,11 @@ def pairs(
                 f"{clip} is {clip.height}x{clip.width} (height x width), which {SCALE} does not divide; "
                 "pass --crop to leave out the remainder at the bottom and on the right"
             )
-    _check_unique(found)
+    check_unique(found)
     if lr is None:
         return [(clip, None) for clip in found]
     candidates = list(find_clips(lr))
-    _check_unique(candidates)
+    check_unique(candidates)
     low = {clip.name: clip for clip in candidates}
     if len(found) == 1 and len(low) == 1:
         low = {found[0].name: next(iter(low.values()))}
@@ -235,15 +234,7 @@ def _listed(folder: Path, protocol: EvaluationProtocol) -> set[str]:
     listing = folder / protocol.listing if protocol.listing else None
     if listing is None or not listing.is_file():
         return set(protocol.clips)
-    return {f"sequences/{line.strip()}" for line in listing.read_text().splitlines() if line.strip()}
-
-
-def _check_unique(clips: Sequence[Clip]) -> None:
-    seen: dict[str, Clip] = {}
-    for clip in clips:
-        if clip.name in seen:
-            raise InputError(f"{clip.path} and {seen[clip.name].path} both hold a clip '{clip.name}'; rename one")
-        seen[clip.name] = clip
+    return read_listing(listing)
 
 
 def _check_pair(hr: Clip, lr: Clip | None, folder: Path) -> None:
@@ -295,8 +286,7 @@ def evaluate(
             found = method.enlarge(low)
             if index in counted:
                 planes = [(luma(found), luma(high))] if space == "y" else list(_channels(found, high))
-                error_db = psnr(luma(found), luma(high)) if space == "y" else psnr(found, high)
-                psnrs.append(min(error_db, PSNR_LIMIT))
+                psnrs.append(min(psnr(*planes[0]) if space == "y" else psnr(found, high), PSNR_LIMIT))
                 ssims.append(float(np.mean([ssim(a, b) for a, b in planes])))
             error = None if warping is None else warping.add(found, high)
             if error is not None:
@@ -322,12 +312,3 @@ def _frame_pairs(
 
 def _channels(found: Frames, expected: Frames) -> Iterable[tuple[Frames, Frames]]:
     return ((found[..., c], expected[..., c]) for c in range(3))
-
-
-@contextmanager
-def closing(method: RunnerMethod) -> Iterator[RunnerMethod]:
-    """Close the method's runner at the end."""
-    try:
-        yield method
-    finally:
-        method.close()

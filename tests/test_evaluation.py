@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,6 @@ from ksnet_deploy.evaluation import (
     BicubicMethod,
     EvaluationProtocol,
     RunnerMethod,
-    closing,
     evaluate,
     pairs,
 )

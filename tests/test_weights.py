@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from test_training_data import ArrayClip
 import ksnet_deploy
 from ksnet_deploy.checkpoints import bundled_checkpoint
 from ksnet_deploy.errors import CheckpointError
-from ksnet_deploy.evaluation import BicubicMethod, RunnerMethod, closing, evaluate
+from ksnet_deploy.evaluation import BicubicMethod, RunnerMethod, evaluate
 from ksnet_deploy.model import KSNet
 from ksnet_deploy.runtime import open_runner
 from ksnet_deploy.video import Frame, VideoReader

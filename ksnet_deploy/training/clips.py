@@ -17,13 +17,17 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.errors import InputError
 
-__all__ = ["Clip", "Region", "find_clips", "source_video"]
+__all__ = ["REDS4", "Clip", "Region", "check_unique", "find_clips", "read_listing", "source_video"]
 
 Region: TypeAlias = tuple[int, int, int, int]
 """Top, left, height, width in pixels."""
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".ts", ".y4m")
+
+
+REDS4 = ("000", "011", "015", "020")
+"""Clips of REDS that are its test set."""
 
 
 class Clip(ABC):
@@ -192,3 +196,17 @@ def _numbered(pictures: Sequence[Path]) -> dict[str, list[Path]]:
 def source_video(name: str) -> str:
     """Name of the video that a clip was cut from: clips ``NAME_0`` and ``NAME_25`` belong together, scenes too."""
     return re.sub(r"(-Scene-\d+|_\d+)*$", "", name)
+
+
+def check_unique(clips: Sequence[Clip]) -> None:
+    """Raise InputError when two clips have one name."""
+    seen: dict[str, Clip] = {}
+    for clip in clips:
+        if clip.name in seen:
+            raise InputError(f"{clip.path} and {seen[clip.name].path} both hold a clip '{clip.name}'; rename one")
+        seen[clip.name] = clip
+
+
+def read_listing(path: Path) -> set[str]:
+    """Names of the clips in one of Vimeo90K's official lists, as :func:`find_clips` gives them for its folder."""
+    return {f"sequences/{line.strip()}" for line in path.read_text().splitlines() if line.strip()}

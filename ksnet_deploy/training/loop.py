@@ -152,8 +152,7 @@ class _Run:
         self.task, self.settings, self.world = task, settings, world
         task.model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         task.model.train()
-        self.groups = task.parameter_groups()
-        self.optimizer = torch.optim.Adam(self.groups, betas=(0.9, 0.999), eps=1e-8)
+        self.optimizer = torch.optim.Adam(task.parameter_groups(), betas=(0.9, 0.999), eps=1e-8)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=settings.precision == "fp16")
         self.averaged = copy.deepcopy(task.model).requires_grad_(False)
         self.iteration = 0

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ksnet_deploy.config import SCALE
-from ksnet_deploy.errors import ConfigError, InputError, OutputError
+from ksnet_deploy.errors import ConfigError, OutputError
 from ksnet_deploy.files import temporary_beside
-from ksnet_deploy.training.clips import Clip, Region, find_clips, source_video
+from ksnet_deploy.training.clips import Clip, Region, check_unique, find_clips, source_video
 from ksnet_deploy.training.shards import write_shards
 
 __all__ = ["held_out_videos", "pack_clips"]
@@ -74,7 +74,7 @@ def pack_clips(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{folder} exists and is not an empty folder; choose another name, or remove it")
     clips = [clip for source in sources for clip in find_clips(source)]
-    _check_names(clips)
+    check_unique(clips)
     held = held_out_videos((clip.name for clip in clips if clip.frames > 1), hold_out) if hold_out else frozenset()
     unfinished = temporary_beside(folder.resolve())
     parts = {"train": False, "validation": True} if hold_out else {"": False}
@@ -106,11 +106,3 @@ def _write(
         count += 1
         on_clip(clip)
     return count
-
-
-def _check_names(clips: Sequence[Clip]) -> None:
-    seen: set[str] = set()
-    for clip in clips:
-        if clip.name in seen:
-            raise InputError(f"two clips are named '{clip.name}'; rename one, or pack their folder's parent instead")
-        seen.add(clip.name)

@@ -17,7 +17,7 @@ from ksnet_deploy.flow import SpyNet
 from ksnet_deploy.model import KSNet
 from ksnet_deploy.models import checkpoint_path
 from ksnet_deploy.resampling import Degradation
-from ksnet_deploy.training.clips import Clip, find_clips
+from ksnet_deploy.training.clips import REDS4, Clip, find_clips, read_listing
 from ksnet_deploy.training.flow_task import FlowTask
 from ksnet_deploy.training.ksnet_task import KSNetTask
 from ksnet_deploy.training.log import Progress
@@ -28,8 +28,6 @@ from ksnet_deploy.weights import load_checkpoint
 
 __all__ = ["FlowRequest", "TrainingRequest", "load_flow_weights", "train_flow_network", "train_ksnet"]
 
-REDS4 = ("000", "011", "015", "020")
-"""Clips of REDS that are its test set."""
 VIMEO_LIST = "sep_trainlist.txt"
 """Official list of Vimeo90K's training clips, beside its ``sequences`` folder."""
 FLOW_RECIPE = Recipe(
@@ -215,7 +213,7 @@ def _selected(path: Path, recipe: str) -> Sequence[Clip]:
         listing = path / VIMEO_LIST
         if not listing.is_file():
             raise InputError(f"{path} has no {VIMEO_LIST}; give the folder of Vimeo90K that holds it and 'sequences'")
-        names = {f"sequences/{line.strip()}" for line in listing.read_text().splitlines() if line.strip()}
+        names = read_listing(listing)
         clips = [clip for clip in clips if clip.name in names]
     if not clips:
         raise InputError(f"{path} holds no clip of the recipe {recipe}; check that it is that data set's folder")
