@@ -1,0 +1,20 @@
+// The two functions that TensorRT looks for when it loads a plugin library. Everything else of TensorRT reaches this
+// library through virtual methods, so that it links nothing of TensorRT and loads into TensorRT 10, 11 and RTX alike.
+#include <NvInferRuntime.h>
+
+#include "common/storage.h"
+
+namespace ksnet {
+nvinfer1::IPluginCreatorInterface* deform_conv_creator();
+nvinfer1::IPluginCreatorInterface* topk_split_creator();
+}  // namespace ksnet
+
+KSNET_API nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
+  static nvinfer1::IPluginCreatorInterface* const creators[] = {ksnet::deform_conv_creator(),
+                                                                ksnet::topk_split_creator()};
+  count = 2;
+  return creators;
+}
+
+// Required, but unused: common/plugin.h says why messages go to stderr.
+KSNET_API void setLoggerFinder(nvinfer1::ILoggerFinder*) {}

@@ -1,0 +1,73 @@
+#include "../common/plugin.h"
+
+#include "topk_split.h"
+
+namespace ksnet {
+namespace {
+
+struct TopKSplitOp {
+  static constexpr const char* kName = "KsTopKSplit";
+  static constexpr const char* kAttribute = "k";
+  static constexpr int kInputs = 3, kOutputs = 2;
+  enum Input { kF, kO, kLam };
+
+  static constexpr bool is_float(int input) { return input == kO || input == kLam; }
+
+  using Params = TopKSplitParams;
+
+  static const char* problem(int k, const nvinfer1::Dims* in) {
+    if (in[kF].nbDims != 4 || in[kO].nbDims != 4 || in[kLam].nbDims != 1) {
+      return "f and o must have 4 dimensions, and lam 1";
+    }
+    if (in[kF].d[1] < 0) return "the number of channels of f must be fixed when the engine is built";
+    if (k < 1 || k >= in[kF].d[1]) return "k must be at least 1 and below the channels of f";
+    if (in[kF].d[1] > kMaxSplitChannels) return "f has more than 1024 channels";
+    if (!may_equal(in[kLam].d[0], 1)) return "lam must be one value";
+    if (!may_equal(in[kO].d[1], 1)) return "o must have one channel";
+    for (int axis : {0, 2, 3}) {
+      if (!may_equal(in[kO].d[axis], in[kF].d[axis])) return "o must have the batch, height and width of f";
+    }
+    return nullptr;
+  }
+
+  static bool shapes(int k, const nvinfer1::DimsExprs* in, nvinfer1::DimsExprs* out, nvinfer1::IExprBuilder& builder) {
+    const int64_t channels = in[kF].d[1]->getConstantValue();
+    for (int i = 0; i < kOutputs; ++i) {
+      out[i] = in[kF];
+      out[i].d[1] = builder.constant(i == 0 ? k : channels - k);
+    }
+    return out[0].d[1] != nullptr && out[1].d[1] != nullptr;
+  }
+
+  static Params params(int k, const nvinfer1::Dims* in, StorageType type) {
+    Params p{};
+    p.batch = static_cast<int32_t>(in[kF].d[0]);
+    p.channels = static_cast<int32_t>(in[kF].d[1]);
+    p.kept = k;
+    p.height = static_cast<int32_t>(in[kF].d[2]);
+    p.width = static_cast<int32_t>(in[kF].d[3]);
+    p.type = type;
+    return p;
+  }
+
+  static void set_pointers(Params& p, const void* const* inputs, void* const* outputs, void* workspace) {
+    p.f = inputs[kF];
+    p.o = static_cast<const float*>(inputs[kO]);
+    p.lam = static_cast<const float*>(inputs[kLam]);
+    p.con = outputs[0];
+    p.dis = outputs[1];
+    p.workspace = workspace;
+  }
+
+  static size_t workspace(const Params& p) { return ksnet_topk_split_workspace(&p); }
+  static cudaError_t run(const Params& p, cudaStream_t stream) { return ksnet_topk_split(&p, stream); }
+};
+
+}  // namespace
+
+nvinfer1::IPluginCreatorInterface* topk_split_creator() {
+  static Creator<TopKSplitOp> creator;
+  return &creator;
+}
+
+}  // namespace ksnet

@@ -1,0 +1,61 @@
+// The operators as plain loops over the functions that the kernels call for each element, to test the arithmetic apart
+// from tiles and launch geometry. The structs are the launchers'.
+#include "../../plugins/deform_conv/deform_conv.h"
+#include "../../plugins/topk_split/topk_split.h"
+
+namespace {
+
+using namespace ksnet;
+
+template <typename T>
+void deform_conv(const DeformConvParams& p) {
+  const int plane = p.height * p.width;
+  const T* x = static_cast<const T*>(p.x);
+  const T* weight = static_cast<const T*>(p.weight);
+  for (int image = 0; image < p.batch; ++image) {
+    for (int pixel = 0; pixel < plane; ++pixel) {
+      for (int out = 0; out < p.out_channels; ++out) {
+        float sum = to_float(static_cast<const T*>(p.bias)[out]);
+        for (int channel = 0; channel < p.channels; ++channel) {
+          const int group = channel / (p.channels / p.offset_groups);
+          for (int tap = 0; tap < kTaps; ++tap) {
+            const ModulatedPoint at = modulated_point<T>(p, image, group, tap, pixel / p.width, pixel % p.width);
+            const T column = from_float<T>(
+                at.mask * sample(x + static_cast<size_t>(image * p.channels + channel) * plane, p.width, at.point));
+            sum += to_float(weight[(out * p.channels + channel) * kTaps + tap]) * to_float(column);
+          }
+        }
+        static_cast<T*>(p.y)[static_cast<size_t>(image * p.out_channels + out) * plane + pixel] = from_float<T>(sum);
+      }
+    }
+  }
+}
+
+template <typename T>
+void channel_scores(const TopKSplitParams& p, float* scores) {
+  const int plane = p.height * p.width;
+  for (int index = 0; index < p.batch * p.channels; ++index) {
+    const T* f = static_cast<const T*>(p.f) + static_cast<size_t>(index) * plane;
+    const float* o = p.o + static_cast<size_t>(index / p.channels) * plane;
+    double sum = 0.0;
+    for (int pixel = 0; pixel < plane; ++pixel) {
+      sum += score_share_at(f, o, *p.lam, pixel / p.width, pixel % p.width, p.height, p.width);
+    }
+    scores[index] = static_cast<float>(sum / plane);
+  }
+}
+
+}  // namespace
+
+KSNET_API void functors_deform_conv(const DeformConvParams* params) {
+  params->type == StorageType::kFloat16 ? deform_conv<__half>(*params) : deform_conv<float>(*params);
+}
+
+KSNET_API void functors_channel_scores(const TopKSplitParams* params, float* scores) {
+  params->type == StorageType::kFloat16 ? channel_scores<__half>(*params, scores)
+                                        : channel_scores<float>(*params, scores);
+}
+
+KSNET_API bool functors_comes_before(float score_a, int a, float score_b, int b) {
+  return comes_before(score_a, a, score_b, b);
+}
