@@ -21,7 +21,7 @@ from typing import Any
 
 import platformdirs
 
-from ksnet_deploy import __version__
+import ksnet_deploy
 from ksnet_deploy.errors import BackendError
 from ksnet_deploy.files import replacing
 from ksnet_deploy.ops.functions import DEFORM_CONV, DOMAIN, TOPK_SPLIT, VERSION
@@ -52,7 +52,7 @@ _COMPILER_ERROR = re.compile(r"\b(error|fatal)\b[^:]*:")
 
 def plugin_folder() -> Path:
     """Where :func:`build_plugins` puts what it builds: a folder per version of this package in the user's folder."""
-    return Path(platformdirs.user_data_dir("ksnet-deploy")) / "plugins" / __version__
+    return Path(platformdirs.user_data_dir("ksnet-deploy")) / "plugins" / ksnet_deploy.__version__
 
 
 def find_plugin_library() -> Path | None:
@@ -79,8 +79,13 @@ def _find(variable: str, name: str) -> Path | None:
         if not Path(asked).is_file():
             raise BackendError(f"{variable} names {asked}, which is not a file; correct or unset it")
         return Path(asked)
-    candidates = (plugin_folder() / name, _PACKAGE / "lib" / name)
-    return next((path for path in candidates if path.is_file()), None)
+    folders = (plugin_folder(), *(folder / "lib" for folder in _package_folders()))
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
+def _package_folders() -> list[Path]:
+    """In an editable installation there are two: the checkout's, and the one that holds what was compiled."""
+    return [Path(folder) for folder in ksnet_deploy.__path__]
 
 
 def build_plugins(

@@ -1,5 +1,5 @@
 // The two functions that TensorRT looks for when it loads a plugin library. Everything else of TensorRT reaches this
-// library through virtual methods, so that it links nothing of TensorRT and loads into TensorRT 10, 11 and RTX alike.
+// library through virtual methods, so that it links nothing of TensorRT and serves TensorRT 10, 11 and RTX alike.
 #include <NvInferRuntime.h>
 
 #include "common/storage.h"

@@ -39,7 +39,7 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("KSNET_PLUGIN_LIBRARY", "KSNET_KERNEL_LIBRARY", "TENSORRT_INCLUDE_DIR", "TENSORRT_ROOT"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(plugins, "plugin_folder", lambda: tmp_path / "plugins")
-    monkeypatch.setattr(plugins, "_PACKAGE", tmp_path / "ksnet_deploy")
+    monkeypatch.setattr(plugins, "_package_folders", lambda: [tmp_path / "ksnet_deploy"])
     monkeypatch.setattr(plugins, "_sources", lambda: ROOT / "plugins")
     monkeypatch.setenv("CXXFLAGS", "-Werror")
     monkeypatch.setenv("CUDAFLAGS", "--Werror=all-warnings -Xcompiler=-Werror")
@@ -127,7 +127,7 @@ def test_without_a_cuda_compiler_the_build_says_so(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("CUDACXX", "/absent/nvcc")
     code, output = configure(tmp_path / "absent", *options)
     assert code == 1
-    assert "the CUDA compiler /absent/nvcc does not exist" in output
+    assert "the CUDA compiler /absent/nvcc does not run" in output
 
 
 def test_missing_tools_and_headers_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

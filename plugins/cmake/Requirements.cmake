@@ -28,8 +28,8 @@ function(ksnet_find_requirements result kernels_only)
   set(ENV{CUDACXX} "${KSNET_NVCC}")
   check_language(CUDA)
   if(NOT CMAKE_CUDA_COMPILER)
-    set(${result} "${KSNET_NVCC} does not work with the C++ compiler ${CMAKE_CXX_COMPILER}; set CUDAHOSTCXX to a version \
-that this CUDA toolkit supports." PARENT_SCOPE)
+    set(${result} "${KSNET_NVCC} does not work with the C++ compiler ${CMAKE_CXX_COMPILER}; set CUDAHOSTCXX to a \
+version that this CUDA toolkit supports." PARENT_SCOPE)
   endif()
 endfunction()
 
@@ -46,10 +46,16 @@ function(ksnet_find_nvcc missing)
     PATHS /usr/local/cuda/bin /opt/cuda/bin
     DOC "CUDA compiler")
   if(NOT KSNET_NVCC)
-    set(${missing} "no CUDA compiler was found: looked for nvcc in CUDACXX, CUDA_HOME, PATH and /usr/local/cuda; install the \
-CUDA toolkit or set CUDACXX to its nvcc." PARENT_SCOPE)
-  elseif(NOT EXISTS "${KSNET_NVCC}")
-    set(${missing} "the CUDA compiler ${KSNET_NVCC} does not exist; set CUDACXX to the nvcc of a CUDA toolkit." PARENT_SCOPE)
+    set(${missing} "no CUDA compiler was found: looked for nvcc in CUDACXX, CUDA_HOME, PATH and /usr/local/cuda; \
+install the CUDA toolkit or set CUDACXX to its nvcc." PARENT_SCOPE)
+    return()
+  endif()
+  execute_process(COMMAND "${KSNET_NVCC}" --version OUTPUT_VARIABLE output ERROR_QUIET RESULT_VARIABLE failure)
+  if(failure OR NOT output MATCHES "release ([0-9]+)")
+    set(${missing} "the CUDA compiler ${KSNET_NVCC} does not run; set CUDACXX to the nvcc of a CUDA toolkit."
+      PARENT_SCOPE)
+  elseif(CMAKE_MATCH_1 LESS 12)
+    set(${missing} "${KSNET_NVCC} is of CUDA ${CMAKE_MATCH_1}; the kernels need version 12 or later." PARENT_SCOPE)
   endif()
 endfunction()
 
@@ -70,8 +76,8 @@ function(ksnet_find_tensorrt missing)
     find_path(KSNET_TENSORRT_HEADERS NvInferRuntime.h
       PATHS "${folder}" "${folder}/include" NO_DEFAULT_PATH NO_CACHE)
     if(NOT KSNET_TENSORRT_HEADERS)
-      set(${missing} "${asked} is ${folder}, which has no NvInferRuntime.h; set it to the folder of TensorRT's C++ headers."
-        PARENT_SCOPE)
+      set(${missing} "${asked} is ${folder}, which has no NvInferRuntime.h; set it to the folder of TensorRT's C++ \
+headers." PARENT_SCOPE)
       return()
     endif()
   else()
@@ -89,7 +95,8 @@ TENSORRT_ROOT and the system's folders; set TENSORRT_ROOT to a TensorRT of versi
   get_filename_component(KSNET_TENSORRT_HEADERS "${KSNET_TENSORRT_HEADERS}" ABSOLUTE)
   ksnet_tensorrt_major("${KSNET_TENSORRT_HEADERS}" major)
   if(major LESS 10)
-    set(${missing} "${KSNET_TENSORRT_HEADERS} is of TensorRT ${major}; the plugins need version 10 or later." PARENT_SCOPE)
+    set(${missing} "${KSNET_TENSORRT_HEADERS} is of TensorRT ${major}; the plugins need version 10 or later."
+      PARENT_SCOPE)
     return()
   endif()
   set(TENSORRT_INCLUDE_DIR "${KSNET_TENSORRT_HEADERS}" CACHE PATH "Folder of NvInferRuntime.h" FORCE)
