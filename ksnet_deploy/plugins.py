@@ -207,7 +207,8 @@ def load_plugins(trt: Any, library: Path) -> None:
 def _missing_operators(registry: Any) -> list[str]:
     names = (DEFORM_CONV, TOPK_SPLIT)
     # Asking for a creator that is not there logs an error; the list of all does not.
-    known = {(c.name, c.plugin_version, c.plugin_namespace) for c in registry.all_creators}
+    fields = ("name", "plugin_version", "plugin_namespace")
+    known = {tuple(getattr(creator, field, None) for field in fields) for creator in registry.all_creators}
     return [name for name in names if (name, str(VERSION), DOMAIN) not in known]
 
 
