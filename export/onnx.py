@@ -12,7 +12,7 @@ import onnx
 import torch
 
 from ksnet_deploy import __version__
-from ksnet_deploy.config import FrameSize
+from ksnet_deploy.config import FrameSize, Precision
 from ksnet_deploy.errors import ArtifactError, ConfigError, OutputError
 from ksnet_deploy.export.step import StepModule
 from ksnet_deploy.files import replacing
@@ -29,9 +29,14 @@ MAX_SIDE = 8192
 
 
 def export_onnx(
-    checkpoint: Checkpoint, path: Path, *, size: FrameSize | None, io: FrameType = "uint8"
+    checkpoint: Checkpoint,
+    path: Path,
+    *,
+    size: FrameSize | None,
+    io: FrameType = "uint8",
+    precision: Precision = "fp32",
 ) -> onnx.ModelProto:
-    """Fold the checkpoint and write it as a float32 ONNX step, checked by ``onnx.checker`` in full mode.
+    """Fold the checkpoint and write it as an ONNX step, checked by ``onnx.checker`` in full mode.
 
     Inputs are ``lr`` (1, H, W, 3) and ``state.<name>`` (1, C, H, W); outputs ``hr`` (1, 4 H, 4 W, 3) and
     ``next.<name>``. The caller keeps the state and starts a scene with zeros and ``prev_lr`` the frame itself.
@@ -39,6 +44,7 @@ def export_onnx(
     Args:
         size: of the LR frames; None for a graph with free height and width, 16 to 8192 each.
         io: element type of the frames.
+        precision: of the convolutions; ``fp16`` leaves the islands of :mod:`ksnet_deploy.precision` in float32.
 
     Raises:
         ConfigError: the network is bidirectional or its slots are not in channel order, or the size is below the
@@ -60,7 +66,7 @@ def export_onnx(
             f"a size of {size} is below the network's minimum; export {size.padded} and pad the frames, "
             "as 'ksnet-deploy upscale' does"
         )
-    step = StepModule(checkpoint.model, io)
+    step = StepModule(checkpoint.model, io, precision)
     with _quiet_exporter():
         program = torch.onnx.export(
             step,
@@ -78,7 +84,7 @@ def export_onnx(
     model.functions.extend(function_bodies(native_deform_conv=False))
     metadata = {
         "ksnet.config": checkpoint.config.to_json(),
-        "ksnet.precision": "fp32",
+        "ksnet.precision": precision,
         "ksnet.weights_sha256": checkpoint.sha256,
         "ksnet.version": __version__,
     }

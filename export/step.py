@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ksnet_deploy.config import FrameSize
+from ksnet_deploy.config import FrameSize, Precision
 from ksnet_deploy.folding import fold
 from ksnet_deploy.model import KSNet, State
+from ksnet_deploy.precision import with_precision
 from ksnet_deploy.runtime.base import FrameType
 from ksnet_deploy.runtime.torch import decode_frame, encode_frame
 
@@ -17,12 +18,13 @@ __all__ = ["StepModule"]
 class StepModule(nn.Module):
     """(lr, *state) -> (hr, *next): the folded step with the conversion of the frames inside.
 
-    Frames are (1, H, W, 3) of type ``io``, states (1, C, H, W) float32.
+    Frames are (1, H, W, 3) of type ``io``, states (1, C, H, W): ``prev_lr`` and ``flow_1`` float32, features of the
+    precision.
     """
 
-    def __init__(self, model: KSNet, io: FrameType) -> None:
+    def __init__(self, model: KSNet, io: FrameType, precision: Precision = "fp32") -> None:
         super().__init__()
-        self.network = fold(model)
+        self.network = with_precision(fold(model), precision)
         self.dtype: torch.dtype = getattr(torch, io)
         self.eval()
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,18 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ksnet_deploy.config import FrameSize
-from ksnet_deploy.errors import OutputError, VerificationError
-from ksnet_deploy.export.onnx import export_onnx
-from ksnet_deploy.files import replacing
+from ksnet_deploy.errors import VerificationError
 from ksnet_deploy.model import KSNet, State
 from ksnet_deploy.ops.reference import Split, channel_scores
-from ksnet_deploy.runtime.base import FrameType
 from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.runtime.torch import decode_frame, encode_frame
 from ksnet_deploy.selection import SplitLevel
-from ksnet_deploy.weights import Checkpoint
 
-__all__ = ["FrameError", "SequenceReport", "export_verified", "moving_pattern", "verify_onnx"]
+__all__ = ["FrameError", "SequenceReport", "moving_pattern", "verify_onnx"]
 
 TOLERANCE = 1e-4
 """Largest accepted absolute difference of float32 values, frames in [0, 1]."""
@@ -79,6 +76,9 @@ class SequenceReport:
         """Frames on which a near-tie swapped two channels."""
         return [f.frame for f in self.frames if f.excused]
 
+    def as_dict(self) -> dict[str, Any]:
+        return {"max_error": self.max_error, "near_ties": self.excused}
+
     def summary(self) -> str:
         text = f"{len(self.frames)} recurrent frames at {self.size}, reset at {self.reset_at}: "
         text += f"max error {self.max_error:.1e} (tolerance {self.tolerance:.0e})"
@@ -123,7 +123,7 @@ def verify_onnx(
             (relative gap under 1e-5) does not make PyTorch give the file's result.
     """
     images = list(moving_pattern(size, frames))
-    with OnnxRunner(path, size, device=device, as_shipped=True) as runner:
+    with OnnxRunner(path, size, device=device, rewrite=lambda _model: None) as runner:
         _compare(model, runner, images[:2], reset_at=None)
     with OnnxRunner(path, size, device=device) as runner:
         report = _compare(model, runner, images, reset_at=frames // 2, on_frame=on_frame)
@@ -174,35 +174,6 @@ def _compare(
         report.frames.append(error)
         on_frame()
     return report
-
-
-def export_verified(
-    checkpoint: Checkpoint,
-    path: Path,
-    size: FrameSize,
-    *,
-    dynamic: bool,
-    io: FrameType,
-    frames: int,
-    on_verify: Callable[[], None] = lambda: None,
-    on_frame: Callable[[], None] = lambda: None,
-) -> SequenceReport | None:
-    """Export a checkpoint and verify the file; it appears under its name only when it has passed.
-
-    Args:
-        size: of the frames; with ``dynamic``, of those of the verification only.
-        frames: to verify over; 0 for none, which gives None.
-        on_verify: called when the export is done.
-
-    Raises:
-        KSNetError: the export or the verification failed. An older file of the name is still there.
-    """
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; give the name of a file in it")
-    with replacing(path) as temporary:
-        export_onnx(checkpoint, temporary, size=None if dynamic else size, io=io)
-        on_verify()
-        return verify_onnx(checkpoint.model, temporary, size, frames=frames, on_frame=on_frame) if frames else None
 
 
 def _frame_error(

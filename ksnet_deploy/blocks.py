@@ -202,5 +202,5 @@ class BicubicUpsample(nn.Module):
         return self._enlarged(lr)
 
     def _enlarged(self, lr: Tensor) -> Tensor:
-        phases = F.conv2d(F.pad(lr, (2, 2, 2, 2), mode="replicate"), self.kernel, groups=3)
-        return F.pixel_shuffle(phases, SCALE)
+        padded = F.pad(lr.to(self.kernel.dtype), (2, 2, 2, 2), mode="replicate")
+        return F.pixel_shuffle(F.conv2d(padded, self.kernel, groups=3), SCALE).float()

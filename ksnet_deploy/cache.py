@@ -14,12 +14,12 @@ from pathlib import Path
 import platformdirs
 
 from ksnet_deploy.checkpoints import check_is_file
-from ksnet_deploy.config import FrameSize
+from ksnet_deploy.config import FrameSize, Precision
 from ksnet_deploy.errors import OutputError
 from ksnet_deploy.files import sha256_of
 from ksnet_deploy.runtime.base import FrameType
 
-__all__ = ["cache_folder", "cached_onnx"]
+__all__ = ["cache_folder", "cached_files", "cached_onnx", "clear_cache", "made_cache_folder"]
 
 
 def cache_folder() -> Path:
@@ -27,13 +27,46 @@ def cache_folder() -> Path:
     return Path(os.environ.get("KSNET_CACHE_DIR") or platformdirs.user_cache_dir("ksnet-deploy"))
 
 
-def cached_onnx(
-    checkpoint: Path, size: FrameSize, io: FrameType = "uint8", *, on_export: Callable[[], None] = lambda: None
-) -> Path:
-    """The ONNX step of a checkpoint at a size, exported now if it is not in the cache.
+def made_cache_folder() -> Path:
+    """The folder, made if need be. Raises OutputError when it cannot be."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"the cache folder {folder} cannot be made ({error.strerror}); set KSNET_CACHE_DIR to another"
+        ) from error
+    return folder
 
-    Everything that changes the file's bytes is in its name: weights, size, frame type, this package's code and the
-    version of PyTorch that exports it.
+
+def cached_files() -> list[Path]:
+    """What is in the cache: exported files, engines with their sidecars, proofs, timings."""
+    folder = cache_folder()
+    kinds = ("*.onnx", "*.proof.json", "*.engine", "*.engine.json", "*.cache")
+    return sorted(path for kind in kinds for path in folder.glob(kind)) if folder.is_dir() else []
+
+
+def clear_cache() -> tuple[int, int]:
+    """Remove all of :func:`cached_files`; their number and bytes."""
+    files = cached_files()
+    size = sum(path.stat().st_size for path in files)
+    for path in files:
+        path.unlink(missing_ok=True)
+    return len(files), size
+
+
+def cached_onnx(
+    checkpoint: Path,
+    size: FrameSize | None,
+    io: FrameType = "uint8",
+    precision: Precision = "fp32",
+    *,
+    on_export: Callable[[], None] = lambda: None,
+) -> Path:
+    """The ONNX step of a checkpoint at a size (None: any), exported now if it is not in the cache.
+
+    Everything that changes the file's bytes is in its name: weights, size, frame type, precision, this package's code
+    and the version of PyTorch that exports it.
 
     Args:
         on_export: called before an export, which takes some ten seconds.
@@ -43,8 +76,10 @@ def cached_onnx(
         OutputError: the cache folder cannot be written.
     """
     check_is_file(checkpoint)
-    identity = f"{sha256_of(checkpoint)} {size} {io} fp32 {_code_sha256()} {version('torch')}"
-    name = f"{checkpoint.stem}-{size}-{io}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.onnx"
+    identity = f"{sha256_of(checkpoint)} {size} {io} {precision} {_code_sha256()} {version('torch')}"
+    name = (
+        f"{checkpoint.stem}-{size or 'any'}-{io}-{precision}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.onnx"
+    )
     path = cache_folder() / name
     if path.is_file():
         return path
@@ -53,13 +88,8 @@ def cached_onnx(
     from ksnet_deploy.weights import load_checkpoint
 
     on_export()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"the cache folder {path.parent} cannot be made ({error.strerror}); set KSNET_CACHE_DIR to another"
-        ) from error
-    export_onnx(load_checkpoint(checkpoint), path, size=size, io=io)
+    made_cache_folder()
+    export_onnx(load_checkpoint(checkpoint), path, size=size, io=io, precision=precision)
     return path
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ksnet_deploy import __version__
+from ksnet_deploy.cli_engines import build_engine, build_plugins, cache
 from ksnet_deploy.cli_training import evaluate, pack, train, train_flow
 from ksnet_deploy.errors import KSNetError
 from ksnet_deploy.models import checkpoint_path, default_model, open_model
@@ -120,6 +121,7 @@ def export(
     io: Annotated[
         Literal["uint8", "float16", "float32"], typer.Option("--io", help="Element type of the frames.")
     ] = "uint8",
+    precision: Annotated[Literal["fp32", "fp16"], typer.Option("--precision", help="Of the convolutions.")] = "fp32",
     verify_frames: Annotated[
         int, typer.Option("--verify-frames", help="Recurrent frames to compare with PyTorch; 0 for none.", min=0)
     ] = 8,
@@ -129,7 +131,7 @@ def export(
     """Export a checkpoint to ONNX and prove that it computes what PyTorch computes."""
     from ksnet_deploy.config import FrameSize
     from ksnet_deploy.errors import OutputError
-    from ksnet_deploy.export.verify import export_verified
+    from ksnet_deploy.export.verified import export_verified
     from ksnet_deploy.weights import load_checkpoint
 
     frame_size = FrameSize.parse(size)
@@ -139,20 +141,21 @@ def export(
         raise OutputError(f"{output} already exists; pass --overwrite to replace it, or another name")
     checkpoint = load_checkpoint(checkpoint_path(model))
     with progress("Exporting", show=not as_json) as bar:
-        bar.begin(f"{output} ({'any size' if dynamic else frame_size}, {io})", None)
+        bar.begin(f"{output} ({'any size' if dynamic else frame_size}, {precision}, {io} frames)", None)
         report = export_verified(
             checkpoint,
             output,
             frame_size,
             dynamic=dynamic,
             io=io,
+            precision=precision,
             frames=verify_frames,
             on_verify=lambda: bar.begin("and verifying against PyTorch", verify_frames),
             on_frame=bar.advance,
         )
     answer: dict[str, Any] = {"output": str(output), "bytes": output.stat().st_size, "verified": report is not None}
     if report is not None:
-        answer |= {"max_error": report.max_error, "near_ties": report.excused}
+        answer |= report.as_dict()
     if as_json:
         print(json.dumps(answer))
     else:
@@ -206,7 +209,7 @@ def info(
     print("KSNet-uni in the paper's Table 2: 3.4 M and 3.0 M parameters, 320.9 G and 296.9 G at 180x320.")
 
 
-for _command in (evaluate, train, train_flow, pack):
+for _command in (build_engine, build_plugins, cache, evaluate, train, train_flow, pack):
     app.command()(_command)
 
 

@@ -10,7 +10,17 @@ from typing import Any, Literal, get_args
 
 from ksnet_deploy.errors import ConfigError
 
-__all__ = ["SCALE", "Alignment", "Direction", "FlowGuidance", "FrameSize", "KSNetConfig", "Slots", "Upsampler"]
+__all__ = [
+    "SCALE",
+    "Alignment",
+    "Direction",
+    "FlowGuidance",
+    "FrameSize",
+    "KSNetConfig",
+    "Precision",
+    "Slots",
+    "Upsampler",
+]
 
 SCALE = 4
 """Magnification of the network, in each direction."""
@@ -20,6 +30,8 @@ Alignment = Literal["literal", "consistent"]
 Direction = Literal["uni", "bi"]
 Slots = Literal["order", "rank", "masked"]
 Upsampler = Literal["progressive", "direct"]
+Precision = Literal["fp32", "fp16"]
+"""Of the convolutions of an exported network; see ``precision.py``."""
 
 
 @dataclass(frozen=True, order=True)

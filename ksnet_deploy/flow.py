@@ -71,11 +71,13 @@ class SpyNet(nn.Module):
         for _ in range(self.LEVELS - 1):
             pyramid.append(tuple(F.avg_pool2d(image, 2) for image in pyramid[-1]))
         coarsest = pyramid[-1][0]
+        dtype = self.levels[0][0].weight.dtype  # type: ignore[index]
         flow = torch.zeros_like(coarsest[:, :2])
         flows = []
         for level, (image, reference) in zip(self.levels, reversed(pyramid), strict=True):
             if image is not coarsest:
                 flow = 2 * F.interpolate(flow, scale_factor=2.0, mode="bilinear", align_corners=True)
-            flow = flow + level(torch.cat((image, warp(reference, flow, "border"), flow), dim=1))
+            seen = torch.cat((image, warp(reference, flow, "border"), flow), dim=1)
+            flow = flow + level(seen.to(dtype)).float()
             flows.append(flow)
         return [*flows[:-1], flow[..., :h, :w]]

@@ -66,6 +66,7 @@ class FlowGuidedAlignment(nn.Module):
         self.guidance = config.flow_guidance
         self.consistent = config.alignment == "consistent"
         self.groups = config.deform_groups
+        self.deform_conv2d = deform_conv2d  # a runtime may put a faster one in its place
         self.offsets = nn.Sequential(
             nn.Conv2d(2 * c, config.offset_channels, 3, padding=1),
             activation(),
@@ -80,11 +81,11 @@ class FlowGuidedAlignment(nn.Module):
         source, flow, warped = self._guide(u_1, u_2, motion)
         raw = self.offsets(torch.cat((warped, u), dim=1))
         taps = 9 * self.groups
-        offset = MAX_RESIDUAL_OFFSET_PX * torch.tanh(raw[:, : 2 * taps])
+        offset = MAX_RESIDUAL_OFFSET_PX * torch.tanh(raw[:, : 2 * taps].float())
         mask = torch.sigmoid(raw[:, 2 * taps :])
         if flow is not None:
             offset = offset + flow
-        return deform_conv2d(source, self.weight, offset, self.bias, mask)
+        return self.deform_conv2d(source, self.weight, offset, self.bias, mask)
 
     def _guide(self, u_1: Tensor, u_2: Tensor, motion: Motion | None) -> tuple[Tensor, Tensor | None, Tensor]:
         """Features to sample, flow to sample them at (None: at rest), and the warped features that offsets see."""
@@ -168,10 +169,16 @@ class KSNet(nn.Module):
         self.flow = SpyNet(config.flow_channels) if config.flow_guidance != "none" else None
         self.base = BicubicUpsample()
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights and features; frames, flows and offsets are float32 whatever it is (``precision.py``)."""
+        dtype: torch.dtype = self.propagate.align.weight.dtype
+        return dtype
+
     def initial_state(self, lr: Tensor) -> State:
         """State before the first frame lr, or after a scene cut."""
         n, _, h, w = lr.shape
-        feat = lr.new_zeros(n, self.config.channels, h, w)
+        feat = lr.new_zeros(n, self.config.channels, h, w, dtype=self.dtype)
         return State(lr, feat, feat, lr.new_zeros(n, 2, h, w), feat, feat, feat)
 
     def forward(self, lr: Tensor, state: State) -> tuple[Tensor, State]:
@@ -190,12 +197,12 @@ class KSNet(nn.Module):
         if self.config.direction != "uni":
             raise ConfigError("a bidirectional KSNet has no single step; call forward_window on a window of frames")
         self._check_size(lr)
-        feat = self.extract(lr)
+        feat = self.extract(lr.to(self.dtype))
         motion = self._motion(lr, state.prev_lr, state.flow_1)
         o = temporal_offset(lr, state.prev_lr)
         prop = self.propagate(feat, state.feat_1, state.feat_2, state.prop_1, motion, o)
         refined = self.refine(prop, state.prop_1, state.prop_2, state.refine_1, motion, o)
-        hr = self.reconstruct(prop, refined) + self.base(lr)
+        hr = self.reconstruct(prop, refined).float() + self.base(lr)
         flow = state.flow_1 if motion is None else motion.to_1
         return hr, State(lr, feat, state.feat_1, flow, prop, state.prop_1, refined)
 
@@ -216,7 +223,7 @@ class KSNet(nn.Module):
             motion = self._motion(lr, state.prev_lr, state.flow_1)
             o = temporal_offset(lr, state.prev_lr)
             refined = self.refine(prop, state.prop_1, state.prop_2, state.refine_1, motion, o)
-            hrs.append(self.reconstruct(prop, refined) + self.base(lr))
+            hrs.append(self.reconstruct(prop, refined).float() + self.base(lr))
             flow = state.flow_1 if motion is None else motion.to_1
             state = state._replace(prev_lr=lr, flow_1=flow, prop_1=prop, prop_2=state.prop_1, refine_1=refined)
         return torch.stack(hrs, dim=1)
@@ -226,7 +233,7 @@ class KSNet(nn.Module):
         props: list[Tensor] = []
         state = self.initial_state(frames[-1])
         for lr in reversed(frames):
-            feat = self.extract(lr)
+            feat = self.extract(lr.to(self.dtype))
             motion = self._motion(lr, state.prev_lr, state.flow_1)
             o = temporal_offset(lr, state.prev_lr)
             prop = self.propagate(feat, state.feat_1, state.feat_2, state.prop_1, motion, o)

@@ -49,8 +49,10 @@ def open_model(
     Raises:
         KSNetError: the network cannot be loaded or run here.
     """
-    from ksnet_deploy.runtime import open_runner
+    from ksnet_deploy.runtime import ENGINE_SUFFIX, open_runner
 
+    if model.endswith(ENGINE_SUFFIX):
+        return open_runner(Path(model), size)
     if model.endswith(".onnx"):
         if backend != "onnxruntime":
             raise ConfigError(f"{model} is run by ONNX Runtime; give a checkpoint with --model for --backend {backend}")

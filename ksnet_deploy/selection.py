@@ -32,6 +32,7 @@ class SplitLevel(nn.Module):
         self.ranked = config.slots == "rank"
         self.c_keep = c_keep
         self.selects = c_keep < c_in
+        self.topk_split = topk_split  # a runtime may put a faster one in its place
         if self.selects:
             self.lam = nn.Parameter(torch.full((1,), 0.5))
             self.buffer = nn.Sequential(nn.Conv2d(c_in - c_keep, c_in - c_keep, 1), activation())
@@ -40,7 +41,7 @@ class SplitLevel(nn.Module):
     def forward(self, f: Tensor, o: Tensor) -> Split:
         if not self.selects:  # keep ratio 1
             return Split(self.explore(f), f[:, :0])
-        con, dis = topk_split(f, o, self.lam, self.c_keep, ranked=self.ranked)
+        con, dis = self.topk_split(f, o, self.lam, self.c_keep, ranked=self.ranked)
         return Split(self.explore(con), self.buffer(dis))
 
 

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import VerificationError
 from ksnet_deploy.export import verify
+from ksnet_deploy.export.verified import export_verified
 from ksnet_deploy.weights import Checkpoint
 
 SmallOnnx = Callable[..., Path]
@@ -190,7 +191,7 @@ def test_a_failed_verification_keeps_the_older_file(
     path.write_text("an older, good file")
     monkeypatch.setattr(verify, "TOLERANCE", 0.0)
     with pytest.raises(VerificationError):
-        verify.export_verified(small, path, FrameSize(20, 24), dynamic=False, io="float32", frames=3)
+        export_verified(small, path, FrameSize(20, 24), dynamic=False, io="float32", precision="fp32", frames=3)
     assert path.read_text() == "an older, good file"
     assert [p.name for p in tmp_path.iterdir()] == ["step.onnx"]
 

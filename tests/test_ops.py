@@ -19,7 +19,7 @@ from ksnet_deploy.ops.functions import (
     TOPK_SPLIT,
     VERSION,
     function_bodies,
-    use_fast_pixel_shuffle,
+    use_fast_operators,
 )
 from ksnet_deploy.ops.reference import channel_scores, deform_conv2d, topk_split
 
@@ -252,7 +252,7 @@ def test_fast_pixel_shuffle_equals_pixel_shuffle(blocksize: int, shape: tuple[in
     )
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, VERSION)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-    use_fast_pixel_shuffle(model)
+    use_fast_operators(model)
     assert [node.op_type for node in model.graph.node] == ["PixelShuffle"]
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     expected = torch.nn.functional.pixel_shuffle(torch.from_numpy(x), blocksize).numpy()

@@ -1,6 +1,7 @@
 """Runtimes behind one interface: :func:`open_runner` gives a :class:`Runner` for any artifact.
 
-``torch`` runs checkpoints and is the reference; ``onnxruntime`` runs exported files.
+``torch`` runs checkpoints and is the reference; ``onnxruntime`` runs exported files; ``rtx`` and ``tensorrt`` run
+engines.
 """
 
 from __future__ import annotations
@@ -11,18 +12,20 @@ from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import ArtifactError, BackendError
 from ksnet_deploy.runtime.base import IO_TYPES, FrameType, Runner
 
-__all__ = ["CHECKPOINT_SUFFIXES", "IO_TYPES", "FrameType", "Runner", "open_runner"]
+__all__ = ["CHECKPOINT_SUFFIXES", "ENGINE_SUFFIX", "IO_TYPES", "FrameType", "Runner", "open_runner"]
 
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
+ENGINE_SUFFIX = ".engine"
 
 
 def open_runner(artifact: Path, size: FrameSize, *, device: str = "cpu") -> Runner:
     """Open the runtime that the artifact is made for.
 
     Args:
-        artifact: a checkpoint (PyTorch runs it, with uint8 frames) or an ``.onnx`` (ONNX Runtime runs it).
+        artifact: a checkpoint (PyTorch runs it, with uint8 frames), an ``.onnx`` (ONNX Runtime runs it) or an
+            ``.engine`` (the TensorRT it was built by runs it).
         size: of the LR frames.
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu`` or ``cuda``; engines always run on the GPU.
 
     Raises:
         KSNetError: the artifact cannot be used, or its runtime is missing on this machine.
@@ -42,7 +45,11 @@ def open_runner(artifact: Path, size: FrameSize, *, device: str = "cpu") -> Runn
         from ksnet_deploy.weights import load_checkpoint
 
         return TorchRunner(load_checkpoint(artifact).model, size, device=device)
+    if artifact.suffix == ENGINE_SUFFIX:
+        from ksnet_deploy.runtime.tensorrt import TensorRTRunner
+
+        return TensorRTRunner(artifact, size)
     raise ArtifactError(
-        f"{artifact} is neither a checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}) nor an .onnx file; "
-        "make one with 'ksnet-deploy export'"
+        f"{artifact} is neither a checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}) nor an .onnx or {ENGINE_SUFFIX} file; "
+        "make one with 'ksnet-deploy export' or 'ksnet-deploy build-engine'"
     )

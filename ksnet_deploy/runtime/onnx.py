@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import ArtifactError, BackendError
-from ksnet_deploy.ops.functions import function_bodies, use_fast_pixel_shuffle
+from ksnet_deploy.exported import exported_size, load_exported
+from ksnet_deploy.ops.functions import use_fast_operators
 from ksnet_deploy.runtime.base import IO_TYPES, FrameType, Runner
 
 __all__ = ["OnnxRunner"]
@@ -26,39 +28,48 @@ class OnnxRunner(Runner):
 
     backend = "onnxruntime"
 
-    def __init__(self, path: Path, size: FrameSize, *, device: str = "cpu", as_shipped: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        size: FrameSize,
+        *,
+        device: str = "cpu",
+        rewrite: Callable[[onnx.ModelProto], None] = use_fast_operators,
+    ) -> None:
         """Load the file for frames of one size.
 
         Args:
             path: an ``.onnx`` that ``ksnet-deploy export`` wrote, of this size or dynamic.
             device: ``cpu`` or ``cuda``.
-            as_shipped: run the function bodies that the file carries, not ONNX Runtime's faster operators.
+            rewrite: changes the model in memory; unless told, ONNX Runtime's faster operators take the place of the
+                function bodies that the file carries.
 
         Raises:
             ArtifactError: the file is missing, broken, not a KSNet step, or of another size.
             BackendError: the device is not available to ONNX Runtime.
         """
-        model = _load(path)
-        lr = next((value for value in model.graph.input if value.name == "lr"), None)
+        model = load_exported(path)
+        if (exported := exported_size(model)) not in (None, size):
+            raise ArtifactError(
+                f"{path} takes frames of {exported} (height x width), not {size}; "
+                f"export it with --size {size} or --dynamic"
+            )
+        rewrite(model)
+        lr = next(value for value in model.graph.input if value.name == "lr")
         self._state_names = [
             value.name.removeprefix(STATE_PREFIX) for value in model.graph.input if value.name.startswith(STATE_PREFIX)
         ]
-        if lr is None or not self._state_names:
-            raise ArtifactError(f"{path} is not a KSNet step: it has no input 'lr' with states; export it again")
-        _check_size(path, lr, size)
         super().__init__(size, _frame_type(path, lr))
         self._path = path
         self._device = device
-        self._channels = {
-            value.name.removeprefix(STATE_PREFIX): value.type.tensor_type.shape.dim[1].dim_value
+        self._zeros = {
+            value.name.removeprefix(STATE_PREFIX): np.zeros(
+                (1, value.type.tensor_type.shape.dim[1].dim_value, size.height, size.width),
+                onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type),
+            )
             for value in model.graph.input
             if value.name.startswith(STATE_PREFIX)
         }
-        if not as_shipped:
-            # In memory only: the file keeps the bodies that every runtime can run.
-            del model.functions[:]
-            model.functions.extend(function_bodies(native_deform_conv=True))
-            use_fast_pixel_shuffle(model)
         self._session = _open_session(path, model, device)
         self._binding = self._session.io_binding()
         self._state: dict[str, ort.OrtValue] | None = None
@@ -84,9 +95,7 @@ class OnnxRunner(Runner):
         planes = lr[None].astype(np.float32).transpose(0, 3, 1, 2)
         if self.io == "uint8":
             planes = planes / np.float32(255)
-        shape = (self.size.height, self.size.width)
-        arrays = {name: np.zeros((1, c, *shape), np.float32) for name, c in self._channels.items()}
-        arrays["prev_lr"] = np.ascontiguousarray(planes)
+        arrays = self._zeros | {"prev_lr": np.ascontiguousarray(planes)}
         return {name: self._to_device(array) for name, array in arrays.items()}
 
     def _to_device(self, array: NDArray[Any]) -> ort.OrtValue:
@@ -103,27 +112,6 @@ class OnnxRunner(Runner):
     def close(self) -> None:
         self.reset()
         del self._binding, self._session
-
-
-def _load(path: Path) -> onnx.ModelProto:
-    if not path.is_file():
-        raise ArtifactError(f"{path} does not exist or is not a file; make one with 'ksnet-deploy export'")
-    try:
-        return onnx.load(path)
-    except Exception as error:  # protobuf's DecodeError has no public home
-        raise ArtifactError(
-            f"{path} cannot be read as ONNX ({error}); export it again with 'ksnet-deploy export'"
-        ) from error
-
-
-def _check_size(path: Path, lr: onnx.ValueInfoProto, size: FrameSize) -> None:
-    _, height, width, _ = lr.type.tensor_type.shape.dim
-    for dim, wanted in ((height, size.height), (width, size.width)):
-        if dim.HasField("dim_value") and dim.dim_value != wanted:
-            raise ArtifactError(
-                f"{path} takes frames of {height.dim_value}x{width.dim_value} (height x width), not {size}; "
-                f"export it with --size {size} or --dynamic"
-            )
 
 
 def _frame_type(path: Path, lr: onnx.ValueInfoProto) -> FrameType:

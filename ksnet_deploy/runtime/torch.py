@@ -1,17 +1,20 @@
-"""The reference runtime: the folded network in plain PyTorch, on the CPU or a CUDA device."""
+"""The folded network in PyTorch: the reference on the CPU, a fast runtime on a CUDA device."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 
-from ksnet_deploy.config import FrameSize
+from ksnet_deploy.config import FrameSize, Precision
 from ksnet_deploy.errors import BackendError, ConfigError
 from ksnet_deploy.folding import fold
-from ksnet_deploy.model import KSNet, State
+from ksnet_deploy.model import FlowGuidedAlignment, KSNet, State
+from ksnet_deploy.precision import with_precision
 from ksnet_deploy.runtime.base import FrameType, Runner
+from ksnet_deploy.selection import SplitLevel
 
 __all__ = ["TorchRunner", "decode_frame", "encode_frame"]
 
@@ -31,31 +34,112 @@ def encode_frame(planes: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 class TorchRunner(Runner):
-    """Runs a network as PyTorch executes it, one operator after the other."""
+    """Runs a network as PyTorch executes it: the reference on the CPU, a fast runtime on a CUDA device.
+
+    On CUDA it computes in half precision, with the native kernels where their library is found, and a step is one
+    launch of a CUDA graph. Not yet run on a GPU.
+    """
 
     backend = "torch"
 
-    def __init__(self, model: KSNet, size: FrameSize, *, device: str = "cpu", io: FrameType = "uint8") -> None:
+    def __init__(
+        self,
+        model: KSNet,
+        size: FrameSize,
+        *,
+        device: str = "cpu",
+        io: FrameType = "uint8",
+        precision: Precision | None = None,
+    ) -> None:
+        """``precision`` is fp32 on the CPU and fp16 on CUDA unless given."""
         super().__init__(size, io)
         if model.config.direction != "uni":
             raise ConfigError("a bidirectional checkpoint cannot be run frame by frame; use a 'uni' checkpoint")
         if device == "cuda" and not torch.cuda.is_available():
             raise BackendError("PyTorch finds no CUDA device here; use --device cpu, or install a CUDA build of torch")
         self._device = torch.device(device)
-        self._model = fold(model).to(self._device)
+        network = with_precision(fold(model), precision or ("fp16" if device == "cuda" else "fp32"))
+        self._model = network.to(self._device)
         self._state: State | None = None
+        self._recorded: _RecordedStep | None = None
+        if device == "cuda":
+            self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            _use_native_kernels(self._model)
+            self._recorded = _RecordedStep(self._advance, self._model.initial_state, size, self._dtype)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        dtype: torch.dtype = getattr(torch, self.io)
+        return dtype
+
+    def _advance(self, frame: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        hr, following = self._model(decode_frame(frame), state)
+        return encode_frame(hr, self._dtype), following
 
     @torch.inference_mode()
     def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
-        planes = decode_frame(torch.from_numpy(lr)[None].to(self._device))
-        state = self._state if self._state is not None else self._model.initial_state(planes)
-        hr, self._state = self._model(planes, state)
-        frame: NDArray[Any] = encode_frame(hr, getattr(torch, self.io))[0].cpu().numpy()
-        return frame
+        frame = torch.from_numpy(lr)[None]
+        if self._recorded is not None:
+            hr = self._recorded(frame, fresh=self._state is None)
+            self._state = self._recorded.state
+        else:
+            state = self._state if self._state is not None else self._model.initial_state(decode_frame(frame))
+            hr, self._state = self._advance(frame, state)
+        array: NDArray[Any] = hr[0].cpu().numpy()
+        return array
 
     def reset(self) -> None:
         self._state = None
 
     def close(self) -> None:
         self.reset()
-        del self._model
+        del self._model, self._recorded
+
+
+class _RecordedStep:
+    """A step as a CUDA graph, with its frame and state in memory of its own."""
+
+    def __init__(
+        self,
+        advance: Callable[[torch.Tensor, State], tuple[torch.Tensor, State]],
+        initial_state: Callable[[torch.Tensor], State],
+        size: FrameSize,
+        dtype: torch.dtype,
+    ) -> None:
+        self._initial_state = initial_state
+        with torch.inference_mode():
+            self._frame = torch.zeros(1, size.height, size.width, 3, dtype=dtype, device="cuda")
+            self.state = State(*(tensor.clone() for tensor in initial_state(decode_frame(self._frame))))
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            with torch.cuda.stream(stream):  # cuDNN chooses its algorithms before the recording
+                for _ in range(3):
+                    advance(self._frame, self.state)
+            torch.cuda.current_stream().wait_stream(stream)
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._hr, following = advance(self._frame, self.state)
+                for held, new in zip(self.state, following, strict=True):
+                    held.copy_(new)
+
+    def __call__(self, frame: torch.Tensor, *, fresh: bool) -> torch.Tensor:
+        self._frame.copy_(frame)
+        if fresh:
+            for held, new in zip(self.state, self._initial_state(decode_frame(self._frame)), strict=True):
+                held.copy_(new)
+        self._graph.replay()
+        return self._hr
+
+
+def _use_native_kernels(network: KSNet) -> None:
+    """Put the native kernels in the place of the reference operators, where their library was built."""
+    from ksnet_deploy.plugins import find_kernel_library
+
+    if find_kernel_library() is None or network.config.slots != "order":
+        return
+    from ksnet_deploy.ops import native
+
+    for module in network.modules():
+        if isinstance(module, FlowGuidedAlignment):
+            module.deform_conv2d = native.deform_conv2d
+        if isinstance(module, SplitLevel):
+            module.topk_split = native.topk_split  # type: ignore[assignment]

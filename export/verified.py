@@ -1,0 +1,68 @@
+"""Export with its proof: a file that appears only when it has passed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ksnet_deploy.config import FrameSize, Precision
+from ksnet_deploy.errors import OutputError
+from ksnet_deploy.export.half import HalfReport, verify_half
+from ksnet_deploy.export.onnx import export_onnx
+from ksnet_deploy.export.verify import SequenceReport, verify_onnx
+from ksnet_deploy.files import replacing
+from ksnet_deploy.model import KSNet
+from ksnet_deploy.runtime.base import FrameType
+from ksnet_deploy.weights import Checkpoint
+
+__all__ = ["export_verified", "verify"]
+
+
+def export_verified(
+    checkpoint: Checkpoint,
+    path: Path,
+    size: FrameSize,
+    *,
+    dynamic: bool,
+    io: FrameType,
+    precision: Precision,
+    frames: int,
+    on_verify: Callable[[], None] = lambda: None,
+    on_frame: Callable[[], None] = lambda: None,
+) -> SequenceReport | HalfReport | None:
+    """Export a checkpoint and verify the file against PyTorch in float32.
+
+    Args:
+        size: of the frames; with ``dynamic``, of those of the verification only.
+        frames: to verify over; 0 for none, which gives None.
+        on_verify: called when the export is done.
+
+    Raises:
+        KSNetError: the export or the verification failed. An older file of the name is still there.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; give the name of a file in it")
+    with replacing(path) as temporary:
+        export_onnx(checkpoint, temporary, size=None if dynamic else size, io=io, precision=precision)
+        on_verify()
+        if not frames:
+            return None
+        return verify(checkpoint.model, temporary, size, precision=precision, frames=frames, on_frame=on_frame)
+
+
+def verify(
+    model: KSNet,
+    path: Path,
+    size: FrameSize,
+    *,
+    precision: Precision,
+    frames: int,
+    on_frame: Callable[[], None] = lambda: None,
+) -> SequenceReport | HalfReport:
+    """Compare an exported file with the float32 network by the measure of its precision.
+
+    Raises:
+        VerificationError: it is not near enough.
+    """
+    compare = verify_onnx if precision == "fp32" else verify_half
+    return compare(model, path, size, frames=frames, on_frame=on_frame)

@@ -1,0 +1,184 @@
+"""A stand-in for CUDA and TensorRT, so that the engine runtime can be tested where there is neither.
+
+Memory is host memory. Work put on a stream is done when the stream is synchronized and not before, so that reading too
+early, or overwriting too early, shows. An "engine" is an exported ONNX file, which ONNX Runtime computes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+Work = Callable[[], None]
+
+
+class FakeCuda:
+    """What ``cuda.bindings.runtime`` offers, as far as it is used; every function returns (status, results...)."""
+
+    cudaStreamNonBlocking = 1
+    cudaDeviceAttr = SimpleNamespace(cudaDevAttrComputeCapabilityMajor=75, cudaDevAttrComputeCapabilityMinor=76)
+    cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
+    cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
+
+    def __init__(self, capability: tuple[int, int] = (8, 6)) -> None:
+        self.capability = capability
+        self.memory: dict[int, Any] = {}
+        self.pending: list[Work] = []
+        self.recording: list[Work] | None = None
+        self.graphs: list[list[Work]] = []
+        self.launches = 0
+        self.streams = 0
+
+    def put(self, work: Work) -> None:
+        (self.pending if self.recording is None else self.recording).append(work)
+
+    def cudaGetDeviceCount(self) -> tuple[int, int]:
+        return 0, 1
+
+    def cudaGetDevice(self) -> tuple[int, int]:
+        return 0, 0
+
+    def cudaDeviceGetAttribute(self, kind: int, _device: int) -> tuple[int, int]:
+        return 0, self.capability[kind - 75]
+
+    def cudaStreamCreateWithFlags(self, _flags: int) -> tuple[int, int]:
+        self.streams += 1
+        return 0, 77
+
+    def cudaStreamDestroy(self, _stream: int) -> tuple[int]:
+        self.streams -= 1
+        return (0,)
+
+    def cudaStreamSynchronize(self, _stream: int) -> tuple[int]:
+        assert self.recording is None, "a stream cannot be waited for while it is recorded"
+        for work in self.pending:
+            work()
+        self.pending = []
+        return (0,)
+
+    def cudaMalloc(self, size: int) -> tuple[int, int]:
+        block = (ctypes.c_uint8 * size)(*([0xFF] * min(size, 64)))  # not zero, as on a device
+        self.memory[ctypes.addressof(block)] = block
+        return 0, ctypes.addressof(block)
+
+    cudaMallocHost = cudaMalloc
+
+    def cudaFree(self, pointer: int) -> tuple[int]:
+        del self.memory[pointer]
+        return (0,)
+
+    cudaFreeHost = cudaFree
+
+    def cudaMemsetAsync(self, pointer: int, value: int, size: int, _stream: int) -> tuple[int]:
+        self.put(lambda: ctypes.memset(pointer, value, size) and None)
+        return (0,)
+
+    def cudaMemcpyAsync(self, target: int, source: int, size: int, _kind: int, _stream: int) -> tuple[int]:
+        self.put(lambda: ctypes.memmove(target, source, size) and None)
+        return (0,)
+
+    def cudaStreamBeginCapture(self, _stream: int, _mode: int) -> tuple[int]:
+        self.recording = []
+        return (0,)
+
+    def cudaStreamEndCapture(self, _stream: int) -> tuple[int, list[Work]]:
+        recorded, self.recording = self.recording, None
+        assert recorded is not None
+        return 0, recorded
+
+    def cudaGraphInstantiate(self, graph: list[Work], _flags: int) -> tuple[int, list[Work]]:
+        self.graphs.append(graph)
+        return 0, graph
+
+    def cudaGraphDestroy(self, _graph: list[Work]) -> tuple[int]:
+        return (0,)
+
+    def cudaGraphExecDestroy(self, graph: list[Work]) -> tuple[int]:
+        self.graphs.remove(graph)
+        return (0,)
+
+    def cudaGraphLaunch(self, graph: list[Work], _stream: int) -> tuple[int]:
+        self.launches += 1
+        for work in graph:
+            self.put(work)
+        return (0,)
+
+    def cudaGetErrorString(self, status: int) -> tuple[int, bytes]:
+        return 0, f"error {status}".encode()
+
+
+class FakeTensorRT:
+    """What the module ``tensorrt`` offers, as far as it is used."""
+
+    def __init__(self, cuda: FakeCuda, version: str) -> None:
+        self.cuda, self.__version__ = cuda, version
+
+    def Logger(self, _severity: int) -> None:
+        return None
+
+    Logger.ERROR = 1  # type: ignore[attr-defined]
+
+    def Runtime(self, _logger: None) -> FakeTensorRT:
+        return self
+
+    def deserialize_cuda_engine(self, plan: bytes) -> FakeEngine:
+        return FakeEngine(self.cuda, plan)
+
+
+class FakeEngine:
+    """Engine and execution context in one."""
+
+    def __init__(self, cuda: FakeCuda, plan: bytes) -> None:
+        self.cuda = cuda
+        self.session = ort.InferenceSession(plan, providers=["CPUExecutionProvider"])
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.addresses: dict[str, int] = {}
+        self.runs = 0
+
+    def create_execution_context(self) -> FakeEngine:
+        return self
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        self.shapes[name] = shape
+        return True
+
+    def set_tensor_address(self, name: str, pointer: int) -> bool:
+        self.addresses[name] = pointer
+        return True
+
+    def is_stream_capturable(self, _stream: int) -> bool:
+        return True
+
+    def execute_async_v3(self, _stream: int) -> bool:
+        assert self.cuda.recording is None or self.runs, "TensorRT wants a plain run before it is recorded"
+        self.runs += 1
+        addresses = dict(self.addresses)
+        self.cuda.put(lambda: self._run(addresses))
+        return True
+
+    def _run(self, addresses: dict[str, int]) -> None:
+        feeds = {
+            value.name: self._view(addresses[value.name], self.shapes[value.name], value.type)
+            for value in self.session.get_inputs()
+        }
+        names = [value.name for value in self.session.get_outputs()]
+        for name, array in zip(names, self.session.run(names, feeds), strict=True):
+            ctypes.memmove(addresses[name], np.ascontiguousarray(array).ctypes.data, array.nbytes)
+
+    @staticmethod
+    def _view(pointer: int, shape: tuple[int, ...], kind: str) -> np.ndarray:
+        dtype = np.dtype({"tensor(uint8)": "u1", "tensor(float16)": "f2", "tensor(float)": "f4"}[kind])
+        size = int(np.prod(shape)) * dtype.itemsize
+        return np.frombuffer((ctypes.c_uint8 * size).from_address(pointer), dtype).reshape(shape)
+
+
+def fake_engine(onnx: Path, path: Path) -> Path:
+    """An "engine" of an exported file, which still lacks its sidecar."""
+    path.write_bytes(onnx.read_bytes())
+    return path

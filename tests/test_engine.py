@@ -1,0 +1,310 @@
+"""Engines: what they are built for, what they must consist of, and real builds where TensorRT-RTX is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ksnet_deploy.checkpoints import bundled_checkpoint
+from ksnet_deploy.config import FrameSize
+from ksnet_deploy.engine import build, make
+from ksnet_deploy.engine.build import build_engine
+from ksnet_deploy.engine.layers import check_layers, summary
+from ksnet_deploy.engine.make import EngineRequest, make_engine
+from ksnet_deploy.engine.sidecar import Sidecar, sidecar_path
+from ksnet_deploy.engine.target import GpuTarget, SizeRange, choose_flavour
+from ksnet_deploy.errors import ArtifactError, BackendError, ConfigError, OutputError
+from ksnet_deploy.export.onnx import export_onnx
+from ksnet_deploy.weights import Checkpoint
+
+SmallOnnx = Callable[..., Path]
+SIZE = SizeRange.fixed(FrameSize(32, 48))
+SM86 = GpuTarget(86)
+
+
+@pytest.mark.parametrize(
+    ("text", "sm"),
+    [
+        ("rtx3080", 86),
+        ("RTX 3080 Ti", 86),
+        ("NVIDIA GeForce RTX 4070 SUPER", 89),
+        ("sm120", 120),
+        ("8.6", 86),
+        ("75", 75),
+    ],
+)
+def test_gpus_are_known_by_name_and_by_compute_capability(text: str, sm: int) -> None:
+    assert GpuTarget.parse(text) == GpuTarget(sm)
+
+
+@pytest.mark.parametrize("text", ["", "voodoo2", "sm", "sm8.6", "rtx", "8.61"])
+def test_other_gpus_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="sm86"):
+        GpuTarget.parse(text)
+
+
+def test_size_ranges() -> None:
+    fixed = SizeRange.parse("180x320", None, None, None)
+    assert fixed.is_fixed
+    assert FrameSize(180, 320) in fixed
+    assert FrameSize(180, 321) not in fixed
+    free = SizeRange.parse("180x320", "90x160", "180x320", "540x960")
+    assert FrameSize(100, 960) in free
+    assert FrameSize(89, 960) not in free
+    for texts, words in (
+        (("180x320", "90x160", None, "540x960"), "all of"),
+        (("180x320", "90x160", "80x160", "540x960"), "not in order"),
+        (("8x320", None, None, None), "below the network's"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            SizeRange.parse(*texts)
+
+
+GOOD = {"CONVOLUTION": {"HALF": 85}, "GRID_SAMPLE": {"FLOAT": 13}, "TOPK": {"FLOAT": 12}}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"CONVOLUTION": {"HALF": 84, "FLOAT": 1}}, "1 FLOAT, 84 HALF"),
+        ({"CONVOLUTION": {"FLOAT": 85}}, "asked|was to compute in fp16"),
+        ({"CONVOLUTION": {}}, "absent"),
+        ({"GRID_SAMPLE": {"HALF": 13}}, "GRID_SAMPLE"),
+        ({"TOPK": {"FLOAT": 11, "HALF": 1}}, "TOPK"),
+        ({"PLUGIN_V3": {"HALF": 8}}, "8 plugin layers, where 0 were expected"),
+    ],
+)
+def test_layers_of_a_wrong_type_are_refused(change: dict[str, dict[str, int]], words: str) -> None:
+    check_layers(GOOD, "fp16", 8, with_plugins=False)
+    with pytest.raises(ArtifactError, match=words):
+        check_layers(GOOD | change, "fp16", 8, with_plugins=False)
+
+
+def test_a_function_body_in_the_place_of_a_plugin_is_noticed() -> None:
+    check_layers(GOOD | {"PLUGIN_V3": {"HALF": 8}}, "fp16", 8, with_plugins=True)
+    for found in ({}, {"PLUGIN_V3": {"HALF": 2}}):
+        with pytest.raises(ArtifactError, match="where 8 were expected"):
+            check_layers(GOOD | found, "fp16", 8, with_plugins=True)
+    assert "PLUGIN_V3 8 HALF" in summary(GOOD | {"PLUGIN_V3": {"HALF": 8}})
+
+
+rtx = pytest.mark.skipif(
+    subprocess.run([sys.executable, "-c", "import tensorrt_rtx"], capture_output=True, check=False).returncode != 0,
+    reason="TensorRT-RTX is not installed (extra 'rtx')",
+)
+
+
+@pytest.fixture(scope="module")
+def half_onnx(small: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("engine") / "small.onnx"
+    export_onnx(small, path, size=FrameSize(32, 48), precision="fp16")
+    return path
+
+
+def build_small(onnx: Path, path: Path, **changes: object) -> Sidecar:
+    settings = {"flavour": "rtx", "target": SM86, "precision": "fp16", "sizes": SIZE, "plugins": None} | changes
+    return build_engine(onnx, path, **settings)  # type: ignore[arg-type]
+
+
+@rtx
+def test_the_trained_network_becomes_an_fp16_engine_for_an_rtx_3080(tmp_path: Path) -> None:
+    request = EngineRequest(
+        bundled_checkpoint("uni"),
+        SizeRange.fixed(FrameSize(180, 320)),
+        flavour="rtx",
+        gpu="rtx3080",
+        plugins="off",
+        output=tmp_path / "uni.engine",
+        verify_frames=0,  # test_half.py compares it with float32
+    )
+    started = time.perf_counter()
+    made = make_engine(request)
+    print(f"{time.perf_counter() - started:.1f} s, of which TensorRT {made.sidecar.build_s:.1f} s")
+    sidecar = Sidecar.read(made.path)
+    assert sidecar == made.sidecar
+    assert (sidecar.sm, sidecar.precision, sidecar.best) == (86, "fp16", "180x320")
+    # 83 convolutions of the graph, 2 of the deformable convolutions; 11 warps and these two.
+    assert sidecar.layers["CONVOLUTION"] == {"HALF": 85}
+    assert sidecar.layers["GRID_SAMPLE"] == {"FLOAT": 13}
+    assert sidecar.layers["TOPK"] == {"FLOAT": 12}
+    assert not [kind for kind in sidecar.layers if kind.startswith("PLUGIN")]
+    tensors = {tensor.name: (tensor.dtype, tensor.shape) for tensor in (*sidecar.inputs, *sidecar.outputs)}
+    assert tensors["lr"] == ("UINT8", (1, 180, 320, 3))
+    assert tensors["hr"] == ("UINT8", (1, 720, 1280, 3))
+    assert tensors["state.flow_1"] == ("FLOAT", (1, 2, 180, 320))
+    assert tensors["next.prop_1"] == ("HALF", (1, 64, 180, 320))
+    assert made.path.stat().st_size > 5e6
+    sidecar.check(made.path, FrameSize(180, 320), flavour_version=sidecar.version, device=SM86, plugin_library=None)
+
+
+@rtx
+def test_an_engine_for_many_sizes(small: Checkpoint, tmp_path: Path) -> None:
+    onnx = tmp_path / "any.onnx"
+    export_onnx(small, onnx, size=None, precision="fp16")
+    sizes = SizeRange(FrameSize(90, 160), FrameSize(180, 320), FrameSize(540, 960))
+    sidecar = build_small(onnx, tmp_path / "any.engine", sizes=sizes)
+    assert {tensor.name: tensor.shape for tensor in sidecar.inputs}["lr"] == (1, -1, -1, 3)
+    assert sidecar.sizes == sizes
+    assert set(sidecar.layers["CONVOLUTION"]) == {"HALF"}
+
+
+@rtx
+def test_progress_is_reported_and_fp32_builds_too(small_onnx: SmallOnnx, tmp_path: Path) -> None:
+    steps: list[tuple[str, int, int]] = []
+    sidecar = build_small(
+        small_onnx("32x48"), tmp_path / "s.engine", precision="fp32", on_progress=lambda *step: steps.append(step)
+    )
+    assert set(sidecar.layers["CONVOLUTION"]) == {"FLOAT"}
+    assert len({phase for phase, _, _ in steps}) > 3
+    assert all(0 <= done <= total for _, done, total in steps)
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+@rtx
+def test_a_float32_file_does_not_become_a_half_engine_or_the_reverse(
+    small_onnx: SmallOnnx, half_onnx: Path, tmp_path: Path
+) -> None:
+    for onnx, precision in ((small_onnx("32x48"), "fp16"), (half_onnx, "fp32")):
+        request = EngineRequest(onnx, SIZE, precision, flavour="rtx", gpu="sm86", output=tmp_path / "s.engine")  # type: ignore[arg-type]
+        with pytest.raises(ArtifactError, match=f"an engine in {precision} was asked for"):
+            make_engine(request)
+        with pytest.raises(ArtifactError, match=f"was to compute in {precision}"):
+            build_small(onnx, tmp_path / "s.engine", precision=precision)
+    assert list(tmp_path.iterdir()) == []
+
+
+@rtx
+def test_an_engine_in_the_cache_is_built_once(half_onnx: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KSNET_CACHE_DIR", str(tmp_path))
+    request = EngineRequest(half_onnx, SIZE, flavour="rtx", gpu="sm86", plugins="off")
+    first, second = make_engine(request), make_engine(request)
+    assert (first.reused, second.reused, first.path) == (False, True, second.path)
+    other = make_engine(EngineRequest(half_onnx, SIZE, flavour="rtx", gpu="sm89", plugins="off"))
+    assert other.path != first.path
+
+
+@rtx
+@pytest.mark.parametrize(("gpu", "words"), [("h100", "does not build for sm90"), (None, "rtx3080")])
+def test_a_gpu_that_cannot_be_built_for_is_named(half_onnx: Path, gpu: str | None, words: str, tmp_path: Path) -> None:
+    with pytest.raises((BackendError, ConfigError), match=words):
+        make_engine(EngineRequest(half_onnx, SIZE, flavour="rtx", gpu=gpu, output=tmp_path / "s.engine"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@rtx
+def test_plugins_that_are_asked_for_and_cannot_load_are_an_error(
+    half_onnx: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(make, "find_plugin_library", lambda: None)
+    request = EngineRequest(half_onnx, SIZE, flavour="rtx", gpu="sm86", plugins="on", output=tmp_path / "s.engine")
+    with pytest.raises(BackendError, match="build-plugins"):
+        make_engine(request)
+    library = tmp_path / "libksnet_plugins.so"
+    library.write_bytes(b"no library")
+    for plugins in ("on", "auto"):
+        monkeypatch.setattr(make, "find_plugin_library", lambda: library)
+        with pytest.raises(BackendError, match=r"libksnet_plugins\.so"):
+            make_engine(
+                EngineRequest(
+                    half_onnx,
+                    SIZE,
+                    flavour="rtx",
+                    gpu="sm86",
+                    plugins=plugins,
+                    output=tmp_path / "s.engine",  # type: ignore[arg-type]
+                )
+            )
+    assert [p.name for p in tmp_path.iterdir()] == [library.name]
+
+
+def test_missing_flavours_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    for wanted in ("auto", "rtx", "tensorrt"):
+        with pytest.raises(BackendError, match="extra"):
+            choose_flavour(wanted)  # type: ignore[arg-type]
+
+
+def test_a_dying_build_process_is_one_sentence_and_leaves_nothing(
+    half_onnx: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """TensorRT aborts the process when a library of its own is missing."""
+    dying = tmp_path / "python"
+    dying.write_text("#!/bin/sh\nhead -n 1 > /dev/null\necho terminate called >&2\nkill -ABRT $$\n")
+    dying.chmod(0o755)
+    monkeypatch.setattr(build.sys, "executable", str(dying))
+    older = tmp_path / "s.engine"
+    older.write_text("an older engine")
+    with pytest.raises(BackendError, match=r"SIGABRT.*terminate called"):
+        build_small(half_onnx, older)
+    assert older.read_text() == "an older engine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["python", "s.engine"]
+
+
+def test_a_folder_that_does_not_exist_is_named(half_onnx: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="does not exist"):
+        build_small(half_onnx, tmp_path / "none" / "s.engine")
+
+
+@rtx
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_build_leaves_no_engine(half_onnx: Path, signum: signal.Signals, tmp_path: Path) -> None:
+    path = tmp_path / "s.engine"
+    command = [sys.executable, "-m", "ksnet_deploy.cli", "build-engine", str(path), "-m", str(half_onnx)]
+    command += ["--fp16", "--gpu", "sm86", "--runtime", "rtx", "--size", "32x48", "--plugins", "off"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while process.poll() is None and not children.read_text().split():
+        time.sleep(0.02)
+    child = int(children.read_text().split()[0])
+    process.send_signal(signum)
+    process.communicate(timeout=60)
+    assert process.returncode == (-signum if signum == signal.SIGKILL else 128 + signum)
+    assert not path.exists()
+    assert not sidecar_path(path).exists()
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
+        if Path(f"/proc/{child}/stat").read_text().split()[2] == "Z":
+            break
+        time.sleep(0.05)
+    else:
+        assert not Path(f"/proc/{child}").exists(), "the building process lives on"
+
+
+@rtx
+def test_the_command_answers_in_json_and_lists_its_cache(
+    half_onnx: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KSNET_CACHE_DIR", str(tmp_path))
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "ksnet_deploy.cli", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    build_it = ("build-engine", "-m", half_onnx, "--fp16", "--gpu", "rtx3080", "--size", "32x48", "--plugins", "off")
+    result = run(*build_it, "--json")
+    assert result.returncode == 0, result.stderr
+    answer = json.loads(result.stdout)
+    assert (answer["sm"], answer["reused"], answer["layers"]["TOPK"]) == (86, False, {"FLOAT": 12})
+    assert "was in the cache" in run(*build_it).stdout
+    assert Path(answer["output"]).name in run("cache", "list").stdout
+    assert "2 files removed" in run("cache", "clear").stdout
+    assert list(tmp_path.iterdir()) == []
+    for arguments, words in (
+        (("x.bin",), "does not end in .engine"),
+        (("x.engine", "--gpu", "voodoo2"), "voodoo2"),
+        (("x.engine", "--min", "90x160"), "--opt"),
+        (("x.engine", "--gpu", "sm86", "-m", half_onnx, "--fp16", "--size", "64x64"), "takes frames of 32x48 only"),
+        (("x.engine", "--gpu", "sm86", "-m", tmp_path / "no.onnx", "--fp16"), "does not exist"),
+    ):
+        failed = run("build-engine", *arguments)
+        assert failed.returncode == 1
+        assert words in failed.stderr
+        assert "Traceback" not in failed.stderr
