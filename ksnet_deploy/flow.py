@@ -64,9 +64,12 @@ class SpyNet(nn.Module):
         """The flows of all levels, coarsest first, each in pixels of its own size; the last is cut to (H, W)."""
         h, w = lr.shape[-2:]
         multiple = 2 ** (self.LEVELS - 1)
-        padding = (0, -w % multiple, 0, -h % multiple)
+        # Not -w % multiple: for a free size, TensorRT-RTX cannot tell then that the padded one is positive.
+        bottom, right = ((side + multiple - 1) // multiple * multiple - side for side in (h, w))
         pyramid = [
-            tuple((F.pad(image, padding, mode="replicate") - self.mean) / self.std for image in (lr, ref)),
+            tuple(
+                (F.pad(image, (0, right, 0, bottom), mode="replicate") - self.mean) / self.std for image in (lr, ref)
+            ),
         ]
         for _ in range(self.LEVELS - 1):
             pyramid.append(tuple(F.avg_pool2d(image, 2) for image in pyramid[-1]))

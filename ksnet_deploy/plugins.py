@@ -41,7 +41,7 @@ __all__ = [
 PLUGIN_LIBRARY = "libksnet_plugins.so"
 KERNEL_LIBRARY = "libksnet_kernels.so"
 
-BUILD_KERNELS = "build it with ksnet_deploy.plugins.build_plugins(kernels_only=True)"
+BUILD_KERNELS = "build it with 'ksnet-deploy build-plugins --kernels-only'"
 """Remedy for a missing kernel library."""
 
 _PACKAGE = Path(__file__).parent
@@ -200,7 +200,7 @@ def load_plugins(trt: Any, library: Path) -> None:
     if missing:
         raise BackendError(
             f"{library} does not load as a plugin library of {trt.__name__} {trt.__version__}: {' and '.join(missing)} "
-            "not registered; build it again with ksnet_deploy.plugins.build_plugins()"
+            "not registered; build it again with 'ksnet-deploy build-plugins'"
         )
 
 

@@ -13,7 +13,7 @@ if [ -z "$python" ]; then
     exit 1
 fi
 
-stamp=.venv/installed-$(cat pyproject.toml constraints.txt CMakeLists.txt | sha256sum | cut -c1-16)
+stamp=.venv/installed-$(cat pyproject.toml constraints.txt CMakeLists.txt plugins/CMakeLists.txt plugins/cmake/* | sha256sum | cut -c1-16)
 if [ ! -e "$stamp" ]; then
     if ! "$python" -m venv .venv; then
         echo "Error: $python cannot make virtual environments; on Debian run 'apt-get install python3-venv'." >&2

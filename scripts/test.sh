@@ -5,4 +5,5 @@ set -euo pipefail
 ruff check .
 ruff format --check .
 mypy
+clang-format --dry-run -Werror plugins/*.cpp plugins/*/*.{h,cu,cpp} tests/native/*.cpp tests/native/*/*
 python -m pytest "$@"

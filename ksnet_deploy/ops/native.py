@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ksnet_deploy.errors import BackendError
-from ksnet_deploy.ops.reference import Split, _check_deform_shapes
+from ksnet_deploy.ops.reference import Split, check_deform_shapes, check_split_shapes
 from ksnet_deploy.plugins import BUILD_KERNELS, find_kernel_library
 
 __all__ = ["KernelLibrary", "deform_conv2d", "kernel_library", "topk_split"]
@@ -72,7 +72,7 @@ class KernelLibrary:
         self, x: Tensor, weight: Tensor, offset: Tensor, bias: Tensor, mask: Tensor, *, stream: int
     ) -> Tensor:
         """See :func:`deform_conv2d`."""
-        groups = _check_deform_shapes(x, weight, offset, bias, mask)
+        groups = check_deform_shapes(x, weight, offset, bias, mask)
         n, c, h, w = x.shape
         x, offset = x.contiguous(), offset.float().contiguous()
         weight, bias, mask = (tensor.to(x.dtype).contiguous() for tensor in (weight, bias, mask))
@@ -92,7 +92,7 @@ class KernelLibrary:
 
     def topk_split(self, f: Tensor, o: Tensor, lam: Tensor, k: int, *, stream: int) -> Split:
         """See :func:`topk_split`."""
-        _check_split_shapes(f, o, lam, k)
+        check_split_shapes(f, o, lam, k)
         n, c, h, w = f.shape
         f, o, lam = f.contiguous(), o.float().contiguous(), lam.float().contiguous()
         split = Split(f.new_empty(n, k, h, w), f.new_empty(n, c - k, h, w))
@@ -135,13 +135,15 @@ def deform_conv2d(x: Tensor, weight: Tensor, offset: Tensor, bias: Tensor, mask:
         return kernel_library().deform_conv2d(x, weight, offset, bias, mask, stream=stream)
 
 
-def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int) -> Split:
-    """Split the channels on the GPU; arguments and result as in the reference, float32 or float16.
+def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int, *, ranked: bool = False) -> Split:
+    """Split the channels on the GPU; arguments and result as in the reference, float32 or float16, not ``ranked``.
 
     Raises:
         BackendError: no kernel library, no CUDA tensor, or a failed launch.
         ValueError: a shape or the type does not fit, or k is out of range.
     """
+    if ranked:
+        raise ValueError("the native topk_split gives channels in ascending order, not ranked")
     _check_device(f, o, lam)
     with torch.cuda.device(f.device):
         return kernel_library().topk_split(f, o, lam, k, stream=torch.cuda.current_stream().cuda_stream)
@@ -165,16 +167,6 @@ def _storage(tensor: Tensor) -> int:
         return _STORAGE[tensor.dtype]
     except KeyError:
         raise ValueError(f"the native kernels take float32 or float16, not {tensor.dtype}") from None
-
-
-def _check_split_shapes(f: Tensor, o: Tensor, lam: Tensor, k: int) -> None:
-    n, c, h, w = f.shape
-    if o.shape != (n, 1, h, w) or lam.shape != (1,):
-        raise ValueError(
-            f"topk_split: o {tuple(o.shape)} and lambda {tuple(lam.shape)} must be {(n, 1, h, w)} and (1,)"
-        )
-    if not 1 <= k < c:
-        raise ValueError(f"topk_split: k is {k}; it must be at least 1 and below the {c} channels")
 
 
 def _check_device(*tensors: Tensor) -> None:

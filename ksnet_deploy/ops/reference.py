@@ -14,7 +14,15 @@ from torch import Tensor
 
 from ksnet_deploy.ops.functions import DEFORM_CONV, DOMAIN, TOPK_SPLIT, VERSION
 
-__all__ = ["Split", "channel_scores", "deform_conv2d", "topk_mask", "topk_split"]
+__all__ = [
+    "Split",
+    "channel_scores",
+    "check_deform_shapes",
+    "check_split_shapes",
+    "deform_conv2d",
+    "topk_mask",
+    "topk_split",
+]
 
 TAPS = 9
 """Sampling points of the 3x3 kernel, row by row from the top left."""
@@ -38,7 +46,7 @@ def deform_conv2d(x: Tensor, weight: Tensor, offset: Tensor, bias: Tensor, mask:
     Raises:
         ValueError: a shape does not fit.
     """
-    groups = _check_deform_shapes(x, weight, offset, bias, mask)
+    groups = check_deform_shapes(x, weight, offset, bias, mask)
     n, c, h, w = x.shape
     c_out = weight.shape[0]
     if torch.onnx.is_in_onnx_export():
@@ -71,8 +79,8 @@ def deform_conv2d(x: Tensor, weight: Tensor, offset: Tensor, bias: Tensor, mask:
     return F.conv2d(samples.reshape(n, c * TAPS, h, w), weight.reshape(c_out, c * TAPS, 1, 1), bias)
 
 
-def _check_deform_shapes(x: Tensor, weight: Tensor, offset: Tensor, bias: Tensor, mask: Tensor) -> int:
-    """Return the number of offset groups."""
+def check_deform_shapes(x: Tensor, weight: Tensor, offset: Tensor, bias: Tensor, mask: Tensor) -> int:
+    """Return the number of offset groups. Raises ValueError unless the shapes fit :func:`deform_conv2d`."""
     n, c, h, w = x.shape
     groups = offset.shape[1] // (2 * TAPS)
     if weight.shape[1:] != (c, 3, 3) or bias.shape != weight.shape[:1]:
@@ -139,13 +147,8 @@ def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int, *, ranked: bool = Fals
     Raises:
         ValueError: a shape does not fit or k is out of range.
     """
+    check_split_shapes(f, o, lam, k)
     n, c, h, w = f.shape
-    if o.shape != (n, 1, h, w) or lam.shape != (1,):
-        raise ValueError(
-            f"topk_split: o {tuple(o.shape)} and lambda {tuple(lam.shape)} must be {(n, 1, h, w)} and (1,)"
-        )
-    if not 1 <= k < c:
-        raise ValueError(f"topk_split: k is {k}; it must be at least 1 and below the {c} channels")
     if torch.onnx.is_in_onnx_export():
         con, dis = torch.onnx.ops.symbolic_multi_out(
             f"{DOMAIN}::{TOPK_SPLIT}",
@@ -167,6 +170,17 @@ def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int, *, ranked: bool = Fals
         con = con * _straight_through(gate.gather(1, kept)).to(f.dtype)
         dis = dis * _straight_through(1 - gate.gather(1, rest)).to(f.dtype)
     return Split(con, dis)
+
+
+def check_split_shapes(f: Tensor, o: Tensor, lam: Tensor, k: int) -> None:
+    """Raise ValueError unless they fit :func:`topk_split`."""
+    n, c, h, w = f.shape
+    if o.shape != (n, 1, h, w) or lam.shape != (1,):
+        raise ValueError(
+            f"topk_split: o {tuple(o.shape)} and lambda {tuple(lam.shape)} must be {(n, 1, h, w)} and (1,)"
+        )
+    if not 1 <= k < c:
+        raise ValueError(f"topk_split: k is {k}; it must be at least 1 and below the {c} channels")
 
 
 def topk_mask(f: Tensor, o: Tensor, lam: Tensor, k: int, active: Tensor, among: int) -> tuple[Tensor, Tensor]:

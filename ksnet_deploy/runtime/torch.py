@@ -142,4 +142,4 @@ def _use_native_kernels(network: KSNet) -> None:
         if isinstance(module, FlowGuidedAlignment):
             module.deform_conv2d = native.deform_conv2d
         if isinstance(module, SplitLevel):
-            module.topk_split = native.topk_split  # type: ignore[assignment]
+            module.topk_split = native.topk_split
