@@ -23,6 +23,7 @@ from ksnet_deploy.engine.sidecar import Sidecar, sidecar_path
 from ksnet_deploy.engine.target import GpuTarget, SizeRange, choose_flavour
 from ksnet_deploy.errors import ArtifactError, BackendError, ConfigError, OutputError
 from ksnet_deploy.export.onnx import export_onnx
+from ksnet_deploy.plugins import build_plugins
 from ksnet_deploy.weights import Checkpoint
 
 SmallOnnx = Callable[..., Path]
@@ -308,3 +309,40 @@ def test_the_command_answers_in_json_and_lists_its_cache(
         assert failed.returncode == 1
         assert words in failed.stderr
         assert "Traceback" not in failed.stderr
+
+
+@rtx
+@pytest.mark.skipif(
+    "TENSORRT_INCLUDE_DIR" not in os.environ, reason="TensorRT's headers are not in TENSORRT_INCLUDE_DIR"
+)
+def test_native_plugins_take_the_place_of_the_bodies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    library = build_plugins(tensorrt=Path(os.environ["TENSORRT_INCLUDE_DIR"]), architectures=["86"])
+    assert make.find_plugin_library() == library
+    made = {
+        plugins: make_engine(
+            EngineRequest(
+                bundled_checkpoint("uni"),
+                SizeRange.fixed(FrameSize(180, 320)),
+                flavour="rtx",
+                gpu="rtx3080",
+                plugins=plugins,  # type: ignore[arg-type]
+                output=tmp_path / f"{plugins}.engine",
+                verify_frames=0,
+            )
+        )
+        for plugins in ("on", "off", "auto")
+    }
+    layers = {plugins: engine.sidecar.layers for plugins, engine in made.items()}
+    assert sum(layers["on"]["PLUGIN_V3"].values()) == 2 + 6
+    assert layers["auto"] == layers["on"]
+    assert "PLUGIN_V3" not in layers["off"]
+    assert made["on"].path.stat().st_size < made["off"].path.stat().st_size
+    sidecar = made["on"].sidecar
+    check = {"flavour_version": sidecar.version, "device": SM86}
+    sidecar.check(made["on"].path, FrameSize(180, 320), plugin_library=library, **check)  # type: ignore[arg-type]
+    with pytest.raises(ArtifactError, match="build-plugins"):
+        sidecar.check(made["on"].path, FrameSize(180, 320), plugin_library=None, **check)  # type: ignore[arg-type]
+    library.write_bytes(library.read_bytes() + b" ")
+    with pytest.raises(ArtifactError, match="another version of the plugin library"):
+        sidecar.check(made["on"].path, FrameSize(180, 320), plugin_library=library, **check)  # type: ignore[arg-type]
