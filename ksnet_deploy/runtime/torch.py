@@ -16,7 +16,7 @@ from ksnet_deploy.precision import with_precision
 from ksnet_deploy.runtime.base import FrameType, Runner
 from ksnet_deploy.selection import SplitLevel
 
-__all__ = ["TorchRunner", "decode_frame", "encode_frame"]
+__all__ = ["RecordedStep", "TorchRunner", "decode_frame", "encode_frame", "use_native_kernels"]
 
 
 def decode_frame(frame: torch.Tensor) -> torch.Tensor:
@@ -61,11 +61,11 @@ class TorchRunner(Runner):
         network = with_precision(fold(model), precision or ("fp16" if device == "cuda" else "fp32"))
         self._model = network.to(self._device)
         self._state: State | None = None
-        self._recorded: _RecordedStep | None = None
+        self._recorded: RecordedStep | None = None
         if device == "cuda":
             self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            _use_native_kernels(self._model)
-            self._recorded = _RecordedStep(self._advance, self._model.initial_state, size, self._dtype)
+            use_native_kernels(self._model)
+            self._recorded = RecordedStep(self._advance, self._model.initial_state, size, self._dtype)
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -96,7 +96,7 @@ class TorchRunner(Runner):
         del self._model, self._recorded
 
 
-class _RecordedStep:
+class RecordedStep:
     """A step as a CUDA graph, with its frame and state in memory of its own."""
 
     def __init__(
@@ -130,12 +130,12 @@ class _RecordedStep:
         return self._hr
 
 
-def _use_native_kernels(network: KSNet) -> None:
-    """Put the native kernels in the place of the reference operators, where their library was built."""
+def use_native_kernels(network: KSNet) -> bool:
+    """Put the native kernels in the place of the reference operators, where their library was built; tell whether."""
     from ksnet_deploy.plugins import find_kernel_library
 
     if find_kernel_library() is None or network.config.slots != "order":
-        return
+        return False
     from ksnet_deploy.ops import native
 
     for module in network.modules():
@@ -143,3 +143,4 @@ def _use_native_kernels(network: KSNet) -> None:
             module.deform_conv2d = native.deform_conv2d
         if isinstance(module, SplitLevel):
             module.topk_split = native.topk_split
+    return True
