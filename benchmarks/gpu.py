@@ -4,8 +4,8 @@
 
 Needs PyTorch with CUDA; takes the native kernels where `ksnet-deploy build-plugins --kernels-only` has built them,
 torchvision's deformable convolution where it is installed, and an engine where one is given. All rows are measured in
-one run, medians of CUDA events. The result goes to benchmarks/results/. `--device cpu` tries the script where there is no
-GPU; it measures nothing worth keeping and writes nothing.
+one run, medians of CUDA events. The result goes to benchmarks/results/. `--device cpu` tries the script where there is
+no GPU; it measures nothing worth keeping and writes nothing.
 """
 
 from __future__ import annotations
