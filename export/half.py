@@ -24,7 +24,7 @@ from ksnet_deploy.errors import VerificationError
 from ksnet_deploy.export.verify import moving_pattern
 from ksnet_deploy.metrics import psnr
 from ksnet_deploy.model import KSNet
-from ksnet_deploy.ops.functions import DOMAIN, OPSET, VERSION, function_bodies
+from ksnet_deploy.ops.functions import DOMAIN, OPSET, VERSION
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.runtime.torch import TorchRunner
@@ -142,14 +142,13 @@ def round_half_results(model: onnx.ModelProto) -> None:
 
     Casts would not do: ONNX Runtime drops pairs of them, even without optimisation.
     """
-    del model.functions[:]
-    model.functions.extend(function_bodies(native_deform_conv=True))
     model.CopyFrom(onnx.shape_inference.infer_shapes(onnx.inliner.inline_local_functions(model)))
     graph = model.graph
-    half = {value.name for value in [*graph.value_info, *graph.output] if _is_half(value)}
+    half = {value.name for value in [*graph.value_info, *graph.output] if _is_half(value)} - {"hr"}
     nodes = []
     for node in graph.node:
-        _widen_attributes(node)
+        if "hr" not in node.output:
+            _widen_attributes(node)
         nodes.append(node)
         if node.op_type in _MOVES:
             continue

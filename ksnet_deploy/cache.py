@@ -19,7 +19,19 @@ from ksnet_deploy.errors import OutputError
 from ksnet_deploy.files import sha256_of
 from ksnet_deploy.runtime.base import FrameType
 
-__all__ = ["cache_folder", "cached_files", "cached_onnx", "clear_cache", "made_cache_folder"]
+__all__ = [
+    "UNFINISHED_PREFIX",
+    "cache_folder",
+    "cached_files",
+    "cached_onnx",
+    "clear_cache",
+    "code_sha256",
+    "made_cache_folder",
+]
+
+
+UNFINISHED_PREFIX = ".ksnet-engine-"
+"""Of the folders that engines are built in."""
 
 
 def cache_folder() -> Path:
@@ -40,9 +52,9 @@ def made_cache_folder() -> Path:
 
 
 def cached_files() -> list[Path]:
-    """What is in the cache: exported files, engines with their sidecars, proofs, timings."""
+    """What is in the cache: exported files, engines with their sidecars, proofs, timings, and what was cut off."""
     folder = cache_folder()
-    kinds = ("*.onnx", "*.proof.json", "*.engine", "*.engine.json", "*.cache")
+    kinds = ("*.onnx", "*.proof.json", "*.engine", "*.engine.json", "*.cache", ".*.part", f"{UNFINISHED_PREFIX}*/*")
     return sorted(path for kind in kinds for path in folder.glob(kind)) if folder.is_dir() else []
 
 
@@ -52,6 +64,8 @@ def clear_cache() -> tuple[int, int]:
     size = sum(path.stat().st_size for path in files)
     for path in files:
         path.unlink(missing_ok=True)
+    for folder in cache_folder().glob(f"{UNFINISHED_PREFIX}*"):
+        folder.rmdir()
     return len(files), size
 
 
@@ -76,7 +90,7 @@ def cached_onnx(
         OutputError: the cache folder cannot be written.
     """
     check_is_file(checkpoint)
-    identity = f"{sha256_of(checkpoint)} {size} {io} {precision} {_code_sha256()} {version('torch')}"
+    identity = f"{sha256_of(checkpoint)} {size} {io} {precision} {code_sha256()} {version('torch')}"
     name = (
         f"{checkpoint.stem}-{size or 'any'}-{io}-{precision}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.onnx"
     )
@@ -93,7 +107,7 @@ def cached_onnx(
     return path
 
 
-def _code_sha256() -> str:
+def code_sha256() -> str:
     """Of all Python files of the package: whichever of them changes, the export may change too."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("**/*.py")):

@@ -33,7 +33,9 @@ app = typer.Typer(
 Model = Annotated[
     str, typer.Option("--model", "-m", help="A checkpoint (.safetensors, .pth), an exported .onnx, 'uni' or 'lite'.")
 ]
-Device = Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where the network runs.")]
+Device = Annotated[
+    Literal["cpu", "cuda"] | None, typer.Option("--device", help="Where the network runs; the CPU unless told.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Size = Annotated[str, typer.Option("--size", "-s", help="LR frame size, HEIGHTxWIDTH.")]
 
@@ -56,9 +58,10 @@ def upscale(
         typer.Option("--model", "-m", help="A checkpoint, an .onnx, 'uni' or 'lite'; lite on a CPU, uni on a GPU."),
     ] = None,
     backend: Annotated[
-        Literal["onnxruntime", "torch"], typer.Option("--backend", help="What runs a checkpoint.")
-    ] = "onnxruntime",
-    device: Device = "cpu",
+        Literal["onnxruntime", "torch"] | None,
+        typer.Option("--backend", help="What runs a checkpoint; ONNX Runtime unless told."),
+    ] = None,
+    device: Device = None,
     codec: Annotated[str, typer.Option("--codec", help="FFmpeg encoder, for example libx264, libx265.")] = "libx264",
     crf: Annotated[int | None, typer.Option("--crf", help="Constant quality; 18 unless told.", min=0, max=63)] = None,
     preset: Annotated[str | None, typer.Option("--preset", help="Encoder preset, for example slow.")] = None,

@@ -40,8 +40,9 @@ def build_engine(
         Literal["auto", "on", "off"], typer.Option("--plugins", help="Native plugins; auto takes them where built.")
     ] = "auto",
     verify_frames: Annotated[
-        int, typer.Option("--verify-frames", help="Recurrent frames to compare with float32; 0 for none.", min=0)
-    ] = 8,
+        int | None,
+        typer.Option("--verify-frames", help="To compare with float32; 30 on the GPU, 8 without; 0 for none.", min=0),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -66,11 +67,16 @@ def build_engine(
         plugins=plugins,
         output=output,
         verify_frames=verify_frames,
+        model=model,
     )
     with progress("Building", show=not as_json) as bar:
+        shown: list[int] = []
 
         def on_progress(phase: str, done: int, total: int) -> None:
-            bar.begin(phase.lower(), total)
+            if shown != [total]:
+                shown[:] = [total]
+                bar.begin("", total)
+            bar.describe(phase.lower())
             bar.reach(done)
 
         made = make_engine(
@@ -90,8 +96,8 @@ def build_engine(
     if sidecar.verified is None:
         print("Not compared with float32.")
     else:
-        result = ", ".join(f"{name} {value}" for name, value in sidecar.verified.items() if name != "what")
-        print(f"Compared with float32: {sidecar.verified['what']}, {result}.")
+        result = ", ".join(f"{k} {v}" for k, v in sidecar.verified.items() if k not in ("what", "against"))
+        print(f"Compared: {sidecar.verified['what']} with {sidecar.verified['against']}, {result}.")
 
 
 def build_plugins(

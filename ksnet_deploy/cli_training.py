@@ -52,9 +52,12 @@ def evaluate(
         str | None, typer.Option("--model", "-m", help="A checkpoint, an .onnx, 'uni' or 'lite' (default on a CPU).")
     ] = None,
     backend: Annotated[
-        Literal["onnxruntime", "torch"], typer.Option("--backend", help="What runs a checkpoint.")
-    ] = "onnxruntime",
-    device: DeviceOption = "cpu",
+        Literal["onnxruntime", "torch"] | None,
+        typer.Option("--backend", help="What runs a checkpoint; ONNX Runtime unless told."),
+    ] = None,
+    device: Annotated[
+        Literal["cpu", "cuda"] | None, typer.Option("--device", help="Where the network runs; the CPU unless told.")
+    ] = None,
     degradation: Annotated[Literal["BI", "BD"], typer.Option("--degradation", help="How LR is made.")] = "BI",
     space: Annotated[
         Literal["y", "rgb"] | None, typer.Option("--space", help="Luma or RGB; the protocol's unless told.")

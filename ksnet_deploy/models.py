@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["checkpoint_path", "default_model", "open_model"]
 
 
-def default_model(device: str) -> str:
-    """The bundled network that suits a device: ``lite`` on a CPU, ``uni`` on a GPU."""
-    return "lite" if device == "cpu" else "uni"
+def default_model(device: str | None) -> str:
+    """The bundled network that suits a device: ``lite`` on a CPU, which is the default, ``uni`` on a GPU."""
+    return "uni" if device == "cuda" else "lite"
 
 
 def checkpoint_path(model: str) -> Path:
@@ -38,12 +38,18 @@ def checkpoint_path(model: str) -> Path:
 
 
 def open_model(
-    model: str, size: FrameSize, backend: str, device: str, *, on_export: Callable[[str], None] = lambda _line: None
+    model: str,
+    size: FrameSize,
+    backend: str | None = None,
+    device: str | None = None,
+    *,
+    on_export: Callable[[str], None] = lambda _line: None,
 ) -> Runner:
     """A runner for uint8 LR frames of a size.
 
     Args:
-        backend: "onnxruntime" or "torch", for a checkpoint.
+        backend: "onnxruntime" or "torch", for a checkpoint; None for ONNX Runtime.
+        device: "cpu" or "cuda"; None for the CPU, or the GPU for an engine.
         on_export: told that a checkpoint is being exported, which happens once per size.
 
     Raises:
@@ -52,13 +58,18 @@ def open_model(
     from ksnet_deploy.runtime import ENGINE_SUFFIX, open_runner
 
     if model.endswith(ENGINE_SUFFIX):
+        if backend is not None or device == "cpu":
+            raise ConfigError(
+                f"{model} is run by TensorRT on the GPU; leave --backend and --device out, or give a checkpoint"
+            )
         return open_runner(Path(model), size)
+    device = device or "cpu"
     if model.endswith(".onnx"):
-        if backend != "onnxruntime":
+        if backend not in (None, "onnxruntime"):
             raise ConfigError(f"{model} is run by ONNX Runtime; give a checkpoint with --model for --backend {backend}")
         return open_runner(Path(model), size, device=device)
     path = checkpoint_path(model)
-    if backend == "onnxruntime":
+    if backend in (None, "onnxruntime"):
         from ksnet_deploy.cache import cached_onnx
 
         path = cached_onnx(path, size, on_export=lambda: on_export(f"Exporting {model} for frames of {size}, once."))

@@ -119,6 +119,8 @@ class FakeTensorRT:
     def __init__(self, cuda: FakeCuda, version: str) -> None:
         self.cuda, self.__version__ = cuda, version
 
+    DynamicShapesKernelSpecializationStrategy = SimpleNamespace(EAGER="eager")
+
     def Logger(self, _severity: int) -> None:
         return None
 
@@ -141,7 +143,11 @@ class FakeEngine:
         self.addresses: dict[str, int] = {}
         self.runs = 0
 
-    def create_execution_context(self) -> FakeEngine:
+    def create_runtime_config(self) -> SimpleNamespace:
+        return SimpleNamespace()
+
+    def create_execution_context(self, config: SimpleNamespace) -> FakeEngine:
+        assert config.dynamic_shapes_kernel_specialization_strategy == "eager"
         return self
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:

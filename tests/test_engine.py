@@ -9,93 +9,30 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import new_checkpoint
 
 from ksnet_deploy.checkpoints import bundled_checkpoint
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.engine import build, make
 from ksnet_deploy.engine.build import build_engine
-from ksnet_deploy.engine.layers import check_layers, summary
 from ksnet_deploy.engine.make import EngineRequest, make_engine
 from ksnet_deploy.engine.sidecar import Sidecar, sidecar_path
-from ksnet_deploy.engine.target import GpuTarget, SizeRange, choose_flavour
-from ksnet_deploy.errors import ArtifactError, BackendError, ConfigError, OutputError
+from ksnet_deploy.engine.target import GpuTarget, SizeRange
+from ksnet_deploy.errors import ArtifactError, BackendError, ConfigError, OutputError, VerificationError
 from ksnet_deploy.export.onnx import export_onnx
 from ksnet_deploy.plugins import build_plugins
+from ksnet_deploy.runtime import tensorrt
+from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.weights import Checkpoint
 
 SmallOnnx = Callable[..., Path]
 SIZE = SizeRange.fixed(FrameSize(32, 48))
 MANY = SizeRange(FrameSize(90, 160), FrameSize(180, 320), FrameSize(540, 960))
 SM86 = GpuTarget(86)
-
-
-@pytest.mark.parametrize(
-    ("text", "sm"),
-    [
-        ("rtx3080", 86),
-        ("RTX 3080 Ti", 86),
-        ("NVIDIA GeForce RTX 4070 SUPER", 89),
-        ("sm120", 120),
-        ("8.6", 86),
-        ("75", 75),
-    ],
-)
-def test_gpus_are_known_by_name_and_by_compute_capability(text: str, sm: int) -> None:
-    assert GpuTarget.parse(text) == GpuTarget(sm)
-
-
-@pytest.mark.parametrize("text", ["", "voodoo2", "sm", "sm8.6", "rtx", "8.61"])
-def test_other_gpus_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="sm86"):
-        GpuTarget.parse(text)
-
-
-def test_size_ranges() -> None:
-    fixed = SizeRange.parse("180x320", None, None, None)
-    assert fixed.is_fixed
-    assert FrameSize(180, 320) in fixed
-    assert FrameSize(180, 321) not in fixed
-    free = SizeRange.parse("180x320", "90x160", "180x320", "540x960")
-    assert FrameSize(100, 960) in free
-    assert FrameSize(89, 960) not in free
-    for texts, words in (
-        (("180x320", "90x160", None, "540x960"), "all of"),
-        (("180x320", "90x160", "80x160", "540x960"), "not in order"),
-        (("8x320", None, None, None), "below the network's"),
-    ):
-        with pytest.raises(ConfigError, match=words):
-            SizeRange.parse(*texts)
-
-
-GOOD = {"CONVOLUTION": {"HALF": 85}, "GRID_SAMPLE": {"FLOAT": 13}, "TOPK": {"FLOAT": 12}}
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"CONVOLUTION": {"HALF": 84, "FLOAT": 1}}, "1 FLOAT, 84 HALF"),
-        ({"CONVOLUTION": {"FLOAT": 85}}, "asked|was to compute in fp16"),
-        ({"CONVOLUTION": {}}, "absent"),
-        ({"GRID_SAMPLE": {"HALF": 13}}, "GRID_SAMPLE"),
-        ({"TOPK": {"FLOAT": 11, "HALF": 1}}, "TOPK"),
-        ({"PLUGIN_V3": {"HALF": 8}}, "8 plugin layers, where 0 were expected"),
-    ],
-)
-def test_layers_of_a_wrong_type_are_refused(change: dict[str, dict[str, int]], words: str) -> None:
-    check_layers(GOOD, "fp16", 8, with_plugins=False)
-    with pytest.raises(ArtifactError, match=words):
-        check_layers(GOOD | change, "fp16", 8, with_plugins=False)
-
-
-def test_a_function_body_in_the_place_of_a_plugin_is_noticed() -> None:
-    check_layers(GOOD | {"PLUGIN_V3": {"HALF": 8}}, "fp16", 8, with_plugins=True)
-    for found in ({}, {"PLUGIN_V3": {"HALF": 2}}):
-        with pytest.raises(ArtifactError, match="where 8 were expected"):
-            check_layers(GOOD | found, "fp16", 8, with_plugins=True)
-    assert "PLUGIN_V3 8 HALF" in summary(GOOD | {"PLUGIN_V3": {"HALF": 8}})
 
 
 rtx = pytest.mark.skipif(
@@ -112,7 +49,14 @@ def half_onnx(small: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def build_small(onnx: Path, path: Path, **changes: object) -> Sidecar:
-    settings = {"flavour": "rtx", "target": SM86, "precision": "fp16", "sizes": SIZE, "plugins": None} | changes
+    settings = {
+        "flavour": "rtx",
+        "target": SM86,
+        "precision": "fp16",
+        "sizes": SIZE,
+        "plugins": None,
+        "model": "small",
+    } | changes
     return build_engine(onnx, path, **settings)  # type: ignore[arg-type]
 
 
@@ -243,13 +187,6 @@ def test_plugins_that_are_asked_for_and_cannot_load_are_an_error(
     assert [p.name for p in tmp_path.iterdir()] == [library.name]
 
 
-def test_missing_flavours_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    for wanted in ("auto", "rtx", "tensorrt"):
-        with pytest.raises(BackendError, match="extra"):
-            choose_flavour(wanted)  # type: ignore[arg-type]
-
-
 def test_a_dying_build_process_is_one_sentence_and_leaves_nothing(
     half_onnx: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -271,29 +208,107 @@ def test_a_folder_that_does_not_exist_is_named(half_onnx: Path, tmp_path: Path) 
         build_small(half_onnx, tmp_path / "none" / "s.engine")
 
 
+INTERRUPTED = """
+import signal, sys, time
+from pathlib import Path
+from ksnet_deploy import cli
+from ksnet_deploy.config import FrameSize
+from ksnet_deploy.engine.build import build_engine
+from ksnet_deploy.engine.target import GpuTarget, SizeRange
+
+for signum in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(signum, cli._stop)
+
+def wait(phase, done, total):
+    if sys.argv[3] == "building":
+        print("now", flush=True)
+        time.sleep(60)
+
+def prove(engine):
+    assert engine.is_file()
+    print("now", flush=True)
+    time.sleep(60)
+
+build_engine(Path(sys.argv[1]), Path(sys.argv[2]), flavour="rtx", target=GpuTarget(86), precision="fp16",
+             sizes=SizeRange.fixed(FrameSize(32, 48)), plugins=None, model="small", prove=prove, on_progress=wait)
+"""
+"""Builds an engine and stops where TensorRT is at work, or where the engine is there and is to be proven."""
+
+
 @rtx
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_build_leaves_no_engine(half_onnx: Path, signum: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize("when", ["building", "proving"])
+def test_an_interrupted_build_leaves_no_engine(
+    half_onnx: Path, signum: signal.Signals, when: str, tmp_path: Path
+) -> None:
     path = tmp_path / "s.engine"
-    command = [sys.executable, "-m", "ksnet_deploy.cli", "build-engine", str(path), "-m", str(half_onnx)]
-    command += ["--fp16", "--gpu", "sm86", "--runtime", "rtx", "--size", "32x48", "--plugins", "off"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    while process.poll() is None and not children.read_text().split():
-        time.sleep(0.02)
-    child = int(children.read_text().split()[0])
+    command = [sys.executable, "-c", INTERRUPTED, str(half_onnx), str(path), when]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "now\n"
     process.send_signal(signum)
     process.communicate(timeout=60)
     assert process.returncode == (-signum if signum == signal.SIGKILL else 128 + signum)
-    assert not path.exists()
-    assert not sidecar_path(path).exists()
-    deadline = time.monotonic() + 30
-    while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
-        if Path(f"/proc/{child}/stat").read_text().split()[2] == "Z":
-            break
-        time.sleep(0.05)
+    left = [entry.name for entry in tmp_path.iterdir()]
+    if signum == signal.SIGKILL:  # nothing can be tidied then, but nothing has the name of an engine
+        assert all(name.startswith(".ksnet-engine-") for name in left)
     else:
-        assert not Path(f"/proc/{child}").exists(), "the building process lives on"
+        assert left == []
+
+
+@rtx
+def test_an_engine_of_a_checkpoint_is_compared_with_float32_once(
+    small: Checkpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KSNET_CACHE_DIR", str(tmp_path))
+    request = EngineRequest(small.path, SIZE, flavour="rtx", gpu="sm86", plugins="off", verify_frames=2, model="mine")
+    compared: list[int] = []
+    made = make_engine(request, on_verify=compared.append)
+    assert made.sidecar.model == "mine"
+    assert made.sidecar.verified is not None
+    assert made.sidecar.verified["against"] == "float32"
+    assert made.sidecar.verified["least_psnr_db"] >= 45
+    assert make_engine(request, on_verify=compared.append).reused
+    other = make_engine(replace(request, gpu="sm89"), on_verify=compared.append)
+    assert not other.reused
+    assert compared == [2], "the same file is compared once, whatever it is built for"
+    longer = make_engine(replace(request, verify_frames=3), on_verify=compared.append)
+    assert (longer.reused, compared) == (False, [2, 3])
+    longer.path.write_bytes(longer.path.read_bytes()[:1000])
+    mended = make_engine(replace(request, verify_frames=3), on_verify=compared.append)
+    assert (mended.reused, mended.path.stat().st_size > 1000) == (False, True)
+
+
+@rtx
+def test_an_engine_that_fails_its_proof_does_not_get_its_name(half_onnx: Path, tmp_path: Path) -> None:
+    path = tmp_path / "s.engine"
+    assert build_small(half_onnx, path, prove=lambda _engine: {"frames": 3}).verified == {"frames": 3}
+    older = path.read_bytes(), sidecar_path(path).read_bytes()
+
+    def prove(engine: Path) -> None:
+        assert Sidecar.read(engine).sm == 89
+        raise VerificationError("not good enough")
+
+    with pytest.raises(VerificationError, match="not good enough"):
+        build_small(half_onnx, path, target=GpuTarget(89), prove=prove)
+    assert (path.read_bytes(), sidecar_path(path).read_bytes()) == older
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["s.engine", "s.engine.json"]
+
+
+@pytest.mark.parametrize("from_checkpoint", [True, False])
+def test_on_its_own_gpu_the_engine_itself_is_compared(
+    small: Checkpoint, half_onnx: Path, from_checkpoint: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine's runner is ONNX Runtime here, once on the right network and once on another."""
+    monkeypatch.setattr(tensorrt, "TensorRTRunner", OnnxRunner)
+    source = small.path if from_checkpoint else half_onnx
+    proof = make._proof_on_gpu(source, half_onnx, half_onnx, FrameSize(32, 48), 3, lambda: None)
+    assert proof["what"] == "the engine on the GPU"
+    assert (proof["against"] == "float32") == from_checkpoint
+    assert proof["frames"] == 3
+    other = new_checkpoint(half_onnx.parent, small.config, seed=5)
+    with pytest.raises(VerificationError, match="against float32"):
+        make._proof_on_gpu(other.path, half_onnx, half_onnx, FrameSize(32, 48), 3, lambda: None)
 
 
 @rtx

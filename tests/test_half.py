@@ -11,19 +11,19 @@ import onnx.helper
 import onnxruntime as ort
 import pytest
 import torch
-import torch.nn.functional as F
 from conftest import new_checkpoint
 
 from ksnet_deploy.benchmark import moving_frames
 from ksnet_deploy.checkpoints import bundled_checkpoint
 from ksnet_deploy.config import FrameSize, KSNetConfig
 from ksnet_deploy.errors import VerificationError
-from ksnet_deploy.export.half import PSNR_FLOOR_DB, round_half_results, verify_half
+from ksnet_deploy.export.half import PSNR_FLOOR_DB, HalfReport, compare_runners, round_half_results, verify_half
 from ksnet_deploy.export.onnx import export_onnx
 from ksnet_deploy.export.verified import export_verified
 from ksnet_deploy.metrics import psnr
 from ksnet_deploy.ops.functions import DOMAIN, OPSET, VERSION, function_bodies
 from ksnet_deploy.ops.reference import channel_scores, deform_conv2d, topk_split
+from ksnet_deploy.runtime.base import FrameType, Runner
 from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.weights import Checkpoint, load_checkpoint
 
@@ -123,26 +123,8 @@ def test_deform_conv_errs_at_most_twice_as_much_as_plain_half_pytorch(native: bo
     offset, mask = rng.normal(size=(n, 18 * groups, h, w)) * 4, rng.uniform(size=(n, 9 * groups, h, w))
     bias = rng.normal(size=8)
     exact = deform_conv2d(*(torch.from_numpy(a).float() for a in (x, weight, offset, bias, mask))).numpy()
-    # Plain half PyTorch: every tensor and every step in half, the coordinates too.
-    taps = torch.arange(9)
-    delta = torch.from_numpy(offset).half().reshape(n, groups, 9, 2, h, w)
-    rows = torch.arange(h)[:, None] + (taps // 3 - 1)[:, None, None]
-    columns = torch.arange(w) + (taps % 3 - 1)[:, None, None]
-    grid = torch.stack(
-        ((2 * (delta[:, :, :, 1] + columns.half()) + 1) / w - 1, (2 * (delta[:, :, :, 0] + rows.half()) + 1) / h - 1),
-        -1,
-    )
-    samples = F.grid_sample(
-        torch.from_numpy(x).half().reshape(n * groups, -1, h, w).float(),
-        grid.reshape(n * groups, 9 * h, w, 2).float(),
-        align_corners=False,
-    ).half()
-    samples = samples.reshape(n, groups, -1, 9, h, w) * torch.from_numpy(mask).half().reshape(n, groups, 1, 9, h, w)
-    plain = F.conv2d(
-        samples.reshape(n, 9 * c, h, w),
-        torch.from_numpy(weight).half().reshape(8, 9 * c, 1, 1),
-        torch.from_numpy(bias).half(),
-    )
+    # Plain half PyTorch: half tensors; the reference still computes coordinates in float32.
+    plain = deform_conv2d(*(torch.from_numpy(a).half() for a in (x, weight, offset, bias, mask)))
     types = {"x": HALF, "weight": HALF, "offset": FLOAT, "bias": HALF, "mask": HALF}
     values = dict(zip(types, (x, weight, offset, bias, mask), strict=True))
     graph = onnx.helper.make_graph(
@@ -198,6 +180,45 @@ def test_verification_accepts_a_good_file_and_says_how_good(half_onnx: Path, sma
     report = verify_half(small.model, half_onnx, FrameSize(32, 48), frames=4)
     assert len(report.psnr_db) == 4
     assert f"{report.least_db:.1f} dB" in report.summary()
+
+
+@pytest.mark.parametrize("io", ["float16", "float32"])
+def test_every_frame_type_can_be_exported_in_half(small: Checkpoint, io: FrameType, tmp_path: Path) -> None:
+    path = tmp_path / "step.onnx"
+    report = export_verified(small, path, FrameSize(20, 24), dynamic=False, io=io, precision="fp16", frames=2)
+    assert isinstance(report, HalfReport)
+    assert report.least_db > PSNR_FLOOR_DB
+    assert path.exists()
+
+
+class Noisy(Runner):
+    """Gives its frame four times as large, with an error that grows by a factor at each step."""
+
+    backend = "noisy"
+
+    def __init__(self, growth: float, start: float = 0.2) -> None:
+        super().__init__(FrameSize(16, 16), "float32")
+        self.growth, self.start, self.index = growth, start, 0
+
+    def _step(self, _lr: np.ndarray) -> np.ndarray:
+        self.index += 1
+        noise = np.random.default_rng(self.index).normal(size=(64, 64, 3))
+        return (0.5 + noise * self.start / 255 * self.growth**self.index).astype(np.float32)
+
+    def reset(self) -> None:
+        self.index = 0
+
+    def close(self) -> None:
+        pass
+
+
+def test_an_error_that_grows_is_refused_before_it_is_large() -> None:
+    exact = Noisy(1, 0)
+    assert compare_runners(exact, Noisy(1, 0.7), frames=30).least_db > 50
+    with pytest.raises(VerificationError, match="grows along the sequence"):
+        compare_runners(exact, Noisy(1.06), frames=30)
+    with pytest.raises(VerificationError, match="at least 45 dB"):
+        compare_runners(exact, Noisy(1.3), frames=30)
 
 
 @pytest.mark.parametrize(("scale", "words"), [(1e6, "not finite"), (None, "against float32")])

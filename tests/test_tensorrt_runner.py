@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from fake_gpu import FakeCuda, FakeTensorRT, fake_engine
+from fake_gpu import FakeCuda, FakeEngine, FakeTensorRT, fake_engine
 
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.engine.sidecar import Sidecar, Tensor
@@ -37,6 +37,7 @@ def describe(path: Path, sizes: tuple[str, str, str]) -> Sidecar:
         onnx_sha256="",
         flavour="rtx",
         version="1.7.1",
+        model="small",
         sm=86,
         precision="fp32",
         least=sizes[0],
@@ -136,8 +137,25 @@ def test_cuda_errors_become_one_sentence(engine: Path, monkeypatch: pytest.Monke
 @pytest.mark.usefixtures("gpu")
 def test_no_gpu_is_said_in_one_sentence(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeCuda, "cudaGetDeviceCount", lambda _self: (0, 0))
-    with pytest.raises(BackendError, match="no CUDA device is found"):
+    with pytest.raises(BackendError, match="needs a GPU: CUDA finds no device"):
         open_runner(engine, SIZE)
+
+
+@pytest.mark.parametrize("answer", [None, False])
+@pytest.mark.usefixtures("gpu")
+def test_an_engine_that_cannot_be_recorded_runs_step_by_step(
+    engine: Path, small_onnx: SmallOnnx, answer: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT 10 and 11 cannot be asked, and can be recorded; TensorRT-RTX may say no."""
+    if answer is None:
+        monkeypatch.delattr(FakeEngine, "is_stream_capturable")
+    else:
+        monkeypatch.setattr(FakeEngine, "is_stream_capturable", lambda *_: answer)
+    as_it_is = OnnxRunner(small_onnx("32x48"), SIZE, rewrite=lambda _model: None)
+    with TensorRTRunner(engine, SIZE) as runner, as_it_is as reference:
+        assert runner.recorded == (answer is None)
+        for frame in frames(3):
+            np.testing.assert_array_equal(runner.step(frame), reference.step(frame))
 
 
 def refusal(engine: Path, size: FrameSize = SIZE) -> str:
@@ -146,6 +164,7 @@ def refusal(engine: Path, size: FrameSize = SIZE) -> str:
     message = str(caught.value)
     assert "\n" not in message
     assert "build" in message
+    assert "--model" not in message or f"build-engine {engine} --overwrite --model small" in message
     return message
 
 

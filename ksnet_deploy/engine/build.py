@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +15,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ksnet_deploy import errors
-from ksnet_deploy.cache import made_cache_folder
-from ksnet_deploy.config import Precision
+from ksnet_deploy.cache import UNFINISHED_PREFIX, code_sha256, made_cache_folder
+from ksnet_deploy.config import FrameSize, Precision
 from ksnet_deploy.engine.child import BuildRequest
 from ksnet_deploy.engine.sidecar import PluginIdentity, Sidecar, Tensor, sidecar_path
 from ksnet_deploy.engine.target import FLAVOURS, Flavour, GpuTarget, SizeRange
@@ -26,7 +27,7 @@ from ksnet_deploy.errors import BackendError, OutputError
 from ksnet_deploy.exported import exported_metadata, load_exported
 from ksnet_deploy.files import sha256_of
 
-__all__ = ["EngineKey", "build_engine", "installed_version"]
+__all__ = ["EngineKey", "build_engine", "check_target", "installed_version"]
 
 Progress = Callable[[str, int, int], None]
 """Told the phase, the steps done in it and their number."""
@@ -43,6 +44,8 @@ class EngineKey:
     precision: Precision
     sizes: SizeRange
     plugins_sha256: str | None
+    code_sha256: str
+    """Of this package, which prepares the network and chooses the builder's settings."""
 
     def file_name(self, stem: str) -> str:
         """Name in the cache."""
@@ -67,6 +70,7 @@ class EngineKey:
             precision,
             sizes,
             sha256_of(plugins) if plugins else None,
+            code_sha256(),
         )
 
 
@@ -90,6 +94,7 @@ def build_engine(
     precision: Precision,
     sizes: SizeRange,
     plugins: Path | None,
+    model: str,
     prove: Callable[[Path], dict[str, Any] | None] = lambda _engine: None,
     on_progress: Progress = lambda _phase, _done, _total: None,
 ) -> Sidecar:
@@ -101,6 +106,7 @@ def build_engine(
         onnx: of the precision; of the size, or dynamic.
         target: the GPU; full TensorRT builds only for the one at hand.
         plugins: the native plugin library; None builds from the function bodies.
+        model: what the user calls the network, for the sidecar.
         prove: given the unfinished engine, with its sidecar beside it; raises when it is not good enough, else returns
             what the sidecar is to say of it.
 
@@ -109,55 +115,94 @@ def build_engine(
         BackendError: TensorRT cannot build it, or its process died.
         OutputError: the engine cannot be written.
     """
+    folder = _unfinished_folder(engine)
+    try:
+        unfinished = folder / "unfinished"
+        report = _in_child(
+            _request(flavour, target, precision, sizes, plugins, onnx=onnx, engine=unfinished),
+            _environment(flavour, plugins, folder),
+            on_progress,
+        )
+        sidecar = Sidecar(
+            engine_sha256=sha256_of(unfinished),
+            onnx_sha256=sha256_of(onnx),
+            flavour=flavour,
+            version=report["version"],
+            model=model,
+            sm=target.sm,
+            precision=precision,
+            least=str(sizes.least),
+            best=str(sizes.best),
+            most=str(sizes.most),
+            inputs=tuple(map(Tensor.from_json, report["inputs"])),
+            outputs=tuple(map(Tensor.from_json, report["outputs"])),
+            layers=report["layers"],
+            plugins=PluginIdentity(plugins.name, sha256_of(plugins)) if plugins else None,
+            metadata=exported_metadata(load_exported(onnx)),
+            build_s=report["build_s"],
+        )
+        sidecar.write(unfinished)
+        sidecar = replace(sidecar, verified=prove(unfinished))
+        sidecar.write(unfinished)
+        # Between the two lines a new engine has an old sidecar, and is refused.
+        os.replace(unfinished, engine)
+        os.replace(sidecar_path(unfinished), sidecar_path(engine))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return sidecar
+
+
+def check_target(flavour: Flavour, target: GpuTarget, plugins: Path | None) -> None:
+    """Find out in a second what would else come out after the export: whether TensorRT loads, knows the GPU and takes
+    the plugins. Raises BackendError."""
+    with tempfile.TemporaryDirectory(prefix="ksnet-") as folder:
+        nothing = SizeRange.fixed(FrameSize(FrameSize.MINIMUM, FrameSize.MINIMUM))
+        request = _request(flavour, target, "fp32", nothing, plugins, onnx=None, engine=Path(folder) / "none")
+        _in_child(request, _environment(flavour, plugins, Path(folder)), lambda _phase, _done, _total: None)
+
+
+def _unfinished_folder(engine: Path) -> Path:
+    """A hidden folder beside the engine, so that renaming moves nothing between file systems."""
     if not engine.parent.is_dir():
         raise OutputError(f"the folder {engine.parent} does not exist; make it first, or give another name")
     try:
-        with tempfile.TemporaryDirectory(prefix=".ksnet-engine-", dir=engine.parent) as folder:
-            unfinished = Path(folder) / "unfinished"
-            request = BuildRequest(
-                str(onnx),
-                str(unfinished),
-                flavour,
-                target.sm,
-                precision,
-                tuple((size.height, size.width) for size in (sizes.least, sizes.best, sizes.most)),  # type: ignore[arg-type]
-                str(plugins) if plugins else None,
-                str(_timing_cache(target)) if flavour == "tensorrt" else None,
-            )
-            environment = dict(os.environ)
-            if plugins is not None and flavour == "rtx":
-                from ksnet_deploy.plugins import rtx_preflight_environment
-
-                environment |= rtx_preflight_environment(Path(folder))
-            report = _in_child(request, environment, on_progress)
-            sidecar = Sidecar(
-                engine_sha256=sha256_of(unfinished),
-                onnx_sha256=sha256_of(onnx),
-                flavour=flavour,
-                version=report["version"],
-                sm=target.sm,
-                precision=precision,
-                least=str(sizes.least),
-                best=str(sizes.best),
-                most=str(sizes.most),
-                inputs=tuple(map(Tensor.from_json, report["inputs"])),
-                outputs=tuple(map(Tensor.from_json, report["outputs"])),
-                layers=report["layers"],
-                plugins=PluginIdentity(plugins.name, sha256_of(plugins)) if plugins else None,
-                metadata=exported_metadata(load_exported(onnx)),
-                build_s=report["build_s"],
-            )
-            sidecar.write(unfinished)
-            sidecar = replace(sidecar, verified=prove(unfinished))
-            # Between these lines a new engine has no sidecar, and is refused.
-            sidecar_path(engine).unlink(missing_ok=True)
-            os.replace(unfinished, engine)
-            sidecar.write(engine)
+        return Path(tempfile.mkdtemp(prefix=UNFINISHED_PREFIX, dir=engine.parent))
     except OSError as error:
         raise OutputError(
             f"{engine} cannot be written ({error.strerror}); give a path in a writable folder with room"
         ) from error
-    return sidecar
+
+
+def _request(
+    flavour: Flavour,
+    target: GpuTarget,
+    precision: Precision,
+    sizes: SizeRange,
+    plugins: Path | None,
+    *,
+    onnx: Path | None,
+    engine: Path,
+) -> BuildRequest:
+    least, best, most = ((size.height, size.width) for size in (sizes.least, sizes.best, sizes.most))
+    return BuildRequest(
+        str(onnx) if onnx else None,
+        str(engine),
+        flavour,
+        target.sm,
+        precision,
+        (least, best, most),
+        str(plugins) if plugins else None,
+        str(_timing_cache(target)) if flavour == "tensorrt" else None,
+    )
+
+
+def _environment(flavour: Flavour, plugins: Path | None, folder: Path) -> dict[str, str]:
+    """Of the child process."""
+    if plugins is None or flavour != "rtx":
+        return dict(os.environ)
+    from ksnet_deploy.plugins import rtx_preflight_environment
+
+    return dict(os.environ) | rtx_preflight_environment(folder)
 
 
 def _in_child(request: BuildRequest, environment: dict[str, str], on_progress: Progress) -> dict[str, Any]:
@@ -183,7 +228,7 @@ def _in_child(request: BuildRequest, environment: dict[str, str], on_progress: P
                 if "phase" in answer:
                     on_progress(answer["phase"], answer["done"], answer["total"])
                 elif "error" in answer:
-                    raise getattr(errors, answer["kind"])(answer["error"])
+                    raise getattr(errors, answer["kind"])(answer["error"] + _words_of_plugins(stderr))
                 else:
                     report: dict[str, Any] = answer["report"]
                     return report
@@ -200,6 +245,13 @@ def _in_child(request: BuildRequest, environment: dict[str, str], on_progress: P
         f"the process that builds the engine ended with {how} ({last or 'and said nothing'}); free some memory, or try "
         "--plugins off"
     )
+
+
+def _words_of_plugins(stderr: IO[str]) -> str:
+    """What the native plugins said, in front of which TensorRT's own words say little."""
+    stderr.seek(0)
+    lines = [line.strip() for line in stderr if line.startswith("[ksnet]")]
+    return f" ({'; '.join(lines)})" if lines else ""
 
 
 def _timing_cache(target: GpuTarget) -> Path:

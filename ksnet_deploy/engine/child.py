@@ -21,11 +21,12 @@ from typing import Any
 import onnx
 import onnx.inliner
 
-from ksnet_deploy.config import Precision
+from ksnet_deploy.config import FrameSize, Precision
 from ksnet_deploy.engine.layers import check_layers
 from ksnet_deploy.engine.sidecar import LayerCounts, Tensor
 from ksnet_deploy.engine.target import FLAVOURS, Flavour, import_tensorrt
 from ksnet_deploy.errors import ArtifactError, BackendError, KSNetError
+from ksnet_deploy.files import replacing
 from ksnet_deploy.ops.functions import DOMAIN, VERSION
 
 __all__ = ["BuildRequest", "main"]
@@ -35,7 +36,8 @@ __all__ = ["BuildRequest", "main"]
 class BuildRequest:
     """What to build; paths and sizes as text, because it travels as JSON."""
 
-    onnx: str
+    onnx: str | None
+    """None to find out only whether the target and the plugins are there."""
     engine: str
     flavour: Flavour
     sm: int
@@ -56,6 +58,18 @@ def main() -> int:
         answer: dict[str, Any] = {"report": _build(request)}
     except KSNetError as error:
         answer = {"error": str(error), "kind": type(error).__name__}
+    except OSError as error:
+        answer = {
+            "error": f"{error.filename or request.engine} cannot be used ({error.strerror or error}); make room "
+            "or give another path",
+            "kind": "OutputError",
+        }
+    except Exception as error:  # whatever TensorRT's bindings raise
+        answer = {
+            "error": f"{FLAVOURS[request.flavour]} failed ({type(error).__name__}: {' '.join(str(error).split())}); "
+            "try --plugins off, and report this",
+            "kind": "BackendError",
+        }
     _send(answer)
     return 0
 
@@ -72,6 +86,8 @@ def _send(answer: dict[str, Any]) -> None:
 
 def _build(request: BuildRequest) -> dict[str, Any]:
     trt = import_tensorrt(request.flavour)
+    if request.flavour == "rtx":
+        _check_capability(trt, request.sm)
     logger = _collecting_logger(trt)
     if request.plugins:
         if request.flavour == "rtx":
@@ -79,7 +95,9 @@ def _build(request: BuildRequest) -> dict[str, Any]:
         from ksnet_deploy.plugins import load_plugins
 
         load_plugins(trt, Path(request.plugins))
-    model, custom_nodes = _prepared(request)
+    if request.onnx is None:
+        return {}
+    model, custom_nodes = _prepared(request.onnx, native=request.plugins is not None)
     started = time.perf_counter()
     builder = trt.Builder(logger)
     network = builder.create_network(_strongly_typed(trt))
@@ -100,7 +118,8 @@ def _build(request: BuildRequest) -> dict[str, Any]:
         )
     Path(request.engine).write_bytes(plan)
     if request.timing_cache:
-        Path(request.timing_cache).write_bytes(config.get_timing_cache().serialize())
+        with replacing(Path(request.timing_cache)) as temporary:
+            temporary.write_bytes(config.get_timing_cache().serialize())
     return {
         "version": trt.__version__,
         "layers": layers,
@@ -110,14 +129,14 @@ def _build(request: BuildRequest) -> dict[str, Any]:
     }
 
 
-def _prepared(request: BuildRequest) -> tuple[onnx.ModelProto, int]:
+def _prepared(path: str, *, native: bool) -> tuple[onnx.ModelProto, int]:
     """The model as the parser must see it, and the number of custom nodes.
 
     Where it finds both, the parser prefers the function body to the plugin, silently; so only one is left.
     """
-    model = onnx.load(request.onnx)
+    model = onnx.load(path)
     nodes = [node for node in model.graph.node if node.domain == DOMAIN]
-    if request.plugins:
+    if native:
         del model.functions[:]
         for node in nodes:
             node.attribute.append(onnx.helper.make_attribute("plugin_namespace", DOMAIN))
@@ -126,6 +145,15 @@ def _prepared(request: BuildRequest) -> tuple[onnx.ModelProto, int]:
         # Inlined here, the nodes of the bodies get names of their own.
         model = onnx.inliner.inline_local_functions(model)
     return model, len(nodes)
+
+
+def _check_capability(trt: Any, sm: int) -> None:
+    if not hasattr(trt.ComputeCapability, f"SM{sm}"):
+        known = ", ".join(name.lower() for name in trt.ComputeCapability.__members__ if name.startswith("SM"))
+        raise BackendError(
+            f"TensorRT-RTX {trt.__version__} does not build for sm{sm}, only for {known}; give another --gpu, or build "
+            "with full TensorRT on that GPU"
+        )
 
 
 def _check_unversioned_library() -> None:
@@ -165,33 +193,22 @@ def _config(trt: Any, builder: Any, network: Any, request: BuildRequest) -> Any:
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.progress_monitor = _progress_monitor(trt)
+    config.clear_flag(trt.BuilderFlag.TF32)  # or float32 convolutions would drop 13 of their 23 bits
     if request.flavour == "rtx":
-        member = getattr(trt.ComputeCapability, f"SM{request.sm}", None)
-        if member is None:
-            known = ", ".join(name.lower() for name in trt.ComputeCapability.__members__ if name.startswith("SM"))
-            raise BackendError(
-                f"TensorRT-RTX {trt.__version__} does not build for sm{request.sm}, only for {known}; give another "
-                "--gpu, or build with full TensorRT on that GPU"
-            )
         config.num_compute_capabilities = 1
-        config.set_compute_capability(member, 0)
+        config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{request.sm}"), 0)
     if request.timing_cache:
         path = Path(request.timing_cache)
         cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
-        config.set_timing_cache(cache, ignore_mismatch=False)
+        if not config.set_timing_cache(cache, ignore_mismatch=False):  # of another card of the same capability
+            config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
     if any(-1 in tuple(tensor.shape) for tensor in inputs):
         profile = builder.create_optimization_profile()
         for tensor in inputs:
-            profile.set_shape(tensor.name, *(_shape_at(tensor, size) for size in request.sizes))
+            profile.set_shape(tensor.name, *(_tensor(tensor).at(FrameSize(*size)) for size in request.sizes))
         config.add_optimization_profile(profile)
     return config
-
-
-def _shape_at(tensor: Any, size: tuple[int, int]) -> tuple[int, ...]:
-    """Frames are (1, H, W, 3), states (1, C, H, W)."""
-    shape = tuple(tensor.shape)
-    return (1, *size, shape[3]) if tensor.name == "lr" else (1, shape[1], *size)
 
 
 def _collecting_logger(trt: Any) -> Any:
@@ -225,6 +242,7 @@ def _progress_monitor(trt: Any) -> Any:
         def step_complete(self, phase_name: str, step: int) -> bool:
             if phase_name == self.outermost:
                 self.done = step + 1
+                _send({"phase": phase_name, "done": self.done, "total": self.total})
             return True
 
         def phase_finish(self, phase_name: str) -> None:

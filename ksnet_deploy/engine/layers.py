@@ -36,12 +36,22 @@ def check_layers(layers: LayerCounts, precision: Precision, custom_nodes: int, *
                 f"the engine's {kind} layers are {_counts(found)}, where float32 is needed (coordinates and scores "
                 "lose too much in half); export the network again"
             )
-    plugins = sum(sum(counts.values()) for kind, counts in layers.items() if kind.startswith("PLUGIN"))
+    natives = [counts for kind, counts in layers.items() if kind.startswith("PLUGIN")]
+    plugins = sum(sum(counts.values()) for counts in natives)
     expected = custom_nodes if with_plugins else 0
     if plugins != expected:
         raise ArtifactError(
             f"the engine has {plugins} plugin layers, where {expected} were expected; the plugin library and this "
             "version of TensorRT do not fit together, so use --plugins off and report this"
+        )
+    if any(set(counts) != {wanted} for counts in natives):
+        raise ArtifactError(
+            f"the engine was to compute in {precision}, but its plugins are {', '.join(map(_counts, natives))}; export "
+            f"the network again with --precision {precision}"
+        )
+    if custom_nodes and not with_plugins and not layers.get("GRID_SAMPLE"):
+        raise ArtifactError(
+            "the engine samples nothing, though the network has deformable convolutions; export the network again"
         )
 
 

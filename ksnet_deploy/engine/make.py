@@ -10,18 +10,23 @@ from typing import Any, Literal
 
 from ksnet_deploy.cache import cached_onnx, made_cache_folder
 from ksnet_deploy.config import FrameSize, Precision
-from ksnet_deploy.engine.build import EngineKey, Progress, build_engine
-from ksnet_deploy.engine.sidecar import Sidecar, sidecar_path
+from ksnet_deploy.engine.build import EngineKey, Progress, build_engine, check_target
+from ksnet_deploy.engine.sidecar import Sidecar
 from ksnet_deploy.engine.target import Flavour, GpuTarget, SizeRange, choose_flavour
 from ksnet_deploy.errors import ArtifactError, BackendError, ConfigError, OutputError
 from ksnet_deploy.exported import exported_metadata, exported_size, load_exported
-from ksnet_deploy.files import replacing
+from ksnet_deploy.files import replacing, sha256_of
 from ksnet_deploy.plugins import find_plugin_library
+from ksnet_deploy.runtime.base import Runner
 
 __all__ = ["EngineRequest", "MadeEngine", "PluginChoice", "make_engine"]
 
 PluginChoice = Literal["auto", "on", "off"]
 """``auto`` takes the native plugins where their library is found; what is taken must load, or the build fails."""
+
+
+FRAMES_ON_GPU, FRAMES_ON_CPU = 30, 8
+"""To compare where the user does not say; a frame takes seconds on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,10 @@ class EngineRequest:
     plugins: PluginChoice = "auto"
     output: Path | None = None
     """None for the cache, where an engine that is there already is taken as it is."""
-    verify_frames: int = 8
-    """To compare with float32; 0 for none."""
+    verify_frames: int | None = None
+    """To compare with float32; None for 30 where the engine itself can run, 8 where its ONNX file does; 0 for none."""
+    model: str | None = None
+    """What the user calls the source, for the sidecar; its path unless given."""
 
 
 @dataclass(frozen=True)
@@ -71,21 +78,30 @@ def make_engine(
     Raises:
         KSNetError: with the reason. Nothing is left under the engine's name that was not there before.
     """
+    if request.output is not None and request.output.is_dir():
+        raise OutputError(f"{request.output} is a folder; give the name of a file in it")
+    if request.output is not None and not request.output.parent.is_dir():
+        raise OutputError(f"the folder {request.output.parent} does not exist; make it first, or give another name")
     flavour = choose_flavour(request.flavour)
     target, at_hand = _target(request.gpu, flavour)
     plugins = _plugins(request.plugins)
+    check_target(flavour, target, plugins)
+    frames = request.verify_frames
+    if frames is None:
+        frames = FRAMES_ON_GPU if at_hand else FRAMES_ON_CPU
     onnx = _exported(request, say)
-    proof = _proof(request, onnx, say, on_verify, on_frame)
     key = EngineKey.of(onnx, flavour, target, request.precision, request.sizes, plugins)
     path = request.output or made_cache_folder() / key.file_name(request.source.stem)
-    if request.output is None and path.is_file() and sidecar_path(path).is_file():
-        return MadeEngine(path, Sidecar.read(path), reused=True)
+    known = _whole_engine(path) if request.output is None else None
+    if known is not None and ((request.source == onnx and not at_hand) or frames <= _frames_compared(known)):
+        return MadeEngine(path, known, reused=True)
+    proof = None if at_hand else _proof(request, onnx, frames, say, on_verify, on_frame)
 
     def prove(engine: Path) -> dict[str, Any] | None:
-        if not (at_hand and request.verify_frames):
+        if not (at_hand and frames):
             return proof
-        on_verify(request.verify_frames)
-        return _proof_on_gpu(onnx, engine, request.sizes.best, request.verify_frames, on_frame)
+        on_verify(frames)
+        return _proof_on_gpu(request.source, onnx, engine, request.sizes.best, frames, on_frame)
 
     say(f"Building for {target} with {flavour} {key.version}, {request.precision}, frames of {request.sizes}.")
     sidecar = build_engine(
@@ -96,20 +112,39 @@ def make_engine(
         precision=request.precision,
         sizes=request.sizes,
         plugins=plugins,
+        model=request.model or str(request.source),
         prove=prove,
         on_progress=on_progress,
     )
     return MadeEngine(path, sidecar, reused=False)
 
 
+def _frames_compared(sidecar: Sidecar) -> int:
+    frames: int = (sidecar.verified or {}).get("frames", 0)
+    return frames
+
+
+def _whole_engine(path: Path) -> Sidecar | None:
+    """The sidecar of an engine in the cache, None where it is missing or damaged and must be built again."""
+    try:
+        sidecar = Sidecar.read(path)
+    except ArtifactError:
+        return None
+    return sidecar if sha256_of(path) == sidecar.engine_sha256 else None
+
+
 def _target(gpu: str | None, flavour: Flavour) -> tuple[GpuTarget, bool]:
     """The GPU to build for, and whether it is the one at hand."""
     from ksnet_deploy.runtime.cuda import compute_capability
 
-    device = compute_capability()
+    device: GpuTarget | None = None
+    try:
+        device = compute_capability()
+    except BackendError as error:
+        if gpu is None:
+            raise ConfigError(f"{error}; or say which GPU to build for, for example --gpu rtx3080") from error
     wanted = GpuTarget.parse(gpu) if gpu else device
-    if wanted is None:
-        raise ConfigError("no GPU is found here; say which one to build for, for example --gpu rtx3080")
+    assert wanted is not None
     if flavour == "tensorrt" and wanted != device:
         raise BackendError(
             f"TensorRT builds only for the GPU at hand ({device or 'there is none'}), not for {wanted}; build on that "
@@ -129,8 +164,6 @@ def _plugins(choice: PluginChoice) -> Path | None:
 
 def _exported(request: EngineRequest, say: Callable[[str], None]) -> Path:
     """The ONNX file to build from, of the precision and for the sizes."""
-    if request.output is not None and request.output.is_dir():
-        raise OutputError(f"{request.output} is a folder; give the name of a file in it")
     if request.source.suffix != ".onnx":
         size = request.sizes.best if request.sizes.is_fixed else None
         return cached_onnx(
@@ -159,27 +192,28 @@ def _exported(request: EngineRequest, say: Callable[[str], None]) -> Path:
 def _proof(
     request: EngineRequest,
     onnx: Path,
+    frames: int,
     say: Callable[[str], None],
     on_verify: Callable[[int], None],
     on_frame: Callable[[], None],
 ) -> dict[str, Any] | None:
     """The comparison of a checkpoint's export with float32, made once per file and length, kept beside it."""
-    if not request.verify_frames or request.source == onnx:
+    if not frames or request.source == onnx:
         return None
     path = onnx.with_suffix(".proof.json")
     if path.is_file():
         known: dict[str, Any] = json.loads(path.read_text())
-        if known["frames"] >= request.verify_frames:
+        if known["frames"] >= frames:
             return known
     from ksnet_deploy.export.verified import verify
     from ksnet_deploy.weights import load_checkpoint
 
     size = _verification_size(request.sizes)
-    say(f"Comparing the exported network with float32 over {request.verify_frames} frames of {size}, once.")
-    on_verify(request.verify_frames)
+    say(f"Comparing the exported network with float32 over {frames} frames of {size}, once.")
+    on_verify(frames)
     model = load_checkpoint(request.source).model
-    report = verify(model, onnx, size, precision=request.precision, frames=request.verify_frames, on_frame=on_frame)
-    proof = {"what": "the exported network in ONNX Runtime", "frames": request.verify_frames, **report.as_dict()}
+    report = verify(model, onnx, size, precision=request.precision, frames=frames, on_frame=on_frame)
+    proof = {"what": "the exported network in ONNX Runtime", "against": "float32", "frames": frames, **report.as_dict()}
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(proof))
     return proof
@@ -191,13 +225,21 @@ def _verification_size(sizes: SizeRange) -> FrameSize:
 
 
 def _proof_on_gpu(
-    onnx: Path, engine: Path, size: FrameSize, frames: int, on_frame: Callable[[], None]
+    source: Path, onnx: Path, engine: Path, size: FrameSize, frames: int, on_frame: Callable[[], None]
 ) -> dict[str, Any]:
-    """The engine itself against the exported file, which ONNX Runtime computes in float32 on the CPU."""
+    """The engine itself against the checkpoint in float32 or, where it was built from one, the exported file."""
     from ksnet_deploy.export.half import compare_runners
     from ksnet_deploy.runtime.onnx import OnnxRunner
     from ksnet_deploy.runtime.tensorrt import TensorRTRunner
+    from ksnet_deploy.runtime.torch import TorchRunner
+    from ksnet_deploy.weights import load_checkpoint
 
-    with OnnxRunner(onnx, size) as reference, TensorRTRunner(engine, size) as candidate:
-        report = compare_runners(reference, candidate, frames=frames, on_frame=on_frame)
-    return {"what": "the engine on the GPU", **report.as_dict()}
+    with TensorRTRunner(engine, size) as candidate:
+        if source == onnx:
+            reference: Runner = OnnxRunner(onnx, size)
+        else:
+            reference = TorchRunner(load_checkpoint(source).model, size, io=candidate.io)
+        with reference:
+            report = compare_runners(reference, candidate, frames=frames, on_frame=on_frame)
+    against = "the exported file in ONNX Runtime" if source == onnx else "float32"
+    return {"what": "the engine on the GPU", "against": against, **report.as_dict()}

@@ -33,6 +33,12 @@ class Tensor:
     shape: tuple[int, ...]
     """With -1 where it is free."""
 
+    def at(self, size: FrameSize) -> tuple[int, ...]:
+        """Shape of an input at a frame size: frames are (1, H, W, 3), states (1, C, H, W)."""
+        if self.name == "lr":
+            return (1, size.height, size.width, self.shape[3])
+        return (1, self.shape[1], size.height, size.width)
+
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Tensor:
         return cls(values["name"], values["dtype"], tuple(values["shape"]))
@@ -55,6 +61,8 @@ class Sidecar:
     flavour: Flavour
     version: str
     """Of TensorRT, which only runs engines of its own version."""
+    model: str
+    """The checkpoint or ONNX file, as it was named to the command."""
     sm: int
     precision: str
     least: str
@@ -130,7 +138,7 @@ class Sidecar:
         Raises:
             ArtifactError: with the reason and the command that builds a fitting engine.
         """
-        rebuild = self.rebuild_command(device or GpuTarget(self.sm), size)
+        rebuild = self.rebuild_command(engine, device or GpuTarget(self.sm), size)
         if sha256_of(engine) != self.engine_sha256:
             raise ArtifactError(
                 f"{engine} is not the file that its sidecar describes: it is cut off, or was changed; {rebuild}"
@@ -156,13 +164,17 @@ class Sidecar:
                 f"{engine} was built with another version of the plugin library than {plugin_library}; {rebuild}"
             )
 
-    def rebuild_command(self, target: GpuTarget, size: FrameSize) -> str:
+    def rebuild_command(self, engine: Path, target: GpuTarget, size: FrameSize) -> str:
         """The remedy, as the end of a sentence."""
-        sizes = f"--size {size}"
+        sizes = f"--size {size.padded}"
         if not self.sizes.is_fixed and size in self.sizes:
             sizes = f"--min {self.least} --opt {self.best} --max {self.most}"
         fp16 = " --fp16" if self.precision == "fp16" else ""
-        return f"build one with 'ksnet-deploy build-engine{fp16} --runtime {self.flavour} --gpu {target} {sizes}'"
+        plugins = "on" if self.plugins else "off"
+        return (
+            f"build it again with 'ksnet-deploy build-engine {engine} --overwrite --model {self.model}{fp16} "
+            f"--runtime {self.flavour} --gpu {target} {sizes} --plugins {plugins}'"
+        )
 
 
 def sidecar_path(engine: Path) -> Path:

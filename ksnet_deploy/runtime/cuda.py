@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from collections.abc import Callable
 from typing import Any
@@ -29,24 +30,21 @@ def _cudart() -> Any:
 def _call(name: str, *arguments: Any) -> Any:
     """Call a function of the CUDA runtime; its result, or a BackendError with CUDA's own words."""
     cudart = _cudart()
-    status, *results = getattr(cudart, name)(*arguments)
+    try:
+        status, *results = getattr(cudart, name)(*arguments)
+    except RuntimeError as error:  # the bindings' own, where they find no driver
+        raise BackendError(f"CUDA cannot be used here ({error}); install NVIDIA's driver") from error
     if int(status) != 0:
         _, text = cudart.cudaGetErrorString(status)
         words = text.decode() if isinstance(text, bytes) else str(text)
-        raise BackendError(
-            f"CUDA cannot go on ({name}: {words}); check the driver with nvidia-smi, or use --device cpu"
-        )
+        raise BackendError(f"CUDA cannot go on ({name}: {words}); check the driver with nvidia-smi")
     return results[0] if results else None
 
 
-def compute_capability() -> GpuTarget | None:
-    """Of the current device; None where there is none."""
-    try:
-        count = _call("cudaGetDeviceCount")
-    except BackendError:
-        return None
-    if not count:
-        return None
+def compute_capability() -> GpuTarget:
+    """Of the current device. Raises BackendError, with the reason, where none can be used."""
+    if not _call("cudaGetDeviceCount"):
+        raise BackendError("CUDA finds no device here; check with nvidia-smi that the driver sees one")
     kinds = _cudart().cudaDeviceAttr
     device = _call("cudaGetDevice")
     major = _call("cudaDeviceGetAttribute", kinds.cudaDevAttrComputeCapabilityMajor, device)
@@ -115,10 +113,15 @@ class Graph:
         _call("cudaStreamBeginCapture", stream.handle, mode)
         try:
             record()
+        except BaseException:
+            with contextlib.suppress(BackendError):  # of the two errors, the first one has the reason
+                _call("cudaStreamEndCapture", stream.handle)
+            raise
+        graph = _call("cudaStreamEndCapture", stream.handle)
+        try:
+            self._executable: Any = _call("cudaGraphInstantiate", graph, 0)
         finally:
-            graph = _call("cudaStreamEndCapture", stream.handle)
-        self._executable: Any = _call("cudaGraphInstantiate", graph, 0)
-        _call("cudaGraphDestroy", graph)
+            _call("cudaGraphDestroy", graph)
 
     def launch(self, stream: Stream) -> None:
         _call("cudaGraphLaunch", self._executable, stream.handle)

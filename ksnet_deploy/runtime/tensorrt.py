@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.engine.sidecar import Sidecar
-from ksnet_deploy.engine.target import FLAVOURS, import_tensorrt
+from ksnet_deploy.engine.target import FLAVOURS, GpuTarget, import_tensorrt
 from ksnet_deploy.errors import ArtifactError, BackendError
 from ksnet_deploy.plugins import find_plugin_library, load_plugins
 from ksnet_deploy.runtime.base import IO_TYPES, FrameType, Runner
@@ -28,8 +28,11 @@ class TensorRTRunner(Runner):
     """Runs an engine. The state stays on the device, in two sets of buffers that swap roles after every step.
 
     A step is one launch of a CUDA graph (copy in, engine, copy out), of which there is one for each role of the
-    buffers, and one wait, for the frame.
+    buffers, and one wait, for the frame. Where TensorRT says that an engine cannot be recorded, ``recorded`` is False
+    and the parts are put on the stream one by one.
     """
+
+    recorded = False
 
     def __init__(self, path: Path, size: FrameSize) -> None:
         """Load an engine for frames of one size.
@@ -41,12 +44,10 @@ class TensorRTRunner(Runner):
         sidecar = Sidecar.read(path)
         trt = import_tensorrt(sidecar.flavour)
         library = find_plugin_library() if sidecar.plugins else None
-        device = compute_capability()
+        device, reason = _device()
         sidecar.check(path, size, flavour_version=trt.__version__, device=device, plugin_library=library)
         if device is None:
-            raise BackendError(
-                f"no CUDA device is found here, which {path} needs; use an .onnx or a checkpoint instead"
-            )
+            raise BackendError(f"{path} needs a GPU: {reason}")
         super().__init__(size, _frame_type(path, sidecar))
         self.backend = sidecar.flavour
         self._cleanup = ExitStack()
@@ -66,16 +67,17 @@ class TensorRTRunner(Runner):
                 f"{FLAVOURS[sidecar.flavour]} {trt.__version__} refuses {path}; "
                 "build it again with 'ksnet-deploy build-engine'"
             )
-        self._context = self._engine.create_execution_context()
+        self._context = self._engine.create_execution_context(*_runtime_config(trt, self._engine))
         if self._context is None:
             raise BackendError(
                 f"the GPU has no room for {path}; close other programs that use it, or take smaller frames"
             )
         self._stream = Stream()
         self._cleanup.callback(self._stream.close)
-        shapes = {tensor.name: _shape_at(tensor.name, tensor.shape, self.size) for tensor in sidecar.inputs}
+        shapes = {tensor.name: tensor.at(self.size) for tensor in sidecar.inputs}
         for name, shape in shapes.items():
-            self._context.set_input_shape(name, shape)
+            if not self._context.set_input_shape(name, shape):
+                raise BackendError(f"TensorRT does not take {name} of shape {shape} in {path}; build the engine again")
         dtypes = {tensor.name: DTYPES[tensor.dtype] for tensor in (*sidecar.inputs, *sidecar.outputs)}
         self._lr = self._pinned((self.size.height, self.size.width, 3), self.io)
         self._hr = self._pinned((self.size.upscaled.height, self.size.upscaled.width, 3), self.io)
@@ -112,7 +114,8 @@ class TensorRTRunner(Runner):
         bindings |= {STATE + name: buffer for name, buffer in self._states[current].items()}
         bindings |= {NEXT + name: buffer for name, buffer in self._states[1 - current].items()}
         for name, buffer in bindings.items():
-            self._context.set_tensor_address(name, buffer.pointer)
+            if not self._context.set_tensor_address(name, buffer.pointer):
+                raise BackendError(f"TensorRT does not know the tensor {name}; build the engine again")
         if not self._context.execute_async_v3(int(self._stream.handle)):
             raise BackendError("TensorRT could not run the engine on this GPU; build it again for this machine")
         self._hr_device.store(self._hr, self._stream)
@@ -129,6 +132,7 @@ class TensorRTRunner(Runner):
                 graph = Graph(lambda current=current: self._enqueue(current), self._stream)  # type: ignore[misc]
                 self._graphs.append(graph)
                 self._cleanup.callback(graph.close)
+            self.recorded = True
             self.reset()
             for expected, frame in zip(plain, frames, strict=True):
                 if not np.array_equal(self._step(frame), expected):
@@ -175,6 +179,19 @@ def _frame_type(path: Path, sidecar: Sidecar) -> FrameType:
     return dtype  # type: ignore[return-value]
 
 
-def _shape_at(name: str, shape: tuple[int, ...], size: FrameSize) -> tuple[int, ...]:
-    """Frames are (1, H, W, 3), states (1, C, H, W)."""
-    return (1, size.height, size.width, 3) if name == "lr" else (1, shape[1], size.height, size.width)
+def _device() -> tuple[GpuTarget | None, str]:
+    """The GPU, or why there is none."""
+    try:
+        return compute_capability(), ""
+    except BackendError as error:
+        return None, str(error)
+
+
+def _runtime_config(trt: Any, engine: Any) -> tuple[Any, ...]:
+    """TensorRT-RTX compiles kernels for the size at hand; at once, not during the run, which a recording would miss."""
+    strategies = getattr(trt, "DynamicShapesKernelSpecializationStrategy", None)
+    if strategies is None:
+        return ()
+    config = engine.create_runtime_config()
+    config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+    return (config,)

@@ -16,7 +16,10 @@ from ksnet_deploy.precision import with_precision
 from ksnet_deploy.runtime.base import FrameType, Runner
 from ksnet_deploy.selection import SplitLevel
 
-__all__ = ["RecordedStep", "TorchRunner", "decode_frame", "encode_frame", "use_native_kernels"]
+__all__ = ["RecordedStep", "TorchRunner", "advance_in_place", "decode_frame", "encode_frame", "use_native_kernels"]
+
+Advance = Callable[[torch.Tensor, State], tuple[torch.Tensor, State]]
+"""(frame, state) -> (HR frame, next state), frames as they are exchanged with the world."""
 
 
 def decode_frame(frame: torch.Tensor) -> torch.Tensor:
@@ -96,12 +99,21 @@ class TorchRunner(Runner):
         del self._model, self._recorded
 
 
+def advance_in_place(advance: Advance, frame: torch.Tensor, state: State) -> torch.Tensor:
+    """A step that leaves its next state in the memory of the last one; returns the HR frame."""
+    hr, following = advance(frame, state)
+    # Copied twice: parts of the next state are parts of the last one, under another name.
+    for held, new in zip(state, [tensor.clone() for tensor in following], strict=True):
+        held.copy_(new)
+    return hr
+
+
 class RecordedStep:
     """A step as a CUDA graph, with its frame and state in memory of its own."""
 
     def __init__(
         self,
-        advance: Callable[[torch.Tensor, State], tuple[torch.Tensor, State]],
+        advance: Advance,
         initial_state: Callable[[torch.Tensor], State],
         size: FrameSize,
         dtype: torch.dtype,
@@ -111,15 +123,14 @@ class RecordedStep:
             self._frame = torch.zeros(1, size.height, size.width, 3, dtype=dtype, device="cuda")
             self.state = State(*(tensor.clone() for tensor in initial_state(decode_frame(self._frame))))
             stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):  # cuDNN chooses its algorithms before the recording
                 for _ in range(3):
                     advance(self._frame, self.state)
             torch.cuda.current_stream().wait_stream(stream)
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph):
-                self._hr, following = advance(self._frame, self.state)
-                for held, new in zip(self.state, following, strict=True):
-                    held.copy_(new)
+                self._hr = advance_in_place(advance, self._frame, self.state)
 
     def __call__(self, frame: torch.Tensor, *, fresh: bool) -> torch.Tensor:
         self._frame.copy_(frame)
@@ -134,13 +145,13 @@ def use_native_kernels(network: KSNet) -> bool:
     """Put the native kernels in the place of the reference operators, where their library was built; tell whether."""
     from ksnet_deploy.plugins import find_kernel_library
 
-    if find_kernel_library() is None or network.config.slots != "order":
+    if find_kernel_library() is None:
         return False
     from ksnet_deploy.ops import native
 
     for module in network.modules():
         if isinstance(module, FlowGuidedAlignment):
             module.deform_conv2d = native.deform_conv2d
-        if isinstance(module, SplitLevel):
+        if isinstance(module, SplitLevel) and not module.ranked:
             module.topk_split = native.topk_split
     return True
