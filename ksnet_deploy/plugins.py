@@ -147,7 +147,7 @@ def build_plugins(
 
 def _sources() -> Path:
     """The folder ``plugins`` of a checkout, or its copy in an installed package."""
-    candidates = (_PACKAGE.parent / "plugins", _PACKAGE / "plugin_sources")
+    candidates = (_PACKAGE.parent / "plugins", _PACKAGE / "native" / "plugins")
     for folder in candidates:
         if (folder / "CMakeLists.txt").is_file():
             return folder

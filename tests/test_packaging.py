@@ -52,8 +52,8 @@ def test_the_wheel_holds_everything_once(tmp_path: Path) -> None:
         "ksnet_deploy/training/loop.py",
         "ksnet_deploy/checkpoints/MODEL_CARD.md",
         "ksnet_deploy/assets/city_lr.mp4",
-        "ksnet_deploy/plugin_sources/CMakeLists.txt",
-        "ksnet_deploy/plugin_sources/deform_conv/deform_conv.cu",
+        "ksnet_deploy/native/plugins/CMakeLists.txt",
+        "ksnet_deploy/native/plugins/deform_conv/deform_conv.cu",
     ):
         assert needed in names
     assert not [name for name in names if name.startswith(("export/", "tests/", "scripts/"))]
