@@ -77,7 +77,7 @@ class SequenceReport:
         return [f.frame for f in self.frames if f.excused]
 
     def as_dict(self) -> dict[str, Any]:
-        return {"max_error": self.max_error, "near_ties": self.excused}
+        return {"frames": len(self.frames), "max_error": self.max_error, "near_ties": self.excused}
 
     def summary(self) -> str:
         text = f"{len(self.frames)} recurrent frames at {self.size}, reset at {self.reset_at}: "

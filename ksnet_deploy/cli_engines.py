@@ -40,9 +40,8 @@ def build_engine(
         Literal["auto", "on", "off"], typer.Option("--plugins", help="Native plugins; auto takes them where built.")
     ] = "auto",
     verify_frames: Annotated[
-        int | None,
-        typer.Option("--verify-frames", help="To compare with float32; 30 on the GPU, 8 without; 0 for none.", min=0),
-    ] = None,
+        int, typer.Option("--verify-frames", help="Recurrent frames to compare with float32; 0 for none.", min=0)
+    ] = 30,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -25,8 +25,9 @@ PluginChoice = Literal["auto", "on", "off"]
 """``auto`` takes the native plugins where their library is found; what is taken must load, or the build fails."""
 
 
-FRAMES_ON_GPU, FRAMES_ON_CPU = 30, 8
-"""To compare where the user does not say; a frame takes seconds on a CPU."""
+PROOF_SIZE = FrameSize(72, 128)
+"""Of the frames that are compared on a CPU, where one of 180x320 takes seven seconds. What is compared, the rounding of
+weights and results, does not depend on the size."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class EngineRequest:
     plugins: PluginChoice = "auto"
     output: Path | None = None
     """None for the cache, where an engine that is there already is taken as it is."""
-    verify_frames: int | None = None
-    """To compare with float32; None for 30 where the engine itself can run, 8 where its ONNX file does; 0 for none."""
+    verify_frames: int = 30
+    """To compare with float32; 0 for none."""
     model: str | None = None
     """What the user calls the source, for the sidecar; its path unless given."""
 
@@ -87,15 +88,13 @@ def make_engine(
     plugins = _plugins(request.plugins)
     check_target(flavour, target, plugins)
     frames = request.verify_frames
-    if frames is None:
-        frames = FRAMES_ON_GPU if at_hand else FRAMES_ON_CPU
     onnx = _exported(request, say)
     key = EngineKey.of(onnx, flavour, target, request.precision, request.sizes, plugins)
     path = request.output or made_cache_folder() / key.file_name(request.source.stem)
     known = _whole_engine(path) if request.output is None else None
     if known is not None and ((request.source == onnx and not at_hand) or frames <= _frames_compared(known)):
         return MadeEngine(path, known, reused=True)
-    proof = None if at_hand else _proof(request, onnx, frames, say, on_verify, on_frame)
+    proof = None if at_hand or request.source == onnx else _proof(request, say, on_verify, on_frame)
 
     def prove(engine: Path) -> dict[str, Any] | None:
         if not (at_hand and frames):
@@ -191,15 +190,20 @@ def _exported(request: EngineRequest, say: Callable[[str], None]) -> Path:
 
 def _proof(
     request: EngineRequest,
-    onnx: Path,
-    frames: int,
     say: Callable[[str], None],
     on_verify: Callable[[int], None],
     on_frame: Callable[[], None],
 ) -> dict[str, Any] | None:
-    """The comparison of a checkpoint's export with float32, made once per file and length, kept beside it."""
-    if not frames or request.source == onnx:
+    """The comparison of a checkpoint's export, at a size of its own, with float32; made once, and kept beside it."""
+    frames, size = request.verify_frames, _smaller(request.sizes.best, PROOF_SIZE)
+    if not frames:
         return None
+    onnx = cached_onnx(
+        request.source,
+        size,
+        precision=request.precision,
+        on_export=lambda: say(f"Exporting for frames of {size}, once."),
+    )
     path = onnx.with_suffix(".proof.json")
     if path.is_file():
         known: dict[str, Any] = json.loads(path.read_text())
@@ -208,20 +212,18 @@ def _proof(
     from ksnet_deploy.export.verified import verify
     from ksnet_deploy.weights import load_checkpoint
 
-    size = _verification_size(request.sizes)
     say(f"Comparing the exported network with float32 over {frames} frames of {size}, once.")
     on_verify(frames)
     model = load_checkpoint(request.source).model
     report = verify(model, onnx, size, precision=request.precision, frames=frames, on_frame=on_frame)
-    proof = {"what": "the exported network in ONNX Runtime", "against": "float32", "frames": frames, **report.as_dict()}
+    proof = {"what": f"the network exported for {size}, in ONNX Runtime", "against": "float32", **report.as_dict()}
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(proof))
     return proof
 
 
-def _verification_size(sizes: SizeRange) -> FrameSize:
-    """The smallest that the engine takes: what is verified does not depend on the size, how long it takes does."""
-    return sizes.least
+def _smaller(size: FrameSize, limit: FrameSize) -> FrameSize:
+    return FrameSize(min(size.height, limit.height), min(size.width, limit.width))
 
 
 def _proof_on_gpu(
