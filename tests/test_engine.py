@@ -92,8 +92,9 @@ def test_the_trained_network_becomes_an_fp16_engine_for_an_rtx_3080(tmp_path: Pa
 
 
 @rtx
+@pytest.mark.slow
 def test_an_engine_for_many_sizes(small_onnx: SmallOnnx, tmp_path: Path) -> None:
-    sidecar = build_small(small_onnx(None), tmp_path / "any.engine", precision="fp32", sizes=MANY)
+    sidecar = build_small(small_onnx(None, "float32"), tmp_path / "any.engine", precision="fp32", sizes=MANY)
     assert {tensor.name: tensor.shape for tensor in sidecar.inputs}["lr"] == (1, -1, -1, 3)
     assert sidecar.sizes == MANY
 

@@ -104,6 +104,7 @@ def test_thirty_recurrent_frames_match_pytorch(full: Checkpoint, tmp_path: Path,
     assert len(report.excused) <= 1, report.summary()
 
 
+@pytest.mark.slow
 def test_dynamic_graph_gives_what_the_fixed_one_gives(small_onnx: SmallOnnx) -> None:
     for size in (FrameSize(32, 48), FrameSize(33, 17)):
         with (
