@@ -15,7 +15,7 @@ from ksnet_deploy import __version__
 from ksnet_deploy.config import FrameSize, Precision
 from ksnet_deploy.errors import ArtifactError, ConfigError, OutputError
 from ksnet_deploy.export.step import StepModule
-from ksnet_deploy.files import replacing
+from ksnet_deploy.files import check_place, replacing
 from ksnet_deploy.model import State
 from ksnet_deploy.ops.functions import OPSET, function_bodies
 from ksnet_deploy.runtime.base import FrameType
@@ -59,8 +59,7 @@ def export_onnx(
             f"{checkpoint.path} has slots '{checkpoint.config.slots}', which cannot be exported; only networks with "
             "slots 'order' can"
         )
-    if not path.parent.is_dir():
-        raise OutputError(f"the folder {path.parent} does not exist; make it first, or give another name")
+    check_place(path)
     if size is not None and size != size.padded:
         raise ConfigError(
             f"a size of {size} is below the network's minimum; export {size.padded} and pad the frames, "

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ksnet_deploy.config import FrameSize, Precision
-from ksnet_deploy.errors import OutputError
 from ksnet_deploy.export.half import HalfReport, verify_half
 from ksnet_deploy.export.onnx import export_onnx
 from ksnet_deploy.export.verify import SequenceReport, verify_onnx
-from ksnet_deploy.files import replacing
+from ksnet_deploy.files import check_place, replacing
 from ksnet_deploy.model import KSNet
 from ksnet_deploy.runtime.base import FrameType
 from ksnet_deploy.weights import Checkpoint
@@ -40,8 +39,7 @@ def export_verified(
     Raises:
         KSNetError: the export or the verification failed. An older file of the name is still there.
     """
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; give the name of a file in it")
+    check_place(path)
     with replacing(path) as temporary:
         export_onnx(checkpoint, temporary, size=None if dynamic else size, io=io, precision=precision)
         on_verify()

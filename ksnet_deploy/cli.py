@@ -133,15 +133,12 @@ def export(
 ) -> None:
     """Export a checkpoint to ONNX and prove that it computes what PyTorch computes."""
     from ksnet_deploy.config import FrameSize
-    from ksnet_deploy.errors import OutputError
     from ksnet_deploy.export.verified import export_verified
+    from ksnet_deploy.files import check_new_file
     from ksnet_deploy.weights import load_checkpoint
 
     frame_size = FrameSize.parse(size)
-    if output.suffix != ".onnx":
-        raise OutputError(f"{output} does not end in .onnx; the runtimes know the file by that suffix")
-    if output.exists() and not overwrite:
-        raise OutputError(f"{output} already exists; pass --overwrite to replace it, or another name")
+    check_new_file(output, ".onnx", overwrite=overwrite)
     checkpoint = load_checkpoint(checkpoint_path(model))
     with progress("Exporting", show=not as_json) as bar:
         bar.begin(f"{output} ({'any size' if dynamic else frame_size}, {precision}, {io} frames)", None)

@@ -49,14 +49,11 @@ def build_engine(
     from ksnet_deploy.engine.layers import summary
     from ksnet_deploy.engine.make import EngineRequest, make_engine
     from ksnet_deploy.engine.target import SizeRange
-    from ksnet_deploy.errors import OutputError
+    from ksnet_deploy.files import check_new_file
     from ksnet_deploy.models import checkpoint_path
 
     if output is not None:
-        if output.suffix != ".engine":
-            raise OutputError(f"{output} does not end in .engine; the runtimes know the file by that suffix")
-        if output.exists() and not overwrite:
-            raise OutputError(f"{output} already exists; pass --overwrite to replace it, or another name")
+        check_new_file(output, ".engine", overwrite=overwrite)
     request = EngineRequest(
         source=Path(model) if model.endswith(".onnx") else checkpoint_path(model),
         sizes=SizeRange.parse(size, least, best, most),

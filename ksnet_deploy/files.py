@@ -8,7 +8,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replacing", "sha256_of", "temporary_beside"]
+from ksnet_deploy.errors import OutputError
+
+__all__ = ["check_new_file", "check_place", "replacing", "sha256_of", "temporary_beside"]
+
+
+def check_new_file(path: Path, suffix: str, *, overwrite: bool) -> None:
+    """Raise OutputError unless a file of that suffix may be written, before any work is done."""
+    if path.suffix != suffix:
+        raise OutputError(f"{path} does not end in {suffix}; the runtimes know the file by that suffix")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} already exists; pass --overwrite to replace it, or another name")
+    check_place(path)
+
+
+def check_place(path: Path) -> None:
+    """Raise OutputError where a file of the name cannot be: it is a folder, or is to lie in none."""
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; give the name of a file in it")
+    if not path.parent.is_dir():
+        raise OutputError(f"the folder {path.parent} does not exist; make it first, or give another name")
 
 
 def temporary_beside(path: Path) -> Path:

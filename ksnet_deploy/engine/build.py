@@ -25,7 +25,7 @@ from ksnet_deploy.engine.sidecar import PluginIdentity, Sidecar, Tensor, sidecar
 from ksnet_deploy.engine.target import FLAVOURS, Flavour, GpuTarget, SizeRange
 from ksnet_deploy.errors import BackendError, OutputError
 from ksnet_deploy.exported import exported_metadata, load_exported
-from ksnet_deploy.files import sha256_of
+from ksnet_deploy.files import check_place, sha256_of
 
 __all__ = ["EngineKey", "build_engine", "check_target", "installed_version"]
 
@@ -163,8 +163,7 @@ def check_target(flavour: Flavour, target: GpuTarget, plugins: Path | None) -> N
 
 def _unfinished_folder(engine: Path) -> Path:
     """A hidden folder beside the engine, so that renaming moves nothing between file systems."""
-    if not engine.parent.is_dir():
-        raise OutputError(f"the folder {engine.parent} does not exist; make it first, or give another name")
+    check_place(engine)
     try:
         return Path(tempfile.mkdtemp(prefix=UNFINISHED_PREFIX, dir=engine.parent))
     except OSError as error:

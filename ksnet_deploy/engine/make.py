@@ -13,9 +13,9 @@ from ksnet_deploy.config import FrameSize, Precision
 from ksnet_deploy.engine.build import EngineKey, Progress, build_engine, check_target
 from ksnet_deploy.engine.sidecar import Sidecar
 from ksnet_deploy.engine.target import Flavour, GpuTarget, SizeRange, choose_flavour
-from ksnet_deploy.errors import ArtifactError, BackendError, ConfigError, OutputError
+from ksnet_deploy.errors import ArtifactError, BackendError, ConfigError
 from ksnet_deploy.exported import exported_metadata, exported_size, load_exported
-from ksnet_deploy.files import replacing, sha256_of
+from ksnet_deploy.files import check_place, replacing, sha256_of
 from ksnet_deploy.plugins import find_plugin_library
 from ksnet_deploy.runtime.base import Runner
 
@@ -79,10 +79,8 @@ def make_engine(
     Raises:
         KSNetError: with the reason. Nothing is left under the engine's name that was not there before.
     """
-    if request.output is not None and request.output.is_dir():
-        raise OutputError(f"{request.output} is a folder; give the name of a file in it")
-    if request.output is not None and not request.output.parent.is_dir():
-        raise OutputError(f"the folder {request.output.parent} does not exist; make it first, or give another name")
+    if request.output is not None:
+        check_place(request.output)
     flavour = choose_flavour(request.flavour)
     target, at_hand = _target(request.gpu, flavour)
     plugins = _plugins(request.plugins)

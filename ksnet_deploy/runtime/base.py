@@ -12,11 +12,20 @@ from numpy.typing import NDArray
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import BackendError
 
-__all__ = ["IO_TYPES", "FrameType", "Runner"]
+__all__ = ["IO_TYPES", "NEXT_PREFIX", "STATE_PREFIX", "FrameType", "Runner", "reset_planes"]
 
 FrameType = Literal["uint8", "float16", "float32"]
 """Element type of frames: ``uint8`` in 0..255, or a float in [0, 1] (the HR side may overshoot)."""
 IO_TYPES: tuple[str, ...] = get_args(FrameType)
+
+STATE_PREFIX, NEXT_PREFIX = "state.", "next."
+"""Of the names that an exported step gives its recurrent inputs and outputs."""
+
+
+def reset_planes(lr: NDArray[Any]) -> NDArray[np.float32]:
+    """State ``prev_lr`` of a new scene, (3, H, W) in [0, 1], from its first frame (H, W, 3) of any frame type."""
+    planes = lr.transpose(2, 0, 1).astype(np.float32)
+    return planes / np.float32(255) if lr.dtype == np.uint8 else planes
 
 
 class Runner(ABC):

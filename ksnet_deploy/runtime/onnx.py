@@ -15,11 +15,10 @@ from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import ArtifactError, BackendError
 from ksnet_deploy.exported import exported_size, load_exported
 from ksnet_deploy.ops.functions import use_fast_operators
-from ksnet_deploy.runtime.base import IO_TYPES, FrameType, Runner
+from ksnet_deploy.runtime.base import IO_TYPES, NEXT_PREFIX, STATE_PREFIX, FrameType, Runner, reset_planes
 
 __all__ = ["OnnxRunner"]
 
-STATE_PREFIX, NEXT_PREFIX = "state.", "next."
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -92,10 +91,7 @@ class OnnxRunner(Runner):
         return frame
 
     def _initial_state(self, lr: NDArray[Any]) -> dict[str, ort.OrtValue]:
-        planes = lr[None].astype(np.float32).transpose(0, 3, 1, 2)
-        if self.io == "uint8":
-            planes = planes / np.float32(255)
-        arrays = self._zeros | {"prev_lr": np.ascontiguousarray(planes)}
+        arrays = self._zeros | {"prev_lr": np.ascontiguousarray(reset_planes(lr)[None])}
         return {name: self._to_device(array) for name, array in arrays.items()}
 
     def _to_device(self, array: NDArray[Any]) -> ort.OrtValue:

@@ -14,14 +14,13 @@ from ksnet_deploy.engine.sidecar import Sidecar
 from ksnet_deploy.engine.target import FLAVOURS, GpuTarget, import_tensorrt
 from ksnet_deploy.errors import ArtifactError, BackendError
 from ksnet_deploy.plugins import find_plugin_library, load_plugins
-from ksnet_deploy.runtime.base import IO_TYPES, FrameType, Runner
+from ksnet_deploy.runtime.base import IO_TYPES, NEXT_PREFIX, STATE_PREFIX, FrameType, Runner, reset_planes
 from ksnet_deploy.runtime.cuda import DeviceBuffer, Graph, PinnedArray, Stream, compute_capability
 
 __all__ = ["TensorRTRunner"]
 
 DTYPES = {"UINT8": "uint8", "HALF": "float16", "FLOAT": "float32"}
 """NumPy's names of TensorRT's types."""
-STATE, NEXT = "state.", "next."
 
 
 class TensorRTRunner(Runner):
@@ -85,9 +84,9 @@ class TensorRTRunner(Runner):
         self._lr_device = self._buffer(self._lr.array.nbytes)
         self._hr_device = self._buffer(self._hr.array.nbytes)
         state_bytes = {
-            name.removeprefix(STATE): int(np.prod(shape)) * np.dtype(dtypes[name]).itemsize
+            name.removeprefix(STATE_PREFIX): int(np.prod(shape)) * np.dtype(dtypes[name]).itemsize
             for name, shape in shapes.items()
-            if name.startswith(STATE)
+            if name.startswith(STATE_PREFIX)
         }
         self._states = [{name: self._buffer(count) for name, count in state_bytes.items()} for _ in range(2)]
         self._current = 0
@@ -111,8 +110,8 @@ class TensorRTRunner(Runner):
         """Put a step on the stream: frame in, engine from one set of states to the other, frame out."""
         self._lr_device.load(self._lr, self._stream)
         bindings = {"lr": self._lr_device, "hr": self._hr_device}
-        bindings |= {STATE + name: buffer for name, buffer in self._states[current].items()}
-        bindings |= {NEXT + name: buffer for name, buffer in self._states[1 - current].items()}
+        bindings |= {STATE_PREFIX + name: buffer for name, buffer in self._states[current].items()}
+        bindings |= {NEXT_PREFIX + name: buffer for name, buffer in self._states[1 - current].items()}
         for name, buffer in bindings.items():
             if not self._context.set_tensor_address(name, buffer.pointer):
                 raise BackendError(f"TensorRT does not know the tensor {name}; build the engine again")
@@ -146,8 +145,7 @@ class TensorRTRunner(Runner):
         """A fresh state: zeros, and the frame itself as the last one."""
         for name, buffer in self._states[self._current].items():
             if name == "prev_lr":
-                planes = lr.transpose(2, 0, 1).astype(np.float32)
-                self._planes.array[...] = planes / np.float32(255) if self.io == "uint8" else planes
+                self._planes.array[...] = reset_planes(lr)
                 buffer.load(self._planes, self._stream)
             else:
                 buffer.zero(self._stream)
