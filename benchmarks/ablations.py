@@ -36,7 +36,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "flow none": ("flow_guidance=none",),
     "flow prev2": ("flow_guidance=prev2",),
     "flow prev1": ("flow_guidance=prev1",),
-    "keep ratio 25 %": ("keep_ratio=0.25",),
+    "keep ratio 25 %, 2 levels": ("keep_ratio=0.25", "split_levels=2"),
     "keep ratio 50 %": ("keep_ratio=0.5",),
     "keep ratio 100 %": ("keep_ratio=1",),
 }

@@ -7,7 +7,6 @@ recurrent network must be compared over a sequence and on its states: an error t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,22 +14,20 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import VerificationError
+from ksnet_deploy.export.near_ties import GapRecorder, swapped_channels
 from ksnet_deploy.model import KSNet, State
-from ksnet_deploy.ops.reference import Split, channel_scores
 from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.runtime.torch import decode_frame, encode_frame
-from ksnet_deploy.selection import SplitLevel
 
 __all__ = ["FrameError", "SequenceReport", "moving_pattern", "verify_onnx"]
 
 TOLERANCE = 1e-4
 """Largest accepted absolute difference of float32 values, frames in [0, 1]."""
 TIE_GAP = 1e-5
-"""Relative gap of two channel scores below which float32 rounding may order them either way."""
+"""Gap of two channel scores, as a share of the scores' standard deviation, that float32 rounding may bridge."""
 MAX_EXCUSED_SHARE = 0.1
 """More near-ties than this, and than one, mean that something else is wrong."""
 UNIT = {"uint8": 1.001 / 255, "float16": 2**-10}
@@ -120,7 +117,7 @@ def verify_onnx(
 
     Raises:
         VerificationError: a frame or state differs by more, and swapping two channels whose scores are nearly tied
-            (relative gap under 1e-5) does not make PyTorch give the file's result.
+            (a gap under 1e-5 of their standard deviation) does not make PyTorch give the file's result.
     """
     images = list(moving_pattern(size, frames))
     with OnnxRunner(path, size, device=device, rewrite=lambda _model: None) as runner:
@@ -157,12 +154,12 @@ def _compare(
         planes = decode_frame(lr)
         before = state or model.initial_state(planes)
         found = runner.step(lr[0].numpy())
-        with _GapRecorder(model) as gaps:
+        with GapRecorder(model) as gaps:
             hr, state = model(planes, before)
         error = _frame_error(index, encode_frame(hr, dtype)[0].numpy(), found, state, runner.state)
         if error.exceeds(hr_tolerance, TOLERANCE):
-            for level in gaps.tied_levels():
-                with _swapped_channels(level):
+            for level in gaps.tied_levels(TIE_GAP):
+                with swapped_channels(level):
                     hr, state = model(planes, before)
                 swapped = _frame_error(index, encode_frame(hr, dtype)[0].numpy(), found, state, runner.state)
                 if not swapped.exceeds(hr_tolerance, TOLERANCE):
@@ -198,51 +195,3 @@ def _failure(error: FrameError) -> str:
         f"{error.state:.2e} in state '{error.worst_state}', where at most {TOLERANCE:.0e} is accepted; "
         "do not use it, export it again"
     )
-
-
-class _GapRecorder:
-    """Notes for every split level the relative gap between the norms of Eq. (2) on both sides of its threshold."""
-
-    def __init__(self, model: KSNet) -> None:
-        self._levels = [module for module in model.modules() if isinstance(module, SplitLevel) and module.selects]
-        self._handles: list[torch.utils.hooks.RemovableHandle] = []
-        self._gaps: dict[SplitLevel, float] = {}
-
-    def __enter__(self) -> _GapRecorder:
-        self._handles = [level.register_forward_pre_hook(self._record) for level in self._levels]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def tied_levels(self) -> list[SplitLevel]:
-        """Levels whose last kept and first dropped channel are too near for float32 to order them."""
-        return [level for level, gap in self._gaps.items() if gap < TIE_GAP]
-
-    def _record(self, level: nn.Module, args: tuple[Tensor, Tensor]) -> None:
-        assert isinstance(level, SplitLevel)
-        f, o = args
-        squares = channel_scores(f, o, level.lam) + (o * o).mean(dim=(2, 3))
-        norms = squares.clamp_min(0).sqrt().sort(dim=1).values
-        last, first = norms[:, level.c_keep - 1], norms[:, level.c_keep]
-        self._gaps[level] = ((first - last) / first.clamp_min(1e-30)).min().item()
-
-
-@contextmanager
-def _swapped_channels(level: SplitLevel) -> Iterator[None]:
-    """Let a level drop the last channel it would keep, and keep the first it would drop (batch of one)."""
-
-    def swapped(_: nn.Module, args: tuple[Tensor, Tensor], __: Split) -> Split:
-        f, o = args
-        order = channel_scores(f, o, level.lam)[0].argsort(stable=True)
-        k = level.c_keep
-        order[[k - 1, k]] = order[[k, k - 1]]
-        con, dis = f[:, order[:k].sort().values], f[:, order[k:].sort().values]
-        return Split(level.explore(con), level.buffer(dis))
-
-    handle = level.register_forward_hook(swapped)
-    try:
-        yield
-    finally:
-        handle.remove()

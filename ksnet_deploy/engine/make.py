@@ -228,18 +228,18 @@ def _proof_on_gpu(
     source: Path, onnx: Path, engine: Path, size: FrameSize, frames: int, on_frame: Callable[[], None]
 ) -> dict[str, Any]:
     """The engine itself against the checkpoint in float32 or, where it was built from one, the exported file."""
-    from ksnet_deploy.export.half import compare_runners
+    from ksnet_deploy.export.half import TIE_GAP, compare_runners, proof_frames
+    from ksnet_deploy.export.near_ties import RetakingRunner
     from ksnet_deploy.runtime.onnx import OnnxRunner
     from ksnet_deploy.runtime.tensorrt import TensorRTRunner
-    from ksnet_deploy.runtime.torch import TorchRunner
     from ksnet_deploy.weights import load_checkpoint
 
     with TensorRTRunner(engine, size) as candidate:
         if source == onnx:
             reference: Runner = OnnxRunner(onnx, size)
         else:
-            reference = TorchRunner(load_checkpoint(source).model, size, io=candidate.io)
+            reference = RetakingRunner(load_checkpoint(source).model, size, io=candidate.io, gap=TIE_GAP)
         with reference:
-            report = compare_runners(reference, candidate, frames=frames, on_frame=on_frame)
+            report = compare_runners(reference, candidate, proof_frames(candidate, frames), on_frame=on_frame)
     against = "the exported file in ONNX Runtime" if source == onnx else "float32"
     return {"what": "the engine on the GPU", "against": against, **report.as_dict()}
