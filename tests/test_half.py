@@ -36,7 +36,7 @@ from ksnet_deploy.export.verified import export_verified
 from ksnet_deploy.model import KSNet
 from ksnet_deploy.ops.functions import DOMAIN, OPSET, VERSION, function_bodies
 from ksnet_deploy.ops.reference import channel_scores, deform_conv2d, topk_split
-from ksnet_deploy.runtime.base import FrameType, Runner
+from ksnet_deploy.runtime.base import FrameType, Runner, SavedState
 from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.runtime.torch import TorchRunner
 from ksnet_deploy.selection import SplitLevel
@@ -277,6 +277,14 @@ class Noisy(Runner):
 
     def reset(self) -> None:
         self.index = 0
+
+    @property
+    def state(self) -> SavedState:
+        return {}
+
+    @state.setter
+    def state(self, saved: SavedState) -> None:
+        pass
 
     def close(self) -> None:
         pass

@@ -22,6 +22,7 @@ from ksnet_deploy.errors import InputError, OutputError
 from ksnet_deploy.padding import crop, pad
 from ksnet_deploy.pipeline import EncoderSettings, UpscaleResult, upscale_video
 from ksnet_deploy.runtime import Runner, open_runner
+from ksnet_deploy.runtime.base import SavedState
 from ksnet_deploy.runtime.torch import TorchRunner
 from ksnet_deploy.video import SWSCALE, Frame, VideoReader
 from ksnet_deploy.weights import Checkpoint
@@ -41,6 +42,14 @@ class RepeatRunner(Runner):
         return lr.repeat(4, axis=0).repeat(4, axis=1)
 
     def reset(self) -> None:
+        pass
+
+    @property
+    def state(self) -> SavedState:
+        return {}
+
+    @state.setter
+    def state(self, saved: SavedState) -> None:
         pass
 
     def close(self) -> None:

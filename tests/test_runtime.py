@@ -44,6 +44,21 @@ def test_reset_starts_a_new_scene_bit_for_bit(runner: Runner) -> None:
     np.testing.assert_array_equal(first, again)
 
 
+def test_a_saved_state_continues_the_sequence_bit_for_bit(runner: Runner) -> None:
+    lrs = frames(5)
+    assert runner.state == {}
+    expected = [runner.step(lr) for lr in lrs[:3]]
+    saved = runner.state
+    expected += [runner.step(lr) for lr in lrs[3:]]
+    runner.reset()
+    runner.step(frames(1, seed=1)[0])
+    for _ in range(2):  # what was saved is a copy, and stays one
+        runner.state = saved
+        np.testing.assert_array_equal([runner.step(lr) for lr in lrs[3:]], expected[3:])
+    runner.state = {}
+    np.testing.assert_array_equal(runner.step(lrs[0]), expected[0])
+
+
 def test_the_past_matters(runner: Runner) -> None:
     lrs = frames(3)
     fresh = runner.step(lrs[2])

@@ -85,6 +85,26 @@ def test_a_sequence_with_resets_equals_onnx_runtimes(engine: Path, small_onnx: S
             np.testing.assert_array_equal(runner.step(frame), reference.step(frame))
 
 
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_saved_state_continues_the_sequence_bit_for_bit(engine: Path, steps: int) -> None:
+    lrs = frames(4)
+    with open_runner(engine, SIZE) as runner:
+        assert runner.state == {}
+        for lr in lrs[:steps]:
+            runner.step(lr)
+        saved = runner.state
+        expected = runner.step(lrs[steps])
+        runner.reset()
+        runner.step(lrs[3])
+        runner.state = saved
+        np.testing.assert_array_equal(runner.step(lrs[steps]), expected)
+        runner.state = {}
+        fresh = runner.step(lrs[0])
+        runner.reset()
+        np.testing.assert_array_equal(runner.step(lrs[0]), fresh)
+
+
 def test_steps_are_launches_of_two_recorded_graphs(gpu: FakeCuda, engine: Path) -> None:
     with open_runner(engine, SIZE) as runner:
         before, recorded = gpu.launches, len(gpu.graphs)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import BackendError
 
-__all__ = ["IO_TYPES", "NEXT_PREFIX", "STATE_PREFIX", "FrameType", "Runner", "reset_planes"]
+__all__ = ["IO_TYPES", "NEXT_PREFIX", "STATE_PREFIX", "FrameType", "Runner", "SavedState", "reset_planes"]
 
 FrameType = Literal["uint8", "float16", "float32"]
 """Element type of frames: ``uint8`` in 0..255, or a float in [0, 1] (the HR side may overshoot)."""
@@ -20,6 +20,9 @@ IO_TYPES: tuple[str, ...] = get_args(FrameType)
 
 STATE_PREFIX, NEXT_PREFIX = "state.", "next."
 """Of the names that an exported step gives its recurrent inputs and outputs."""
+
+SavedState = dict[str, NDArray[Any]]
+"""Recurrent state by name, (1, C, H, W) each; empty before the first frame of a scene."""
 
 
 def reset_planes(lr: NDArray[Any]) -> NDArray[np.float32]:
@@ -67,6 +70,15 @@ class Runner(ABC):
     @abstractmethod
     def reset(self) -> None:
         """Forget the past: the next frame is treated as the first of a new scene."""
+
+    @property
+    @abstractmethod
+    def state(self) -> SavedState:
+        """Copy of the recurrent state, from which a runner of the same network and size can go on."""
+
+    @state.setter
+    @abstractmethod
+    def state(self, saved: SavedState) -> None: ...
 
     @abstractmethod
     def close(self) -> None:

@@ -15,7 +15,7 @@ from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import ArtifactError, BackendError
 from ksnet_deploy.exported import exported_size, load_exported
 from ksnet_deploy.ops.functions import use_fast_operators
-from ksnet_deploy.runtime.base import IO_TYPES, NEXT_PREFIX, STATE_PREFIX, FrameType, Runner, reset_planes
+from ksnet_deploy.runtime.base import IO_TYPES, NEXT_PREFIX, STATE_PREFIX, FrameType, Runner, SavedState, reset_planes
 
 __all__ = ["OnnxRunner"]
 
@@ -98,9 +98,12 @@ class OnnxRunner(Runner):
         return ort.OrtValue.ortvalue_from_numpy(array, self._device, 0)
 
     @property
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Copy of the recurrent state by name, (1, C, H, W) each; empty before the first frame."""
+    def state(self) -> SavedState:
         return {name: value.numpy().copy() for name, value in (self._state or {}).items()}
+
+    @state.setter
+    def state(self, saved: SavedState) -> None:
+        self._state = {name: self._to_device(array.copy()) for name, array in saved.items()} or None
 
     def reset(self) -> None:
         self._state = None

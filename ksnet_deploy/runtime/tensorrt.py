@@ -14,7 +14,7 @@ from ksnet_deploy.engine.sidecar import Sidecar
 from ksnet_deploy.engine.target import FLAVOURS, GpuTarget, import_tensorrt
 from ksnet_deploy.errors import ArtifactError, BackendError
 from ksnet_deploy.plugins import find_plugin_library, load_plugins
-from ksnet_deploy.runtime.base import IO_TYPES, NEXT_PREFIX, STATE_PREFIX, FrameType, Runner, reset_planes
+from ksnet_deploy.runtime.base import IO_TYPES, NEXT_PREFIX, STATE_PREFIX, FrameType, Runner, SavedState, reset_planes
 from ksnet_deploy.runtime.cuda import DeviceBuffer, Graph, PinnedArray, Stream, compute_capability
 
 __all__ = ["TensorRTRunner"]
@@ -83,12 +83,19 @@ class TensorRTRunner(Runner):
         self._planes = self._pinned((3, self.size.height, self.size.width), "float32")
         self._lr_device = self._buffer(self._lr.array.nbytes)
         self._hr_device = self._buffer(self._hr.array.nbytes)
-        state_bytes = {
-            name.removeprefix(STATE_PREFIX): int(np.prod(shape)) * np.dtype(dtypes[name]).itemsize
+        self._state_kinds = {
+            name.removeprefix(STATE_PREFIX): (shape, dtypes[name])
             for name, shape in shapes.items()
             if name.startswith(STATE_PREFIX)
         }
-        self._states = [{name: self._buffer(count) for name, count in state_bytes.items()} for _ in range(2)]
+        self._state_hosts: dict[str, PinnedArray] | None = None
+        self._states = [
+            {
+                name: self._buffer(int(np.prod(shape)) * np.dtype(dtype).itemsize)
+                for name, (shape, dtype) in self._state_kinds.items()
+            }
+            for _ in range(2)
+        ]
         self._current = 0
         self._fresh = True
         self._graphs: list[Graph] | None = None
@@ -163,6 +170,31 @@ class TensorRTRunner(Runner):
 
     def reset(self) -> None:
         self._fresh = True
+
+    @property
+    def state(self) -> SavedState:
+        if self._fresh:
+            return {}
+        saved = {}
+        for name, host in self._state_arrays().items():
+            self._states[self._current][name].store(host, self._stream)
+            self._stream.synchronize()
+            saved[name] = host.array.copy()
+        return saved
+
+    @state.setter
+    def state(self, saved: SavedState) -> None:
+        self._fresh = not saved
+        for name, host in self._state_arrays().items() if saved else ():
+            host.array[...] = saved[name]
+            self._states[self._current][name].load(host, self._stream)
+            self._stream.synchronize()
+
+    def _state_arrays(self) -> dict[str, PinnedArray]:
+        """Host memory for each state; made when a state is first saved, for most runs never save one."""
+        if self._state_hosts is None:
+            self._state_hosts = {name: self._pinned(*kind) for name, kind in self._state_kinds.items()}
+        return self._state_hosts
 
     def close(self) -> None:
         # The context and the engine before the runtime, and all before the memory they use.

@@ -13,7 +13,7 @@ from ksnet_deploy.errors import BackendError, ConfigError
 from ksnet_deploy.folding import fold
 from ksnet_deploy.model import FlowGuidedAlignment, KSNet, State
 from ksnet_deploy.precision import with_precision
-from ksnet_deploy.runtime.base import FrameType, Runner
+from ksnet_deploy.runtime.base import FrameType, Runner, SavedState
 from ksnet_deploy.selection import SplitLevel
 
 __all__ = ["RecordedStep", "TorchRunner", "advance_in_place", "decode_frame", "encode_frame", "use_native_kernels"]
@@ -93,6 +93,20 @@ class TorchRunner(Runner):
 
     def reset(self) -> None:
         self._state = None
+
+    @property
+    def state(self) -> SavedState:
+        return {} if self._state is None else {n: t.cpu().numpy().copy() for n, t in self._state._asdict().items()}
+
+    @state.setter
+    def state(self, saved: SavedState) -> None:
+        self._state = None
+        if saved:
+            tensors = State(**{name: torch.from_numpy(array.copy()) for name, array in saved.items()})
+            if self._recorded is not None:
+                for held, tensor in zip(self._recorded.state, tensors, strict=True):
+                    held.copy_(tensor)
+            self._state = tensors if self._recorded is None else self._recorded.state
 
     def close(self) -> None:
         self.reset()
