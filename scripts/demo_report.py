@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ksnet_deploy.config import SCALE
 from ksnet_deploy.metrics import psnr
 from ksnet_deploy.resampling import enlarge_bicubic
-from ksnet_deploy.video import Frame, VideoReader, write_png
+from ksnet_deploy.video import VideoReader, write_png
 
 SHOWN_FRAME = 30
 REGION = (slice(100, 228), slice(60, 252))  # rows and columns of the HR frame that the picture shows
@@ -20,14 +20,13 @@ ZOOM = 2
 
 def read(path: Path) -> tuple[list[NDArray[np.uint8]], list[float], int]:
     """Frames, their times in seconds, and the number of packets in the other tracks."""
-    frames, times, packets = [], [], 0
+    frames, times = [], []
     with VideoReader(path) as reader:
-        for event in reader:
-            if isinstance(event, Frame):
-                frames.append(event.rgb)
-                times.append(float(event.pts * reader.time_base))
-            else:
-                packets += 1
+        for frame in reader.frames():
+            frames.append(frame.rgb)
+            times.append(float(frame.pts * reader.time_base))
+        with reader.reopened() as tracks:
+            packets = sum(1 for _ in tracks.copied_packets())
     return frames, times, packets
 
 

@@ -35,6 +35,7 @@ def make_video(
         video.height, video.width = size.height, size.width
         video.pix_fmt = "yuv420p" if size.height % 2 == 0 and size.width % 2 == 0 else "yuv444p"
         video.codec_context.time_base = TIME_BASE
+        video.codec_context.colorspace, video.codec_context.color_range = 6, 1
         audio = container.add_stream("aac", rate=44100, layout="mono") if sound else None
         text = container.add_mux_stream("subrip" if path.suffix == ".mkv" else "mov_text") if subtitles else None
         for index, stamp in enumerate(pts):

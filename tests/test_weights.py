@@ -17,7 +17,7 @@ from ksnet_deploy.errors import CheckpointError
 from ksnet_deploy.evaluation import BicubicMethod, RunnerMethod, evaluate
 from ksnet_deploy.model import KSNet
 from ksnet_deploy.runtime import open_runner
-from ksnet_deploy.video import Frame, VideoReader
+from ksnet_deploy.video import VideoReader
 from ksnet_deploy.weights import Checkpoint, load_checkpoint, save_checkpoint
 
 ASSETS = Path(ksnet_deploy.__file__).parent / "assets"
@@ -147,7 +147,7 @@ def test_the_bundled_checkpoints_are_small_and_carry_their_licence() -> None:
 @pytest.mark.parametrize("name", ["lite", "uni"])
 def test_the_bundled_checkpoints_beat_bicubic_on_the_bundled_clip(name: str) -> None:
     with VideoReader(ASSETS / "city_hr.mp4") as reader:
-        frames = itertools.islice((event.rgb for event in reader if isinstance(event, Frame)), 6)
+        frames = itertools.islice((frame.rgb for frame in reader.frames()), 6)
         clip = ArrayClip(np.stack(list(frames)))
     bicubic = evaluate([(clip, None)], BicubicMethod(), "folder").mean("psnr_db")
     with closing(RunnerMethod(name, lambda size: open_runner(bundled_checkpoint(name), size))) as method:

@@ -107,11 +107,11 @@ class VideoClip(Clip):
         return {**self.__dict__, "_decoded": None}
 
     def _all(self) -> NDArray[np.uint8]:
-        from ksnet_deploy.video import Frame, VideoReader
+        from ksnet_deploy.video import VideoReader
 
         if self._decoded is None:
             with VideoReader(self.path) as reader:
-                frames = [event.rgb for event in reader if isinstance(event, Frame)]
+                frames = [frame.rgb for frame in reader.frames(eight_bits=True)]
                 lost = reader.frames_lost
             if not frames or lost:
                 raise InputError(

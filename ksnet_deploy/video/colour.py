@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from av.video.stream import VideoStream
 
-__all__ = ["SWSCALE", "SWS_MATRIX", "Colour"]
+__all__ = ["SWSCALE", "SWSCALE_LANCZOS", "SWS_MATRIX", "Chroma", "Colour"]
+
+Chroma = Literal["420", "422", "444"]
+"""How much of the colour is kept: a quarter of the samples, half, all."""
 
 # Bicubic chroma, no dithering: what ffmpeg calls accurate_rnd+full_chroma_int.
 SWSCALE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+
+SWSCALE_LANCZOS = Interpolation.LANCZOS | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 BT709, SMPTE170M = 1, 6  # AVColorSpace
 SWS_MATRIX = {
@@ -23,6 +29,11 @@ SWS_MATRIX = {
 }
 """The matrix of swscale for each AVColorSpace that has one."""
 
+MATRIX_NAMES = {1: "BT.709", 4: "FCC", 5: "BT.601", 6: "BT.601", 7: "SMPTE 240M", 9: "BT.2020"}
+
+HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
+"""AVColorTransferCharacteristic of the two high-dynamic-range curves."""
+
 
 @dataclass(frozen=True)
 class Colour:
@@ -33,13 +44,16 @@ class Colour:
     """1 for limited ("tv"), 2 for full ("pc")."""
     primaries: int
     transfer: int
+    guessed: bool = False
+    """Whether the source does not name a matrix that there is a conversion for."""
 
     @classmethod
     def of(cls, stream: VideoStream) -> Colour:
         """Tags of a stream. An untagged matrix is BT.709 from 720 lines on and BT.601 below, as players assume."""
         context = stream.codec_context
         matrix = int(context.colorspace)
-        if matrix not in SWS_MATRIX:
+        guessed = matrix not in SWS_MATRIX
+        if guessed:
             matrix = BT709 if max(context.height, context.width * 9 // 16) >= 720 else SMPTE170M
         full = int(context.color_range) == ColorRange.JPEG or (context.pix_fmt or "").startswith("yuvj")
         return cls(
@@ -47,4 +61,17 @@ class Colour:
             int(ColorRange.JPEG if full else ColorRange.MPEG),
             int(context.color_primaries),
             int(context.color_trc),
+            guessed and not (context.format is not None and context.format.is_rgb),
         )
+
+    @property
+    def is_hdr(self) -> bool:
+        return self.transfer in HDR_TRANSFERS
+
+    @property
+    def transfer_name(self) -> str:
+        return HDR_TRANSFERS.get(self.transfer, f"transfer {self.transfer}")
+
+    @property
+    def matrix_name(self) -> str:
+        return MATRIX_NAMES[self.matrix]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
 import numpy as np
+from av.codec.context import CodecContext
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
@@ -46,6 +49,14 @@ def picture_size(path: Path) -> FrameSize:
     return FrameSize(*size)
 
 
-def write_png(path: Path, rgb: NDArray[np.uint8]) -> None:
-    """Save an (H, W, 3) picture."""
-    VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24").save(path)
+def write_png(path: Path, rgb: NDArray[Any]) -> None:
+    """Save an (H, W, 3) picture, uint8 or uint16."""
+    rgb = np.ascontiguousarray(rgb)
+    if rgb.dtype == np.uint8:
+        VideoFrame.from_ndarray(rgb, format="rgb24").save(path)
+        return
+    frame = VideoFrame.from_ndarray(rgb, format="rgb48le").reformat(format="rgb48be")
+    context: Any = CodecContext.create("png", "w")
+    context.height, context.width, context.pix_fmt = frame.height, frame.width, "rgb48be"
+    context.time_base = Fraction(1, 25)
+    path.write_bytes(b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)]))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
+import sys
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +16,6 @@ import av
 import av.error
 import av.logging
 import av.stream
-import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
@@ -23,27 +24,37 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import InputError
-from ksnet_deploy.video.colour import SWSCALE, Colour
+from ksnet_deploy.video.colour import Chroma, Colour
+from ksnet_deploy.video.conversion import rgb_of
+from ksnet_deploy.video.seeking import place_before
 
-__all__ = ["CopiedPacket", "Frame", "VideoReader", "reason_of"]
+__all__ = ["PIPE", "CopiedPacket", "Frame", "VideoReader", "picture_files", "reason_of"]
 
 CopiedPacket: TypeAlias = "Packet[Any]"
 """A compressed packet of a track that is not decoded."""
 
+PIPE = "-"
+"""Stands for standard input or output in the place of a path."""
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
+
 COPIED_TRACKS = ("audio", "subtitle", "attachment")
 
-# What FFmpeg has to say reaches the user in our own words.
-av.logging.set_level(av.logging.FATAL)
+# What FFmpeg has to say reaches the user in our own words. PyAV's way of handing it to Python must not be used: a
+# codec's own thread waits for Python's lock then, which whoever closes the codec holds while it waits for the thread.
+av.logging.restore_default_callback()
+av.logging.set_libav_level(av.logging.PANIC)
 
 
 @dataclass(frozen=True)
 class Frame:
     """A decoded frame."""
 
-    rgb: NDArray[np.uint8]
-    """(H, W, 3)."""
+    rgb: NDArray[Any]
+    """(H, W, 3); uint8, or uint16 in 0..65535 where the video has more than 8 bits."""
     pts: int
     """Presentation time in units of the stream's time base."""
+    duration: int = 0
+    """In the same units; 0 when the file does not say."""
 
 
 class VideoReader:
@@ -52,15 +63,33 @@ class VideoReader:
     Damaged packets are skipped and counted, so that what can be decoded is.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open a file. Raises InputError when there is no video to read in it."""
+    def __init__(
+        self,
+        path: Path,
+        start_s: Fraction | None = None,
+        end_s: Fraction | None = None,
+        *,
+        rate: Fraction = Fraction(25),
+    ) -> None:
+        """Open a file.
+
+        Args:
+            path: a video, a folder of pictures (the frames, by name), or ``-`` for YUV4MPEG on standard input.
+            start_s: seconds from the beginning of the file to the first frame wanted. That moment is time zero then;
+                without it, all times are as they are in the file.
+            end_s: seconds from the beginning of the file; frames from there on are left out.
+            rate: of the frames of a folder, per second.
+
+        Raises:
+            InputError: there is no video to read in it, or nothing between start and end.
+        """
         self.path = path
-        if not path.exists():
+        if start_s is not None and end_s is not None and end_s <= start_s:
+            raise InputError(f"the part of {path} to read ends before it starts; give an --end after --start")
+        if not self.is_pipe and not path.exists():
             raise InputError(f"{path} does not exist; give the path of a video file")
-        if path.is_dir():
-            raise InputError(f"{path} is a folder; give the path of a video file")
         try:
-            self.container: InputContainer = av.open(f"file:{path}", metadata_errors="ignore")
+            self.container: InputContainer = self._open(rate)
         except (av.error.FFmpegError, OSError) as error:
             raise InputError(
                 f"{path} cannot be read as a video ({reason_of(error)}); it is damaged or not a video file"
@@ -73,7 +102,8 @@ class VideoReader:
             kinds = sorted({s.type for s in self.container.streams})
             self.container.close()
             raise InputError(
-                f"{path} has no video track ({', '.join(kinds) or 'no track at all'} found); give a file with video"
+                f"{path} has no video track that can be read ({', '.join(kinds) or 'no track at all'} found); give a "
+                "file with video"
             )
         self.stream = videos[0]
         self.stream.thread_type = "AUTO"
@@ -82,19 +112,48 @@ class VideoReader:
         self.time_base: Fraction = self.stream.time_base or Fraction(1, 90_000)
         self.rate: Fraction = self.stream.guessed_rate or self.stream.average_rate or Fraction(25)
         self.tracks: list[Stream] = [s for s in self.container.streams if s.type in COPIED_TRACKS]
-        self.left_out = [
-            f"{s.type} track {s.index}" for s in self.container.streams if s not in self.tracks and s is not self.stream
-        ]
+        others = [s for s in self.container.streams if s not in self.tracks and s is not self.stream]
+        # FFmpeg discards the text track in which MP4 keeps chapters, because it has read them.
+        self.left_out = [f"{s.type} track {s.index}" for s in others if s.discard != av.stream.Discard.all]
+        self._part = start_s, end_s, rate
+        self._origin_s = Fraction(self.container.start_time or 0, av.time_base)
+        self._start_s = None if start_s is None else self._origin_s + start_s
+        self._stop_s = None if end_s is None else self._origin_s + end_s
+        if self._start_s is not None and not self.is_pipe:
+            with self._open(rate) as trial:
+                place = place_before(trial, self.stream.index, self._start_s)
+            if place is not None:
+                self.container.seek(place, backward=True)
         self.rotation = 0
         """Counter-clockwise rotation in degrees that a player applies; known once a frame was read."""
         self.damaged_packets = 0
         self.decoded = 0
         self.repaired_timestamps = 0
+        self.interlaced_frames = 0
         self._last_pts: int | None = None
         # AVI stores no presentation times, but one decoding time per frame, in steps of the frame rate: the n-th frame
         # shown takes the n-th of them.
         self._clock: deque[int] | None = deque() if self.container.format.name == "avi" else None
         self._end_s = Fraction(0)  # of the last packet of any track
+
+    def _open(self, rate: Fraction) -> InputContainer:
+        if self.is_pipe:
+            return av.open(sys.stdin.buffer, "r", format="yuv4mpegpipe")
+        if not self.path.is_dir():
+            return av.open(f"file:{self.path}", "r", metadata_errors="ignore")
+        # With "file:" before it, the pattern would be taken for a name.
+        pattern = f"{glob.escape(str(self.path.absolute()))}/*{picture_files(self.path)[0].suffix}"
+        return av.open(pattern, "r", format="image2", options={"pattern_type": "glob", "framerate": str(rate)})
+
+    @property
+    def is_pipe(self) -> bool:
+        """Whether the frames come through standard input."""
+        return str(self.path) == PIPE
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the frames are pictures in a folder."""
+        return not self.is_pipe and self.path.is_dir()
 
     @property
     def expected_frames(self) -> int | None:
@@ -103,7 +162,7 @@ class VideoReader:
         Only MP4 and MOV list their frames. What an edit list hides, as in a clip trimmed without re-encoding, is not
         counted: the index holds it marked as discarded, or not at all.
         """
-        if "mp4" not in self.container.format.name:
+        if "mp4" not in self.container.format.name or self.is_part:
             return None
         return sum(not entry.is_discard for entry in self.stream.index_entries) or None
 
@@ -112,15 +171,61 @@ class VideoReader:
         """:attr:`expected_frames`, or a guess from the duration, for progress only."""
         if self.expected_frames:
             return self.expected_frames
+        duration_s = None
         if self.stream.duration and self.stream.time_base:
-            return round(self.stream.duration * self.stream.time_base * self.rate)
-        return round(self.container.duration / av.time_base * self.rate) if self.container.duration else None
+            duration_s = self.stream.duration * self.stream.time_base
+        elif self.container.duration:
+            duration_s = Fraction(self.container.duration, av.time_base)
+        if self._stop_s is not None:
+            wanted_s = self._stop_s - self._origin_s
+            duration_s = wanted_s if duration_s is None else min(duration_s, wanted_s)
+        if duration_s is None:
+            return None
+        if self._start_s is not None:
+            duration_s = max(duration_s - (self._start_s - self._origin_s), Fraction(0))
+        return round(duration_s * self.rate)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether a start or an end was given."""
+        return self._start_s is not None or self._stop_s is not None
+
+    @property
+    def chapters(self) -> list[Any]:
+        """Of the part that is read, with its times; as PyAV gives them."""
+        if not self.is_part:
+            return self.container.chapters()
+        found = []
+        for chapter in self.container.chapters():
+            tick = chapter["time_base"] or Fraction(1, av.time_base)
+            origin = round((self._start_s or Fraction(0)) / tick)
+            stop = chapter["end"] if self._stop_s is None else min(chapter["end"], round(self._stop_s / tick))
+            if stop > max(chapter["start"], origin):
+                found.append({**chapter, "start": max(chapter["start"] - origin, 0), "end": stop - origin})
+        return found
 
     @property
     def depth(self) -> int:
         """Bits per sample."""
         video_format = self.stream.codec_context.format
         return video_format.components[0].bits if video_format is not None else 8
+
+    @property
+    def chroma(self) -> Chroma:
+        """Chroma subsampling: "420", "422" or "444"; what is between them counts as the next finer one."""
+        video_format = self.stream.codec_context.format
+        if video_format is None or len(video_format.components) < 3:
+            return "420"  # grey
+        if video_format.is_rgb:
+            return "444"
+        # Of a large size, so that the ratio is exact.
+        width, height = video_format.chroma_width(1024), video_format.chroma_height(1024)
+        return "444" if width == 1024 else "422" if height == 1024 else "420"
+
+    @property
+    def has_alpha(self) -> bool:
+        video_format = self.stream.codec_context.format
+        return video_format is not None and len(video_format.components) in (2, 4)
 
     @property
     def frames_lost(self) -> int:
@@ -132,58 +237,107 @@ class VideoReader:
         if self.expected_frames is not None:
             return max(self.expected_frames - self.decoded, 0)
         missing = 0
-        if self.container.duration is not None:
+        if self.container.duration is not None and not self.is_part:
             missing = int((Fraction(self.container.duration, av.time_base) - self._end_s) * self.rate)
         return self.damaged_packets + (missing if missing > max(2.0, float(self.rate) / 5) else 0)
 
-    def __iter__(self) -> Iterator[Frame | CopiedPacket]:
-        """Video frames decoded, and packets of the other tracks as they are, in file order."""
-        read = [self.stream, *(track for track in self.tracks if track.type != "attachment")]
+    def frames(self, *, eight_bits: bool = False) -> Iterator[Frame]:
+        """The frames of the video, in presentation order; ``eight_bits`` rounds those that have more.
+
+        Raises:
+            InputError: none is in the part that is read, or they cannot be one video.
+        """
+        self._eight_bits = eight_bits or self.depth <= 8
+        empty = True
+        for frame in self._all_frames():
+            time_s = frame.pts * self.time_base
+            if self._stop_s is not None and time_s >= self._stop_s:
+                break
+            if self._start_s is None or time_s >= self._start_s:
+                empty = False
+                yield replace(frame, pts=self._in_part(frame.pts, self.time_base))
+        if empty and self.is_part:
+            start_s, end_s, _ = self._part
+            until = "the end" if end_s is None else f"{float(end_s):g} s"
+            raise InputError(
+                f"no frame of {self.path} lies between {float(start_s or 0):g} s and {until}; choose another part of it"
+            )
+
+    def _all_frames(self) -> Iterator[Frame]:
+        for packet in self._demux([self.stream, *self._copied]):
+            if packet.pts is not None:
+                self._end_s = max(self._end_s, (packet.pts + (packet.duration or 0)) * packet.time_base)
+            if packet.stream is not self.stream:
+                continue
+            if self._clock is not None and packet.dts is not None and packet.size:
+                self._clock.append(packet.dts)
+            yield from self._decode(packet)
+
+    def _in_part(self, pts: int, time_base: Fraction) -> int:
+        """A time of the file by the clock of the part that is read."""
+        return pts if self._start_s is None else pts - round(self._start_s / time_base)
+
+    @property
+    def _copied(self) -> list[Stream]:
+        """The other tracks that have packets."""
+        return [track for track in self.tracks if track.type != "attachment"]
+
+    def copied_packets(self) -> Iterator[CopiedPacket]:
+        """The packets of the other tracks, as they are, in file order. Of a part: those that start in it."""
+        read = self._copied
+        for packet in self._demux(read) if read else ():
+            if packet.dts is None or packet.stream not in read:
+                continue
+            if packet.pts is not None:
+                time_s = packet.pts * packet.time_base
+                before = self._start_s is not None and time_s < self._start_s
+                if before or (self._stop_s is not None and time_s >= self._stop_s):
+                    continue
+                packet.pts = self._in_part(packet.pts, packet.time_base)
+                packet.dts = self._in_part(packet.dts, packet.time_base)
+            yield packet
+
+    def _demux(self, read: list[Stream]) -> Iterator[CopiedPacket]:
+        """Packets until the end of the file or of what is readable of it, then one that flushes the decoder."""
         packets = self.container.demux(*read)
         while True:
             try:
                 packet = next(packets)
-            except StopIteration:
-                return
-            except av.error.EOFError:
+            except (StopIteration, av.error.EOFError):
                 return
             except (av.error.FFmpegError, OSError):
                 # The container is broken from here on: what the decoder still holds is all there is.
                 self.damaged_packets += 1
-                yield from self._decode(None)
+                flush: CopiedPacket = Packet()
+                flush.stream = self.stream
+                yield flush
                 return
-            if packet.pts is not None:
-                self._end_s = max(self._end_s, (packet.pts + (packet.duration or 0)) * packet.time_base)
-            if packet.stream is self.stream:
-                if self._clock is not None and packet.dts is not None and packet.size:
-                    self._clock.append(packet.dts)
-                yield from self._decode(packet)
-            elif packet.dts is not None:
-                yield packet
+            yield packet
 
-    def _decode(self, packet: CopiedPacket | None) -> Iterator[Frame]:
+    def _decode(self, packet: CopiedPacket) -> Iterator[Frame]:
         try:
-            frames = self.stream.codec_context.decode(packet) if packet is None else packet.decode()
+            frames = packet.decode()
         except av.error.EOFError:
             return
         except av.error.FFmpegError:
             self.damaged_packets += 1
+            if self._clock:
+                self._clock.pop()  # the frame's, which is not shown
             return
         for frame in frames:
             if isinstance(frame, VideoFrame):
                 self.decoded += 1
                 self.rotation = frame.rotation
-                yield Frame(self._rgb(frame), self._timestamp(frame))
+                self.interlaced_frames += frame.interlaced_frame
+                yield Frame(self._rgb(frame), self._timestamp(frame), self._duration(frame))
 
-    def _rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
+    def _rgb(self, frame: VideoFrame) -> NDArray[Any]:
         if (frame.height, frame.width) != (self.size.height, self.size.width):
             raise InputError(
                 f"{self.path} changes its frame size from {self.size} to {frame.height}x{frame.width} at frame "
                 f"{self.decoded}; cut it there and upscale the parts"
             )
-        frame.colorspace = self.colour.matrix
-        frame.color_range = self.colour.range
-        return np.asarray(frame.to_ndarray(format="rgb24", interpolation=SWSCALE), dtype=np.uint8)
+        return rgb_of(frame, self.colour, eight_bits=self._eight_bits)
 
     def _timestamp(self, frame: VideoFrame) -> int:
         """The frame's own, or, where it has none or one in the past, the earliest that keeps the order."""
@@ -206,6 +360,16 @@ class VideoReader:
         self._last_pts = pts
         return pts
 
+    def _duration(self, frame: VideoFrame) -> int:
+        if not frame.duration or frame.time_base is None:
+            return 0
+        return round(frame.duration * frame.time_base / self.time_base)
+
+    def reopened(self) -> VideoReader:
+        """Another reader of the same part of the file, at its beginning."""
+        start_s, end_s, rate = self._part
+        return VideoReader(self.path, start_s, end_s, rate=rate)
+
     def close(self) -> None:
         self.container.close()
 
@@ -216,6 +380,21 @@ class VideoReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """The pictures of a folder by name, which is the order of the frames.
+
+    Raises:
+        InputError: there is none, or they are of several kinds.
+    """
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith("."))
+    kinds = sorted({path.suffix for path in files})
+    if len(kinds) != 1:
+        raise InputError(
+            f"{folder} holds {' and '.join(kinds) or 'no'} pictures; give a folder whose frames are of one kind"
+        )
+    return files
 
 
 def reason_of(error: Exception) -> str:

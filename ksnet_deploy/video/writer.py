@@ -1,34 +1,41 @@
-"""Encoding: the upscaled frames, with the source's clock, tags and other tracks."""
+"""Muxing: encoded frames into a file, with the source's clock, tags and other tracks."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
-import av.codec.codec
 import av.error
 from av.container import OutputContainer
+from av.packet import Packet
 from av.stream import Stream
-from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import OutputError
-from ksnet_deploy.video.colour import SWS_MATRIX, SWSCALE
-from ksnet_deploy.video.reader import CopiedPacket, Frame, VideoReader, reason_of
+from ksnet_deploy.video.encoder import EncodedPacket, PictureFormat
+from ksnet_deploy.video.encoders import Encoder
+from ksnet_deploy.video.reader import CopiedPacket, VideoReader, reason_of
 
-__all__ = ["VideoWriter", "check_encoder", "container_problem", "fitting_suffixes"]
+__all__ = ["VideoWriter", "container_problem", "decoding_times", "fitting_suffixes", "frame_times"]
 
-FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 """Containers that are written, by the suffix of the file's name."""
 
-QUIET = {"libx265": {"x265-params": "log-level=none"}}
-"""Encoders that write to the terminal by themselves, and what stops them."""
+ATTACHMENTS = frozenset({"matroska"})
+"""Those that hold attached files, such as fonts."""
+
+DAMAGE = (av.error.InvalidDataError, av.error.ArgumentError)
+"""What FFmpeg raises for packets and tracks that are not as they should be."""
+
+MP4_ONLY = frozenset({"av1", "flac", "opus", "truehd", "vp9"})
+"""Compressions that FFmpeg lists for MOV too, and refuses there when the header is written."""
 
 STALE_TAGS = frozenset({"encoder", "duration", "bps", "number_of_frames", "number_of_bytes"})
 """Metadata that describes the source's own encoding."""
@@ -43,26 +50,18 @@ def container_problem(reader: VideoReader, suffix: str, codec: str) -> str | Non
         supported = probe.supported_codecs
     tracks = [("video", av.Codec(codec, "w").canonical_name), *((t.type, _codec_name(t)) for t in reader.tracks)]
     for kind, track_codec in tracks:
-        fits = name == "matroska" if kind == "attachment" else track_codec in supported
+        fits = name in ATTACHMENTS if kind == "attachment" else track_codec in supported
+        fits &= not (name == "mov" and track_codec in MP4_ONLY)
         if not fits:
             return f"a {suffix} file cannot hold the {kind} track ({track_codec})"
     return None
 
 
-def fitting_suffixes(reader: VideoReader, codec: str) -> list[str]:
-    """The containers that can hold everything, the source's own first, then Matroska."""
-    order = dict.fromkeys([reader.path.suffix.lower(), ".mkv", *FORMATS])
-    return [suffix for suffix in order if container_problem(reader, suffix, codec) is None]
-
-
-def check_encoder(codec: str) -> None:
-    """Raise OutputError unless there is a video encoder of that name."""
-    try:
-        kind = av.Codec(codec, "w").type
-    except av.codec.codec.UnknownCodecError as error:
-        raise OutputError(f"there is no encoder named '{codec}' here; use for example libx264") from error
-    if kind != "video":
-        raise OutputError(f"'{codec}' encodes {kind}, not video; use for example libx264")
+def fitting_suffixes(reader: VideoReader, encoder: Encoder) -> list[str]:
+    """The containers that can hold everything: the source's own first, then the encoder's, then Matroska."""
+    own = reader.path.suffix.lower()
+    order = dict.fromkeys([own] * (own in encoder.containers) + [".mkv", *encoder.containers, own, *FORMATS])
+    return [suffix for suffix in order if container_problem(reader, suffix, encoder.codec) is None]
 
 
 def _codec_name(track: Stream) -> str:
@@ -70,107 +69,158 @@ def _codec_name(track: Stream) -> str:
     return context.codec.canonical_name if context is not None else "unknown"
 
 
+def decoding_times(in_decoding_order: Iterable[Iterable[int]], in_order: list[int]) -> Iterator[int]:
+    """Decoding times for the frames of a file that was encoded in parts.
+
+    Each part's encoder gave times of its own, which would run backwards where two parts meet. Instead the n-th packet
+    takes the n-th presentation time of the file, moved back by as many frames as any packet is ahead of its turn.
+
+    Args:
+        in_decoding_order: per part, the presentation times of its packets.
+        in_order: all presentation times, ascending.
+    """
+    rank = {pts: index for index, pts in enumerate(in_order)}
+    decoded = [rank[pts] for part in in_decoding_order for pts in part]
+    delay = max((index - place for index, place in enumerate(decoded)), default=0)
+    step = in_order[1] - in_order[0] if len(in_order) > 1 else 1
+    for index in range(len(decoded)):
+        yield in_order[index - delay] if index >= delay else in_order[0] - (delay - index) * step
+
+
 class VideoWriter:
-    """Encodes frames and copies the other tracks of a source into a new file."""
+    """Puts encoded frames and the other tracks of a source into a new file.
+
+    The same packets and the same source give the same bytes: what FFmpeg would draw at random, it is asked not to.
+    """
 
     def __init__(
         self,
         path: Path,
         suffix: str,
         reader: VideoReader,
-        size: FrameSize,
+        picture: PictureFormat,
+        encoder: Encoder,
         *,
-        codec: str = "libx264",
-        options: Mapping[str, str] | None = None,
+        rotation: int = 0,
     ) -> None:
         """Create the file and its tracks.
 
         Args:
             path: to write; its name need not say the container.
             suffix: of the container, one of FORMATS, such as ``.mp4``.
-            reader: source of the time base, colour tags, other tracks and metadata; its first frame has been read.
-            size: of the frames; even numbers.
-            codec: name of an FFmpeg video encoder.
-            options: of the encoder.
+            reader: source of the other tracks and metadata.
+            picture: of the video track.
+            encoder: what makes the packets.
+            rotation: counter-clockwise, in degrees, that a player is to apply.
 
         Raises:
-            OutputError: the file or a track cannot be created, or an option is refused.
+            OutputError: the file or a track cannot be created.
         """
-        self._reader = reader
+        self._reader, self._picture = reader, picture
+        self.damaged_packets = 0
+        """Of the other tracks, left out because they are damaged."""
+        name = FORMATS[suffix.lower()]
+        flags = {"fflags": "+bitexact"} | ({"movflags": "+faststart"} if name in ("mp4", "mov") else {})
         try:
-            self._container: OutputContainer = av.open(
-                f"file:{path}",
-                "w",
-                format=FORMATS[suffix.lower()],
-                options={} if FORMATS[suffix.lower()] == "matroska" else {"movflags": "+faststart"},
-            )
+            self._container: OutputContainer = av.open(f"file:{path}", "w", format=name, options=flags)
         except (av.error.FFmpegError, OSError) as error:
             raise OutputError(
                 f"{path.parent} cannot be written to ({reason_of(error)}); choose another folder"
             ) from error
         try:
-            settings = {**QUIET.get(codec, {}), **(options or {})}
-            stream = self._container.add_stream(codec, rate=reader.rate, options=settings)
-            assert isinstance(stream, VideoStream)  # see check_encoder
+            stream = self._container.add_stream(encoder.codec, rate=picture.rate, options=dict(encoder.options))
+            assert isinstance(stream, VideoStream)
             self._stream = stream
-            known = {option.name for option in self._stream.codec_context.supported_options.private}
-            if unknown := sorted(set(options or {}) - known):
-                raise OutputError(f"the encoder {codec} has no setting named {' or '.join(unknown)}; leave it out")
-            self._set_up(reader, size)
+            if encoder.tag is not None and suffix.lower() != ".mkv":
+                stream.codec_context.codec_tag = encoder.tag
+            picture.describe_to(stream.codec_context)
+            stream.time_base = picture.time_base
+            stream.metadata.update({k: v for k, v in reader.stream.metadata.items() if k.lower() not in STALE_TAGS})
+            stream.disposition = reader.stream.disposition
+            if rotation:
+                stream.set_display_rotation(rotation)
             self._copies = {track.index: self._container.add_stream_from_template(track) for track in reader.tracks}
             for track in reader.tracks:
                 self._copies[track.index].metadata.update(track.metadata)
                 self._copies[track.index].disposition = track.disposition
             self._container.metadata.update(reader.container.metadata)
-            if chapters := reader.container.chapters():
+            if chapters := reader.chapters:
                 self._container.set_chapters(chapters)
             # Opens the encoder and writes the header, so that whatever they refuse is known before the first frame.
             self._container.start_encoding()
-        except OutputError:
-            self.abort()
-            raise
         except (av.error.FFmpegError, ValueError) as error:
             self.abort()
-            chosen = " ".join(f"{key}={value}" for key, value in (options or {}).items())
+            chosen = " ".join(f"{key}={value}" for key, value in encoder.options.items())
             raise OutputError(
-                f"{codec} at {size} with {chosen or 'its defaults'} and the tracks of {reader.path} cannot be "
-                f"written as {suffix} ({reason_of(error)}); check the encoder's settings or write to a .mkv file"
+                f"{encoder.name} at {picture.size} with {chosen or 'its defaults'} and the tracks of {reader.path} "
+                f"cannot be written as {suffix} ({reason_of(error)}); check the encoder's settings or write to a "
+                ".mkv file"
             ) from error
 
-    def _set_up(self, reader: VideoReader, size: FrameSize) -> None:
-        stream, context, colour = self._stream, self._stream.codec_context, reader.colour
-        stream.height, stream.width, stream.pix_fmt = size.height, size.width, "yuv420p"
-        # The source's own clock, so that every timestamp can be kept as it is, whatever the frame rate does.
-        context.time_base = stream.time_base = reader.time_base
-        context.sample_aspect_ratio = reader.stream.sample_aspect_ratio or Fraction(0, 1)
-        context.colorspace, context.color_range = colour.matrix, colour.range
-        context.color_primaries, context.color_trc = colour.primaries, colour.transfer
-        stream.metadata.update({k: v for k, v in reader.stream.metadata.items() if k.lower() not in STALE_TAGS})
-        stream.disposition = reader.stream.disposition
-        if reader.rotation:
-            stream.set_display_rotation(reader.rotation)
+    @property
+    def header(self) -> bytes:
+        """Parameter sets that the file announces; the packets' encoders must have had the same."""
+        return bytes(self._stream.codec_context.extradata or b"")
 
-    def write(self, frame: Frame) -> None:
-        """Encode the next frame, (H, W, 3) of the writer's size."""
-        colour = self._reader.colour
-        picture = VideoFrame.from_ndarray(frame.rgb, format="rgb24").reformat(
-            format="yuv420p",
-            dst_colorspace=SWS_MATRIX[colour.matrix],
-            dst_color_range=colour.range,
-            interpolation=SWSCALE,
-        )
-        picture.pts, picture.time_base = frame.pts, self._reader.time_base
-        self._guard(lambda: self._container.mux(self._stream.encode(picture)))
+    def try_tracks(self, packets: int) -> None:
+        """Write a file of the first packets of the other tracks alone, which shows whether it can hold them.
 
-    def copy(self, packet: CopiedPacket) -> None:
-        """Write a packet of one of the source's other tracks."""
-        packet.stream = self._copies[packet.stream.index]
-        self._guard(lambda: self._container.mux(packet))
+        Raises:
+            OutputError: it cannot, or cannot be written at all.
+        """
+        try:
+            for packet in itertools.islice(self._reader.copied_packets(), packets):
+                self._copy(packet)
+            self._guard(self._container.close)
+        except OutputError as error:
+            self.abort()
+            if not isinstance(error.__cause__, DAMAGE):
+                raise
+            kinds = " and ".join(sorted({track.type for track in self._reader.tracks}))
+            raise OutputError(
+                f"the {kinds} of {self._reader.path} cannot be copied, because its description is damaged "
+                f"({reason_of(error.__cause__)}); remove that track first, or choose another container"
+            ) from error
 
-    def finish(self) -> None:
-        """Write what the encoder still holds and the index. The file is playable after this."""
-        self._guard(lambda: self._container.mux(self._stream.encode(None)))
+    def write(self, frames: Iterable[tuple[EncodedPacket, int, int]], end_s: Fraction | None = None) -> None:
+        """Write the whole file: the frames, each with its decoding time and duration, and the source's other tracks.
+
+        Args:
+            end_s: leave out what the other tracks have from this moment on.
+
+        Raises:
+            OutputError: it cannot be written, or the disk is full.
+        """
+        copies = iter(self._reader.copied_packets())
+        if end_s is not None:
+            copies = (p for p in copies if p.pts is None or p.pts * p.time_base < end_s)
+        copy = next(copies, None)
+        for encoded, dts, duration in frames:
+            moment = dts * self._picture.time_base
+            while copy is not None and copy.dts is not None and copy.dts * copy.time_base <= moment:
+                self._copy(copy)
+                copy = next(copies, None)
+            packet: Any = Packet(encoded.data)
+            packet.stream, packet.time_base = self._stream, self._picture.time_base
+            packet.pts, packet.dts, packet.duration = encoded.pts, dts, duration
+            packet.is_keyframe = encoded.is_keyframe
+            self._mux(packet)
+        while copy is not None:
+            self._copy(copy)
+            copy = next(copies, None)
         self._guard(self._container.close)
+
+    def _copy(self, packet: CopiedPacket) -> None:
+        packet.stream = self._copies[packet.stream.index]
+        try:
+            self._mux(packet)
+        except OutputError as error:
+            if not isinstance(error.__cause__, DAMAGE):
+                raise
+            self.damaged_packets += 1  # what no file can hold: broken contents, or a time before the last one
+
+    def _mux(self, packet: CopiedPacket) -> None:
+        self._guard(lambda: self._container.mux(packet))
 
     def abort(self) -> None:
         """Close the file in whatever state it is; errors no longer matter."""
@@ -185,3 +235,10 @@ class VideoWriter:
             if error.errno == errno.ENOSPC:
                 raise OutputError("the disk of the output is full; free some space and start again") from error
             raise OutputError(f"the output cannot be written ({reason_of(error)})") from error
+
+
+def frame_times(path: Path) -> list[Fraction]:
+    """When the frames of a file's video track are shown, in seconds, ascending; nothing is decoded."""
+    with av.open(f"file:{path}") as container:
+        packets = container.demux(container.streams.video[0])
+        return sorted(p.pts * p.time_base for p in packets if p.pts is not None and p.size and not p.is_discard)

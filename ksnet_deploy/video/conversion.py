@@ -1,0 +1,86 @@
+"""Y'CbCr to R'G'B' and back: by swscale where it is exact to the level, by the standards' equations where it is not.
+
+swscale takes the white of deep video for 255/256 of what it is: a 10-bit picture comes out up to 3 levels dark, and
+goes back up to 4 levels bright. In full range it rounds chroma down, by half a level on average. There it only
+resamples the chroma, which it does well.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+from ksnet_deploy.config import FrameSize
+from ksnet_deploy.video.colour import SWS_MATRIX, SWSCALE, SWSCALE_LANCZOS, Colour
+
+__all__ = ["picture_of", "rgb_of"]
+
+LUMA_WEIGHTS = {
+    1: (0.2126, 0.0722),  # BT.709
+    4: (0.30, 0.11),  # FCC
+    5: (0.299, 0.114),  # BT.601
+    6: (0.299, 0.114),
+    7: (0.212, 0.087),  # SMPTE 240M
+    9: (0.2627, 0.0593),  # BT.2020
+}
+"""Shares of red and blue in luma, by AVColorSpace (ITU-T H.273, table 4)."""
+FULL = 2  # AVColorRange
+
+
+def rgb_of(frame: VideoFrame, colour: Colour, *, eight_bits: bool) -> NDArray[Any]:
+    """(H, W, 3) R'G'B' of a decoded frame: uint8, or uint16 in 0..65535 for deep frames unless ``eight_bits``."""
+    frame.colorspace, frame.color_range = colour.matrix, colour.range
+    if eight_bits:
+        return frame.to_ndarray(format="rgb24", interpolation=SWSCALE)
+    if frame.format.is_rgb:
+        return frame.to_ndarray(format="rgb48le", interpolation=SWSCALE)
+    codes = frame.to_ndarray(format="yuv444p16le", interpolation=SWSCALE)
+    matrix, zero, span = _equations(colour, 16)
+    # Of H.273, eqs. (41) to (43) solved for R'G'B'.
+    values = (codes.astype(np.float32) - zero) / span @ np.linalg.inv(matrix).T.astype(np.float32)
+    levels: NDArray[Any] = np.rint(np.clip(values, 0, 1) * np.float32(65535)).astype(np.uint16)
+    return levels
+
+
+def picture_of(rgb: NDArray[Any], colour: Colour, pixel_format: str, size: FrameSize | None = None) -> VideoFrame:
+    """A frame of a Y'CbCr format from (H, W, 3) R'G'B', uint8 or uint16; resized with Lanczos where a size is given."""
+    scaling: dict[str, Any] = {"interpolation": SWSCALE}
+    if size is not None and size != FrameSize(*rgb.shape[:2]):
+        scaling = {"width": size.width, "height": size.height, "interpolation": SWSCALE_LANCZOS}
+    depth = VideoFormat(pixel_format).components[0].bits
+    if depth == 8 and rgb.dtype == np.uint8 and colour.range != FULL:
+        return VideoFrame.from_ndarray(rgb, format="rgb24").reformat(
+            format=pixel_format,
+            dst_colorspace=SWS_MATRIX[colour.matrix],
+            dst_color_range=colour.range,
+            **scaling,
+        )
+    matrix, zero, span = _equations(colour, depth)
+    values = (rgb.astype(np.float32) / np.float32(np.iinfo(rgb.dtype).max)) @ matrix.T.astype(np.float32) * span + zero
+    codes = np.rint(np.clip(values, 0, 2**depth - 1)).astype(np.uint8 if depth == 8 else np.uint16)
+    height, width, _ = rgb.shape
+    frame = VideoFrame(width, height, "yuv444p" if depth == 8 else f"yuv444p{depth}le")
+    for plane, values in zip(frame.planes, np.moveaxis(codes, 2, 0), strict=True):
+        rows = np.zeros((height, plane.line_size // codes.itemsize), codes.dtype)
+        rows[:, :width] = values
+        plane.update(rows.tobytes())
+    frame.colorspace, frame.color_range = colour.matrix, colour.range
+    return frame.reformat(format=pixel_format, dst_color_range=colour.range, **scaling)
+
+
+def _equations(colour: Colour, depth: int) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]]:
+    """Matrix from R'G'B' to Y'PbPr, code values of (0, 0, 0), and how many code values a unit is."""
+    red, blue = LUMA_WEIGHTS[colour.matrix]
+    luma = np.array([red, 1 - red - blue, blue])
+    rows = [luma, (np.array([0, 0, 1]) - luma) / (2 * (1 - blue)), (np.array([1, 0, 0]) - luma) / (2 * (1 - red))]
+    middle = 2.0 ** (depth - 1)
+    if colour.range == FULL:
+        zero, span = (0.0, middle, middle), (2.0**depth - 1,) * 3
+    else:
+        unit = 2.0 ** (depth - 8)
+        zero, span = (16 * unit, middle, middle), (219 * unit, 224 * unit, 224 * unit)
+    return np.stack(rows), np.array(zero, np.float32), np.array(span, np.float32)

@@ -1,0 +1,111 @@
+"""Encoding: frames to packets, without a file around them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import av.error
+from av.codec.context import CodecContext, Flags
+from av.video.codeccontext import VideoCodecContext
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
+
+from ksnet_deploy.config import FrameSize
+from ksnet_deploy.errors import OutputError
+from ksnet_deploy.video.colour import Colour
+from ksnet_deploy.video.conversion import picture_of
+from ksnet_deploy.video.encoders import Encoder
+from ksnet_deploy.video.reader import CopiedPacket, Frame, VideoReader, reason_of
+
+__all__ = ["EncodedPacket", "FrameEncoder", "PictureFormat"]
+
+
+@dataclass(frozen=True)
+class PictureFormat:
+    """What an encoder is told of the frames to come, and a container of its video track."""
+
+    size: FrameSize
+    """Even numbers."""
+    pixel_format: str
+    """FFmpeg's name, for example yuv420p10le."""
+    colour: Colour
+    time_base: Fraction
+    rate: Fraction
+    """Nominal frames per second; the timestamps say when a frame is really shown."""
+    pixel_aspect: Fraction = Fraction(0, 1)
+    """Width of a pixel by its height; 0 when the source does not say."""
+
+    @classmethod
+    def of(cls, reader: VideoReader, size: FrameSize, encoder: Encoder) -> PictureFormat:
+        """The source's clock and tags, and of its depth and chroma what the encoder takes, for frames of a size."""
+        pixel_format = encoder.pixel_format(reader.depth, reader.chroma)
+        aspect = reader.stream.sample_aspect_ratio or Fraction(0, 1)
+        return cls(size, pixel_format, reader.colour, reader.time_base, reader.rate, aspect)
+
+    @property
+    def depth(self) -> int:
+        """Bits per sample."""
+        return VideoFormat(self.pixel_format).components[0].bits
+
+    def describe_to(self, context: VideoCodecContext) -> None:
+        context.height, context.width, context.pix_fmt = self.size.height, self.size.width, self.pixel_format
+        # The source's own clock, so that every timestamp can be kept as it is, whatever the frame rate does.
+        context.time_base, context.framerate = self.time_base, self.rate
+        context.sample_aspect_ratio = self.pixel_aspect
+        context.colorspace, context.color_range = self.colour.matrix, self.colour.range
+        context.color_primaries, context.color_trc = self.colour.primaries, self.colour.transfer
+
+
+@dataclass(frozen=True)
+class EncodedPacket:
+    """One coded frame, times in units of the picture format's time base."""
+
+    data: bytes = field(repr=False)
+    pts: int
+    is_keyframe: bool
+
+
+class FrameEncoder:
+    """An encoder that begins with a keyframe and refers to nothing before it.
+
+    Packets come in decoding order. Their decoding times are left to :mod:`ksnet_deploy.video.writer`, which knows the
+    frames of all parts of a file.
+    """
+
+    def __init__(self, encoder: Encoder, picture: PictureFormat) -> None:
+        """Open an encoder. Raises OutputError where it refuses its settings or the format."""
+        self._picture = picture
+        context: Any = CodecContext.create(encoder.codec, "w")
+        picture.describe_to(context)
+        context.options = dict(encoder.options)
+        context.flags |= Flags.global_header  # parameter sets in the file's header, where MP4 wants them
+        try:
+            context.open()
+        except (av.error.FFmpegError, ValueError) as error:
+            chosen = " ".join(f"{key}={value}" for key, value in encoder.options.items()) or "its defaults"
+            raise OutputError(
+                f"{encoder.name} cannot encode {picture.pixel_format} at {picture.size} with {chosen} "
+                f"({reason_of(error)}); check the encoder's settings, or choose another with --codec"
+            ) from error
+        self._context = context
+
+    @property
+    def header(self) -> bytes:
+        """Parameter sets, the same for every encoder of the same settings."""
+        return bytes(self._context.extradata or b"")
+
+    def encode(self, frame: Frame) -> list[EncodedPacket]:
+        """Encode the next frame, (H, W, 3), uint8 or uint16; one of another size is resized to the format's."""
+        picture = picture_of(frame.rgb, self._picture.colour, self._picture.pixel_format, self._picture.size)
+        picture.pts, picture.time_base = frame.pts, self._picture.time_base
+        return self._packets(picture)
+
+    def finish(self) -> list[EncodedPacket]:
+        """What the encoder still holds. Nothing can be encoded afterwards."""
+        return self._packets(None)
+
+    def _packets(self, picture: VideoFrame | None) -> list[EncodedPacket]:
+        packets: list[CopiedPacket] = self._context.encode(picture)
+        return [EncodedPacket(bytes(p), p.pts, bool(p.is_keyframe)) for p in packets if p.pts is not None]

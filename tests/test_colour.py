@@ -1,0 +1,192 @@
+"""Colour: decoding and encoding against the equations of the standards, in float64."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ksnet_deploy.config import FrameSize
+from ksnet_deploy.upscaler import levels_of, values_of
+from ksnet_deploy.video import Frame, FrameEncoder, PictureFormat, VideoReader, choose_encoder
+from ksnet_deploy.video.colour import Colour
+
+SIZE = FrameSize(32, 48)
+KR_KB = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
+"""Of BT.709, BT.601 and BT.2020 with non-constant luminance."""
+MATRICES = [pytest.param(1, id="709"), pytest.param(6, id="601"), pytest.param(9, id="2020")]
+RANGES = [pytest.param(1, id="limited"), pytest.param(2, id="full")]
+DEPTHS = [8, 10]
+
+
+def scales(colour_range: int, depth: int) -> tuple[float, float, float, float]:
+    """Offset and span of luma, middle and span of chroma."""
+    if colour_range == 2:
+        most = 2.0**depth - 1
+        return 0.0, most, 2.0 ** (depth - 1), most
+    unit = 2.0 ** (depth - 8)
+    return 16 * unit, 219 * unit, 128 * unit, 224 * unit
+
+
+def to_ycbcr(rgb: NDArray[np.float64], matrix: int, colour_range: int, depth: int) -> NDArray[np.float64]:
+    """(3, H, W) R'G'B' in [0, 1] to code values, not rounded; ITU-R BT.601, BT.709, BT.2020."""
+    kr, kb = KR_KB[matrix]
+    y = kr * rgb[0] + (1 - kr - kb) * rgb[1] + kb * rgb[2]
+    offset, span, middle, chroma_span = scales(colour_range, depth)
+    cb, cr = (rgb[2] - y) / (2 * (1 - kb)), (rgb[0] - y) / (2 * (1 - kr))
+    return np.stack([offset + span * y, middle + chroma_span * cb, middle + chroma_span * cr])
+
+
+def to_rgb(codes: NDArray[np.float64], matrix: int, colour_range: int, depth: int) -> NDArray[np.float64]:
+    kr, kb = KR_KB[matrix]
+    offset, span, middle, chroma_span = scales(colour_range, depth)
+    y, cb, cr = (codes[0] - offset) / span, (codes[1] - middle) / chroma_span, (codes[2] - middle) / chroma_span
+    r, b = y + 2 * (1 - kr) * cr, y + 2 * (1 - kb) * cb
+    return np.stack([r, (y - kr * r - kb * b) / (1 - kr - kb), b])
+
+
+def natural(depth: int) -> NDArray[np.uint16]:
+    """(3, H, W) smooth colours with some texture, as levels of the depth, away from the borders of the gamut."""
+    y, x = np.mgrid[: SIZE.height, : SIZE.width] / 16.0
+    rgb = np.stack([0.5 + 0.3 * np.sin(x + 0.5 * y), 0.5 + 0.3 * np.sin(1.3 * y - x), 0.5 + 0.3 * np.cos(x * y / 2)])
+    rgb += np.random.default_rng(0).uniform(-0.05, 0.05, rgb.shape)
+    return np.rint(rgb * (2**depth - 1)).astype(np.uint16)
+
+
+def write_ycbcr(path: Path, planes: NDArray[np.uint16], matrix: int, colour_range: int, depth: int) -> Path:
+    """A lossless 4:4:4 file of one frame with these code values."""
+    name = "yuv444p" if depth == 8 else "yuv444p10le"
+    frame = av.VideoFrame(SIZE.width, SIZE.height, name)
+    for plane, values in zip(frame.planes, planes, strict=True):
+        typed = values.astype(np.uint8 if depth == 8 else np.uint16)
+        rows = np.zeros((SIZE.height, plane.line_size // typed.itemsize), typed.dtype)
+        rows[:, : SIZE.width] = typed
+        plane.update(rows.tobytes())
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = SIZE.height, SIZE.width, name
+        stream.codec_context.colorspace, stream.codec_context.color_range = matrix, colour_range
+        frame.pts = 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def decoded(path: Path) -> NDArray[np.uint16 | np.uint8]:
+    """(H, W, 3) of the first frame."""
+    with VideoReader(path) as reader:
+        return next(iter(reader.frames())).rgb
+
+
+def encoded(rgb: NDArray[np.uint8 | np.uint16], matrix: int, colour_range: int, pixel_format: str) -> list[np.ndarray]:
+    """The planes that an encoder is given for a frame, read back from its lossless packet."""
+    picture = PictureFormat(
+        FrameSize(*rgb.shape[:2]), pixel_format, Colour(matrix, colour_range, 2, 2), Fraction(1, 25), Fraction(25)
+    )
+    encoder = FrameEncoder(choose_encoder("ffv1"), picture)
+    packets = encoder.encode(Frame(rgb, 0)) + encoder.finish()
+    decoder = av.CodecContext.create("ffv1", "r")
+    decoder.extradata = encoder.header
+    decoder.width, decoder.height = rgb.shape[1], rgb.shape[0]
+    frame = (decoder.decode(av.Packet(packets[0].data)) + decoder.decode(None))[0]
+    assert frame.format.name == pixel_format
+    kind = np.uint8 if frame.format.components[0].bits == 8 else np.uint16
+    return [np.frombuffer(bytes(p), kind).reshape(p.height, -1)[:, : p.width].astype(np.float64) for p in frame.planes]
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+@pytest.mark.parametrize("colour_range", RANGES)
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_decoding_follows_the_standards(tmp_path: Path, matrix: int, colour_range: int, depth: int) -> None:
+    codes = np.rint(to_ycbcr(natural(depth) / (2**depth - 1), matrix, colour_range, depth))
+    path = write_ycbcr(tmp_path / "v.mkv", codes.astype(np.uint16), matrix, colour_range, depth)
+    rgb = decoded(path)
+    assert rgb.dtype == (np.uint8 if depth == 8 else np.uint16)
+    expected = to_rgb(codes, matrix, colour_range, depth).transpose(1, 2, 0).clip(0, 1) * (2**depth - 1)
+    found = rgb / np.iinfo(rgb.dtype).max * (2**depth - 1)
+    assert np.abs(found - expected).max() <= 1.0
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+@pytest.mark.parametrize("colour_range", RANGES)
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_encoding_follows_the_standards(matrix: int, colour_range: int, depth: int) -> None:
+    levels = natural(depth)
+    rgb = levels_of(np.float32(levels / (2**depth - 1)), np.dtype(np.uint8 if depth == 8 else np.uint16))
+    planes = encoded(
+        np.ascontiguousarray(rgb.transpose(1, 2, 0)), matrix, colour_range, "yuv444p" if depth == 8 else "yuv444p10le"
+    )
+    expected = to_ycbcr(levels / (2**depth - 1), matrix, colour_range, depth)
+    assert np.abs(np.stack(planes) - expected).max() <= 1.0
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+@pytest.mark.parametrize("colour_range", RANGES)
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("chroma", ["420", "422", "444"])
+def test_grey_stays_grey_to_the_level(matrix: int, colour_range: int, depth: int, chroma: str) -> None:
+    most = 2**depth - 1
+    for level in (0, 1, most // 5, most // 2, most - 1, most):
+        value = level * (255 // 255) if depth == 8 else round(level * 65535 / most)
+        rgb = np.full((16, 16, 3), value, np.uint8 if depth == 8 else np.uint16)
+        y, cb, cr = encoded(rgb, matrix, colour_range, f"yuv{chroma}p" + ("10le" if depth == 10 else ""))
+        offset, span, middle, _ = scales(colour_range, depth)
+        assert np.abs(y - (offset + span * level / most)).max() <= 1.0
+        np.testing.assert_array_equal(cb, middle)
+        np.testing.assert_array_equal(cr, middle)
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+@pytest.mark.parametrize("colour_range", RANGES)
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_a_picture_goes_through_decoding_and_encoding_within_a_level(
+    tmp_path: Path, matrix: int, colour_range: int, depth: int
+) -> None:
+    codes = np.rint(to_ycbcr(natural(depth) / (2**depth - 1), matrix, colour_range, depth)).astype(np.uint16)
+    path = write_ycbcr(tmp_path / "v.mkv", codes, matrix, colour_range, depth)
+    planes = encoded(decoded(path), matrix, colour_range, "yuv444p" if depth == 8 else "yuv444p10le")
+    assert np.abs(np.stack(planes) - codes).max() <= 1.0
+
+
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
+def test_hdr_is_told_from_its_tags(tmp_path: Path, transfer: int, name: str) -> None:
+    path = tmp_path / "v.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = SIZE.height, SIZE.width, "yuv420p10le"
+        context = stream.codec_context
+        context.colorspace, context.color_range, context.color_primaries, context.color_trc = 9, 1, 9, transfer
+        container.mux(stream.encode(av.VideoFrame(SIZE.width, SIZE.height, "yuv420p10le")))
+        container.mux(stream.encode(None))
+    with VideoReader(path) as reader:
+        assert (reader.colour.is_hdr, reader.colour.transfer_name) == (True, name)
+        assert (reader.depth, reader.chroma) == (10, "420")
+
+
+@pytest.mark.parametrize(("size", "matrix"), [("480x720", 6), ("576x720", 6), ("720x1280", 1), ("1280x720", 1)])
+def test_an_untagged_matrix_follows_the_size(tmp_path: Path, size: str, matrix: int) -> None:
+    frame_size = FrameSize.parse(size)
+    path = tmp_path / "v.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.height, stream.width, stream.pix_fmt = frame_size.height, frame_size.width, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame(frame_size.width, frame_size.height, "yuv420p")))
+        container.mux(stream.encode(None))
+    with VideoReader(path) as reader:
+        assert (reader.colour.matrix, reader.colour.guessed) == (matrix, True)
+
+
+def test_frame_types_keep_the_levels() -> None:
+    deep = np.arange(65536, dtype=np.uint16).reshape(64, 1024)
+    np.testing.assert_array_equal(levels_of(values_of(deep, "float32"), np.dtype(np.uint16)), deep)
+    shallow = np.arange(256, dtype=np.uint8)
+    for io in ("uint8", "float16", "float32"):
+        np.testing.assert_array_equal(levels_of(values_of(shallow, io), np.dtype(np.uint8)), shallow)
+    np.testing.assert_array_equal(values_of(deep, "uint8"), np.rint(deep / 65535 * 255))
+    np.testing.assert_array_equal(levels_of(shallow, np.dtype(np.uint16)), shallow * np.uint16(257))
+    overshoot = np.array([-0.2, 0.0, 1.0, 1.3], np.float32)
+    np.testing.assert_array_equal(levels_of(overshoot, np.dtype(np.uint8)), [0, 0, 255, 255])
