@@ -6,6 +6,7 @@ comparable with each other; figures of two reports only when the machine was idl
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import platform
@@ -15,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -157,13 +159,13 @@ def run_benchmark(
     Raises:
         KSNetError: the size, checkpoint or clip cannot be used.
     """
-    from ksnet_deploy.pipeline import EncoderSettings
-    from ksnet_deploy.video import VideoReader, fitting_suffixes
+    from ksnet_deploy.video import VideoReader, choose_encoder, fitting_suffixes
 
     clip = clip or BENCH_CLIP
     with VideoReader(clip) as reader:
         clip_size = reader.size
-        suffix = next(iter(fitting_suffixes(reader, EncoderSettings().codec)), ".mkv")  # refused later if none fits
+        end_s = CLIP_FRAMES / reader.rate
+        suffix = next(iter(fitting_suffixes(reader, choose_encoder("h264"))), ".mkv")  # refused later if none fits
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for backend in (REFERENCE_BACKEND, "onnxruntime"):
@@ -171,7 +173,7 @@ def run_benchmark(
             artifacts = [checkpoint, checkpoint]
             if backend == "onnxruntime":
                 artifacts = [cached_onnx(checkpoint, s.padded) for s in (size, clip_size)]
-            job = _Job(backend, artifacts[0], artifacts[1], size.padded, clip, Path(folder), suffix, seconds)
+            job = _Job(backend, artifacts[0], artifacts[1], size.padded, clip, Path(folder), suffix, end_s, seconds)
             results.append(_in_child(job))
     threads = len(_affinity())
     return BenchmarkReport(size.padded, clip_size, _machine(), threads, results)
@@ -186,6 +188,7 @@ class _Job:
     clip: Path
     folder: Path
     suffix: str
+    clip_end_s: Fraction
     seconds: float
 
 
@@ -248,24 +251,21 @@ def _measure(job: _Job) -> BackendResult:
     result = upscale_video(
         job.clip,
         job.folder / f"{job.backend}{job.suffix}",
-        lambda size: open_runner(job.clip_artifact, size),
-        max_frames=CLIP_FRAMES,
+        lambda size, _io: open_runner(job.clip_artifact, size),
+        end_s=job.clip_end_s,
     )
     return BackendResult(job.backend, step, result.fps, peak, quality)
 
 
 def moving_frames(size: FrameSize, count: int = 8) -> list[NDArray[np.uint8]]:
     """Natural-looking uint8 frames in motion: the bundled clip, tiled to the size."""
-    from ksnet_deploy.video import Frame, VideoReader
+    from ksnet_deploy.video import VideoReader
 
     frames: list[NDArray[np.uint8]] = []
     with VideoReader(BENCH_CLIP) as reader:
-        for event in reader:
-            if isinstance(event, Frame):
-                repeat = (-(-size.height // reader.size.height), -(-size.width // reader.size.width), 1)
-                frames.append(np.ascontiguousarray(np.tile(event.rgb, repeat)[: size.height, : size.width]))
-            if len(frames) == count:
-                break
+        repeat = (-(-size.height // reader.size.height), -(-size.width // reader.size.width), 1)
+        for frame in itertools.islice(reader.frames(), count):
+            frames.append(np.ascontiguousarray(np.tile(frame.rgb, repeat)[: size.height, : size.width]))
     return frames
 
 

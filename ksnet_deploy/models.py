@@ -13,9 +13,9 @@ from ksnet_deploy.errors import ConfigError
 
 if TYPE_CHECKING:
     from ksnet_deploy.config import FrameSize
-    from ksnet_deploy.runtime.base import Runner
+    from ksnet_deploy.runtime.base import FrameType, Runner
 
-__all__ = ["checkpoint_path", "default_model", "open_model"]
+__all__ = ["checkpoint_path", "default_model", "model_identity", "open_model"]
 
 
 def default_model(device: str | None) -> str:
@@ -37,17 +37,37 @@ def checkpoint_path(model: str) -> Path:
     return bundled_checkpoint(model)
 
 
+def model_identity(model: str, backend: str | None = None, device: str | None = None) -> dict[str, str]:
+    """Everything about a network that changes its pictures, by names a user understands.
+
+    Raises:
+        KSNetError: there is no such network.
+    """
+    from ksnet_deploy.checkpoints import check_is_file
+    from ksnet_deploy.files import sha256_of
+
+    exported = model.endswith((".onnx", ".engine"))
+    path = Path(model) if exported else checkpoint_path(model)
+    check_is_file(path)
+    return {
+        "network": f"{path.name} {sha256_of(path)[:12]}",
+        "runtime": f"{'as exported' if exported else backend or 'onnxruntime'} on {device or 'its default device'}",
+    }
+
+
 def open_model(
     model: str,
     size: FrameSize,
     backend: str | None = None,
     device: str | None = None,
     *,
+    io: FrameType = "uint8",
     on_export: Callable[[str], None] = lambda _line: None,
 ) -> Runner:
-    """A runner for uint8 LR frames of a size.
+    """A runner for LR frames of a size.
 
     Args:
+        io: type of the frames, where a checkpoint is given; an exported file or an engine has its own.
         backend: "onnxruntime" or "torch", for a checkpoint; None for ONNX Runtime.
         device: "cpu" or "cuda"; None for the CPU, or the GPU for an engine.
         on_export: told that a checkpoint is being exported, which happens once per size.
@@ -72,5 +92,7 @@ def open_model(
     if backend in (None, "onnxruntime"):
         from ksnet_deploy.cache import cached_onnx
 
-        path = cached_onnx(path, size, on_export=lambda: on_export(f"Exporting {model} for frames of {size}, once."))
-    return open_runner(path, size, device=device)
+        path = cached_onnx(
+            path, size, io, on_export=lambda: on_export(f"Exporting {model} for frames of {size}, once.")
+        )
+    return open_runner(path, size, device=device, io=io)

@@ -18,14 +18,15 @@ CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
 ENGINE_SUFFIX = ".engine"
 
 
-def open_runner(artifact: Path, size: FrameSize, *, device: str = "cpu") -> Runner:
+def open_runner(artifact: Path, size: FrameSize, *, device: str = "cpu", io: FrameType = "uint8") -> Runner:
     """Open the runtime that the artifact is made for.
 
     Args:
-        artifact: a checkpoint (PyTorch runs it, with uint8 frames), an ``.onnx`` (ONNX Runtime runs it) or an
+        artifact: a checkpoint (PyTorch runs it), an ``.onnx`` (ONNX Runtime runs it) or an
             ``.engine`` (the TensorRT it was built by runs it).
         size: of the LR frames.
         device: ``cpu`` or ``cuda``; engines always run on the GPU.
+        io: type of the frames for a checkpoint; the others have their own.
 
     Raises:
         KSNetError: the artifact cannot be used, or its runtime is missing on this machine.
@@ -44,7 +45,7 @@ def open_runner(artifact: Path, size: FrameSize, *, device: str = "cpu") -> Runn
         from ksnet_deploy.runtime.torch import TorchRunner
         from ksnet_deploy.weights import load_checkpoint
 
-        return TorchRunner(load_checkpoint(artifact).model, size, device=device)
+        return TorchRunner(load_checkpoint(artifact).model, size, device=device, io=io)
     if artifact.suffix == ENGINE_SUFFIX:
         from ksnet_deploy.runtime.tensorrt import TensorRTRunner
 

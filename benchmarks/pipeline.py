@@ -1,0 +1,97 @@
+"""What `upscale` costs beside the network, and how well its stages overlap; ratios from one run.
+
+    python benchmarks/pipeline.py [VIDEO] --output benchmarks/results/pipeline-NAME.json
+
+Two rows. With the bundled lite network: the wall time against the time spent in the network's steps. With a network
+that takes no time: the wall time against the slowest stage, which is all that it could be, and against the sum of the
+stages, which it would be without overlap.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ksnet_deploy.benchmark import BENCH_CLIP
+from ksnet_deploy.config import FrameSize
+from ksnet_deploy.files import replacing
+from ksnet_deploy.models import open_model
+from ksnet_deploy.pipeline import UpscaleResult, upscale_video
+from ksnet_deploy.runtime.base import FrameType, Runner, SavedState
+
+
+class InstantRunner(Runner):
+    """Gives the same picture for every frame at once."""
+
+    backend = "none"
+
+    def __init__(self, size: FrameSize, io: FrameType = "uint8") -> None:
+        super().__init__(size, io)
+        # Noise would be all that the encoder works for; a smooth picture is nearer to what it gets.
+        y, x = np.mgrid[: size.upscaled.height, : size.upscaled.width]
+        self._hr = np.stack([(x + y) % 256, x % 256, y % 256], axis=-1).astype(io)
+
+    def _step(self, _lr: NDArray[Any]) -> NDArray[Any]:
+        return self._hr
+
+    def reset(self) -> None:
+        pass
+
+    @property
+    def state(self) -> SavedState:
+        return {}
+
+    @state.setter
+    def state(self, saved: SavedState) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def row(result: UpscaleResult) -> dict[str, Any]:
+    busy = result.times.busy_s
+    return {
+        "frames": result.frames,
+        "wall_s": round(result.times.wall_s, 2),
+        "stages_s": {name: round(seconds, 2) for name, seconds in busy.items()},
+        "bottleneck": result.times.bottleneck,
+        "wall_over_network_steps": round(result.times.wall_s / result.step_s, 3) if result.step_s > 1 else None,
+        "slowest_stage_over_wall": round(max(busy.values()) / result.times.wall_s, 3),
+        "sum_of_stages_over_wall": round(sum(busy.values()) / result.times.wall_s, 3),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("video", type=Path, nargs="?", default=BENCH_CLIP)
+    parser.add_argument("--model", default="lite")
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        real = upscale_video(
+            options.video, Path(folder) / "real.mkv", lambda size, io: open_model(options.model, size, io=io)
+        )
+        instant = upscale_video(options.video, Path(folder) / "instant.mkv", InstantRunner)
+    report = {
+        "video": options.video.name,
+        "size": str(real.size),
+        "cores": len(os.sched_getaffinity(0)),
+        options.model: row(real),
+        "network that takes no time": row(instant),
+    }
+    print(json.dumps(report, indent=2))
+    if options.output:
+        with replacing(options.output) as temporary:
+            temporary.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Frames in, frames four times larger out: the network with padding, frame types and scenes taken care of.
+
+with Upscaler("lite") as upscaler:
+    for frame in frames:               # (H, W, 3) RGB, uint8 or uint16
+        larger = upscaler.push(frame)  # (4 H, 4 W, 3) of the same type
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ksnet_deploy.config import FrameSize
+from ksnet_deploy.errors import BackendError
+from ksnet_deploy.models import default_model, open_model
+from ksnet_deploy.padding import crop, pad
+from ksnet_deploy.runtime.base import FrameType, Runner, SavedState
+
+__all__ = ["OpenRunner", "Upscaler", "levels_of", "values_of"]
+
+OpenRunner = Callable[[FrameSize, FrameType], Runner]
+"""Gives a runner for LR frames of a size, of that frame type if it can choose."""
+
+
+def values_of(frame: NDArray[Any], io: FrameType) -> NDArray[Any]:
+    """A frame of integer levels, uint8 or uint16, as a runner takes it."""
+    most = np.iinfo(frame.dtype).max
+    if io != "uint8":
+        values: NDArray[Any] = (frame.astype(np.float32) / np.float32(most)).astype(io)
+        return values
+    if frame.dtype == np.uint8:
+        return frame
+    rounded: NDArray[Any] = ((frame.astype(np.uint32) * 255 + most // 2) // most).astype(np.uint8)
+    return rounded
+
+
+def levels_of(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """What a runner gave, as integer levels; the network's overshoot beyond black and white is cut off."""
+    if values.dtype == dtype:
+        return values
+    most = np.iinfo(dtype).max
+    if values.dtype == np.uint8:
+        widened: NDArray[Any] = np.multiply(values, most // 255, dtype=dtype)
+        return widened
+    levels: NDArray[Any] = np.rint(np.clip(values.astype(np.float32), 0, 1) * np.float32(most)).astype(dtype)
+    return levels
+
+
+class Upscaler:
+    """Upscales the frames of one video, in order. A context manager."""
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        backend: str | None = None,
+        device: str | None = None,
+        open_runner: OpenRunner | None = None,
+    ) -> None:
+        """Nothing is loaded before the first frame, which tells the size.
+
+        Args:
+            model: a bundled checkpoint's name, or the path of a checkpoint, an ``.onnx`` or an ``.engine``; None for
+                lite on a CPU, uni on a GPU.
+            backend: "onnxruntime" or "torch", for a checkpoint.
+            device: "cpu" or "cuda".
+            open_runner: opens the network, instead of the three above.
+        """
+        chosen = model or default_model(device)
+        self._open = open_runner or (lambda size, io: open_model(chosen, size, backend, device, io=io))
+        self._runner: Runner | None = None
+        self._size: FrameSize | None = None
+        self.steps = 0
+        """Frames that went through the network."""
+        self.step_s = 0.0
+        """Seconds spent in it."""
+
+    def open(self, size: FrameSize, dtype: np.dtype[Any] = np.dtype(np.uint8)) -> Runner:  # noqa: B008
+        """Load the network for frames of a size and type; :meth:`push` does so by itself.
+
+        Raises:
+            KSNetError: the network cannot be loaded or run here.
+        """
+        if self._runner is None:
+            self._runner = self._open(size.padded, "uint8" if dtype == np.uint8 else "float32")
+            self._size = size
+        return self._runner
+
+    def push(self, frame: NDArray[Any]) -> NDArray[Any]:
+        """Upscale the next frame.
+
+        Args:
+            frame: (H, W, 3) RGB in R'G'B' levels, uint8 in 0..255 or uint16 in 0..65535, as the frames before.
+
+        Returns:
+            (4 H, 4 W, 3) of the same type. A network that takes 8-bit frames gives 8 bits of precision.
+
+        Raises:
+            BackendError: the frame has another shape than the first, or no levels.
+            KSNetError: the network cannot be loaded or run here.
+        """
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype not in (np.uint8, np.uint16):
+            raise BackendError(
+                f"a frame of shape {frame.shape} and type {frame.dtype} cannot be upscaled; give (H, W, 3) of uint8 or "
+                "uint16"
+            )
+        size = FrameSize(*frame.shape[:2])
+        runner = self.open(size, frame.dtype)
+        if size != self._size:
+            raise BackendError(f"the frame is {size}, those before were {self._size}; use another Upscaler for it")
+        started = time.perf_counter()
+        hr = runner.step(pad(values_of(frame, runner.io)))
+        self.step_s += time.perf_counter() - started
+        self.steps += 1
+        return crop(levels_of(hr, frame.dtype), size.upscaled)
+
+    def reset(self) -> None:
+        """Forget the past: the next frame begins a new scene."""
+        if self._runner is not None:
+            self._runner.reset()
+
+    @property
+    def state(self) -> SavedState:
+        """Copy of the network's recurrent state."""
+        return {} if self._runner is None else self._runner.state
+
+    @state.setter
+    def state(self, saved: SavedState) -> None:
+        assert self._runner is not None, "open() first"
+        self._runner.state = saved
+
+    def summary(self) -> dict[str, Any]:
+        """What a result says of it."""
+        return {"steps": self.steps, "step_s": self.step_s}
+
+    def close(self) -> None:
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
