@@ -1,0 +1,259 @@
+"""Two pictures in one, and a new video of such pictures that keeps the clock, the colours and the sound of another.
+
+Pictures are uint8 RGB, (H, W, 3).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self, TypeAlias
+
+import av
+import av.error
+import numpy as np
+from av.stream import Stream
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from ksnet_deploy.config import FrameSize
+from ksnet_deploy.errors import ConfigError, OutputError
+from ksnet_deploy.files import check_new_file
+from ksnet_deploy.video.colour import SWS_MATRIX, SWSCALE
+from ksnet_deploy.video.picture import write_png
+from ksnet_deploy.video.reader import CopiedPacket, VideoReader, reason_of
+
+__all__ = ["CONTAINERS", "ComparisonWriter", "Layout", "Mode", "Picture", "check_target", "save_picture"]
+
+Picture: TypeAlias = NDArray[np.uint8]
+Mode = Literal["side-by-side", "wipe", "difference"]
+
+CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+"""Those that hold H.264, by the suffix of the file's name."""
+WIPE_S = 4
+"""Seconds in which the boundary of a wipe goes to the right and back."""
+LINE_PX = 2
+"""Width of the white line on that boundary."""
+CRF = "12"
+"""Of libx264; low, so that the encoder adds little to the differences that are to be seen."""
+LEAD_S = Fraction(1, 10)
+"""How much sooner than the pictures the sound may begin: audio encoders put a priming packet before their first."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How two pictures of one size are shown in one."""
+
+    mode: Mode = "side-by-side"
+    gain: float = 8.0
+    """What a difference is multiplied by."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gain < float("inf"):
+            raise ConfigError(f"a gain of {self.gain} shows nothing; give a number above 0, for example 8")
+
+    def compose(self, a: Picture, b: Picture, boundary: float = 0.5) -> Picture:
+        """One picture of two.
+
+        - ``side-by-side``: (H, 2 W, 3), the first on the left.
+        - ``wipe``: the first on the left of a white line, the second on its right; ``boundary`` is the line's place,
+          0 for the left edge, 1 for the right.
+        - ``difference``: ``|a - b| * gain``, rounded; what exceeds 255 becomes 255.
+        """
+        if self.mode == "side-by-side":
+            return np.concatenate([a, b], axis=1)
+        if self.mode == "wipe":
+            x = round(boundary * a.shape[1])
+            picture = np.concatenate([a[:, :x], b[:, x:]], axis=1)
+            picture[:, max(x - LINE_PX // 2, 0) : x + LINE_PX // 2] = 255
+            return picture
+        apart = np.abs(a.astype(np.float32) - b) * np.float32(self.gain)
+        return np.asarray(np.minimum(np.rint(apart), 255), dtype=np.uint8)
+
+    def size(self, size: FrameSize) -> FrameSize:
+        """Of what is composed of two pictures of a size."""
+        return FrameSize(size.height, size.width * 2) if self.mode == "side-by-side" else size
+
+    def legend(self, a: Path, b: Path) -> str:
+        """What is seen, in a sentence."""
+        if self.mode == "difference":
+            return f"Shown is the absolute difference, {self.gain:g} times as large; more than 255 is shown as 255."
+        return f"{a} is on the left, {b} on the right."
+
+
+def check_target(target: Path, sources: Iterable[Path], *, video: bool, overwrite: bool) -> None:
+    """Raise OutputError where it is known that what is made of two sources cannot be written; ``video``: they are."""
+    suffixes = (*CONTAINERS, ".png") if video else (".png",)
+    if target.suffix.lower() not in suffixes:
+        what = "two videos" if video else "pictures"
+        raise OutputError(f"{target} cannot show {what}; end its name in {' or '.join(suffixes)}")
+    for source in sources:
+        if target.exists() and target.samefile(source):
+            raise OutputError(f"{target} is one of the two that are compared; give another name for the output")
+        if target.parent.resolve() == source.resolve():
+            raise OutputError(f"{target} would be one of the frames in {source}; choose another folder for it")
+    check_new_file(target, target.suffix, overwrite=overwrite)
+
+
+def save_picture(path: Path, picture: Picture) -> None:
+    """Write a PNG under a name with any suffix."""
+    named = path.with_suffix(".png")  # which is what decides on the format
+    try:
+        write_png(named, picture)
+        named.replace(path)
+    finally:
+        named.unlink(missing_ok=True)
+
+
+class ComparisonWriter:
+    """Encodes pairs of frames, upright, with the times and the sound of a video.
+
+    Unlike :class:`~ksnet_deploy.video.VideoWriter` it copies the sound only, of the time that the frames cover.
+    A context manager: on exit the file is closed, in whatever state it is; it is whole after :meth:`finish`.
+    """
+
+    def __init__(self, path: Path, suffix: str, source: VideoReader, size: FrameSize, layout: Layout) -> None:
+        """Create the file and its tracks.
+
+        Args:
+            path: to write; its name need not say the container.
+            suffix: of the container, one of CONTAINERS.
+            source: of the times, the colour tags and the sound; its first frame has been read.
+            size: of each frame of a pair.
+
+        Raises:
+            OutputError: the file cannot be created.
+        """
+        self.notes: list[str] = []
+        """What a user should know about the file, one sentence each."""
+        self._source, self._layout = source, layout
+        self._start_s: Fraction | None = None
+        self._end_s = Fraction(0)
+        name = CONTAINERS[suffix.lower()]
+        try:
+            # Opened once more, so that sound is read as far as the frames have come and none has to be kept.
+            self._sound = av.open(f"file:{source.path}", metadata_errors="ignore")
+            self._container = av.open(f"file:{path}", "w", format=name)
+        except (av.error.FFmpegError, OSError) as error:
+            raise OutputError(
+                f"{path.parent} cannot be written to ({reason_of(error)}); choose another folder"
+            ) from error
+        try:
+            self._stream = self._add_video(layout.size(size))
+            self._copies = self._add_sound(name, suffix)
+            self._container.start_encoding()
+        except (av.error.FFmpegError, ValueError) as error:
+            self.close()
+            raise OutputError(
+                f"a {suffix} video of {layout.size(size)} (height x width) cannot be encoded ({reason_of(error)}); "
+                "choose another mode, another suffix, or smaller videos"
+            ) from error
+        self._packets = self._sound_packets()
+        self._packet = next(self._packets, None)
+
+    def _add_video(self, size: FrameSize) -> VideoStream:
+        source, colour = self._source, self._source.colour
+        stream = self._container.add_stream("libx264", rate=source.rate, options={"crf": CRF})
+        assert isinstance(stream, VideoStream)
+        self._padding = ((0, size.height % 2), (0, size.width % 2), (0, 0))
+        stream.height, stream.width = size.height + size.height % 2, size.width + size.width % 2
+        stream.pix_fmt = "yuv420p"
+        if (stream.height, stream.width) != (size.height, size.width):
+            self.notes.append(f"The output is {stream.height}x{stream.width}: its last row or column is there twice.")
+        context = stream.codec_context
+        context.time_base = stream.time_base = source.time_base
+        aspect = source.stream.sample_aspect_ratio or Fraction(1)
+        context.sample_aspect_ratio = 1 / aspect if source.rotation % 180 else aspect
+        context.colorspace, context.color_range = colour.matrix, colour.range
+        context.color_primaries, context.color_trc = colour.primaries, colour.transfer
+        return stream
+
+    def _add_sound(self, name: str, suffix: str) -> dict[int, Stream]:
+        """Output track by index of the sound track that it is a copy of."""
+        with av.open(os.devnull, "w", format=name) as probe:
+            supported = probe.supported_codecs
+        copies: dict[int, Stream] = {}
+        for track in self._sound.streams.audio:
+            codec = track.codec_context.codec.canonical_name if track.codec_context is not None else "unknown"
+            if codec in supported:
+                copies[track.index] = self._container.add_stream_from_template(track)
+                copies[track.index].metadata.update(track.metadata)
+            else:
+                self.notes.append(f"Not copied: sound track {track.index} ({codec}), which {suffix} cannot hold.")
+        return copies
+
+    def _sound_packets(self) -> Iterator[CopiedPacket]:
+        """Of the tracks that are copied, to the end of what can be read."""
+        tracks = [track for track in self._sound.streams.audio if track.index in self._copies]
+        packets = self._sound.demux(*tracks) if tracks else iter(())
+        while True:
+            try:
+                packet = next(packets)
+            except (StopIteration, av.error.FFmpegError, OSError):
+                return
+            if packet.pts is not None and packet.dts is not None:
+                yield packet
+
+    def write(self, a: Picture, b: Picture, time_s: Fraction) -> None:
+        """Encode the next pair, shown at a time of the source's clock."""
+        if self._start_s is None:
+            self._start_s = time_s
+        self._end_s = time_s + 1 / self._source.rate
+        self._copy_sound(self._start_s - LEAD_S)
+        phase = float((time_s - self._start_s) / WIPE_S % 1)
+        composed = self._layout.compose(a, b, boundary=1 - abs(1 - 2 * phase))
+        composed = np.ascontiguousarray(np.pad(composed, self._padding, mode="edge"))
+        colour = self._source.colour
+        picture = VideoFrame.from_ndarray(composed, format="rgb24").reformat(
+            format="yuv420p",
+            dst_colorspace=SWS_MATRIX[colour.matrix],
+            dst_color_range=colour.range,
+            interpolation=SWSCALE,
+        )
+        picture.pts, picture.time_base = round(time_s / self._source.time_base), self._source.time_base
+        _guard(lambda: self._container.mux(self._stream.encode(picture)))
+
+    def _copy_sound(self, from_s: Fraction) -> None:
+        """Drop what is heard before a moment, and write what is heard before the end of the last frame."""
+        while (packet := self._packet) is not None and packet.pts is not None:
+            heard_s = packet.pts * packet.time_base
+            if heard_s >= self._end_s:
+                return
+            if heard_s >= from_s:
+                packet.stream = self._copies[packet.stream.index]
+                _guard(lambda packet=packet: self._container.mux(packet))  # type: ignore[misc]
+            self._packet = next(self._packets, None)
+
+    def finish(self) -> None:
+        """Write what the encoder still holds and the index. The file is playable after this."""
+        _guard(lambda: self._container.mux(self._stream.encode(None)))
+        _guard(self._container.close)
+
+    def close(self) -> None:
+        """Close both files in whatever state they are; errors no longer matter."""
+        for container in (self._sound, self._container):
+            with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):
+                container.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _guard(action: Callable[[], None]) -> None:
+    try:
+        action()
+    except (av.error.FFmpegError, OSError) as error:
+        raise OutputError(
+            f"the output cannot be written ({reason_of(error)}); free some space, or choose another disk"
+        ) from error
