@@ -15,13 +15,16 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ksnet_deploy import __version__
+from ksnet_deploy.cli_compare import compare
+from ksnet_deploy.cli_doctor import doctor
 from ksnet_deploy.cli_engines import build_engine, build_plugins, cache
 from ksnet_deploy.cli_training import evaluate, pack, train, train_flow
+from ksnet_deploy.cli_upscale import upscale
 from ksnet_deploy.errors import KSNetError
-from ksnet_deploy.models import checkpoint_path, default_model, open_model
+from ksnet_deploy.models import checkpoint_path
 from ksnet_deploy.terminal import complain, progress
 
-EXIT_FAILED, EXIT_INCOMPLETE = 1, 3
+EXIT_FAILED = 1
 
 app = typer.Typer(
     help="Deploy KSNet, a real-time x4 video super-resolution network.",
@@ -49,70 +52,7 @@ def root(
         raise typer.Exit
 
 
-@app.command()
-def upscale(
-    video: Annotated[Path, typer.Argument(help="The video to upscale.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: NAME_x4 beside the video.")] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", help="A checkpoint, an .onnx, 'uni' or 'lite'; lite on a CPU, uni on a GPU."),
-    ] = None,
-    backend: Annotated[
-        Literal["onnxruntime", "torch"] | None,
-        typer.Option("--backend", help="What runs a checkpoint; ONNX Runtime unless told."),
-    ] = None,
-    device: Device = None,
-    codec: Annotated[str, typer.Option("--codec", help="FFmpeg encoder, for example libx264, libx265.")] = "libx264",
-    crf: Annotated[int | None, typer.Option("--crf", help="Constant quality; 18 unless told.", min=0, max=63)] = None,
-    preset: Annotated[str | None, typer.Option("--preset", help="Encoder preset, for example slow.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Upscale a video four times in width and height, with its sound, subtitles and timestamps."""
-    from ksnet_deploy.pipeline import EncoderSettings, upscale_video
-
-    chosen = model or default_model(device)
-    with progress("Upscaling", show=not as_json) as bar:
-        if model is None:
-            bar.say(f"Using the network '{chosen}', the default on this device; choose another with --model.")
-        result = upscale_video(
-            video,
-            output,
-            lambda size: open_model(chosen, size, backend, device, on_export=bar.say),
-            encoder=EncoderSettings(codec, crf, preset),
-            overwrite=overwrite,
-            on_start=lambda size, frames: bar.begin(f"{size} -> {size.upscaled}", frames),
-            on_frame=bar.advance,
-        )
-    if as_json:
-        print(
-            json.dumps(
-                {
-                    "output": str(result.target),
-                    "model": chosen,
-                    "height": result.size.height,
-                    "width": result.size.width,
-                    "frames": result.frames,
-                    "frames_lost": result.frames_lost,
-                    "seconds": round(result.seconds, 3),
-                    "fps": round(result.fps, 3),
-                    "notes": result.notes,
-                }
-            )
-        )
-    else:
-        print(
-            f"{result.target}: {result.frames} frames of {result.size} (height x width) in {result.seconds:.1f} s, "
-            f"{result.fps:.2f} fps, {result.step_seconds / max(result.seconds, 1e-9):.0%} of it in the network"
-        )
-        for note in result.notes:
-            print(note)
-    if result.frames_lost:
-        complain(
-            f"{video} is damaged: {result.frames_lost} frames could not be decoded, {result.frames} were upscaled "
-            f"to {result.target}; get an intact copy of the video to have the rest"
-        )
-        raise typer.Exit(EXIT_INCOMPLETE)
+app.command()(upscale)
 
 
 @app.command()
@@ -209,14 +149,16 @@ def info(
     print("KSNet-uni in the paper's Table 2: 3.4 M and 3.0 M parameters, 320.9 G and 296.9 G at 180x320.")
 
 
-for _command in (build_engine, build_plugins, cache, evaluate, train, train_flow, pack):
+for _command in (build_engine, build_plugins, cache, compare, doctor, evaluate, train, train_flow, pack):
     app.command()(_command)
 
 
 def _stop(signum: int, _frame: object) -> None:
     """Leave by an exception, so that unfinished files are removed on the way out."""
     if multiprocessing.parent_process() is None:  # a loading process leaves quietly with its parent
-        complain("stopped before the end; unfinished output is removed, training resumes from its last checkpoint")
+        complain(
+            "stopped before the end; nothing unfinished has its final name, and the same command goes on from there"
+        )
     raise SystemExit(128 + signum)
 
 

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal, Protocol
 
-__all__ = ["Bar", "complain", "progress"]
+__all__ = ["Bar", "Progress", "complain", "progress"]
+
+Style = Literal["bar", "json", "none"]
+
+
+class Progress(Protocol):
+    """Told what is going on."""
+
+    def begin(self, what: str, total: int | None, done: int = 0) -> None:
+        """Something of ``total`` steps begins, ``done`` of which were done before."""
+
+    def advance(self) -> None:
+        """A step is done."""
+
+    def say(self, line: str) -> None:
+        """A line that stays, on standard error."""
+
+    def say_result(self, text: str) -> None:
+        """A result, on standard output."""
 
 
 class Bar:
@@ -30,11 +50,11 @@ class Bar:
             )
             self._progress.start()
 
-    def begin(self, what: str, total: int | None) -> None:
+    def begin(self, what: str, total: int | None, done: int = 0) -> None:
         if self._progress is not None:
             if self._task is not None:
                 self._progress.remove_task(self._task)
-            self._task = self._progress.add_task(what, total=total, rate="")
+            self._task = self._progress.add_task(what, total=total, completed=done, rate="")
 
     def describe(self, what: str, rate: str = "") -> None:
         """Change the text and the speed beside the bar."""
@@ -53,18 +73,63 @@ class Bar:
             self._progress.update(self._task, rate=f"{speed:.2f} fps" if speed else "")
 
     def say(self, line: str) -> None:
-        """Print a line that stays."""
         if self._progress is not None:
             self._progress.console.print(line, highlight=False)
+
+    def say_result(self, text: str) -> None:
+        if self._progress is not None:
+            self._progress.refresh()
+        print(text, flush=True)
 
     def close(self) -> None:
         if self._progress is not None:
             self._progress.stop()
 
 
+class JsonLines:
+    """Progress for a program: one JSON object a line on standard error, no more than two a second."""
+
+    INTERVAL_S = 0.5
+
+    def __init__(self) -> None:
+        self._done = self._first = 0
+        self._total: int | None = None
+        self._began = self._told = time.monotonic()
+
+    def _tell(self, event: str, **values: Any) -> None:
+        print(json.dumps({"event": event, **values}), file=sys.stderr, flush=True)
+
+    def begin(self, what: str, total: int | None, done: int = 0) -> None:
+        self._done = self._first = done
+        self._total = total
+        self._began = self._told = time.monotonic()
+        self._tell("begin", what=what, total=total, done=done)
+
+    def advance(self) -> None:
+        self._done += 1
+        now = time.monotonic()
+        if now - self._told >= self.INTERVAL_S or self._done == self._total:
+            self._told = now
+            fps = (self._done - self._first) / max(now - self._began, 1e-9)
+            left = (self._total - self._done) / fps if self._total and fps else None
+            self._tell(
+                "progress", done=self._done, total=self._total, fps=round(fps, 3), left_s=left and round(left, 1)
+            )
+
+    def say(self, line: str) -> None:
+        self._tell("note", text=line)
+
+    def say_result(self, text: str) -> None:
+        print(text, flush=True)
+
+    def close(self) -> None:
+        pass
+
+
 @contextmanager
-def progress(title: str, *, show: bool) -> Iterator[Bar]:
-    bar = Bar(title, show)
+def progress(title: str, *, show: bool = True, style: Style = "bar") -> Iterator[Any]:
+    """Progress in a style; ``show=False`` is the style ``none``."""
+    bar = JsonLines() if style == "json" else Bar(title, show and style == "bar")
     try:
         yield bar
     finally:

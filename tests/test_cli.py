@@ -1,9 +1,8 @@
-"""The command line as a user meets it: in a process of its own, by its exit code and its words."""
+"""The command line as a user meets it, by its exit code and its words; in a process of its own where that matters."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from command import run
 from conftest import SMALL
 from media import make_video, presentation_times
 from safetensors.torch import save_file
@@ -22,16 +22,11 @@ from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import VerificationError
 from ksnet_deploy.export import verify
 from ksnet_deploy.export.verified import export_verified
+from ksnet_deploy.segments import job_folder
 from ksnet_deploy.weights import Checkpoint
 
 SmallOnnx = Callable[..., Path]
 COMMAND = [sys.executable, "-m", "ksnet_deploy.cli"]
-
-
-def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, cwd=cwd, timeout=300
-    )
 
 
 def failure_of(result: subprocess.CompletedProcess[str], code: int = 1) -> str:
@@ -92,13 +87,13 @@ def test_a_failed_upscale_is_one_sentence(clip: Path, small_onnx: SmallOnnx, tmp
     existing.write_text("precious")
     for arguments, words in (
         ((tmp_path / "none.mp4",), "does not exist"),
-        ((tmp_path,), "is a folder"),
+        ((tmp_path,), "holds no video or picture"),
         ((clip, "-o", existing), "--overwrite"),
         ((clip, "-o", tmp_path / "none" / "o.mp4"), "does not exist"),
         ((clip, "-o", "/sys/kernel/o.mp4"), "cannot be written to"),
         ((clip, "-o", tmp_path / "o.mp4", "-m", "giant"), "there is lite, uni"),
         ((clip, "-o", tmp_path / "o.mp4", "-m", tmp_path / "none.safetensors"), "does not exist"),
-        ((clip, "-o", tmp_path / "o.mp4", "--codec", "nocodec"), "no encoder named"),
+        ((clip, "-o", tmp_path / "o.mp4", "--codec", "nocodec"), "there is no encoder"),
         ((clip, "-o", tmp_path / "o.mp4", "--backend", "torch"), "run by ONNX Runtime"),
         ((tmp_path / ("x" * 300 + ".mp4"),), "File name too long"),
         ((clip, "-o", tmp_path / ("x" * 300 + ".mp4")), "File name too long"),
@@ -136,27 +131,27 @@ def test_a_truncated_video_ends_with_its_own_exit_code(small_onnx: SmallOnnx, tm
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_leaves_nothing(small_onnx: SmallOnnx, tmp_path: Path, number: signal.Signals) -> None:
-    video = make_video(tmp_path / "v.mp4", FrameSize(32, 48), frames=1000)
-    process = subprocess.Popen(
-        [*COMMAND, "upscale", str(video), "-m", str(small_onnx("32x48"))],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "COLUMNS": "80"},
-    )
+def test_a_stopped_run_has_no_output_and_the_same_command_goes_on(
+    small_onnx: SmallOnnx, tmp_path: Path, number: signal.Signals
+) -> None:
+    video = make_video(tmp_path / "v.mp4", FrameSize(32, 48), frames=300)
+    arguments = ["upscale", str(video), "-m", str(small_onnx("32x48"))]
+    process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while len(list(tmp_path.iterdir())) < 2:  # the unfinished file appears
+    journal = job_folder(tmp_path / "v_x4.mp4") / "journal.jsonl"
+    while not (journal.exists() and journal.stat().st_size):  # a segment is finished
         assert process.poll() is None
         assert time.monotonic() < deadline
-        time.sleep(0.05)
-    time.sleep(0.3)
+        time.sleep(0.02)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert "Traceback" not in errors
     assert "stopped" in errors
-    assert {p.name for p in tmp_path.iterdir()} == {"v.mp4"}
+    assert {p.name for p in tmp_path.iterdir()} == {"v.mp4", journal.parent.name}
+    answer = json.loads(run(*arguments, "--json").stdout)
+    assert (answer["frames"], answer["resumed_frames"] >= 120) == (300, True)
+    assert {p.name for p in tmp_path.iterdir()} == {"v.mp4", "v_x4.mp4"}
 
 
 def test_export_verifies_and_says_so(small: Checkpoint, tmp_path: Path) -> None:

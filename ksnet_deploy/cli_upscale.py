@@ -1,0 +1,263 @@
+"""The command that the others are for: upscale. ``cli.py`` adds it to the application."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ksnet_deploy.errors import ConfigError, KSNetError
+from ksnet_deploy.models import default_model, model_identity, open_model
+from ksnet_deploy.terminal import Progress, complain, progress
+
+if TYPE_CHECKING:
+    from ksnet_deploy.config import FrameSize
+    from ksnet_deploy.pipeline import UpscaleResult
+    from ksnet_deploy.runtime.base import FrameType, Runner
+
+__all__ = ["upscale"]
+
+EXIT_FAILED, EXIT_INCOMPLETE = 1, 3
+
+
+def upscale(
+    inputs: Annotated[
+        list[str], typer.Argument(help="Videos, folders of videos or frames, patterns; - for y4m.", metavar="VIDEO...")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A video, a folder (of videos, or PNG frames if new), or - for y4m."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="A checkpoint, .onnx or .engine, 'uni' or 'lite'; lite on a CPU, uni on a GPU."
+        ),
+    ] = None,
+    backend: Annotated[
+        Literal["onnxruntime", "torch"] | None,
+        typer.Option("--backend", help="What runs a checkpoint; ONNX Runtime unless told."),
+    ] = None,
+    device: Annotated[
+        Literal["cpu", "cuda"] | None, typer.Option("--device", help="Where the network runs; the CPU unless told.")
+    ] = None,
+    codec: Annotated[
+        str, typer.Option("--codec", help="h264, hevc, av1, prores, ffv1, or any FFmpeg encoder.")
+    ] = "h264",
+    crf: Annotated[int | None, typer.Option("--crf", help="Constant quality, on the encoder's scale.", min=0)] = None,
+    preset: Annotated[str | None, typer.Option("--preset", help="Encoder preset, for example slow.")] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", help="Resize to a height, for example 1080p, from four times the size.")
+    ] = None,
+    fps: Annotated[str, typer.Option("--fps", help="Of a folder of frames, for example 24 or 24000/1001.")] = "25",
+    start: Annotated[str | None, typer.Option("--start", help="Begin there: seconds or [H:]M:S.")] = None,
+    end: Annotated[str | None, typer.Option("--end", help="Stop there.")] = None,
+    cuts: Annotated[
+        Path | None, typer.Option("--cuts", help="File of scene cuts, a frame number a line, instead of detection.")
+    ] = None,
+    scene_reset: Annotated[
+        bool, typer.Option("--scene-reset/--no-scene-reset", help="Let the network forget the past at scene cuts.")
+    ] = True,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on with an unfinished job; else throw it away.")
+    ] = True,
+    keep_partial: Annotated[
+        bool, typer.Option("--keep-partial", help="On Ctrl-C, leave what is finished as NAME.partial, playable.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave out videos that are done.")] = False,
+    report: Annotated[Path | None, typer.Option("--report", help="Write what was done to a .json file.")] = None,
+    progress_as: Annotated[
+        Literal["bar", "json", "none"], typer.Option("--progress", help="json: one object a line on standard error.")
+    ] = "bar",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+) -> None:
+    """Upscale videos four times in width and height, with their sound, subtitles and timestamps."""
+    from ksnet_deploy.files import check_new_file
+    from ksnet_deploy.inputs import find_videos, parse_height, parse_rate
+
+    if cuts is not None and not scene_reset:
+        raise ConfigError("--cuts and --no-scene-reset contradict each other; give one of them")
+    if overwrite and skip_existing:
+        raise ConfigError("--overwrite and --skip-existing contradict each other; give one of them")
+    if report is not None:
+        check_new_file(report, ".json", overwrite=overwrite)
+    height = None if target is None else parse_height(target)
+    rate = parse_rate(fps)
+    videos = find_videos(inputs)
+    _check_output(output, len(videos))
+    chosen = model or default_model(device)
+    answers: list[dict[str, Any]] = []
+    style = "none" if as_json and progress_as == "bar" else progress_as
+    with progress("Upscaling", style=style) as bar:
+        if model is None:
+            bar.say(f"Using the network '{chosen}', the default on this device; choose another with --model.")
+
+        def one(video: Path) -> dict[str, Any]:
+            return _upscale_one(
+                video,
+                output,
+                bar,
+                chosen=chosen,
+                backend=backend,
+                device=device,
+                codec=codec,
+                crf=crf,
+                preset=preset,
+                height=height,
+                rate=rate,
+                start=start,
+                end=end,
+                cuts=cuts,
+                scene_reset=scene_reset,
+                resume=resume,
+                keep_partial=keep_partial,
+                overwrite=overwrite,
+                skip_existing=skip_existing,
+            )
+
+        for video in videos:
+            answers.append(one(video) if len(videos) == 1 else _isolated(one, video))
+            if not as_json:
+                (bar.say if answers[-1].get("output") == "-" else bar.say_result)(_text_of(answers[-1]))
+    if report is not None:
+        _write_report(report, answers)
+    if as_json and all(answer.get("output") != "-" for answer in answers):
+        print(json.dumps(answers[0] if len(answers) == 1 else {"videos": answers}))
+    _leave(answers)
+
+
+def _check_output(output: Path | None, videos: int) -> None:
+    if videos > 1 and output is not None and not output.is_dir():
+        raise ConfigError(f"{videos} videos cannot all be written to {output}; give an existing folder with --output")
+
+
+def _isolated(one: Callable[[Path], dict[str, Any]], video: Path) -> dict[str, Any]:
+    """What came of a video of several; one that fails does not keep the others from being done."""
+    try:
+        return one(video)
+    except KSNetError as error:
+        complain(str(error))
+        return {"input": str(video), "error": str(error)}
+
+
+def _upscale_one(video: Path, target: Path | None, bar: Progress, **options: Any) -> dict[str, Any]:
+    from ksnet_deploy.inputs import parse_time
+    from ksnet_deploy.pipeline import Events, existing_target, upscale_video
+    from ksnet_deploy.scenes import GivenCuts, NoCuts, SceneDetector, read_cuts
+    from ksnet_deploy.streaming import is_stream, upscale_frames
+    from ksnet_deploy.video.encoders import choose_encoder
+
+    encoder = choose_encoder(options["codec"], quality=options["crf"], speed=options["preset"])
+    streaming = is_stream(video, target)
+    if options["skip_existing"] and not streaming and (done := existing_target(video, target, encoder)) is not None:
+        return {"input": str(video), "output": str(done), "skipped": True}
+    start, end = (parse_time(text) if text is not None else None for text in (options["start"], options["end"]))
+    cuts = options["cuts"]
+    detector = GivenCuts(read_cuts(cuts)) if cuts else SceneDetector() if options["scene_reset"] else NoCuts()
+    chosen, backend, device = options["chosen"], options["backend"], options["device"]
+
+    def opener(size: FrameSize, io: FrameType) -> Runner:
+        return open_model(chosen, size, backend, device, io=io, on_export=bar.say)
+
+    events = Events(
+        on_start=lambda size, frames, done: bar.begin(f"{video.name}, {size} -> {size.upscaled}", frames, done),
+        on_frame=bar.advance,
+        on_note=bar.say,
+    )
+    if streaming:
+        if options["height"] is not None:
+            raise ConfigError("--target resizes videos, not frames to a folder or a pipe; leave it out")
+        result = upscale_frames(
+            video,
+            target,
+            opener,
+            detector=detector,
+            start_s=start,
+            end_s=end,
+            rate=options["rate"],
+            overwrite=options["overwrite"],
+            events=events,
+        )
+        return {"input": str(video), "model": chosen, **_answer_of(result)}
+    result = upscale_video(
+        video,
+        target,
+        opener,
+        encoder=encoder,
+        detector=detector,
+        height=options["height"],
+        start_s=start,
+        end_s=end,
+        rate=options["rate"],
+        overwrite=options["overwrite"],
+        resume=options["resume"],
+        keep_partial=options["keep_partial"],
+        identity=model_identity(chosen, backend, device),
+        events=events,
+    )
+    return {"input": str(video), "model": chosen, **_answer_of(result)}
+
+
+def _answer_of(result: UpscaleResult) -> dict[str, Any]:
+    return {
+        "output": str(result.target),
+        "height": result.size.height,
+        "width": result.size.width,
+        "pixel_format": result.pixel_format,
+        "frames": result.frames,
+        "frames_lost": result.frames_lost,
+        "resumed_frames": result.resumed_frames,
+        "duplicates": result.duplicates,
+        "cuts_s": [round(cut, 3) for cut in result.cuts],
+        "seconds": round(result.times.wall_s, 3),
+        "fps": round(result.fps, 3),
+        "stages_s": {name: round(busy, 3) for name, busy in result.times.busy_s.items()},
+        "bottleneck": result.times.bottleneck,
+        "stages": result.times.summary(),
+        "notes": result.notes,
+    }
+
+
+def _text_of(answer: dict[str, Any]) -> str:
+    if "error" in answer:
+        return f"{answer['input']}: failed"
+    if "skipped" in answer:
+        return f"{answer['input']}: left out, {answer['output']} exists"
+    lines = [
+        f"{answer['output']}: {answer['frames']} frames of {answer['height']}x{answer['width']} (height x width) in "
+        f"{answer['seconds']:.1f} s, {answer['fps']:.2f} fps; {answer['stages']}"
+    ]
+    if answer["resumed_frames"]:
+        lines.append(f"{answer['resumed_frames']} of the frames were finished by an earlier run.")
+    if answer["cuts_s"] or answer["duplicates"]:
+        lines.append(f"{len(answer['cuts_s'])} scene cuts; {answer['duplicates']} repeated frames cost nothing.")
+    return "\n".join(lines + answer["notes"])
+
+
+def _write_report(path: Path, answers: list[dict[str, Any]]) -> None:
+    from ksnet_deploy import __version__
+    from ksnet_deploy.files import replacing
+
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps({"ksnet_deploy": __version__, "videos": answers}, indent=2) + "\n")
+
+
+def _leave(answers: list[dict[str, Any]]) -> None:
+    """End with the exit code that says what came of it all."""
+    for answer in answers:
+        if answer.get("frames_lost"):
+            complain(
+                f"{answer['input']} is damaged: {answer['frames_lost']} frames could not be decoded, "
+                f"{answer['frames']} were upscaled to {answer['output']}; get an intact copy of the video to have "
+                "the rest"
+            )
+    failed = sum("error" in answer for answer in answers)
+    if failed:
+        complain(f"{failed} of {len(answers)} videos failed, each for the reason above; the others are done")
+        raise typer.Exit(EXIT_FAILED)
+    if any(answer.get("frames_lost") for answer in answers):
+        raise typer.Exit(EXIT_INCOMPLETE)

@@ -1,0 +1,214 @@
+"""The command `upscale`: inputs, options, several videos, reports. In this process, with a network of no cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import command
+import numpy as np
+import pytest
+from media import make_video, presentation_times
+from test_pipeline import RepeatRunner
+
+from ksnet_deploy import cli_upscale
+from ksnet_deploy.config import FrameSize
+from ksnet_deploy.errors import InputError
+from ksnet_deploy.inputs import find_videos, parse_time
+
+SIZE = FrameSize(32, 48)
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `ksnet-deploy upscale ARGUMENTS`: exit code, standard output, standard error."""
+    monkeypatch.setattr(cli_upscale, "open_model", lambda _model, size, *_, io, **__: RepeatRunner(size, io))
+    monkeypatch.setenv("COLUMNS", "500")
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        done = command.run("upscale", *arguments)
+        return done.returncode, done.stdout, done.stderr
+
+    return call
+
+
+def test_several_videos_are_done_and_one_that_fails_stops_no_other(run: Run, tmp_path: Path) -> None:
+    good = [make_video(tmp_path / f"{name}.mp4", SIZE, frames=3) for name in "ac"]
+    bad = tmp_path / "b.mp4"
+    bad.write_bytes(b"no video")
+    code, out, err = run(good[0], bad, good[1], tmp_path / "none.mp4")
+    assert code == 1
+    assert "b.mp4 cannot be read as a video" in err
+    assert "none.mp4 does not exist" in err
+    assert "2 of 4 videos failed" in err
+    assert out.count("3 frames of 128x192") == 2
+    assert {p.name for p in tmp_path.iterdir()} == {"a.mp4", "a_x4.mp4", "b.mp4", "c.mp4", "c_x4.mp4"}
+
+
+def test_a_folder_is_done_and_its_results_are_left_alone(run: Run, tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mkv"):
+        make_video(tmp_path / name, SIZE, frames=3)
+    (tmp_path / "notes.txt").write_text("no video")
+    code, _, _ = run(tmp_path)
+    assert code == 0
+    names = {"a.mp4", "b.mkv", "a_x4.mp4", "b_x4.mkv", "notes.txt"}
+    assert {p.name for p in tmp_path.iterdir()} == names
+    code, out, _ = run(tmp_path, "--skip-existing")
+    assert code == 0
+    assert out.count("left out") == 2
+    code, _, err = run(tmp_path)
+    assert code == 1
+    assert err.count("already exists") == 2
+
+
+def test_several_videos_go_to_a_folder(run: Run, tmp_path: Path) -> None:
+    videos = [make_video(tmp_path / f"{name}.mp4", SIZE, frames=3) for name in "ab"]
+    code, _, err = run(*videos, "-o", tmp_path / "both.mp4")
+    assert code == 1
+    assert "2 videos cannot all be written to" in err
+    (tmp_path / "out").mkdir()
+    code, _, _ = run(*videos, "-o", tmp_path / "out")
+    assert code == 0
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"a_x4.mp4", "b_x4.mp4"}
+
+
+def test_inputs_are_files_folders_and_patterns(tmp_path: Path) -> None:
+    for name in ("b.mp4", "a.mkv", "a_x4.mkv", ".c.mp4", "d.txt", "[e].mp4"):
+        (tmp_path / name).touch()
+    folder, pattern = str(tmp_path), str(tmp_path / "?.m*")
+    assert [p.name for p in find_videos([folder])] == ["[e].mp4", "a.mkv", "b.mp4"]
+    assert [p.name for p in find_videos([pattern])] == ["a.mkv", "b.mp4"]
+    assert [p.name for p in find_videos([str(tmp_path / "b.mp4"), folder])] == ["b.mp4", "[e].mp4", "a.mkv"]
+    assert [p.name for p in find_videos([str(tmp_path / "[e].mp4")])] == ["[e].mp4"]
+    assert [p.name for p in find_videos([str(tmp_path / "none.mp4")])] == ["none.mp4"]
+    (tmp_path / "empty").mkdir()
+    for text, words in ((str(tmp_path / "empty"), "holds no video"), (str(tmp_path / "*.avi"), "no file matches")):
+        with pytest.raises(InputError, match=words):
+            find_videos([text])
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("12.5", Fraction(25, 2)), ("1:30", 90), ("0:01:30.25", Fraction(361, 4)), ("0", 0), ("61", 61)],
+)
+def test_times_are_read(text: str, seconds: Fraction) -> None:
+    assert parse_time(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "x", "1:", "1:2:3:4", "-1", "1:60", "1.5:00", "1/2", "nan", " 1"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="is not a time"):
+        parse_time(text)
+
+
+def test_a_part_is_upscaled(run: Run, tmp_path: Path) -> None:
+    video = make_video(tmp_path / "v.mp4", SIZE, frames=50, sound=True)
+    code, _, _ = run(video, "--start", "0.4", "--end", "0:01.2", "-o", tmp_path / "o.mp4")
+    assert code == 0
+    assert presentation_times(tmp_path / "o.mp4") == [Fraction(i, 25) for i in range(20)]
+
+
+@pytest.mark.parametrize(("target", "size"), [("96p", "96x144"), ("64", "64x96"), ("200p", "200x300")])
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv444p10le"])
+def test_the_output_is_resized_to_a_target_height(
+    run: Run, tmp_path: Path, target: str, size: str, pixel_format: str
+) -> None:
+    video = tmp_path / "v.mkv"
+    with av.open(str(video), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = SIZE.height, SIZE.width, pixel_format
+        grey = np.full((SIZE.height, SIZE.width, 3), 128, np.uint8)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(grey).reformat(format=pixel_format)))
+        container.mux(stream.encode(None))
+    code, out, _ = run(video, "--target", target, "--json", "--codec", "ffv1")
+    answer = json.loads(out)
+    assert (code, f"{answer['height']}x{answer['width']}", answer["pixel_format"]) == (0, size, pixel_format)
+    with av.open(answer["output"]) as container:
+        frame = next(container.decode(video=0))
+    assert f"{frame.height}x{frame.width}" == size
+    rgb = frame.to_ndarray(format="rgb24")
+    assert (rgb.min(), rgb.max()) in ((128, 128), (127, 128), (128, 129))
+
+
+def test_the_report_says_what_was_done(run: Run, tmp_path: Path) -> None:
+    video = make_video(tmp_path / "v.mp4", SIZE, frames=6)
+    cuts = tmp_path / "cuts.txt"
+    cuts.write_text("3\n")
+    code, out, _ = run(video, "--cuts", cuts, "--report", tmp_path / "job.json", "--json")
+    assert code == 0
+    (answer,) = json.loads((tmp_path / "job.json").read_text())["videos"]
+    assert answer == json.loads(out)
+    assert (answer["input"], answer["frames"], answer["cuts_s"]) == (str(video), 6, [0.12])
+    assert set(answer["stages_s"]) == {"decode", "network", "encode"}
+    assert answer["bottleneck"] in answer["stages_s"]
+
+
+def test_progress_for_programs_is_json_lines(run: Run, tmp_path: Path) -> None:
+    video = make_video(tmp_path / "v.mp4", SIZE, frames=6)
+    code, _, err = run(video, "--progress", "json")
+    assert code == 0
+    lines = [json.loads(line) for line in err.splitlines()]
+    assert [line for line in lines if line["event"] == "begin"] == [
+        {"event": "begin", "what": "v.mp4, 32x48 -> 128x192", "total": 6, "done": 0}
+    ]
+    assert (lines[-1]["event"], lines[-1]["done"], lines[-1]["total"]) == ("progress", 6, 6)
+
+
+def test_a_damaged_source_has_an_exit_code_of_its_own(run: Run, tmp_path: Path) -> None:
+    whole = make_video(tmp_path / "w.mp4", SIZE, frames=60, options={"movflags": "+faststart"}).read_bytes()
+    (tmp_path / "v.mp4").write_bytes(whole[: int(len(whole) * 0.7)])
+    code, _, err = run(tmp_path / "v.mp4")
+    assert code == 3
+    assert "frames could not be decoded" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--cuts", "c.txt", "--no-scene-reset"), "contradict each other"),
+        (("--overwrite", "--skip-existing"), "contradict each other"),
+        (("--codec", "h265000"), "there is no encoder 'h265000'"),
+        (("--crf", "99"), "has qualities from"),
+        (("--preset", "warp"), "has no speed 'warp'"),
+        (("--target", "big"), "is not a target height"),
+        (("--target", "101p"), "give an even number from 16 to 256"),
+        (("--start", "soon"), "is not a time"),
+        (("--start", "5", "--end", "2"), "ends before it starts"),
+        (("--report", "job.txt"), "does not end in .json"),
+        (("--cuts", "none.txt"), "none.txt"),
+    ],
+)
+def test_wrong_options_are_one_sentence(run: Run, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    video = make_video(tmp_path / "v.mp4", SIZE, frames=3)
+    code, out, err = run(video, *arguments)
+    assert (code, out) == (1, "")
+    assert words in err
+    assert err.count("Error: ") == 1
+    assert {p.name for p in tmp_path.iterdir()} == {"v.mp4"}
+
+
+def test_an_interrupted_run_keeps_what_is_finished_when_asked(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = make_video(tmp_path / "v.mp4", SIZE, frames=40, sound=True)
+    steps = iter(range(25))
+
+    class Interrupted(RepeatRunner):
+        def _step(self, lr: Any) -> Any:
+            if next(steps, None) is None:
+                raise SystemExit(130)
+            return super()._step(lr)
+
+    monkeypatch.setattr(cli_upscale, "open_model", lambda _model, size, *_, io, **__: Interrupted(size, io))
+    code, _, err = run(video, "--keep-partial", "--no-scene-reset")
+    assert code == 130
+    assert "frames are finished; they are in" in err
+    kept = presentation_times(tmp_path / "v_x4.partial.mp4")
+    assert 15 <= len(kept) <= 25
+    assert kept == presentation_times(video)[: len(kept)]
+    assert {p.name for p in tmp_path.iterdir()} == {"v.mp4", "v_x4.partial.mp4"}
