@@ -261,8 +261,7 @@ class _SegmentSink:
     """The last stage: frames into encoded segments on disk."""
 
     def __init__(self, job: Job, encoder: Encoder, picture: PictureFormat) -> None:
-        self._job = job
-        self._open = lambda: FrameEncoder(encoder, picture)
+        self._job, self._settings, self._picture = job, encoder, picture
         self._encoder: FrameEncoder | None = None
         self._packets: list[EncodedPacket] = []
         self._frames: list[tuple[int, int]] = []
@@ -271,7 +270,7 @@ class _SegmentSink:
         if upscaled.ends_segment is not None:
             self._close(upscaled.ends_segment)
         if self._encoder is None:
-            self._encoder = self._open()
+            self._encoder = FrameEncoder(self._settings, self._picture)
         self._packets += self._encoder.encode(upscaled.frame)
         self._frames.append((upscaled.frame.pts, upscaled.frame.duration))
 

@@ -85,9 +85,10 @@ def test_a_failed_upscale_is_one_sentence(clip: Path, small_onnx: SmallOnnx, tmp
     network = small_onnx("32x48")
     existing = tmp_path / "existing.mp4"
     existing.write_text("precious")
+    (tmp_path / "empty").mkdir()
     for arguments, words in (
         ((tmp_path / "none.mp4",), "does not exist"),
-        ((tmp_path,), "holds no video or picture"),
+        ((tmp_path / "empty",), "holds no video or picture"),
         ((clip, "-o", existing), "--overwrite"),
         ((clip, "-o", tmp_path / "none" / "o.mp4"), "does not exist"),
         ((clip, "-o", "/sys/kernel/o.mp4"), "cannot be written to"),
@@ -102,7 +103,7 @@ def test_a_failed_upscale_is_one_sentence(clip: Path, small_onnx: SmallOnnx, tmp
         assert words in failure_of(run("upscale", *arguments, *model))
     other = make_video(tmp_path / "v.mp4", FrameSize(32, 64))
     assert "--size 32x64" in failure_of(run("upscale", other, "-m", network))
-    assert {p.name for p in tmp_path.iterdir()} == {"existing.mp4", "v.mp4"}
+    assert {p.name for p in tmp_path.iterdir()} == {"existing.mp4", "empty", "v.mp4"}
 
 
 def test_bad_checkpoints_are_one_sentence(clip: Path, small: Checkpoint, tmp_path: Path) -> None:

@@ -323,7 +323,7 @@ def test_sources_that_are_no_video_are_refused(tmp_path: Path) -> None:
     before = visible_files(tmp_path)
     for name, message in (
         ("none.mp4", "does not exist"),
-        ("", "is a folder"),
+        ("", "holds no pictures"),
         ("text.mp4", "cannot be read as a video"),
         ("empty.mp4", "cannot be read as a video"),
         ("noise.mp4", "cannot be read as a video"),
