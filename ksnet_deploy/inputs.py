@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from ksnet_deploy.errors import InputError
-from ksnet_deploy.video.reader import PICTURE_SUFFIXES, PIPE
+from ksnet_deploy.video.sources import PICTURE_SUFFIXES, PIPE
 
 __all__ = ["RESULT_SUFFIX", "VIDEO_SUFFIXES", "find_videos", "parse_height", "parse_rate", "parse_time"]
 

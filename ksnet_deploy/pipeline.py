@@ -225,6 +225,8 @@ def upscale_video(
                     job.discard()
                 raise
             notes = notes_on(reader, picture.depth, runner.io)
+            if output.damaged_packets:
+                notes.append(f"{output.damaged_packets} damaged packets of other tracks were left out.")
             lost = reader.frames_lost
             job.discard()
     return UpscaleResult(

@@ -10,8 +10,9 @@ from ksnet_deploy.video.colour import SWSCALE, Colour
 from ksnet_deploy.video.encoder import EncodedPacket, FrameEncoder, PictureFormat
 from ksnet_deploy.video.encoders import Encoder, available_encoders, choose_encoder
 from ksnet_deploy.video.picture import picture_size, read_picture, write_png
-from ksnet_deploy.video.reader import PIPE, CopiedPacket, Frame, VideoReader, picture_files
+from ksnet_deploy.video.reader import CopiedPacket, Frame, VideoReader
 from ksnet_deploy.video.sinks import PictureFolder, Y4mPipe
+from ksnet_deploy.video.sources import PIPE, picture_files
 from ksnet_deploy.video.writer import (
     VideoWriter,
     container_problem,

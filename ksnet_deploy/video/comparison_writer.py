@@ -27,7 +27,8 @@ from ksnet_deploy.errors import ConfigError, OutputError
 from ksnet_deploy.files import check_new_file
 from ksnet_deploy.video.colour import SWS_MATRIX, SWSCALE
 from ksnet_deploy.video.picture import write_png
-from ksnet_deploy.video.reader import CopiedPacket, VideoReader, reason_of
+from ksnet_deploy.video.reader import CopiedPacket, VideoReader
+from ksnet_deploy.video.sources import reason_of
 
 __all__ = ["CONTAINERS", "ComparisonWriter", "Layout", "Mode", "Picture", "check_target", "save_picture"]
 

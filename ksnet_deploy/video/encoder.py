@@ -17,7 +17,8 @@ from ksnet_deploy.errors import OutputError
 from ksnet_deploy.video.colour import Colour
 from ksnet_deploy.video.conversion import picture_of
 from ksnet_deploy.video.encoders import Encoder
-from ksnet_deploy.video.reader import CopiedPacket, Frame, VideoReader, reason_of
+from ksnet_deploy.video.reader import CopiedPacket, Frame, VideoReader
+from ksnet_deploy.video.sources import reason_of
 
 __all__ = ["EncodedPacket", "FrameEncoder", "PictureFormat"]
 

@@ -32,7 +32,7 @@ from av.video.frame import VideoFrame
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import OutputError
 from ksnet_deploy.video.colour import Chroma
-from ksnet_deploy.video.reader import reason_of
+from ksnet_deploy.video.sources import reason_of
 
 __all__ = ["PRESETS", "Chroma", "Encoder", "PixelFormat", "available_encoders", "choose_encoder"]
 

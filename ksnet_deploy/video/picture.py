@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import InputError
 from ksnet_deploy.video.colour import SWSCALE
-from ksnet_deploy.video.reader import reason_of
+from ksnet_deploy.video.sources import reason_of
 
 __all__ = ["picture_size", "read_picture", "write_png"]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import glob
-import sys
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -27,15 +25,12 @@ from ksnet_deploy.errors import InputError
 from ksnet_deploy.video.colour import Chroma, Colour
 from ksnet_deploy.video.conversion import rgb_of
 from ksnet_deploy.video.seeking import place_before
+from ksnet_deploy.video.sources import PIPE, open_source, reason_of
 
-__all__ = ["PIPE", "CopiedPacket", "Frame", "VideoReader", "picture_files", "reason_of"]
+__all__ = ["CopiedPacket", "Frame", "VideoReader"]
 
 CopiedPacket: TypeAlias = "Packet[Any]"
 """A compressed packet of a track that is not decoded."""
-
-PIPE = "-"
-"""Stands for standard input or output in the place of a path."""
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 
 COPIED_TRACKS = ("audio", "subtitle", "attachment")
 
@@ -89,7 +84,7 @@ class VideoReader:
         if not self.is_pipe and not path.exists():
             raise InputError(f"{path} does not exist; give the path of a video file")
         try:
-            self.container: InputContainer = self._open(rate)
+            self.container: InputContainer = open_source(path, rate)
         except (av.error.FFmpegError, OSError) as error:
             raise InputError(
                 f"{path} cannot be read as a video ({reason_of(error)}); it is damaged or not a video file"
@@ -119,8 +114,10 @@ class VideoReader:
         self._origin_s = Fraction(self.container.start_time or 0, av.time_base)
         self._start_s = None if start_s is None else self._origin_s + start_s
         self._stop_s = None if end_s is None else self._origin_s + end_s
+        # In whole ticks of the video, so that all tracks move by the same.
+        self._shift_s = (self._start_s or 0) // self.time_base * self.time_base
         if self._start_s is not None and not self.is_pipe:
-            with self._open(rate) as trial:
+            with open_source(path, rate) as trial:
                 place = place_before(trial, self.stream.index, self._start_s)
             if place is not None:
                 self.container.seek(place, backward=True)
@@ -135,15 +132,6 @@ class VideoReader:
         # shown takes the n-th of them.
         self._clock: deque[int] | None = deque() if self.container.format.name == "avi" else None
         self._end_s = Fraction(0)  # of the last packet of any track
-
-    def _open(self, rate: Fraction) -> InputContainer:
-        if self.is_pipe:
-            return av.open(sys.stdin.buffer, "r", format="yuv4mpegpipe")
-        if not self.path.is_dir():
-            return av.open(f"file:{self.path}", "r", metadata_errors="ignore")
-        # With "file:" before it, the pattern would be taken for a name.
-        pattern = f"{glob.escape(str(self.path.absolute()))}/*{picture_files(self.path)[0].suffix}"
-        return av.open(pattern, "r", format="image2", options={"pattern_type": "glob", "framerate": str(rate)})
 
     @property
     def is_pipe(self) -> bool:
@@ -275,7 +263,7 @@ class VideoReader:
 
     def _in_part(self, pts: int, time_base: Fraction) -> int:
         """A time of the file by the clock of the part that is read."""
-        return pts if self._start_s is None else pts - round(self._start_s / time_base)
+        return pts - round(self._shift_s / time_base)
 
     @property
     def _copied(self) -> list[Stream]:
@@ -380,23 +368,3 @@ class VideoReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def picture_files(folder: Path) -> list[Path]:
-    """The pictures of a folder by name, which is the order of the frames.
-
-    Raises:
-        InputError: there is none, or they are of several kinds.
-    """
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith("."))
-    kinds = sorted({path.suffix for path in files})
-    if len(kinds) != 1:
-        raise InputError(
-            f"{folder} holds {' and '.join(kinds) or 'no'} pictures; give a folder whose frames are of one kind"
-        )
-    return files
-
-
-def reason_of(error: Exception) -> str:
-    """FFmpeg's words for an error, without its numbers."""
-    return getattr(error, "strerror", None) or str(error)

@@ -18,7 +18,8 @@ from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import OutputError
 from ksnet_deploy.video.conversion import picture_of
 from ksnet_deploy.video.picture import write_png
-from ksnet_deploy.video.reader import Frame, VideoReader, reason_of
+from ksnet_deploy.video.reader import Frame, VideoReader
+from ksnet_deploy.video.sources import reason_of
 
 __all__ = ["FrameSink", "PictureFolder", "Y4mPipe"]
 

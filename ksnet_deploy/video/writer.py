@@ -21,7 +21,8 @@ from av.video.stream import VideoStream
 from ksnet_deploy.errors import OutputError
 from ksnet_deploy.video.encoder import EncodedPacket, PictureFormat
 from ksnet_deploy.video.encoders import Encoder
-from ksnet_deploy.video.reader import CopiedPacket, VideoReader, reason_of
+from ksnet_deploy.video.reader import CopiedPacket, VideoReader
+from ksnet_deploy.video.sources import reason_of
 
 __all__ = ["VideoWriter", "container_problem", "decoding_times", "fitting_suffixes", "frame_times"]
 

@@ -1,0 +1,55 @@
+"""What frames can be read from: a file, a folder of pictures, standard input."""
+
+from __future__ import annotations
+
+import glob
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+
+from ksnet_deploy.errors import InputError
+
+__all__ = ["PICTURE_SUFFIXES", "PIPE", "open_source", "picture_files", "reason_of"]
+
+PIPE = "-"
+"""Stands for standard input or output in the place of a path."""
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
+
+
+def open_source(path: Path, rate: Fraction) -> InputContainer:
+    """Open a video, a folder of pictures shown at a rate, or YUV4MPEG on standard input.
+
+    Raises:
+        av.error.FFmpegError, OSError: it cannot be opened.
+        InputError: a folder holds no pictures, or several kinds.
+    """
+    if str(path) == PIPE:
+        return av.open(sys.stdin.buffer, "r", format="yuv4mpegpipe")
+    if not path.is_dir():
+        return av.open(f"file:{path}", "r", metadata_errors="ignore")
+    # With "file:" before it, the pattern would be taken for a name.
+    pattern = f"{glob.escape(str(path.absolute()))}/*{picture_files(path)[0].suffix}"
+    return av.open(pattern, "r", format="image2", options={"pattern_type": "glob", "framerate": str(rate)})
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """The pictures of a folder by name, which is the order of the frames.
+
+    Raises:
+        InputError: there is none, or they are of several kinds.
+    """
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith("."))
+    kinds = sorted({path.suffix for path in files})
+    if len(kinds) != 1:
+        raise InputError(
+            f"{folder} holds {' and '.join(kinds) or 'no'} pictures; give a folder whose frames are of one kind"
+        )
+    return files
+
+
+def reason_of(error: Exception) -> str:
+    """FFmpeg's words for an error, without its numbers."""
+    return getattr(error, "strerror", None) or str(error)
