@@ -26,6 +26,8 @@ from ksnet_deploy.training.clips import find_clips
 from ksnet_deploy.training.dataset import fingerprint
 from ksnet_deploy.training.run import TrainingRequest, train_ksnet
 
+BASE = ("flow_guidance=multi",)
+"""The paper's network: slots in channel order, Eq. (12) literal, RCB, multiple flows, 75 %."""
 VARIANTS: dict[str, tuple[str, ...]] = {
     "base": (),
     "base, seed 1": (),
@@ -40,7 +42,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "keep ratio 50 %": ("keep_ratio=0.5",),
     "keep ratio 100 %": ("keep_ratio=1",),
 }
-"""Settings that differ from the base: slots in channel order, Eq. (12) literal, RCB, multiple flows, 75 %."""
+"""Settings that differ from the base."""
 SIZE = FrameSize(180, 320)
 
 
@@ -52,7 +54,7 @@ def measure(settings: tuple[str, ...], options: argparse.Namespace, seed: int) -
             folder=Path(folder),
             size=options.size,
             recipe="short",
-            settings=settings,
+            settings=BASE + settings,
             flow=None if "flow_guidance=none" in settings else options.flow,
             validation=options.validation,
             stages=(options.stage,),
@@ -65,7 +67,7 @@ def measure(settings: tuple[str, ...], options: argparse.Namespace, seed: int) -
         )
         started = time.monotonic()
         train_ksnet(request, lambda *_: None, lambda progress: figures.update(progress.figures, loss=progress.loss))
-    count = complexity(KSNetConfig.named(options.size).replace(settings), SIZE)
+    count = complexity(KSNetConfig.named(options.size).replace(BASE + settings), SIZE)
     return {
         **figures,
         "seconds": round(time.monotonic() - started),

@@ -125,7 +125,10 @@ def pack(
 def train(
     data: Data,
     output: Output,
-    size: Annotated[Literal["uni", "lite"], typer.Option("--size", help="Which network.")] = "uni",
+    size: Annotated[
+        Literal["uni", "lite", "paper"] | None,
+        typer.Option("--size", help="Which network: 'uni' unless told, 'paper' (as published) with a paper's recipe."),
+    ] = None,
     recipe: Annotated[
         Literal["short", "paper-reds", "paper-vimeo"], typer.Option("--recipe", help="Schedule and data selection.")
     ] = "short",
@@ -164,7 +167,7 @@ def train(
     request = TrainingRequest(
         data=tuple(data),
         folder=output,
-        size=size,
+        size=size or ("uni" if recipe == "short" else "paper"),
         recipe=recipe,
         settings=tuple(set_ or ()),
         init=init,

@@ -82,7 +82,10 @@ _CHOICES: dict[str, Any] = {
     "upsampler": Upsampler,
 }
 _SIZES: dict[str, dict[str, Any]] = {
-    "uni": {},
+    "paper": {},
+    # The flow to the last frame alone: worth 0.13 dB against the paper's two flows, at equal cost
+    # (benchmarks/results/ablations-lite.json).
+    "uni": {"flow_guidance": "prev1"},
     # For CPUs: at most 20 GMACs for a frame of 180x320.
     "lite": {
         "channels": 32,
@@ -91,6 +94,7 @@ _SIZES: dict[str, dict[str, Any]] = {
         "offset_channels": 16,
         "flow_channels": 16,
         "upsampler": "direct",
+        "flow_guidance": "prev1",
     },
 }
 
@@ -176,7 +180,7 @@ class KSNetConfig:
 
     @classmethod
     def named(cls, name: str) -> KSNetConfig:
-        """The configuration of a published size, ``uni`` or ``lite``. Raises ConfigError for another name."""
+        """The configuration ``uni``, ``lite``, or ``paper``, uni as published. Raises ConfigError for another name."""
         if name not in _SIZES:
             raise ConfigError(f"'{name}' is no size of KSNet; choose one of {', '.join(_SIZES)}")
         return cls(**_SIZES[name])

@@ -71,3 +71,10 @@ def test_impossible_configuration_is_refused(values: dict[str, object]) -> None:
 def test_malformed_json_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         KSNetConfig.from_json(text)
+
+
+def test_the_shipped_sizes_depart_from_the_paper_where_the_ablation_says_so() -> None:
+    paper, uni = KSNetConfig.named("paper"), KSNetConfig.named("uni")
+    assert paper == KSNetConfig()
+    assert uni == paper.replace(["flow_guidance=prev1"])
+    assert KSNetConfig.named("lite").flow_guidance == "prev1"
