@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from ksnet_deploy.benchmark import BENCH_CLIP
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.files import replacing
-from ksnet_deploy.models import open_model
-from ksnet_deploy.pipeline import UpscaleResult, upscale_video
+from ksnet_deploy.pipeline import upscale_video
+from ksnet_deploy.result import UpscaleResult
 from ksnet_deploy.runtime.base import FrameType, Runner, SavedState
+from ksnet_deploy.upscaler import Upscaler
 from ksnet_deploy.video import VideoReader
 
 
@@ -92,8 +93,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         video = longer(options.video, Path(folder) / "long.mkv")
-        real = upscale_video(video, Path(folder) / "real.mkv", lambda size, io: open_model(options.model, size, io=io))
-        instant = upscale_video(video, Path(folder) / "instant.mkv", InstantRunner)
+        real = upscale_video(video, Path(folder) / "real.mkv", Upscaler(options.model))
+        instant = upscale_video(video, Path(folder) / "instant.mkv", Upscaler(open_runner=InstantRunner))
     report = {
         "video": options.video.name,
         "size": str(real.size),

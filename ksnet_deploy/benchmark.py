@@ -234,6 +234,7 @@ def _is_trained(checkpoint: Path) -> bool:
 
 def _measure(job: _Job) -> BackendResult:
     from ksnet_deploy.pipeline import upscale_video
+    from ksnet_deploy.upscaler import Upscaler
 
     frames = moving_frames(job.size)
     with open_runner(job.artifact, job.size) as runner:
@@ -251,7 +252,7 @@ def _measure(job: _Job) -> BackendResult:
     result = upscale_video(
         job.clip,
         job.folder / f"{job.backend}{job.suffix}",
-        lambda size, _io: open_runner(job.clip_artifact, size),
+        Upscaler(open_runner=lambda size, _io: open_runner(job.clip_artifact, size)),
         end_s=job.clip_end_s,
     )
     return BackendResult(job.backend, step, result.fps, peak, quality)

@@ -176,6 +176,9 @@ def main() -> None:
             raise
         complain("the GPU has too little memory; give smaller frames, or train with a smaller batch or patch (--stage)")
         sys.exit(EXIT_FAILED)
+    except MemoryError:
+        complain("the memory is used up; close other programs, give smaller frames, or upscale in smaller --tiles")
+        sys.exit(EXIT_FAILED)
     except OSError as error:  # the rarer ones: names too long, folders that may not be entered
         complain(f"{error.filename or 'a file'} cannot be used ({error.strerror or error}); check its path and access")
         sys.exit(EXIT_FAILED)

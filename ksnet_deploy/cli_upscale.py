@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ksnet_deploy.errors import ConfigError, KSNetError
-from ksnet_deploy.models import default_model, model_identity, open_model
+from ksnet_deploy.models import default_model
 from ksnet_deploy.terminal import Progress, complain, progress
 
 if TYPE_CHECKING:
-    from ksnet_deploy.config import FrameSize
-    from ksnet_deploy.pipeline import UpscaleResult
-    from ksnet_deploy.runtime.base import FrameType, Runner
+    from ksnet_deploy.estimate import Estimate
+    from ksnet_deploy.result import UpscaleResult
 
 __all__ = ["upscale"]
 
@@ -55,6 +55,10 @@ def upscale(
     fps: Annotated[str, typer.Option("--fps", help="Of a folder of frames, for example 24 or 24000/1001.")] = "25",
     start: Annotated[str | None, typer.Option("--start", help="Begin there: seconds or [H:]M:S.")] = None,
     end: Annotated[str | None, typer.Option("--end", help="Stop there.")] = None,
+    tiles: Annotated[
+        str,
+        typer.Option("--tiles", help="Largest tiles of a frame, for example 270x480; 'auto' as memory allows; 'off'."),
+    ] = "auto",
     cuts: Annotated[
         Path | None, typer.Option("--cuts", help="File of scene cuts, a frame number a line, instead of detection.")
     ] = None,
@@ -69,6 +73,9 @@ def upscale(
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave out videos that are done.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, and say from a few frames how long it takes.")
+    ] = False,
     report: Annotated[Path | None, typer.Option("--report", help="Write what was done to a .json file.")] = None,
     progress_as: Annotated[
         Literal["bar", "json", "none"], typer.Option("--progress", help="json: one object a line on standard error.")
@@ -77,7 +84,7 @@ def upscale(
 ) -> None:
     """Upscale videos four times in width and height, with their sound, subtitles and timestamps."""
     from ksnet_deploy.files import check_new_file
-    from ksnet_deploy.inputs import find_videos, parse_height, parse_rate
+    from ksnet_deploy.inputs import find_videos, parse_height, parse_rate, parse_tiles
 
     if cuts is not None and not scene_reset:
         raise ConfigError("--cuts and --no-scene-reset contradict each other; give one of them")
@@ -86,6 +93,7 @@ def upscale(
     if report is not None:
         check_new_file(report, ".json", overwrite=overwrite)
     height = None if target is None else parse_height(target)
+    tile_choice = parse_tiles(tiles)
     rate = parse_rate(fps)
     videos = find_videos(inputs)
     _check_output(output, len(videos))
@@ -111,12 +119,14 @@ def upscale(
                 rate=rate,
                 start=start,
                 end=end,
+                tiles=tile_choice,
                 cuts=cuts,
                 scene_reset=scene_reset,
                 resume=resume,
                 keep_partial=keep_partial,
                 overwrite=overwrite,
                 skip_existing=skip_existing,
+                dry_run=dry_run,
             )
 
         for video in videos:
@@ -145,10 +155,13 @@ def _isolated(one: Callable[[Path], dict[str, Any]], video: Path) -> dict[str, A
 
 
 def _upscale_one(video: Path, target: Path | None, bar: Progress, **options: Any) -> dict[str, Any]:
+    from ksnet_deploy.estimate import estimate_video
     from ksnet_deploy.inputs import parse_time
-    from ksnet_deploy.pipeline import Events, existing_target, upscale_video
+    from ksnet_deploy.pipeline import existing_target, upscale_video
+    from ksnet_deploy.result import Events
     from ksnet_deploy.scenes import GivenCuts, NoCuts, SceneDetector, read_cuts
     from ksnet_deploy.streaming import is_stream, upscale_frames
+    from ksnet_deploy.upscaler import Upscaler
     from ksnet_deploy.video.encoders import choose_encoder
 
     encoder = choose_encoder(options["codec"], quality=options["crf"], speed=options["preset"])
@@ -158,46 +171,41 @@ def _upscale_one(video: Path, target: Path | None, bar: Progress, **options: Any
     start, end = (parse_time(text) if text is not None else None for text in (options["start"], options["end"]))
     cuts = options["cuts"]
     detector = GivenCuts(read_cuts(cuts)) if cuts else SceneDetector() if options["scene_reset"] else NoCuts()
-    chosen, backend, device = options["chosen"], options["backend"], options["device"]
-
-    def opener(size: FrameSize, io: FrameType) -> Runner:
-        return open_model(chosen, size, backend, device, io=io, on_export=bar.say)
-
+    chosen = options["chosen"]
+    upscaler = Upscaler(
+        chosen, backend=options["backend"], device=options["device"], tiles=options["tiles"], on_note=bar.say
+    )
     events = Events(
         on_start=lambda size, frames, done: bar.begin(f"{video.name}, {size} -> {size.upscaled}", frames, done),
         on_frame=bar.advance,
         on_note=bar.say,
     )
+    common = {"start_s": start, "end_s": end, "rate": options["rate"], "overwrite": options["overwrite"]}
     if streaming:
+        if options["dry_run"]:
+            raise ConfigError("--dry-run is for videos, not for frames to a folder or a pipe; give a file as --output")
         if options["height"] is not None:
             raise ConfigError("--target resizes videos, not frames to a folder or a pipe; leave it out")
         result = upscale_frames(
             video,
             target,
-            opener,
+            upscaler,
             detector=detector,
-            start_s=start,
-            end_s=end,
-            rate=options["rate"],
-            overwrite=options["overwrite"],
             events=events,
+            **common,
         )
         return {"input": str(video), "model": chosen, **_answer_of(result)}
+    common |= {"encoder": encoder, "height": options["height"], "events": events}
+    if options["dry_run"]:
+        return {"input": str(video), "model": chosen, **_estimated(estimate_video(video, target, upscaler, **common))}
     result = upscale_video(
         video,
         target,
-        opener,
-        encoder=encoder,
+        upscaler,
         detector=detector,
-        height=options["height"],
-        start_s=start,
-        end_s=end,
-        rate=options["rate"],
-        overwrite=options["overwrite"],
         resume=options["resume"],
         keep_partial=options["keep_partial"],
-        identity=model_identity(chosen, backend, device),
-        events=events,
+        **common,
     )
     return {"input": str(video), "model": chosen, **_answer_of(result)}
 
@@ -212,6 +220,7 @@ def _answer_of(result: UpscaleResult) -> dict[str, Any]:
         "frames_lost": result.frames_lost,
         "resumed_frames": result.resumed_frames,
         "duplicates": result.duplicates,
+        "tiles": result.tiles,
         "cuts_s": [round(cut, 3) for cut in result.cuts],
         "seconds": round(result.times.wall_s, 3),
         "fps": round(result.fps, 3),
@@ -222,9 +231,44 @@ def _answer_of(result: UpscaleResult) -> dict[str, Any]:
     }
 
 
+def _estimated(estimate: Estimate) -> dict[str, Any]:
+    return {
+        "dry_run": True,
+        "output": str(estimate.target),
+        "height": estimate.size.height,
+        "width": estimate.size.width,
+        "pixel_format": estimate.pixel_format,
+        "frames": estimate.frames,
+        "fps": round(estimate.fps, 3),
+        "seconds": None if estimate.seconds is None else round(estimate.seconds, 1),
+        "bytes": estimate.bytes,
+        "measured_frames": estimate.measured_frames,
+        "tiles": estimate.tiles,
+        "resumes": estimate.resumes,
+    }
+
+
+def _text_of_estimate(answer: dict[str, Any]) -> str:
+    size = f"frames of {answer['height']}x{answer['width']} (height x width)"
+    if answer["frames"] is None:
+        takes = f"{size}, {answer['fps']:.2f} fps; the source does not say how many"
+    else:
+        duration = timedelta(seconds=max(round(answer["seconds"]), 1))
+        takes = (
+            f"{answer['frames']} {size} would take about {duration} (h:mm:ss, {answer['fps']:.2f} fps) and "
+            f"{max(answer['bytes'] / 1e6, 0.1):,.1f} MB"
+        )
+    lines = [f"{answer['output']}: {takes}; measured on {answer['measured_frames']} frames, nothing was written."]
+    if answer["resumes"]:
+        lines.append("An unfinished job is there, which would be continued and take less.")
+    return "\n".join(lines)
+
+
 def _text_of(answer: dict[str, Any]) -> str:
     if "error" in answer:
         return f"{answer['input']}: failed"
+    if "dry_run" in answer:
+        return _text_of_estimate(answer)
     if "skipped" in answer:
         return f"{answer['input']}: left out, {answer['output']} exists"
     lines = [

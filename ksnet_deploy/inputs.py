@@ -6,11 +6,16 @@ import glob
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ksnet_deploy.errors import InputError
+from ksnet_deploy.config import FrameSize
+from ksnet_deploy.errors import ConfigError, InputError
 from ksnet_deploy.video.sources import PICTURE_SUFFIXES, PIPE
 
-__all__ = ["RESULT_SUFFIX", "VIDEO_SUFFIXES", "find_videos", "parse_height", "parse_rate", "parse_time"]
+if TYPE_CHECKING:
+    from ksnet_deploy.memory import TileChoice
+
+__all__ = ["RESULT_SUFFIX", "VIDEO_SUFFIXES", "find_videos", "parse_height", "parse_rate", "parse_tiles", "parse_time"]
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv", ".vob"}
@@ -61,6 +66,20 @@ def parse_height(text: str) -> int:
     if not digits.isascii() or not digits.isdigit():
         raise InputError(f"'{text}' is not a target height; give for example 1080p or 4k")
     return int(digits)
+
+
+def parse_tiles(text: str) -> TileChoice:
+    """What ``--tiles`` says: ``auto``, ``off``, or the largest tile. Raises ConfigError for anything else."""
+    if text == "auto":
+        return "auto"
+    if text == "off":
+        return "off"
+    try:
+        return FrameSize.parse(text)
+    except ConfigError as error:
+        raise ConfigError(
+            f"'{text}' is no size of tiles; give HEIGHTxWIDTH, for example 270x480, or auto or off"
+        ) from error
 
 
 def parse_rate(text: str) -> Fraction:

@@ -14,8 +14,11 @@ from ksnet_deploy.errors import ConfigError
 if TYPE_CHECKING:
     from ksnet_deploy.config import FrameSize
     from ksnet_deploy.runtime.base import FrameType, Runner
+    from ksnet_deploy.tiles import TilePlan
 
-__all__ = ["checkpoint_path", "default_model", "model_identity", "open_model"]
+__all__ = ["can_be_tiled", "checkpoint_path", "default_model", "model_identity", "open_model"]
+
+EXPORTED_SUFFIXES = (".onnx", ".engine")
 
 
 def default_model(device: str | None) -> str:
@@ -46,13 +49,18 @@ def model_identity(model: str, backend: str | None = None, device: str | None = 
     from ksnet_deploy.checkpoints import check_is_file
     from ksnet_deploy.files import sha256_of
 
-    exported = model.endswith((".onnx", ".engine"))
+    exported = model.endswith(EXPORTED_SUFFIXES)
     path = Path(model) if exported else checkpoint_path(model)
     check_is_file(path)
     return {
         "network": f"{path.name} {sha256_of(path)[:12]}",
         "runtime": f"{'as exported' if exported else backend or 'onnxruntime'} on {device or 'its default device'}",
     }
+
+
+def can_be_tiled(model: str, backend: str | None = None) -> bool:
+    """Whether a network can be run in tiles: ONNX Runtime runs checkpoints so."""
+    return not model.endswith(EXPORTED_SUFFIXES) and backend in (None, "onnxruntime")
 
 
 def open_model(
@@ -62,6 +70,7 @@ def open_model(
     device: str | None = None,
     *,
     io: FrameType = "uint8",
+    plan: TilePlan | None = None,
     on_export: Callable[[str], None] = lambda _line: None,
 ) -> Runner:
     """A runner for LR frames of a size.
@@ -70,6 +79,7 @@ def open_model(
         io: type of the frames, where a checkpoint is given; an exported file or an engine has its own.
         backend: "onnxruntime" or "torch", for a checkpoint; None for ONNX Runtime.
         device: "cpu" or "cuda"; None for the CPU, or the GPU for an engine.
+        plan: the tiles that the frames are run in, where :func:`can_be_tiled` says so; None for whole frames.
         on_export: told that a checkpoint is being exported, which happens once per size.
 
     Raises:
@@ -92,7 +102,13 @@ def open_model(
     if backend in (None, "onnxruntime"):
         from ksnet_deploy.cache import cached_onnx
 
+        exported = plan.tile if plan else size
         path = cached_onnx(
-            path, size, io, on_export=lambda: on_export(f"Exporting {model} for frames of {size}, once.")
+            path, exported, io, on_export=lambda: on_export(f"Exporting {model} for frames of {exported}, once.")
         )
+        if plan:
+            from ksnet_deploy.runtime.lockstep import LockstepOnnxRunner
+            from ksnet_deploy.tiles import TiledRunner
+
+            return TiledRunner(LockstepOnnxRunner(path, plan.tile, device=device), plan)
     return open_runner(path, size, device=device, io=io)

@@ -44,6 +44,8 @@ class Segment:
     """SHA-256 of the encoder's parameter sets."""
     state: str | None
     """File of the network's state after the last frame; None where a new scene begins."""
+    tiles: str | None
+    """Size of the tiles that the frames were upscaled in, for example 288x498; None for whole frames."""
 
 
 def job_folder(target: Path) -> Path:
@@ -166,6 +168,7 @@ class Job:
         durations: list[int],
         header: bytes,
         state: SavedState,
+        tiles: str | None = None,
         *,
         provisional: bool = False,
     ) -> None:
@@ -196,6 +199,7 @@ class Job:
                 sha256=sha256_of(path),
                 header=hashlib.sha256(header).hexdigest(),
                 state=state_path.name if state else None,
+                tiles=tiles,
             )
             if provisional:
                 self._provisional = segment

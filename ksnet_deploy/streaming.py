@@ -8,10 +8,12 @@ from typing import Any
 
 from ksnet_deploy.errors import OutputError
 from ksnet_deploy.inputs import RESULT_SUFFIX
-from ksnet_deploy.pipeline import Events, Network, Plan, UpscaleResult, first_frame_read, frame_dtype, notes_on
+from ksnet_deploy.pipeline import Network
+from ksnet_deploy.planning import Plan, first_frame_read, frame_dtype
+from ksnet_deploy.result import Events, UpscaleResult, notes_on
 from ksnet_deploy.scenes import CutDetector, SceneDetector
 from ksnet_deploy.stages import run_stages
-from ksnet_deploy.upscaler import OpenRunner, Upscaler
+from ksnet_deploy.upscaler import Upscaler
 from ksnet_deploy.video import PIPE, PictureFolder, VideoReader, Y4mPipe, picture_files
 from ksnet_deploy.video.sinks import FrameSink
 
@@ -29,7 +31,7 @@ def is_stream(source: Path, target: Path | None) -> bool:
 def upscale_frames(
     source: Path,
     target: Path | None,
-    open_runner: OpenRunner | None = None,
+    upscaler: Upscaler | None = None,
     *,
     detector: CutDetector | None = None,
     start_s: Fraction | None = None,
@@ -41,6 +43,7 @@ def upscale_frames(
     """Upscale the frames of a video, a folder of pictures or a pipe into a folder of PNG files or a pipe.
 
     Args:
+        upscaler: a new one, which is closed in the end; None for the bundled network that suits the CPU.
         source, start_s, end_s, rate: as :class:`ksnet_deploy.video.VideoReader` takes them.
         target: a new folder, or ``-`` for YUV4MPEG on standard output; an existing folder for ``name_x4`` in it; None
             for ``-`` where the source is one, else ``name_x4`` beside the source.
@@ -49,8 +52,8 @@ def upscale_frames(
         InputError: the source cannot be read.
         OutputError: the folder exists already, or cannot be written.
     """
-    events, detector = events or Events(), detector or SceneDetector()
-    with VideoReader(source, start_s, end_s, rate=rate) as reader, Upscaler(open_runner=open_runner) as upscaler:
+    upscaler, events, detector = upscaler or Upscaler(), events or Events(), detector or SceneDetector()
+    with VideoReader(source, start_s, end_s, rate=rate) as reader, upscaler:
         if target is None:
             target = Path(PIPE) if reader.is_pipe else source.with_name(f"{source.stem}{RESULT_SUFFIX}")
         elif target.is_dir() and not (target == source or overwrite):

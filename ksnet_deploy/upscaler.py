@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import BackendError
-from ksnet_deploy.models import default_model, open_model
+from ksnet_deploy.memory import TileChoice, choose_tiles, is_out_of_memory, smaller_tiles
+from ksnet_deploy.models import default_model, model_identity, open_model
 from ksnet_deploy.padding import crop, pad
 from ksnet_deploy.runtime.base import FrameType, Runner, SavedState
+from ksnet_deploy.tiles import TilePlan
 
 __all__ = ["OpenRunner", "Upscaler", "levels_of", "values_of"]
 
@@ -60,6 +62,8 @@ class Upscaler:
         *,
         backend: str | None = None,
         device: str | None = None,
+        tiles: TileChoice = "auto",
+        on_note: Callable[[str], None] = lambda _sentence: None,
         open_runner: OpenRunner | None = None,
     ) -> None:
         """Nothing is loaded before the first frame, which tells the size.
@@ -69,27 +73,64 @@ class Upscaler:
                 lite on a CPU, uni on a GPU.
             backend: "onnxruntime" or "torch", for a checkpoint.
             device: "cpu" or "cuda".
-            open_runner: opens the network, instead of the three above.
+            tiles: largest tiles that a frame is upscaled in, in LR pixels; "off" for whole frames; "auto" for the
+                largest that the memory allows. Exported files and PyTorch run whole frames only.
+            on_note: told what a user should know, a sentence at a time: an export, or tiles.
+            open_runner: opens the network for whole frames, instead of all these.
         """
-        chosen = model or default_model(device)
-        self._open = open_runner or (lambda size, io: open_model(chosen, size, backend, device, io=io))
-        self._runner: Runner | None = None
-        self._size: FrameSize | None = None
+        self.tiles = tiles
+        self.plan: TilePlan | None = None
+        """The tiles in use; None for whole frames."""
         self.steps = 0
         """Frames that went through the network."""
         self.step_s = 0.0
         """Seconds spent in it."""
+        self._model = model or default_model(device)
+        self._backend, self._device = backend, device
+        self._on_note, self._given_opener = on_note, open_runner
+        self._runner: Runner | None = None
+        self._size: FrameSize | None = None
+        self._io: FrameType = "uint8"
+        self._continues = False
+
+    def identity(self) -> dict[str, str]:
+        """What about the network changes its pictures, by names a user understands.
+
+        Raises:
+            KSNetError: there is no such network.
+        """
+        if self._given_opener is not None:
+            return {}
+        return {**model_identity(self._model, self._backend, self._device), "tiles": str(self.tiles)}
 
     def open(self, size: FrameSize, dtype: np.dtype[Any] = np.dtype(np.uint8)) -> Runner:  # noqa: B008
         """Load the network for frames of a size and type; :meth:`push` does so by itself.
 
         Raises:
-            KSNetError: the network cannot be loaded or run here.
+            KSNetError: the network cannot be loaded or run here, or not in such tiles.
         """
         if self._runner is None:
-            self._runner = self._open(size.padded, "uint8" if dtype == np.uint8 else "float32")
-            self._size = size
+            self._size, self._io = size, "uint8" if dtype == np.uint8 else "float32"
+            if self._given_opener is None:
+                self.plan = choose_tiles(size.padded, self._model, self.tiles, self._backend, self._device)
+            self._runner = self._opened()
         return self._runner
+
+    def _opened(self) -> Runner:
+        assert self._size is not None
+        if self._given_opener is not None:
+            return self._given_opener(self._size.padded, self._io)
+        if self.plan is not None:
+            self._on_note(f"Upscaling {self.plan}.")
+        return open_model(
+            self._model,
+            self._size.padded,
+            self._backend,
+            self._device,
+            io=self._io,
+            plan=self.plan,
+            on_export=self._on_note,
+        )
 
     def push(self, frame: NDArray[Any]) -> NDArray[Any]:
         """Upscale the next frame.
@@ -114,10 +155,33 @@ class Upscaler:
         if size != self._size:
             raise BackendError(f"the frame is {size}, those before were {self._size}; use another Upscaler for it")
         started = time.perf_counter()
-        hr = runner.step(pad(values_of(frame, runner.io)))
+        hr = self._step(pad(values_of(frame, runner.io)))
         self.step_s += time.perf_counter() - started
         self.steps += 1
         return crop(levels_of(hr, frame.dtype), size.upscaled)
+
+    def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
+        """A step, in smaller tiles if the memory does not hold the first frame."""
+        while True:
+            assert self._runner is not None
+            try:
+                return self._runner.step(lr)
+            except Exception as error:  # the libraries' own exceptions share no base class
+                if not is_out_of_memory(error):
+                    raise
+                smaller = None
+                # Tiles keep states of their own, so a scene that has begun cannot go on in others.
+                if self._given_opener is None and self.tiles == "auto" and not (self.steps or self._continues):
+                    smaller = smaller_tiles(self._runner.size, self.plan, self._model, self._backend)
+                if smaller is None:
+                    raise BackendError(
+                        f"the memory does not hold the network on frames of {self._size}; close other programs, or "
+                        "give smaller tiles with --tiles"
+                    ) from error
+            self._on_note(f"The memory does not hold {self.plan or 'a whole frame'}.")
+            self._runner.close()
+            self._runner, self.plan = None, smaller
+            self._runner = self._opened()
 
     def reset(self) -> None:
         """Forget the past: the next frame begins a new scene."""
@@ -133,10 +197,11 @@ class Upscaler:
     def state(self, saved: SavedState) -> None:
         assert self._runner is not None, "open() first"
         self._runner.state = saved
+        self._continues = bool(saved)
 
     def summary(self) -> dict[str, Any]:
         """What a result says of it."""
-        return {"steps": self.steps, "step_s": self.step_s}
+        return {"steps": self.steps, "step_s": self.step_s, "tiles": self.plan and str(self.plan)}
 
     def close(self) -> None:
         if self._runner is not None:

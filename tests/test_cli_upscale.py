@@ -15,7 +15,6 @@ import pytest
 from media import make_video, presentation_times
 from test_pipeline import RepeatRunner
 
-from ksnet_deploy import cli_upscale
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import InputError
 from ksnet_deploy.inputs import find_videos, parse_time
@@ -27,7 +26,7 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run `ksnet-deploy upscale ARGUMENTS`: exit code, standard output, standard error."""
-    monkeypatch.setattr(cli_upscale, "open_model", lambda _model, size, *_, io, **__: RepeatRunner(size, io))
+    monkeypatch.setattr("ksnet_deploy.upscaler.open_model", lambda _model, size, *_, io, **__: RepeatRunner(size, io))
     monkeypatch.setenv("COLUMNS", "500")
 
     def call(*arguments: object) -> tuple[int, str, str]:
@@ -204,7 +203,7 @@ def test_an_interrupted_run_keeps_what_is_finished_when_asked(
                 raise SystemExit(130)
             return super()._step(lr)
 
-    monkeypatch.setattr(cli_upscale, "open_model", lambda _model, size, *_, io, **__: Interrupted(size, io))
+    monkeypatch.setattr("ksnet_deploy.upscaler.open_model", lambda _model, size, *_, io, **__: Interrupted(size, io))
     code, _, err = run(video, "--keep-partial", "--no-scene-reset")
     assert code == 130
     assert "frames are finished; they are in" in err

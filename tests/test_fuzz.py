@@ -26,6 +26,7 @@ from torture_cases import AVI, MKV, MOV, MP4, TS, WHOLE
 
 from ksnet_deploy.errors import KSNetError
 from ksnet_deploy.pipeline import upscale_video
+from ksnet_deploy.upscaler import Upscaler
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
@@ -141,7 +142,9 @@ def _upscale(source: Path, target: Path, settings: dict[str, Any], answer: Conne
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY,) * 2)
     try:
-        result = upscale_video(source, target, RepeatRunner, detector=NoCuts(), resume=False, **settings)
+        result = upscale_video(
+            source, target, Upscaler(open_runner=RepeatRunner), detector=NoCuts(), resume=False, **settings
+        )
         answer.send(Outcome("upscaled", str(result.frames)))
     except KSNetError as error:
         answer.send(Outcome("refused", str(error)))

@@ -19,12 +19,14 @@ from media import make_video, packets_of, presentation_times
 from numpy.typing import NDArray
 
 from ksnet_deploy.config import FrameSize
-from ksnet_deploy.errors import InputError, OutputError
+from ksnet_deploy.errors import BackendError, InputError, OutputError
 from ksnet_deploy.padding import crop, pad
-from ksnet_deploy.pipeline import UpscaleResult, upscale_video
+from ksnet_deploy.pipeline import upscale_video
+from ksnet_deploy.result import UpscaleResult
 from ksnet_deploy.runtime import Runner, open_runner
 from ksnet_deploy.runtime.base import FrameType, SavedState
 from ksnet_deploy.runtime.torch import TorchRunner
+from ksnet_deploy.upscaler import Upscaler
 from ksnet_deploy.video import SWSCALE, VideoReader, choose_encoder
 from ksnet_deploy.weights import Checkpoint
 
@@ -58,7 +60,7 @@ class RepeatRunner(Runner):
 
 
 def upscale(source: Path, target: Path | None = None, **settings: object) -> UpscaleResult:
-    return upscale_video(source, target, RepeatRunner, **settings)  # type: ignore[arg-type]
+    return upscale_video(source, target, Upscaler(open_runner=RepeatRunner), **settings)  # type: ignore[arg-type]
 
 
 def visible_files(folder: Path) -> set[str]:
@@ -136,7 +138,10 @@ def test_the_picture_is_the_networks(
 ) -> None:
     artifact = small.path if backend == "torch" else small_onnx("32x48")
     result = upscale_video(
-        clip, tmp_path / "o.mkv", lambda size, _io: open_runner(artifact, size), encoder=choose_encoder("ffv1")
+        clip,
+        tmp_path / "o.mkv",
+        Upscaler(open_runner=lambda size, _io: open_runner(artifact, size)),
+        encoder=choose_encoder("ffv1"),
     )
     runner = TorchRunner(small.model, SIZE)
     with VideoReader(clip) as source, VideoReader(result.target) as found:
@@ -254,9 +259,14 @@ def test_rotation_is_passed_on(tmp_path: Path) -> None:
 
 def test_a_container_that_cannot_hold_a_track_is_refused_before_the_first_frame(tmp_path: Path) -> None:
     source = make_video(tmp_path / "v.mkv", SIZE, subtitles=True)
-    opened = []
+    opened: list[FrameSize] = []
+
+    def open_runner(size: FrameSize, io: FrameType) -> RepeatRunner:
+        opened.append(size)
+        return RepeatRunner(size, io)
+
     with pytest.raises(OutputError, match=r"cannot hold the subtitle track \(subrip\).*\.mkv"):
-        upscale_video(source, tmp_path / "o.mp4", lambda size: opened.append(size) or RepeatRunner(size))
+        upscale_video(source, tmp_path / "o.mp4", Upscaler(open_runner=open_runner))
     assert opened == []
     assert visible_files(tmp_path) == {"v.mkv"}
 
@@ -377,7 +387,7 @@ def test_an_eight_bit_network_is_said_to_have_taken_eight_of_ten_bits(tmp_path: 
         stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p10le"
         container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 48, 3), np.uint8))))
         container.mux(stream.encode(None))
-    result = upscale_video(source, None, lambda size, _io: RepeatRunner(size))
+    result = upscale_video(source, None, Upscaler(open_runner=lambda size, _io: RepeatRunner(size)))
     assert result.notes == [
         "The source has 10 bits per sample; the network took 8 of them.",
         "The source does not name its colour matrix; BT.601 was taken, by its size.",
@@ -390,8 +400,8 @@ def test_a_failing_network_leaves_nothing_behind(tmp_path: Path) -> None:
             raise MemoryError
 
     source = make_video(tmp_path / "v.mp4", SIZE)
-    with pytest.raises(MemoryError):
-        upscale_video(source, None, Broken)
+    with pytest.raises(BackendError, match="does not hold the network on frames of 32x48"):
+        upscale_video(source, None, Upscaler(open_runner=Broken))
     assert visible_files(tmp_path) == {"v.mp4"}
 
 

@@ -20,16 +20,15 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import OutputError
-from ksnet_deploy.pipeline import (
-    LONGEST_SEGMENT,
-    SHORTEST_SEGMENT,
-    Events,
-    UpscaleResult,
-    upscale_video,
-)
+from ksnet_deploy.pipeline import upscale_video
+from ksnet_deploy.planning import LONGEST_SEGMENT, SHORTEST_SEGMENT
+from ksnet_deploy.result import Events, UpscaleResult
 from ksnet_deploy.runtime.base import FrameType, Runner, SavedState
+from ksnet_deploy.scenes import NoCuts
 from ksnet_deploy.segments import job_folder
+from ksnet_deploy.upscaler import Upscaler
 from ksnet_deploy.video import choose_encoder
+from ksnet_deploy.weights import Checkpoint
 
 SIZE = FrameSize(16, 24)
 CUT = 150
@@ -91,7 +90,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def upscale(film: Path, target: Path, open_runner: Any = FadingRunner, **settings: Any) -> UpscaleResult:
-    return upscale_video(film, target, open_runner, detector=Cuts(), **settings)
+    return upscale_video(film, target, Upscaler(open_runner=open_runner), detector=Cuts(), **settings)
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +228,9 @@ def test_duplicates_cost_no_step_and_show_the_same_picture(tmp_path: Path) -> No
         for index in shown:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pictures[index])))
         container.mux(stream.encode(None))
-    result = upscale_video(source, None, FadingRunner, detector=Cuts(), encoder=choose_encoder("ffv1"))
+    result = upscale_video(
+        source, None, Upscaler(open_runner=FadingRunner), detector=Cuts(), encoder=choose_encoder("ffv1")
+    )
     assert (result.frames, result.duplicates, result.steps) == (10, 4, 6)
     with av.open(str(result.target)) as container:
         frames = [frame.to_ndarray() for frame in container.decode(video=0)]
@@ -271,3 +272,24 @@ def test_kill_at_random_moments_changes_no_byte(film: Path, tmp_path: Path, whol
     assert finished < kills
     assert upscale(film, target).target.read_bytes() == whole
     assert names(tmp_path) == {"o.mp4"}
+
+
+def test_a_job_in_tiles_goes_on_in_the_same_tiles(
+    small: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ksnet_deploy.planning.LONGEST_SEGMENT", 4)
+    monkeypatch.setattr("ksnet_deploy.memory.BASE_BYTES", 0)  # else it is most of what frames so small need
+    source = make_video(tmp_path / "v.mkv", FrameSize(40, 140), frames=12)
+
+    def run(target: str, available: int, events: Events | None = None) -> UpscaleResult:
+        monkeypatch.setattr("ksnet_deploy.memory.available_memory", lambda: available)
+        return upscale_video(source, tmp_path / target, Upscaler(str(small.path)), detector=NoCuts(), events=events)
+
+    little, enough = 51_000_000, 10**9
+    expected = run("once.mkv", little)
+    assert expected.tiles is not None
+    with pytest.raises(KeyboardInterrupt):
+        run("twice.mkv", little, stop_after(9))
+    resumed = run("twice.mkv", enough)
+    assert (resumed.resumed_frames, resumed.tiles) == (8, expected.tiles)
+    assert resumed.target.read_bytes() == expected.target.read_bytes()

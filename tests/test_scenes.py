@@ -19,6 +19,7 @@ from ksnet_deploy.export.verify import moving_pattern
 from ksnet_deploy.pipeline import upscale_video
 from ksnet_deploy.runtime.torch import TorchRunner
 from ksnet_deploy.scenes import CutDetector, GivenCuts, NoCuts, SceneDetector, read_cuts
+from ksnet_deploy.upscaler import Upscaler
 from ksnet_deploy.video import VideoReader, choose_encoder
 from ksnet_deploy.weights import Checkpoint
 
@@ -259,7 +260,10 @@ def test_the_first_frame_after_a_cut_is_that_of_a_fresh_start_bit_for_bit(small:
             return hr
 
     result = upscale_video(
-        source, None, lambda size, io: Recording(small.model, size, io=io), encoder=choose_encoder("ffv1")
+        source,
+        None,
+        Upscaler(open_runner=lambda size, io: Recording(small.model, size, io=io)),
+        encoder=choose_encoder("ffv1"),
     )
     assert result.cuts == [0.2]
     with VideoReader(source) as reader:

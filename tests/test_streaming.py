@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from test_pipeline import RepeatRunner
 
 from ksnet_deploy.config import FrameSize
-from ksnet_deploy.errors import InputError, OutputError
+from ksnet_deploy.errors import BackendError, InputError, OutputError
 from ksnet_deploy.pipeline import upscale_video
 from ksnet_deploy.streaming import is_stream, upscale_frames
+from ksnet_deploy.upscaler import Upscaler
 from ksnet_deploy.video import choose_encoder, read_picture, write_png
 
 SIZE = FrameSize(32, 48)
@@ -47,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_of_frames_becomes_one_with_the_same_names(folder: Path) -> None:
-    result = upscale_frames(folder, None, RepeatRunner)
+    result = upscale_frames(folder, None, Upscaler(open_runner=RepeatRunner))
     assert result.target == folder.with_name("shot [1] 100%_x4")
     found = sorted(result.target.iterdir())
     assert [p.name for p in found] == [f"frame_{i:04}.png" for i in range(7, 12)]
@@ -60,7 +61,7 @@ def test_deep_pictures_stay_deep(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     deep = np.random.default_rng(1).integers(0, 65536, (SIZE.height, SIZE.width, 3), dtype=np.uint16)
     write_png(tmp_path / "in" / "a.png", deep)
-    upscale_frames(tmp_path / "in", tmp_path / "out", RepeatRunner)
+    upscale_frames(tmp_path / "in", tmp_path / "out", Upscaler(open_runner=RepeatRunner))
     with av.open(str(tmp_path / "out" / "a.png")) as container:
         frame = next(container.decode(video=0))
     assert frame.format.name == "rgb48be"
@@ -69,7 +70,9 @@ def test_deep_pictures_stay_deep(tmp_path: Path) -> None:
 
 def test_a_folder_of_frames_becomes_a_video_of_a_rate(folder: Path, tmp_path: Path) -> None:
     rate = Fraction(24000, 1001)
-    result = upscale_video(folder, tmp_path / "o.mkv", RepeatRunner, rate=rate, encoder=choose_encoder("ffv1"))
+    result = upscale_video(
+        folder, tmp_path / "o.mkv", Upscaler(open_runner=RepeatRunner), rate=rate, encoder=choose_encoder("ffv1")
+    )
     assert (result.frames, result.pixel_format) == (5, "yuv444p")
     times = presentation_times(result.target)
     assert [float(t) for t in times] == pytest.approx([i / float(rate) for i in range(5)], abs=0.001)
@@ -78,7 +81,7 @@ def test_a_folder_of_frames_becomes_a_video_of_a_rate(folder: Path, tmp_path: Pa
 def test_a_video_becomes_a_folder_of_frames(tmp_path: Path) -> None:
     source = make_video(tmp_path / "v.mp4", SIZE, frames=12)
     assert is_stream(source, tmp_path / "frames")
-    result = upscale_frames(source, tmp_path / "frames", RepeatRunner, start_s=Fraction(4, 25))
+    result = upscale_frames(source, tmp_path / "frames", Upscaler(open_runner=RepeatRunner), start_s=Fraction(4, 25))
     assert result.frames == 8
     assert sorted(p.name for p in result.target.iterdir()) == [f"{i:08}.png" for i in range(8)]
 
@@ -90,8 +93,8 @@ def test_a_failure_leaves_no_folder(folder: Path) -> None:
         def _step(self, _lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
             raise MemoryError
 
-    with pytest.raises(MemoryError):
-        upscale_frames(folder, None, Broken)
+    with pytest.raises(BackendError, match="does not hold the network"):
+        upscale_frames(folder, None, Upscaler(open_runner=Broken))
     assert {p.name for p in folder.parent.iterdir()} == {folder.name}
 
 
@@ -105,13 +108,13 @@ def test_bad_folders_are_refused(folder: Path, tmp_path: Path) -> None:
         (tmp_path / "none" / "out", "does not exist"),
     ):
         with pytest.raises(OutputError, match=words):
-            upscale_frames(folder, target, RepeatRunner)
+            upscale_frames(folder, target, Upscaler(open_runner=RepeatRunner))
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no pictures"):
-        upscale_frames(tmp_path / "empty", None, RepeatRunner)
+        upscale_frames(tmp_path / "empty", None, Upscaler(open_runner=RepeatRunner))
     (folder / "other.jpg").write_bytes(b"")
     with pytest.raises(InputError, match=r"holds \.jpg and \.png pictures"):
-        upscale_frames(folder, None, RepeatRunner)
+        upscale_frames(folder, None, Upscaler(open_runner=RepeatRunner))
 
 
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p", "yuv444p10le"])
@@ -127,7 +130,7 @@ def test_a_pipe_gives_the_frames_of_a_pipe(pixel_format: str, monkeypatch: pytes
     target = io.BytesIO()
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=Unseekable(source.getvalue())))
     monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=target))
-    result = upscale_frames(Path("-"), None, RepeatRunner)
+    result = upscale_frames(Path("-"), None, Upscaler(open_runner=RepeatRunner))
     assert (result.frames, str(result.target), result.pixel_format) == (6, "-", pixel_format)
     with av.open(io.BytesIO(target.getvalue()), format="yuv4mpegpipe") as container:
         stream = container.streams.video[0]

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from test_pipeline import RepeatRunner
 
 import ksnet_deploy
 from ksnet_deploy import Upscaler
 from ksnet_deploy.benchmark import moving_frames
 from ksnet_deploy.config import FrameSize
-from ksnet_deploy.errors import BackendError, CheckpointError
+from ksnet_deploy.errors import BackendError, CheckpointError, ConfigError
+from ksnet_deploy.memory import TileChoice
+from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.torch import TorchRunner
+from ksnet_deploy.tiles import TiledRunner, TilePlan
 from ksnet_deploy.weights import Checkpoint
 
 SmallOnnx = Callable[..., Path]
@@ -66,3 +72,90 @@ def test_the_package_offers_its_interface_by_name() -> None:
     assert all(callable(getattr(ksnet_deploy, name)) for name in ("Upscaler", "upscale_video"))
     with pytest.raises(AttributeError, match="no attribute 'downscale'"):
         _ = ksnet_deploy.downscale
+
+
+class LittleMemory:
+    """Opens networks as ``open_model`` does, for whole frames or tiles, that fail beyond a number of pixels."""
+
+    def __init__(self, pixels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.pixels, self.opened = pixels, []  # type: tuple[int, list[str]]
+        self.closed = 0
+        monkeypatch.setattr("ksnet_deploy.upscaler.open_model", self)
+        monkeypatch.setattr("ksnet_deploy.memory.available_memory", lambda: None)
+
+    def __call__(self, _model: str, size: FrameSize, *_: object, plan: TilePlan | None, **__: object) -> Runner:
+        memory = self
+
+        class Enlarging(RepeatRunner):
+            def _step(self, lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+                if self.size.height * self.size.width > memory.pixels:
+                    raise MemoryError
+                return super()._step(lr)
+
+            def close(self) -> None:
+                memory.closed += 1
+
+        self.opened.append(str(plan.tile if plan else size))
+        return TiledRunner(Enlarging(plan.tile), plan) if plan else Enlarging(size)
+
+
+def test_a_first_frame_that_does_not_fit_is_upscaled_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory, notes = LittleMemory(12_000, monkeypatch), []  # type: tuple[LittleMemory, list[str]]
+    frame = moving_frames(FrameSize(180, 320), 1)[0]
+    with Upscaler("lite", on_note=notes.append) as upscaler:
+        np.testing.assert_array_equal(upscaler.push(frame), frame.repeat(4, axis=0).repeat(4, axis=1))
+        assert upscaler.summary()["tiles"] == str(upscaler.plan)
+    assert memory.opened[0] == "180x320"
+    heights_and_widths = [FrameSize.parse(opened) for opened in memory.opened]
+    pixels = [size.height * size.width for size in heights_and_widths]
+    assert all(after <= before / 2 for before, after in pairwise(pixels))
+    assert pixels[-1] <= 12_000 < pixels[-2]
+    assert memory.closed == len(memory.opened)
+    assert notes[0] == "The memory does not hold a whole frame."
+    assert notes[-1] == f"Upscaling {upscaler.plan}."
+
+
+@pytest.mark.parametrize(("pixels", "tiles"), [(60, "auto"), (12_000, "off"), (12_000, FrameSize(180, 160))])
+def test_memory_that_holds_no_tile_is_said(monkeypatch: pytest.MonkeyPatch, pixels: int, tiles: TileChoice) -> None:
+    LittleMemory(pixels, monkeypatch)
+    with (
+        Upscaler("lite", tiles=tiles) as upscaler,
+        pytest.raises(BackendError, match="does not hold the network on frames of 180x320; close other programs"),
+    ):
+        upscaler.push(np.zeros((180, 320, 3), np.uint8))
+
+
+def test_a_scene_that_has_begun_does_not_change_its_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = LittleMemory(10**6, monkeypatch)
+    frame = np.zeros((180, 320, 3), np.uint8)
+    with Upscaler("lite") as upscaler:
+        upscaler.push(frame)
+        memory.pixels = 12_000
+        with pytest.raises(BackendError, match="does not hold"):
+            upscaler.push(frame)
+    memory.pixels = 10**6
+    with Upscaler("lite") as resumed:
+        resumed.open(FrameSize(180, 320))
+        resumed.state = {"last": np.zeros((1, 3, 180, 320), np.float32)}
+        memory.pixels = 12_000
+        with pytest.raises(BackendError, match="does not hold"):
+            resumed.push(frame)
+
+
+def test_frames_that_would_not_fit_are_tiled_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = LittleMemory(10**6, monkeypatch)
+    monkeypatch.setattr("ksnet_deploy.memory.available_memory", lambda: 600_000_000)
+    with Upscaler("lite") as upscaler:
+        upscaler.push(np.zeros((180, 320, 3), np.uint8))
+        assert upscaler.plan is not None
+    assert memory.opened == [str(upscaler.plan.tile)]
+
+
+def test_what_runs_whole_frames_only_refuses_tiles(small: Checkpoint, small_onnx: SmallOnnx) -> None:
+    frame, tiles = np.zeros((32, 48, 3), np.uint8), FrameSize(16, 16)
+    for upscaler in (
+        Upscaler(str(small_onnx("32x48")), tiles=tiles),
+        Upscaler(str(small.path), backend="torch", tiles=tiles),
+    ):
+        with upscaler, pytest.raises(ConfigError, match="runs whole frames only"):
+            upscaler.push(frame)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ksnet_deploy.errors import CheckpointError
+from ksnet_deploy.config import KSNetConfig
+from ksnet_deploy.errors import CheckpointError, ConfigError
 
-__all__ = ["bundled_checkpoint", "check_is_file"]
+__all__ = ["bundled_checkpoint", "check_is_file", "config_of"]
 
 
 def check_is_file(path: Path) -> None:
@@ -24,3 +25,25 @@ def bundled_checkpoint(name: str = "uni") -> Path:
         shipped = ", ".join(sorted(p.stem for p in folder.glob("*.safetensors")))
         raise CheckpointError(f"no checkpoint named '{name}' ships with ksnet-deploy; there is {shipped}")
     return path
+
+
+def config_of(path: Path) -> KSNetConfig:
+    """The configuration of a checkpoint's network; of a .safetensors file without loading PyTorch.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read.
+    """
+    check_is_file(path)
+    if path.suffix != ".safetensors":
+        from ksnet_deploy.weights import load_checkpoint
+
+        return load_checkpoint(path).config
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return KSNetConfig.from_json((file.metadata() or {})["config"])
+    except (SafetensorError, OSError, KeyError, ConfigError) as error:
+        raise CheckpointError(
+            f"the checkpoint {path} carries no KSNet configuration that can be read ({error})"
+        ) from error

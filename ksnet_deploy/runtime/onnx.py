@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from ksnet_deploy.exported import exported_size, load_exported
 from ksnet_deploy.ops.functions import use_fast_operators
 from ksnet_deploy.runtime.base import IO_TYPES, NEXT_PREFIX, STATE_PREFIX, FrameType, Runner, SavedState, reset_planes
 
-__all__ = ["OnnxRunner"]
+__all__ = ["OnnxRunner", "frame_type", "load_step", "open_session", "zero_state"]
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -47,29 +47,12 @@ class OnnxRunner(Runner):
             ArtifactError: the file is missing, broken, not a KSNet step, or of another size.
             BackendError: the device is not available to ONNX Runtime.
         """
-        model = load_exported(path)
-        if (exported := exported_size(model)) not in (None, size):
-            raise ArtifactError(
-                f"{path} takes frames of {exported} (height x width), not {size}; "
-                f"export it with --size {size} or --dynamic"
-            )
+        model = load_step(path, size)
         rewrite(model)
-        lr = next(value for value in model.graph.input if value.name == "lr")
-        self._state_names = [
-            value.name.removeprefix(STATE_PREFIX) for value in model.graph.input if value.name.startswith(STATE_PREFIX)
-        ]
-        super().__init__(size, _frame_type(path, lr))
-        self._path = path
+        super().__init__(size, frame_type(path, model))
         self._device = device
-        self._zeros = {
-            value.name.removeprefix(STATE_PREFIX): np.zeros(
-                (1, value.type.tensor_type.shape.dim[1].dim_value, size.height, size.width),
-                onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type),
-            )
-            for value in model.graph.input
-            if value.name.startswith(STATE_PREFIX)
-        }
-        self._session = _open_session(path, model, device)
+        self._zeros = zero_state(model, size)
+        self._session = open_session(path, model, device)
         self._binding = self._session.io_binding()
         self._state: dict[str, ort.OrtValue] | None = None
 
@@ -80,11 +63,11 @@ class OnnxRunner(Runner):
         for name, value in state.items():
             binding.bind_ortvalue_input(STATE_PREFIX + name, value)
         binding.bind_output("hr", "cpu")
-        for name in self._state_names:
+        for name in self._zeros:
             binding.bind_output(NEXT_PREFIX + name, self._device)
         self._session.run_with_iobinding(binding)
         hr, *following = binding.get_outputs()
-        self._state = dict(zip(self._state_names, following, strict=True))
+        self._state = dict(zip(self._zeros, following, strict=True))
         binding.clear_binding_inputs()
         binding.clear_binding_outputs()
         frame: NDArray[Any] = hr.numpy()[0]
@@ -113,25 +96,59 @@ class OnnxRunner(Runner):
         del self._binding, self._session
 
 
-def _frame_type(path: Path, lr: onnx.ValueInfoProto) -> FrameType:
+def load_step(path: Path, size: FrameSize) -> onnx.ModelProto:
+    """An exported file that takes frames of a size. Raises ArtifactError for any other file."""
+    model = load_exported(path)
+    if (exported := exported_size(model)) not in (None, size):
+        raise ArtifactError(
+            f"{path} takes frames of {exported} (height x width), not {size}; export it with --size {size} or --dynamic"
+        )
+    return model
+
+
+def frame_type(path: Path, model: onnx.ModelProto) -> FrameType:
+    """Element type of a step's frames. Raises ArtifactError when it is none of ours."""
+    lr = next(value for value in model.graph.input if value.name == "lr")
     name = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(lr.type.tensor_type.elem_type)).name
     if name not in IO_TYPES:
         raise ArtifactError(f"{path} takes frames of type {name}; expected {', '.join(IO_TYPES)}; export it again")
     return name  # type: ignore[return-value]
 
 
-def _open_session(path: Path, model: onnx.ModelProto, device: str) -> ort.InferenceSession:
+def zero_state(model: onnx.ModelProto, size: FrameSize) -> SavedState:
+    """A step's recurrent inputs by name, all zero."""
+    return {
+        value.name.removeprefix(STATE_PREFIX): np.zeros(
+            (1, value.type.tensor_type.shape.dim[1].dim_value, size.height, size.width),
+            onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type),
+        )
+        for value in model.graph.input
+        if value.name.startswith(STATE_PREFIX)
+    }
+
+
+def open_session(
+    path: Path, model: onnx.ModelProto, device: str, options: Mapping[str, str] | None = None
+) -> ort.InferenceSession:
+    """Let ONNX Runtime load a model that came from a file, with such entries of its session's configuration.
+
+    Raises:
+        ArtifactError: it cannot.
+        BackendError: the device is not available to it.
+    """
     provider = PROVIDERS[device]
     if provider not in ort.get_available_providers():
         raise BackendError(
             f"ONNX Runtime here has no {provider}, only {', '.join(ort.get_available_providers())}; "
             "use --device cpu, or install the 'onnxruntime-gpu' extra"
         )
-    options = ort.SessionOptions()
+    settings = ort.SessionOptions()
     # Planning memory over the whole graph costs 130 MB more at 180x320 and makes no step faster.
-    options.enable_mem_pattern = False
-    options.log_severity_level = 3
+    settings.enable_mem_pattern = False
+    settings.log_severity_level = 4  # what fails is raised, and told in our words
+    for name, value in (options or {}).items():
+        settings.add_session_config_entry(name, value)
     try:
-        return ort.InferenceSession(model.SerializeToString(), options, providers=[provider])
+        return ort.InferenceSession(model.SerializeToString(), settings, providers=[provider])
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise ArtifactError(f"ONNX Runtime cannot load {path} ({error}); export it again") from error

@@ -1,0 +1,129 @@
+"""What is to be done with every frame, decided from the frames alone, so that a second run decides alike."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ksnet_deploy.config import FrameSize
+from ksnet_deploy.errors import ConfigError, InputError
+from ksnet_deploy.output import OutputFile, check_target, choose_target
+from ksnet_deploy.scenes import CutDetector
+from ksnet_deploy.video import Encoder, Frame, PictureFormat, VideoReader
+
+__all__ = [
+    "LONGEST_SEGMENT",
+    "SHORTEST_SEGMENT",
+    "Plan",
+    "Planned",
+    "Prepared",
+    "first_frame_read",
+    "frame_dtype",
+    "output_size",
+    "prepare",
+]
+
+SHORTEST_SEGMENT, LONGEST_SEGMENT = 24, 120
+"""In frames. A scene cut ends a segment that is no shorter; without one it ends at the longest. A segment costs a
+keyframe, and is what is lost at most when the process is killed."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A decoded frame and what is to be done with it."""
+
+    frame: Frame
+    starts_scene: bool
+    starts_segment: bool
+    duplicate: bool
+
+
+class Plan:
+    """Where scenes and segments begin, and which frames repeat the one before."""
+
+    def __init__(self, detector: CutDetector, rate_of_time: Fraction) -> None:
+        self._detector, self._time_base = detector, rate_of_time
+        self.frames = self.duplicates = 0
+        self.cuts: list[float] = []
+
+    def of(self, frames: Iterator[Frame], done: int) -> Iterator[Planned]:
+        """The frames after the first ``done``, which are looked at all the same."""
+        in_segment = 0
+        before: Any = None
+        for frame in frames:
+            scene = self._detector.starts_scene(frame.rgb)
+            segment = before is None or in_segment >= (SHORTEST_SEGMENT if scene else LONGEST_SEGMENT)
+            duplicate = not scene and not segment and np.array_equal(frame.rgb, before)
+            if scene and before is not None:
+                self.cuts.append(float(frame.pts * self._time_base))
+            in_segment = 1 if segment else in_segment + 1
+            before = frame.rgb
+            self.frames += 1
+            self.duplicates += duplicate
+            if self.frames > done:
+                yield Planned(frame, scene, segment, duplicate)
+
+    def summary(self) -> dict[str, Any]:
+        """What the result says of it."""
+        return {"frames": self.frames, "duplicates": self.duplicates, "cuts": self.cuts}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known before the first frame is upscaled: that all of it can be done."""
+
+    target: Path
+    picture: PictureFormat
+    output: OutputFile
+    frames: Iterator[Frame]
+    """Of the source, all of them."""
+
+
+def prepare(
+    reader: VideoReader, target: Path | None, encoder: Encoder, height: int | None, *, overwrite: bool
+) -> Prepared:
+    """Choose and try out everything that can be before there is a picture.
+
+    Raises:
+        KSNetError: what :func:`ksnet_deploy.pipeline.upscale_video` raises before it begins.
+    """
+    target = choose_target(reader, target, encoder)
+    check_target(reader, target, overwrite=overwrite)
+    size = output_size(reader.size, height)
+    encoder.check_size(size)
+    frames = first_frame_read(reader)
+    picture = PictureFormat.of(reader, size, encoder)
+    output = OutputFile(reader, target, picture, encoder)
+    output.try_out()
+    return Prepared(target, picture, output, frames)
+
+
+def output_size(source: FrameSize, height: int | None) -> FrameSize:
+    """Four times the source's, or the same shape with a height; even, as encoders want it."""
+    whole = source.upscaled
+    if height is None:
+        return whole
+    if height % 2 or not 16 <= height <= 2 * whole.height:
+        raise ConfigError(
+            f"a target height of {height} does not suit a source of {source}; give an even number from 16 to "
+            f"{2 * whole.height}"
+        )
+    return FrameSize(height, max(round(whole.width * height / whole.height / 2) * 2, 16))
+
+
+def first_frame_read(reader: VideoReader) -> Iterator[Frame]:
+    """The reader's frames, once the first is decoded, which tells what only a frame tells."""
+    frames = reader.frames()
+    for first in frames:
+        return itertools.chain([first], frames)
+    raise InputError(f"not a single frame of {reader.path} could be decoded; the file is damaged or empty")
+
+
+def frame_dtype(reader: VideoReader) -> np.dtype[Any]:
+    return np.dtype(np.uint8 if reader.depth <= 8 else np.uint16)
