@@ -83,8 +83,8 @@ def memory_needed(size: FrameSize, config: KSNetConfig, plan: TilePlan | None = 
     if plan:
         picture = 3 * SCALE**2 * (4 + 1)  # the blend in float32, and the frame it becomes
         state = 4 * (5 * config.channels + 5)
-        # Tiles in lockstep hold a little more than their state once again while they wait for one another.
-        needed += picture * size.height * size.width + 9 * state // 4 * plan.pixels
+        # Tiles in lockstep hold as much as half of their state again while they wait for one another.
+        needed += picture * size.height * size.width + 3 * state // 2 * plan.pixels
     return needed
 
 
