@@ -22,16 +22,13 @@ import numpy as np
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import InputError
 from ksnet_deploy.files import replacing
-from ksnet_deploy.metrics import PSNR_LIMIT, luma, psnr, ssim
+from ksnet_deploy.metrics import PSNR_LIMIT, SSIM_WINDOW, luma, psnr, ssim
 from ksnet_deploy.resampling import bicubic_matrix
 from ksnet_deploy.training.clips import PICTURES
 from ksnet_deploy.video import VideoReader, read_picture
 from ksnet_deploy.video.comparison_writer import ComparisonWriter, Layout, Picture, check_target, save_picture
 
 __all__ = ["Comparison", "Figures", "compare"]
-
-SSIM_WINDOW = 11
-"""Least height and width that SSIM is defined for."""
 
 
 @dataclass(frozen=True)

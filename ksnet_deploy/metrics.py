@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PSNR_LIMIT", "luma", "psnr", "ssim"]
+__all__ = ["PSNR_LIMIT", "SSIM_WINDOW", "luma", "psnr", "ssim"]
 
+SSIM_WINDOW = 11
+"""Side of SSIM's window, and the least height and width that it is defined for."""
 PSNR_LIMIT = 100.0
 """In dB; what a frame that equals the original, a black one for example, counts in a mean."""
 
@@ -35,29 +36,25 @@ def ssim(found: NDArray[Any], expected: NDArray[Any]) -> float:
     """Mean structural similarity of two planes (H, W), values in [0, 255] (Wang et al., 2004).
 
     Gaussian window of 11 x 11 and sigma 1.5, only where it lies within the frame, K1 = 0.01, K2 = 0.03. This is the
-    convention of MATLAB's original script and of BasicSR.
+    convention of MATLAB's original script and of BasicSR. ValueError where the window does not fit.
     """
-    height, width = found.shape
-    rows, columns = _gaussian_window(height), _gaussian_window(width)
-
-    def blur(plane: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(rows @ plane @ columns.T)
-
+    if min(found.shape) < SSIM_WINDOW:
+        raise ValueError(f"ssim needs planes of {SSIM_WINDOW}x{SSIM_WINDOW} and more, found {found.shape}")
     x, y = found.astype(np.float64), expected.astype(np.float64)
-    mean_x, mean_y = blur(x), blur(y)
-    var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
-    covariance = blur(x * y) - mean_x * mean_y
+    mean_x, mean_y = _blur(x), _blur(y)
+    var_x, var_y = _blur(x * x) - mean_x**2, _blur(y * y) - mean_y**2
+    covariance = _blur(x * y) - mean_x * mean_y
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     similarity /= (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
     return float(similarity.mean())
 
 
-@lru_cache(maxsize=16)
-def _gaussian_window(size: int) -> NDArray[np.float64]:
-    """(size - 10, size): one axis of the 11-tap Gaussian, as a banded matrix."""
-    weight = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
-    matrix = np.zeros((size - 10, size))
-    for tap, value in enumerate(weight / weight.sum()):
-        matrix[np.arange(size - 10), np.arange(size - 10) + tap] = value
-    return matrix
+def _blur(plane: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(H, W) -> (H - 10, W - 10): the 11 x 11 Gaussian, one axis after the other."""
+    weights = np.exp(-(np.arange(-(SSIM_WINDOW // 2), SSIM_WINDOW // 2 + 1) ** 2) / (2 * 1.5**2))
+    weights /= weights.sum()
+    height, width = (side - SSIM_WINDOW + 1 for side in plane.shape)
+    down = sum(weight * plane[tap : tap + height] for tap, weight in enumerate(weights))
+    blurred: NDArray[np.float64] = sum(weight * down[:, tap : tap + width] for tap, weight in enumerate(weights))
+    return blurred
