@@ -69,7 +69,8 @@ def upscale(
         bool, typer.Option("--resume/--no-resume", help="Go on with an unfinished job; else throw it away.")
     ] = True,
     keep_partial: Annotated[
-        bool, typer.Option("--keep-partial", help="On Ctrl-C, leave what is finished as NAME.partial, playable.")
+        bool,
+        typer.Option("--keep-partial", help="On Ctrl-C or a broken source, leave what is finished, as NAME.partial."),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave out videos that are done.")] = False,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ksnet_deploy.config import FrameSize
+from ksnet_deploy.errors import InputError
 from ksnet_deploy.output import OutputFile, choose_target
 from ksnet_deploy.planning import Plan, Planned, frame_dtype, prepare
 from ksnet_deploy.result import Events, UpscaleResult, notes_on
@@ -78,8 +79,8 @@ def upscale_video(
         overwrite: replace an existing target.
         resume: go on with an unfinished job, begun with the same settings; otherwise it is thrown away, and nothing is
             left when this one fails.
-        keep_partial: when interrupted (KeyboardInterrupt, SystemExit), make a playable ``name.partial`` beside the
-            target of the frames that are finished.
+        keep_partial: when interrupted (KeyboardInterrupt, SystemExit), or when the source cannot be read to its end,
+            make a playable ``name.partial`` beside the target of the frames that are finished.
         events: what to tell while it works.
 
     Raises:
@@ -103,15 +104,14 @@ def upscale_video(
             **upscaler.identity(),
         }
         with Job(target, settings, resume=resume) as job:
+            done, sink = job.frames, _SegmentSink(job, encoder, picture, upscaler)
             try:
-                done = job.frames
                 if done:  # in the tiles, or none, that it was begun with
                     tiles = job.segments[-1].tiles
                     upscaler.tiles = FrameSize.parse(tiles) if tiles else "off"
                 runner = upscaler.open(reader.size, frame_dtype(reader))
                 events.on_start(reader.size, reader.estimated_frames, done)
                 plan = Plan(detector, reader.time_base)
-                sink = _SegmentSink(job, encoder, picture, upscaler)
                 planned = plan.of(prepared.frames, done)
                 times = run_stages(
                     planned,
@@ -121,7 +121,7 @@ def upscale_video(
                 )
                 output.assemble(job, target)
             except BaseException as error:
-                if keep_partial and isinstance(error, KeyboardInterrupt | SystemExit):
+                if keep_partial and isinstance(error, KeyboardInterrupt | SystemExit | InputError):
                     _keep_partial(job, sink, output, events)
                 if not (resume and job.segments):  # nothing that is worth keeping
                     job.discard()

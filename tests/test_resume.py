@@ -15,11 +15,11 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from media import make_video
+from media import make_video, presentation_times
 from numpy.typing import NDArray
 
 from ksnet_deploy.config import FrameSize
-from ksnet_deploy.errors import OutputError
+from ksnet_deploy.errors import InputError, OutputError
 from ksnet_deploy.pipeline import upscale_video
 from ksnet_deploy.planning import LONGEST_SEGMENT, SHORTEST_SEGMENT
 from ksnet_deploy.result import Events, UpscaleResult
@@ -293,3 +293,31 @@ def test_a_job_in_tiles_goes_on_in_the_same_tiles(
     resumed = run("twice.mkv", enough)
     assert (resumed.resumed_frames, resumed.tiles) == (8, expected.tiles)
     assert resumed.target.read_bytes() == expected.target.read_bytes()
+
+
+class Breaking(Cuts):
+    """Stands for a source that cannot be read beyond a frame."""
+
+    def starts_scene(self, rgb: NDArray[Any]) -> bool:
+        if self._index == CUT + 30:
+            raise InputError("the timestamps jump back")
+        return super().starts_scene(rgb)
+
+
+def test_what_is_finished_of_a_source_that_breaks_off_can_be_kept(film: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="jump back"):
+        upscale_video(
+            film, tmp_path / "o.mp4", Upscaler(open_runner=FadingRunner), detector=Breaking(), keep_partial=True
+        )
+    kept = presentation_times(tmp_path / "o.partial.mp4")
+    assert len(kept) >= CUT
+    assert kept == presentation_times(film)[: len(kept)]
+
+
+def test_an_interruption_before_the_first_frame_leaves_nothing(film: Path, tmp_path: Path) -> None:
+    def interrupted(*_: object) -> FadingRunner:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        upscale_video(film, tmp_path / "o.mp4", Upscaler(open_runner=interrupted), keep_partial=True)
+    assert names(tmp_path) == set()
