@@ -45,7 +45,7 @@ def upscale(
         Literal["cpu", "cuda"] | None, typer.Option("--device", help="Where the network runs; the CPU unless told.")
     ] = None,
     codec: Annotated[
-        str, typer.Option("--codec", help="h264, hevc, av1, prores, ffv1, or any FFmpeg encoder.")
+        str, typer.Option("--codec", help="h264, hevc, vp9, av1, prores, ffv1, or any FFmpeg encoder.")
     ] = "h264",
     crf: Annotated[int | None, typer.Option("--crf", help="Constant quality, on the encoder's scale.", min=0)] = None,
     preset: Annotated[str | None, typer.Option("--preset", help="Encoder preset, for example slow.")] = None,

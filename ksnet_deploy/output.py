@@ -19,6 +19,8 @@ from ksnet_deploy.video import (
     VideoWriter,
     container_problem,
     decoding_times,
+    facts_kept,
+    fitting_codecs,
     fitting_suffixes,
     frame_times,
 )
@@ -37,7 +39,12 @@ def choose_target(reader: VideoReader, target: Path | None, encoder: Encoder) ->
         folder = reader.path.parent if target is None else target
         target = folder / f"{reader.path.stem}{RESULT_SUFFIX}{suffix}"
     if problem := container_problem(reader, target.suffix, encoder.codec):
-        remedy = f"write to a file ending in {' or '.join(fitting)}" if fitting else "remove that track first"
+        remedies = []
+        if codecs := fitting_codecs(reader, target.suffix):
+            remedies.append(f"pass {' or '.join(f'--codec {name}' for name in codecs)}")
+        if fitting:
+            remedies.append(f"write to a file ending in {' or '.join(fitting)}")
+        remedy = ", or ".join(remedies) or "remove that track first"
         raise OutputError(f"{target} cannot be written: {problem}; {remedy}")
     return target
 
@@ -65,6 +72,7 @@ class OutputFile:
 
     def __init__(self, reader: VideoReader, target: Path, picture: PictureFormat, encoder: Encoder) -> None:
         self._reader, self._target, self._picture, self._encoder = reader, target, picture, encoder
+        reader.keeps(*facts_kept(reader, picture, target.suffix, encoder.codec))
         self.damaged_packets = 0
         """Of the other tracks, left out because no file can hold them."""
 

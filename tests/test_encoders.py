@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 import ksnet_deploy
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import OutputError
-from ksnet_deploy.video import encoders
+from ksnet_deploy.video import encoders, trial
 from ksnet_deploy.video.encoders import PRESETS, Encoder, PixelFormat, available_encoders, choose_encoder
 
 CLIP = Path(ksnet_deploy.__file__).parent / "assets" / "city_hr.mp4"
@@ -137,6 +137,12 @@ def test_the_header_of_hevc_does_not_depend_on_the_number_of_threads() -> None:
     assert encode(encoder, pictures, threads=1)[1] == encode(encoder, pictures, threads=5)[1]
 
 
+def test_the_bytes_of_vp9_do_not_depend_on_the_number_of_threads() -> None:
+    pictures = clip_frames(4, "yuv420p")  # wide enough for two columns of tiles
+    one, five = (encode(choose_encoder("vp9", speed="4"), pictures, threads=count) for count in (1, 5))
+    assert one == five
+
+
 def test_h264_is_not_cut_into_slices_for_the_threads() -> None:
     packets, _ = encode(choose_encoder("h264"), clip_frames(6, "yuv420p"), threads=4)
     for content, *_ in packets:
@@ -155,7 +161,9 @@ def test_every_named_container_holds_the_video(name: str, tmp_path: Path) -> Non
                 assert container.streams.video[0].codec_context.codec_tag == "hvc1"
 
 
-@pytest.mark.parametrize(("name", "least_db"), [("h264", 38), ("hevc", 36), ("av1", 37), ("prores", 40), ("ffv1", 99)])
+@pytest.mark.parametrize(
+    ("name", "least_db"), [("h264", 38), ("hevc", 36), ("av1", 37), ("vp9", 38), ("prores", 40), ("ffv1", 99)]
+)
 def test_the_default_quality_stays_close_to_the_frames(name: str, least_db: float, tmp_path: Path) -> None:
     encoder = choose_encoder(name)
     path = write(encoder, tmp_path / "v.mkv", clip_frames(8, encoder.pixel_format(8, "420")))
@@ -169,6 +177,7 @@ def test_the_default_quality_stays_close_to_the_frames(name: str, least_db: floa
         ("h264", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"]),
         ("hevc", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"]),
         ("av1", ["yuv420p"] * 3 + ["yuv420p10le"] * 3),
+        ("vp9", ["yuv420p", "yuv422p", "yuv444p"] * 2),
         ("prores", ["yuv422p10le", "yuv422p10le", "yuv444p10le"] * 2),
         ("ffv1", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"]),
     ],
@@ -219,10 +228,10 @@ def test_quality_and_speed_reach_the_encoder() -> None:
     def size(**settings: object) -> int:
         return sum(len(content) for content, *_ in encode(choose_encoder(**settings), pictures)[0])  # type: ignore[arg-type]
 
-    for name in ("h264", "hevc", "av1"):
+    for name in ("h264", "hevc", "av1", "vp9"):
         assert size(name=name, quality=10) > 2 * size(name=name, quality=45)
     assert size(name="h264", speed="ultrafast") != size(name="h264", speed="slow")
-    assert choose_encoder("libvpx-vp9", quality=20, speed="5").options == {"crf": "20", "cpu-used": "5"}
+    assert choose_encoder("libvpx", quality=20, speed="5").options == {"crf": "20", "cpu-used": "5"}
 
 
 def test_an_ffmpeg_name_of_a_preset_has_its_settings() -> None:
@@ -233,14 +242,15 @@ def test_an_ffmpeg_name_of_a_preset_has_its_settings() -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("nope", {}, "no encoder 'nope' in this FFmpeg; use h264, hevc, av1, prores, ffv1"),
+        ("nope", {}, "no encoder 'nope' in this FFmpeg; use h264, hevc, av1, vp9, prores, ffv1"),
         ("aac", {}, "'aac' encodes audio"),
         ("libx264rgb", {}, "takes no Y'CbCr frames"),
         ("h264", {"quality": 52}, "qualities from 0 to 51, not 52"),
         ("av1", {"quality": 0}, "qualities from 1 to 63, not 0"),  # libsvtav1 would take its own default, 35
         ("prores", {"quality": 5}, "prores has no setting for quality"),
         ("mpeg4", {"quality": 5}, "mpeg4 has no setting for quality"),
-        ("libvpx-vp9", {"quality": 64}, "qualities from 0 to 63, not 64"),
+        ("libvpx", {"quality": 64}, "qualities from 0 to 63, not 64"),
+        ("vp9", {"speed": "-5"}, "no speed '-5'; give one of 0, 1, "),
         ("h264", {"speed": "warp"}, "no speed 'warp'; give one of ultrafast, "),
         ("av1", {"speed": "slow"}, "no speed 'slow'; give one of 0, 1, "),
         ("ffv1", {"speed": "slow"}, "ffv1 has no setting for speed"),
@@ -289,13 +299,14 @@ for name, *_ in json.load(sys.stdin):
 
 
 def test_an_encoder_that_ends_or_stops_its_process_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoders, "_CHILD", CRASHING)
-    monkeypatch.setattr(encoders, "_PATIENCE_S", 1)
-    found = encoders._try_out([choose_encoder(name) for name in SOFTWARE])
+    monkeypatch.setattr(trial, "_CHILD", CRASHING)
+    monkeypatch.setattr(trial, "_PATIENCE_S", 1)
+    found = trial.try_out([choose_encoder(name) for name in SOFTWARE])
     assert found == {
         "h264": None,
         "hevc": "trying it ended the process with -6",
         "av1": "it did not answer within 1 s",
+        "vp9": None,
         "prores": None,
         "ffv1": None,
     }
@@ -304,10 +315,10 @@ def test_an_encoder_that_ends_or_stops_its_process_costs_only_itself(monkeypatch
 def test_an_encoder_in_hardware_is_tried_before_it_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     if encoders._find("h264_nvenc") is None:
         pytest.skip("this FFmpeg has no encoder in hardware")
-    monkeypatch.setattr(encoders, "_CHILD", 'print(\'["h264-nvenc", "the card is on fire"]\')')
+    monkeypatch.setattr(trial, "_CHILD", 'print(\'["h264-nvenc", "the card is on fire"]\')')
     with pytest.raises(OutputError, match=r"h264-nvenc does not work here \(the card is on fire\); use h264, "):
         choose_encoder("h264-nvenc")
-    monkeypatch.setattr(encoders, "_CHILD", "print('[\"h264-nvenc\", null]')")
+    monkeypatch.setattr(trial, "_CHILD", "print('[\"h264-nvenc\", null]')")
     chosen = choose_encoder("h264-nvenc", quality=25, speed="p7")
     assert (chosen.options["cq"], chosen.options["preset"]) == ("25", "p7")
     assert [chosen.pixel_format(depth, "420") for depth in (8, 10)] == ["yuv420p", "p010le"]
@@ -316,7 +327,7 @@ def test_an_encoder_in_hardware_is_tried_before_it_is_chosen(monkeypatch: pytest
 def test_the_reason_is_what_ffmpeg_says() -> None:
     """The child process turns FFmpeg's words on and catches them; its error number alone says little."""
     refused = dataclasses.replace(choose_encoder("h264"), options={"preset": "warp"})
-    assert encoders._try_out([refused, choose_encoder("ffv1")]) == {
+    assert trial.try_out([refused, choose_encoder("ffv1")]) == {
         "h264": "Error setting preset/tune warp/(null)",
         "ffv1": None,
     }

@@ -15,18 +15,23 @@ from typing import Any
 import av
 import pytest
 from test_pipeline import RepeatRunner
-from torture import Case, Contents, NoCuts, Track, code_values, colour_of, contents, depth_of, make
-from torture_cases import AVI, CONVERTED, DAMAGED, MKV, MOV, MP4, PARTS, TS, WEBM, WHOLE
+from torture import Case, Contents, NoCuts, Sound, Track, code_values, colour_of, contents, depth_of, make
+from torture_cases import AVI, CONVERTED, DAMAGED, MKV, MOV, MP4, OPUS, PARTS, TS, VP9, WEBM, WHOLE
 
-from ksnet_deploy.errors import InputError
-from ksnet_deploy.pipeline import UpscaleResult, upscale_video
+from ksnet_deploy.config import FrameSize
+from ksnet_deploy.errors import InputError, OutputError
+from ksnet_deploy.pipeline import upscale_video
+from ksnet_deploy.result import UpscaleResult
+from ksnet_deploy.runtime.base import FrameType
+from ksnet_deploy.upscaler import Upscaler
+from ksnet_deploy.video import Encoder, choose_encoder
 
 MILLISECOND = Fraction(1, 1000)
 UNSPECIFIED = 2
 
 
 def upscale(source: Path, target: Path | None = None, **settings: Any) -> UpscaleResult:
-    return upscale_video(source, target, RepeatRunner, detector=NoCuts(), **settings)
+    return upscale_video(source, target, Upscaler(open_runner=RepeatRunner), detector=NoCuts(), **settings)
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Case], Run]:
         if str(case) not in done:
             (own := folder / str(case)).mkdir()
             source = make(case, own)
-            result = upscale(source)
+            result = upscale(source, encoder=choose_encoder(case.encoder))
             done[str(case)] = Run(case, contents(source), result, contents(result.target))
         return done[str(case)]
 
@@ -77,7 +82,7 @@ def test_every_frame_is_there_at_its_time(run: Get, case: Case) -> None:
     assert max(abs(a - b) for a, b in zip(found, case.times, strict=True)) <= tolerance
     if case.suffix != AVI:  # which has no presentation times that PyAV could give
         assert abs(output.times[0] - source.times[0]) <= MILLISECOND
-        if case.suffix == run(case).result.target.suffix == MKV:
+        if case.suffix == run(case).result.target.suffix and case.suffix in (MKV, WEBM):
             assert output.times == source.times
 
 
@@ -128,7 +133,8 @@ def test_size_depth_and_chroma(run: Get, case: Case) -> None:
         "gbrp": ("yuv444p", "yuvj444p"),
         "gbrap": ("yuv444p", "yuvj444p"),
         "gbrp10le": ("yuv444p10le",),
-        "yuv420p": ("yuvj420p",) if case.full_range else ("yuv420p",),
+        # What PyAV calls full range of H.264; that of VP9 has no name of its own.
+        "yuv420p": ("yuvj420p",) if case.full_range and case.encoder == "h264" else ("yuv420p",),
     }.get(case.pixel_format, (case.pixel_format,))
     assert output.pixel_format in expected
 
@@ -279,3 +285,53 @@ def test_a_part_that_holds_no_frame_is_refused_in_a_sentence(tmp_path: Path, cas
             upscale(source, tmp_path / "o.mkv", start_s=start_s, end_s=end_s)
         assert "\n" not in str(raised.value)
     assert [path.name for path in tmp_path.iterdir()] == [source.name]
+
+
+def refused(source: Path, target: Path, encoder: Encoder) -> str:
+    """The sentence, after which nothing is left but the source."""
+    opened: list[FrameSize] = []
+
+    def open_runner(size: FrameSize, io: FrameType) -> RepeatRunner:
+        opened.append(size)
+        return RepeatRunner(size, io)
+
+    with pytest.raises(OutputError) as raised:
+        upscale_video(source, target, Upscaler(open_runner=open_runner), detector=NoCuts(), encoder=encoder)
+    assert opened == []
+    assert list(target.parent.iterdir()) == [source]
+    return str(raised.value)
+
+
+def test_webm_names_the_codecs_that_it_can_hold(tmp_path: Path) -> None:
+    source = make(Case("v", WEBM, codec="libvpx-vp9", options=VP9, sounds=OPUS), tmp_path)
+    assert refused(source, target := tmp_path / "o.webm", choose_encoder("h264")) == (
+        f"{target} cannot be written: a .webm file cannot hold the video track (h264); pass --codec av1 or --codec "
+        "vp9, or write to a file ending in .mkv or .mp4 or .m4v"
+    )
+
+
+def test_no_codec_is_named_where_another_track_does_not_fit(tmp_path: Path) -> None:
+    source = make(Case("v", MP4, sounds=(Sound(),)), tmp_path)
+    said = refused(source, tmp_path / "o.webm", choose_encoder("vp9"))
+    assert "cannot hold the audio track (aac); write to a file ending in .mp4 or .mkv" in said
+
+
+@pytest.mark.parametrize(
+    ("encoder", "settings"),
+    [
+        (replace(choose_encoder("h264"), options=dict(choose_encoder("h264").options) | {"preset": "warp"}), None),
+        (choose_encoder("mpeg4"), "its defaults"),  # which counts time in no less than 1/65535 s
+    ],
+    ids=["h264", "mpeg4"],
+)
+def test_an_encoder_that_refuses_is_one_sentence_without_its_internals(
+    tmp_path: Path, encoder: Encoder, settings: str | None
+) -> None:
+    source = make(Case("v", TS, clock=Fraction(1, 90000), pts=tuple(range(0, 72000, 3600))), tmp_path)
+    said = refused(source, tmp_path / "o.mkv", encoder)
+    check = "" if settings else "check its settings, or "
+    assert said == (
+        f"{encoder.name} does not take yuv420p frames of 128x192, timed in 1/90000 s, with "
+        f"{settings or 'crf 18 and preset warp'} (Invalid argument); {check}choose another encoder with --codec, such "
+        "as h264"
+    )

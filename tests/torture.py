@@ -81,6 +81,8 @@ class Case:
     """A codec."""
     chapters: bool = False
     metadata: dict[str, str] = field(default_factory=dict)
+    encoder: str = "h264"
+    """Of the output."""
     target: str | None = None
     """Suffix of the output, where it is not the source's."""
     damage: Callable[[bytes], bytes] = bytes

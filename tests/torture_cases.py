@@ -37,6 +37,18 @@ MP4, MOV, MKV, WEBM, AVI, TS = ".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts"
 B_FRAMES = {"bf": "3", "b-adapt": "0", "x264-params": "b-pyramid=normal"}
 TWO_SOUNDS = (Sound(language="deu", default=False), Sound(language="fra", default=True))
 OPUS = (Sound("libopus", "jpn"),)
+WEB: dict[str, Any] = {
+    "codec": "libvpx-vp9",
+    "options": {"deadline": "realtime", "cpu-used": "8"},
+    "sounds": (Sound("libopus", "jpn", default=False), Sound("libopus", "eng")),
+    "subtitles": "webvtt",
+    "chapters": True,
+    "metadata": {"title": "Web"},
+    "matrix": 1,
+    "primaries": 1,
+    "transfer": 1,
+}
+"""All that WebM holds."""
 VP9 = {"deadline": "realtime", "cpu-used": "8"}
 UNEVEN = (0, 512, 1500, 1512, 4000, 9000, 9100, 9700, 15000, 15010)
 TICKS_90K = Fraction(1, 90000)
@@ -103,6 +115,10 @@ WHOLE = [
     Case("vp9", WEBM, codec="libvpx-vp9", options=VP9, sounds=OPUS, metadata={"title": "Web"}, target=MKV),
     Case("vp9", MP4, codec="libvpx-vp9", options=VP9, sounds=OPUS),
     Case("av1", WEBM, codec="libsvtav1", size=FrameSize(64, 96), options={"preset": "12"}, sounds=OPUS, target=MKV),
+    Case("to vp9", WEBM, pts=UNEVEN, encoder="vp9", **WEB),
+    Case("to vp9 turned", WEBM, rotation=90, colour_range=2, encoder="libvpx-vp9", **WEB),
+    Case("to vp9", MP4, pixel_format="yuv422p", aspect=Fraction(4, 3), encoder="vp9", sounds=(Sound(),)),
+    Case("to av1", WEBM, pts=UNEVEN, encoder="av1", **WEB),
     Case("mpeg4", AVI, codec="mpeg4", clock=Fraction(1, 25), pts=steady(20, 1), target=MKV),
     Case("mpeg2", TS, codec="mpeg2video", clock=Fraction(1, 25), pts=steady(20, 1), sounds=(Sound("ac3"),), target=MKV),
     Case("mjpeg", MOV, codec="mjpeg", pixel_format="yuvj420p", colour_range=2, matrix=5),

@@ -17,6 +17,8 @@ from ksnet_deploy.video.writer import (
     VideoWriter,
     container_problem,
     decoding_times,
+    facts_kept,
+    fitting_codecs,
     fitting_suffixes,
     frame_times,
 )
@@ -39,6 +41,8 @@ __all__ = [
     "choose_encoder",
     "container_problem",
     "decoding_times",
+    "facts_kept",
+    "fitting_codecs",
     "fitting_suffixes",
     "frame_times",
     "picture_files",

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
+from av.video.format import VideoFormat
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from av.video.stream import VideoStream
 
-__all__ = ["SWSCALE", "SWSCALE_LANCZOS", "SWS_MATRIX", "Chroma", "Colour"]
+__all__ = ["SWSCALE", "SWSCALE_LANCZOS", "SWS_MATRIX", "Chroma", "Colour", "chroma_of"]
 
 Chroma = Literal["420", "422", "444"]
 """How much of the colour is kept: a quarter of the samples, half, all."""
 
-# Bicubic chroma, no dithering: what ffmpeg calls accurate_rnd+full_chroma_int.
-SWSCALE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+# Every pixel's chroma counts, both ways, and no dithering: ffmpeg's accurate_rnd+full_chroma_int+full_chroma_inp.
+EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 
-SWSCALE_LANCZOS = Interpolation.LANCZOS | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+SWSCALE = Interpolation.BICUBIC | EXACT
+
+SWSCALE_LANCZOS = Interpolation.LANCZOS | EXACT
 
 BT709, SMPTE170M = 1, 6  # AVColorSpace
 SWS_MATRIX = {
@@ -31,8 +35,22 @@ SWS_MATRIX = {
 
 MATRIX_NAMES = {1: "BT.709", 4: "FCC", 5: "BT.601", 6: "BT.601", 7: "SMPTE 240M", 9: "BT.2020"}
 
+SILENT = frozenset({*itertools.product(("av1", "ffv1", "prores", "vp8", "vp9"), ("420", "422")), ("hevc", "422")})
+"""Compressions, and their chroma, that say nothing of where it lies; AV1 could, but its encoders hardly ever do."""
+
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 """AVColorTransferCharacteristic of the two high-dynamic-range curves."""
+
+
+def chroma_of(video_format: VideoFormat | None) -> Chroma:
+    """Of a pixel format; what is between them counts as the next finer one, and grey as the coarsest."""
+    if video_format is None or len(video_format.components) < 3:
+        return "420"
+    if video_format.is_rgb:
+        return "444"
+    # Of a large size, so that the ratio is exact.
+    width, height = video_format.chroma_width(1024), video_format.chroma_height(1024)
+    return "444" if width == 1024 else "422" if height == 1024 else "420"
 
 
 @dataclass(frozen=True)
@@ -46,6 +64,8 @@ class Colour:
     transfer: int
     guessed: bool = False
     """Whether the source does not name a matrix that there is a conversion for."""
+    siting_unsaid: bool = False
+    """Whether its frames do not say where their chroma lies; then it is at the left pixel of those that share it."""
 
     @classmethod
     def of(cls, stream: VideoStream) -> Colour:
@@ -62,6 +82,7 @@ class Colour:
             int(context.color_primaries),
             int(context.color_trc),
             guessed and not (context.format is not None and context.format.is_rgb),
+            (context.codec.canonical_name, chroma_of(context.format)) in SILENT,
         )
 
     @property

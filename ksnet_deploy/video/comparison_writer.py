@@ -18,14 +18,13 @@ import av
 import av.error
 import numpy as np
 from av.stream import Stream
-from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import ConfigError, OutputError
 from ksnet_deploy.files import check_new_file
-from ksnet_deploy.video.colour import SWS_MATRIX, SWSCALE
+from ksnet_deploy.video.conversion import picture_of
 from ksnet_deploy.video.picture import write_png
 from ksnet_deploy.video.reader import CopiedPacket, VideoReader
 from ksnet_deploy.video.sources import reason_of
@@ -210,13 +209,7 @@ class ComparisonWriter:
         phase = float((time_s - self._start_s) / WIPE_S % 1)
         composed = self._layout.compose(a, b, boundary=1 - abs(1 - 2 * phase))
         composed = np.ascontiguousarray(np.pad(composed, self._padding, mode="edge"))
-        colour = self._source.colour
-        picture = VideoFrame.from_ndarray(composed, format="rgb24").reformat(
-            format="yuv420p",
-            dst_colorspace=SWS_MATRIX[colour.matrix],
-            dst_color_range=colour.range,
-            interpolation=SWSCALE,
-        )
+        picture = picture_of(composed, self._source.colour, "yuv420p")
         picture.pts, picture.time_base = round(time_s / self._source.time_base), self._source.time_base
         _guard(lambda: self._container.mux(self._stream.encode(picture)))
 

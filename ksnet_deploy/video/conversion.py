@@ -2,14 +2,18 @@
 
 swscale takes the white of deep video for 255/256 of what it is: a 10-bit picture comes out up to 3 levels dark, and
 goes back up to 4 levels bright. In full range it rounds chroma down, by half a level on average. There it only
-resamples the chroma, which it does well.
+resamples the chroma, which it does well where it is told between which pixels the samples of chroma lie. PyAV can say
+so only through a filter; for frames of which nobody does, swscale takes them to lie in the middle of the pixels that
+they stand for, where MPEG-1 and JPEG put them. All others put them at the left.
 """
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from av.filter import Graph
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
@@ -28,32 +32,44 @@ LUMA_WEIGHTS = {
     9: (0.2627, 0.0593),  # BT.2020
 }
 """Shares of red and blue in luma, by AVColorSpace (ITU-T H.273, table 4)."""
-FULL = 2  # AVColorRange
+LIMITED, FULL = 1, 2  # AVColorRange
 
 
 def rgb_of(frame: VideoFrame, colour: Colour, *, eight_bits: bool) -> NDArray[Any]:
     """(H, W, 3) R'G'B' of a decoded frame: uint8, or uint16 in 0..65535 for deep frames unless ``eight_bits``."""
     frame.colorspace, frame.color_range = colour.matrix, colour.range
+    if colour.siting_unsaid:
+        frame = _with_chroma_at_the_left(frame)
     if eight_bits:
         return frame.to_ndarray(format="rgb24", interpolation=SWSCALE)
     if frame.format.is_rgb:
         return frame.to_ndarray(format="rgb48le", interpolation=SWSCALE)
-    codes = frame.to_ndarray(format="yuv444p16le", interpolation=SWSCALE)
-    matrix, zero, span = _equations(colour, 16)
+    depth = frame.format.components[0].bits
+    frame.color_range = LIMITED  # else swscale would scale full range to 16 bits, and not always by the same
+    codes = frame.to_ndarray(format="yuv444p16le", interpolation=SWSCALE, dst_color_range=LIMITED)
+    matrix, zero, span = _equations(colour, depth)
     # Of H.273, eqs. (41) to (43) solved for R'G'B'.
-    values = (codes.astype(np.float32) - zero) / span @ np.linalg.inv(matrix).T.astype(np.float32)
+    values = codes.astype(np.float32) / np.float32(2 ** (16 - depth)) - zero
+    values = values / span @ np.linalg.inv(matrix).T.astype(np.float32)
     levels: NDArray[Any] = np.rint(np.clip(values, 0, 1) * np.float32(65535)).astype(np.uint16)
     return levels
 
 
-def picture_of(rgb: NDArray[Any], colour: Colour, pixel_format: str, size: FrameSize | None = None) -> VideoFrame:
-    """A frame of a Y'CbCr format from (H, W, 3) R'G'B', uint8 or uint16; resized with Lanczos where a size is given."""
+def picture_of(
+    rgb: NDArray[Any], colour: Colour, pixel_format: str, size: FrameSize | None = None, *, centred: bool = False
+) -> VideoFrame:
+    """A frame of a Y'CbCr format from (H, W, 3) R'G'B', uint8 or uint16; resized with Lanczos where a size is given.
+
+    Its chroma lies at the left pixel of those that share it, as decoders expect it unless they are told otherwise;
+    ``centred``: between them.
+    """
     scaling: dict[str, Any] = {"interpolation": SWSCALE}
     if size is not None and size != FrameSize(*rgb.shape[:2]):
         scaling = {"width": size.width, "height": size.height, "interpolation": SWSCALE_LANCZOS}
     depth = VideoFormat(pixel_format).components[0].bits
     if depth == 8 and rgb.dtype == np.uint8 and colour.range != FULL:
-        return VideoFrame.from_ndarray(rgb, format="rgb24").reformat(
+        frame = VideoFrame.from_ndarray(rgb, format="rgb24")
+        return (frame if centred else _with_chroma_at_the_left(frame)).reformat(
             format=pixel_format,
             dst_colorspace=SWS_MATRIX[colour.matrix],
             dst_color_range=colour.range,
@@ -69,7 +85,22 @@ def picture_of(rgb: NDArray[Any], colour: Colour, pixel_format: str, size: Frame
         rows[:, :width] = values
         plane.update(rows.tobytes())
     frame.colorspace, frame.color_range = colour.matrix, colour.range
-    return frame.reformat(format=pixel_format, dst_color_range=colour.range, **scaling)
+    sited = frame if centred else _with_chroma_at_the_left(frame)
+    return sited.reformat(format=pixel_format, dst_color_range=colour.range, **scaling)
+
+
+def _with_chroma_at_the_left(frame: VideoFrame) -> VideoFrame:
+    """The frame, saying so of its own chroma and of that of what is made of it."""
+    graph = Graph()
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25))
+    setter, sink = graph.add("setparams", "chroma_location=left"), graph.add("buffersink")
+    source.link_to(setter)
+    setter.link_to(sink)
+    graph.configure()
+    source.push(frame)
+    said = sink.pull()
+    assert isinstance(said, VideoFrame)
+    return said
 
 
 def _equations(colour: Colour, depth: int) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]]:

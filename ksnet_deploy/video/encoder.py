@@ -18,9 +18,10 @@ from ksnet_deploy.video.colour import Colour
 from ksnet_deploy.video.conversion import picture_of
 from ksnet_deploy.video.encoders import Encoder
 from ksnet_deploy.video.reader import CopiedPacket, Frame, VideoReader
+from ksnet_deploy.video.side_data import HdrMetadata
 from ksnet_deploy.video.sources import reason_of
 
-__all__ = ["EncodedPacket", "FrameEncoder", "PictureFormat"]
+__all__ = ["EncodedPacket", "FrameEncoder", "PictureFormat", "refusal"]
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,23 @@ class PictureFormat:
     """Nominal frames per second; the timestamps say when a frame is really shown."""
     pixel_aspect: Fraction = Fraction(0, 1)
     """Width of a pixel by its height; 0 when the source does not say."""
+    hdr: HdrMetadata = field(default_factory=HdrMetadata)
 
     @classmethod
     def of(cls, reader: VideoReader, size: FrameSize, encoder: Encoder) -> PictureFormat:
         """The source's clock and tags, and of its depth and chroma what the encoder takes, for frames of a size."""
         pixel_format = encoder.pixel_format(reader.depth, reader.chroma)
-        aspect = reader.stream.sample_aspect_ratio or Fraction(0, 1)
-        return cls(size, pixel_format, reader.colour, reader.time_base, reader.rate, aspect)
+        aspect = reader.pixel_aspect
+        return cls(size, pixel_format, reader.colour, reader.time_base, reader.rate, aspect, reader.hdr)
 
     @property
     def depth(self) -> int:
         """Bits per sample."""
         return VideoFormat(self.pixel_format).components[0].bits
+
+    def options_for(self, encoder: Encoder) -> dict[str, str]:
+        """The encoder's own, and the HDR metadata where it takes that."""
+        return self.hdr.told(encoder.codec, encoder.options)
 
     def describe_to(self, context: VideoCodecContext) -> None:
         context.height, context.width, context.pix_fmt = self.size.height, self.size.width, self.pixel_format
@@ -57,6 +63,16 @@ class PictureFormat:
         context.sample_aspect_ratio = self.pixel_aspect
         context.colorspace, context.color_range = self.colour.matrix, self.colour.range
         context.color_primaries, context.color_trc = self.colour.primaries, self.colour.transfer
+
+
+def refusal(encoder: Encoder, picture: PictureFormat, error: Exception) -> str:
+    """A sentence for an encoder that does not open."""
+    frames = f"{picture.pixel_format} frames of {picture.size}, timed in {picture.time_base} s,"
+    settings, remedy = encoder.settings or "its defaults", "check its settings, or " if encoder.settings else ""
+    return (
+        f"{encoder.name} does not take {frames} with {settings} ({reason_of(error)}); {remedy}choose another encoder "
+        "with --codec, such as h264"
+    )
 
 
 @dataclass(frozen=True)
@@ -77,19 +93,15 @@ class FrameEncoder:
 
     def __init__(self, encoder: Encoder, picture: PictureFormat) -> None:
         """Open an encoder. Raises OutputError where it refuses its settings or the format."""
-        self._picture = picture
+        self._name, self._picture = encoder.name, picture
         context: Any = CodecContext.create(encoder.codec, "w")
         picture.describe_to(context)
-        context.options = dict(encoder.options)
+        context.options = picture.options_for(encoder)
         context.flags |= Flags.global_header  # parameter sets in the file's header, where MP4 wants them
         try:
             context.open()
         except (av.error.FFmpegError, ValueError) as error:
-            chosen = " ".join(f"{key}={value}" for key, value in encoder.options.items()) or "its defaults"
-            raise OutputError(
-                f"{encoder.name} cannot encode {picture.pixel_format} at {picture.size} with {chosen} "
-                f"({reason_of(error)}); check the encoder's settings, or choose another with --codec"
-            ) from error
+            raise OutputError(refusal(encoder, picture, error)) from error
         self._context = context
 
     @property
@@ -98,7 +110,11 @@ class FrameEncoder:
         return bytes(self._context.extradata or b"")
 
     def encode(self, frame: Frame) -> list[EncodedPacket]:
-        """Encode the next frame, (H, W, 3), uint8 or uint16; one of another size is resized to the format's."""
+        """Encode the next frame, (H, W, 3), uint8 or uint16; one of another size is resized to the format's.
+
+        Raises:
+            OutputError: the encoder fails.
+        """
         picture = picture_of(frame.rgb, self._picture.colour, self._picture.pixel_format, self._picture.size)
         picture.pts, picture.time_base = frame.pts, self._picture.time_base
         return self._packets(picture)
@@ -108,5 +124,13 @@ class FrameEncoder:
         return self._packets(None)
 
     def _packets(self, picture: VideoFrame | None) -> list[EncodedPacket]:
-        packets: list[CopiedPacket] = self._context.encode(picture)
+        try:
+            packets: list[CopiedPacket] = self._context.encode(picture)
+        except MemoryError:
+            raise
+        except av.error.FFmpegError as error:  # out of memory of its own, for example
+            raise OutputError(
+                f"{self._name} failed at a frame of {self._picture.size} ({reason_of(error)}); free memory, choose a "
+                "faster --preset, or another --codec"
+            ) from error
         return [EncodedPacket(bytes(p), p.pts, bool(p.is_keyframe)) for p in packets if p.pts is not None]

@@ -8,33 +8,23 @@ presets have not yet been run on such hardware. VAAPI has none, because it takes
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import subprocess
-import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import NamedTuple
 
 import av
 import av.codec.codec
-import av.error
-import av.logging
 import numpy as np
 from av.codec.codec import Capabilities
 from av.codec.context import CodecOption, OptionType
-from av.video.codeccontext import VideoCodecContext
-from av.video.frame import VideoFrame
 
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import OutputError
 from ksnet_deploy.video.colour import Chroma
-from ksnet_deploy.video.sources import reason_of
+from ksnet_deploy.video.trial import try_out
 
-__all__ = ["PRESETS", "Chroma", "Encoder", "PixelFormat", "available_encoders", "choose_encoder"]
+__all__ = ["PRESETS", "Chroma", "Encoder", "PixelFormat", "available_encoders", "choose_encoder", "software_presets"]
 
 _SAMPLES_PER_PIXEL: dict[Chroma, float] = {"420": 1.5, "422": 2.0, "444": 3.0}
 _CHROMA_OF_BLOCK: dict[tuple[int, int], Chroma] = {(8, 8): "420", (16, 8): "422", (16, 16): "444"}
@@ -73,6 +63,11 @@ class Encoder:
     least: FrameSize
     """The smallest frame it may be given."""
 
+    @property
+    def settings(self) -> str:
+        """Its quality and its speed in words, where it has been told; what no user chooses is left out."""
+        return " and ".join(f"{key} {value}" for key, value in self.options.items() if key in _CHOSEN)
+
     def pixel_format(self, depth: int, chroma: Chroma) -> str:
         """FFmpeg's name of the format that suits best; what it is, ``av.VideoFormat(name)`` tells.
 
@@ -95,6 +90,9 @@ class Encoder:
         if size.height < self.least.height or size.width < self.least.width:
             raise OutputError(f"{self.name} encodes frames of at least {self.least}, not {size}; use h264")
 
+
+_CHOSEN = frozenset({"crf", "cq", "global_quality", "preset", "cpu-used"})
+"""FFmpeg's options for quality and speed."""
 
 _ANY = FrameSize(1, 1)
 # libx265 4.2 writes past the end of a buffer of its lookahead on frames of up to 48 columns, libsvtav1 4.1 crashes with
@@ -161,6 +159,17 @@ _PRESETS = {
     # Without info=0 the header names the number of threads, and so differs between machines.
     "hevc": _x26x("libx265", 20, {"x265-params": "log-level=none:info=0"}, _SOUND),
     "av1": _Settings("libsvtav1", "crf", (1, 63), 24, speeds=tuple(map(str, range(14))), speed="6", least=_SOUND),
+    # Rows in threads of their own (row-mt) would make the bytes depend on the number of threads.
+    "vp9": _Settings(
+        "libvpx-vp9",
+        "crf",
+        (0, 63),
+        26,
+        speed_option="cpu-used",
+        speeds=tuple(map(str, range(9))),
+        speed="2",
+        options={"b": "0", "row-mt": "0"},
+    ),
     # Its profile follows from the pixel format: HQ for 4:2:2, 4444 for 4:4:4.
     "prores": _Settings("prores_ks", speed_option=None),
     "ffv1": _Settings("ffv1", speed_option=None, options={"level": "3", "slicecrc": "1"}),
@@ -179,7 +188,8 @@ PRESETS = tuple(_PRESETS)
 _CONTAINERS: dict[str, tuple[str, ...]] = {
     "h264": (".mp4", ".mkv", ".mov", ".m4v"),
     "hevc": (".mp4", ".mkv", ".mov", ".m4v"),
-    "av1": (".mp4", ".mkv", ".m4v"),  # FFmpeg lists it for .mov too, and refuses it when the header is written
+    "vp9": (".webm", ".mkv", ".mp4", ".m4v"),
+    "av1": (".mp4", ".mkv", ".webm", ".m4v"),  # FFmpeg lists it for .mov too, and refuses it when the header is written
     "prores": (".mov", ".mkv"),
 }
 """By the name of the compression; for others Matroska."""
@@ -209,7 +219,7 @@ def choose_encoder(name: str, *, quality: int | None = None, speed: str | None =
     encoder = _configured(name, settings or _read_settings(name), codec, quality, speed)
     if not encoder.formats:
         raise OutputError(f"'{name}' takes no Y'CbCr frames from memory; {_remedy()}")
-    if codec.capabilities & (Capabilities.hardware | Capabilities.hybrid) and (problem := _try_out([encoder])[name]):
+    if codec.capabilities & (Capabilities.hardware | Capabilities.hybrid) and (problem := try_out([encoder])[name]):
         raise OutputError(f"{name} does not work here ({problem}); {_remedy()}")
     return encoder
 
@@ -220,10 +230,16 @@ def available_encoders() -> dict[str, str | None]:
     They are tried with one frame each in a process of their own, which takes about a second.
     """
     codecs = {name: _find(settings.codec) for name, settings in _PRESETS.items()}
-    tried = _try_out(
+    tried = try_out(
         [_configured(name, _PRESETS[name], codec, None, None) for name, codec in codecs.items() if codec is not None]
     )
     return {name: tried.get(name, f"FFmpeg was built without {_PRESETS[name].codec}") for name in PRESETS}
+
+
+def software_presets() -> dict[str, str]:
+    """The presets that need no hardware and that this FFmpeg has, with FFmpeg's names of their encoders."""
+    found = {name: settings.codec for name, settings in _PRESETS.items() if "-" not in name}
+    return {name: codec for name, codec in found.items() if _find(codec) is not None}
 
 
 def _find(name: str) -> av.Codec | None:
@@ -234,8 +250,7 @@ def _find(name: str) -> av.Codec | None:
 
 
 def _remedy() -> str:
-    software = [name for name in PRESETS if "-" not in name and _find(_PRESETS[name].codec) is not None]
-    return f"use {', '.join(software)}, or another that 'ksnet-deploy doctor' finds here"
+    return f"use {', '.join(software_presets())}, or another that 'ksnet-deploy doctor' finds here"
 
 
 def _read_settings(name: str) -> _Settings:
@@ -289,57 +304,3 @@ def _formats(codec: av.Codec) -> tuple[PixelFormat, ...]:
         if chroma is not None and colour and not video_format.name.startswith(("yuvj", "xyz")):
             found.append(PixelFormat(video_format.name, parts[0].bits, chroma))
     return tuple(found)
-
-
-_CHILD = "from ksnet_deploy.video.encoders import _answer; _answer()"
-_PATIENCE_S = 30
-
-
-def _try_out(encoders: Sequence[Encoder]) -> dict[str, str | None]:
-    """The reason why each does not work, or None, by its name. An encoder that ends the process costs only itself."""
-    answers: dict[str, str | None] = {}
-    child, waiting = [sys.executable, "-c", _CHILD], list(encoders)
-    while waiting:
-        request = json.dumps([(e.name, e.codec, dict(e.options), e.pixel_format(8, "420")) for e in waiting])
-        try:
-            run = subprocess.run(child, input=request.encode(), capture_output=True, timeout=_PATIENCE_S, check=False)
-            output, end = run.stdout, f"trying it ended the process with {run.returncode}"
-        except subprocess.TimeoutExpired as error:
-            output, end = error.stdout or b"", f"it did not answer within {_PATIENCE_S} s"
-        for line in output.splitlines():
-            if line.startswith(b'["'):  # a driver may print too
-                name, problem = json.loads(line)
-                answers[name] = problem
-        waiting = [encoder for encoder in waiting if encoder.name not in answers]
-        if waiting:  # they are tried in order, so the first without an answer is the culprit
-            answers[waiting.pop(0).name] = end
-    return answers
-
-
-def _answer() -> None:
-    """What the child process does: try the encoders on its input, and print an answer for each."""
-    av.logging.set_libav_level(av.logging.ERROR)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)  # FFmpeg's last words there say more than its error numbers
-        for name, codec, options, pixel_format in json.load(sys.stdin):
-            said.truncate(said.seek(0))
-            if problem := _problem(codec, options, pixel_format):
-                said.seek(0)
-                words = said.read().decode(errors="replace").split("\n")
-                problem = re.sub(r"^\[.*?\]\s*|\.$", "", next(filter(None, reversed(words)), problem))
-            print(json.dumps([name, problem]), flush=True)
-
-
-def _problem(codec: str, options: dict[str, str], pixel_format: str) -> str | None:
-    """Why an encoder does not take a frame; None when it does."""
-    try:
-        context = av.CodecContext.create(codec, "w")
-        assert isinstance(context, VideoCodecContext)
-        context.height, context.width, context.pix_fmt = 256, 256, pixel_format
-        context.time_base, context.framerate, context.options = Fraction(1, 25), Fraction(25), options
-        grey = VideoFrame.from_ndarray(np.full((256, 256, 3), 128, np.uint8), format="rgb24")
-        context.encode(grey.reformat(format=pixel_format))
-        context.encode(None)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        return reason_of(error)
-    return None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -22,10 +22,13 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import InputError
-from ksnet_deploy.video.colour import Chroma, Colour
+from ksnet_deploy.video.clock import FrameClock
+from ksnet_deploy.video.colour import Chroma, Colour, chroma_of
 from ksnet_deploy.video.conversion import rgb_of
+from ksnet_deploy.video.part import Part, is_text
 from ksnet_deploy.video.seeking import place_before
-from ksnet_deploy.video.sources import PIPE, open_source, reason_of
+from ksnet_deploy.video.side_data import HdrMetadata, named_side_data, shape_of_pixels
+from ksnet_deploy.video.sources import PIPE, open_source, reason_of, video_of
 
 __all__ = ["CopiedPacket", "Frame", "VideoReader"]
 
@@ -89,18 +92,11 @@ class VideoReader:
             raise InputError(
                 f"{path} cannot be read as a video ({reason_of(error)}); it is damaged or not a video file"
             ) from error
-        cover = av.stream.Disposition.attached_pic
-        videos = [s for s in self.container.streams.video if not s.disposition & cover]
-        # A text file named .mp4 is sometimes taken for subtitles or raw data; a stream without a size is no video.
-        videos = [s for s in videos if s.codec_context is not None and s.codec_context.width > 0]
-        if not videos:
-            kinds = sorted({s.type for s in self.container.streams})
+        try:
+            self.stream = video_of(self.container, path)
+        except InputError:
             self.container.close()
-            raise InputError(
-                f"{path} has no video track that can be read ({', '.join(kinds) or 'no track at all'} found); give a "
-                "file with video"
-            )
-        self.stream = videos[0]
+            raise
         self.stream.thread_type = "AUTO"
         self.size = FrameSize(self.stream.codec_context.height, self.stream.codec_context.width)
         self.colour = Colour.of(self.stream)
@@ -110,27 +106,23 @@ class VideoReader:
         others = [s for s in self.container.streams if s not in self.tracks and s is not self.stream]
         # FFmpeg discards the text track in which MP4 keeps chapters, because it has read them.
         self.left_out = [f"{s.type} track {s.index}" for s in others if s.discard != av.stream.Discard.all]
-        self._part = start_s, end_s, rate
-        self._origin_s = Fraction(self.container.start_time or 0, av.time_base)
-        self._start_s = None if start_s is None else self._origin_s + start_s
-        self._stop_s = None if end_s is None else self._origin_s + end_s
-        # In whole ticks of the video, so that all tracks move by the same.
-        self._shift_s = (self._start_s or 0) // self.time_base * self.time_base
-        if self._start_s is not None and not self.is_pipe:
-            with open_source(path, rate) as trial:
-                place = place_before(trial, self.stream.index, self._start_s)
-            if place is not None:
-                self.container.seek(place, backward=True)
+        """What is not in the output, in words; see :meth:`keeps`."""
+        self._given = start_s, end_s, rate
+        origin_s = Fraction(self.container.start_time or 0, av.time_base)
+        self._part = Part(
+            None if start_s is None else origin_s + start_s,
+            None if end_s is None else origin_s + end_s,
+            self.time_base,
+        )
         self.rotation = 0
         """Counter-clockwise rotation in degrees that a player applies; known once a frame was read."""
         self.damaged_packets = 0
         self.decoded = 0
-        self.repaired_timestamps = 0
         self.interlaced_frames = 0
-        self._last_pts: int | None = None
-        # AVI stores no presentation times, but one decoding time per frame, in steps of the frame rate: the n-th frame
-        # shown takes the n-th of them.
-        self._clock: deque[int] | None = deque() if self.container.format.name == "avi" else None
+        self.hdr = HdrMetadata()
+        """Of the first frame; known once that was read."""
+        avi = self.container.format.name == "avi"
+        self._clock = FrameClock(path, self.time_base, self.rate, decoding_times=avi)
         self._end_s = Fraction(0)  # of the last packet of any track
 
     @property
@@ -142,6 +134,20 @@ class VideoReader:
     def is_folder(self) -> bool:
         """Whether the frames are pictures in a folder."""
         return not self.is_pipe and self.path.is_dir()
+
+    @property
+    def repaired_timestamps(self) -> int:
+        """Frames that were given a time, because theirs was missing or no later than the one before."""
+        return self._clock.repaired
+
+    @property
+    def pixel_aspect(self) -> Fraction:
+        """Width of a pixel by its height; 0 when the file does not say. Known once a frame was read."""
+        return self.stream.sample_aspect_ratio or Fraction(0, 1)
+
+    def keeps(self, *facts: str) -> None:
+        """Take back that these are left out, because an output holds them."""
+        self.left_out = [fact for fact in self.left_out if fact not in facts]
 
     @property
     def expected_frames(self) -> int | None:
@@ -164,33 +170,23 @@ class VideoReader:
             duration_s = self.stream.duration * self.stream.time_base
         elif self.container.duration:
             duration_s = Fraction(self.container.duration, av.time_base)
-        if self._stop_s is not None:
-            wanted_s = self._stop_s - self._origin_s
-            duration_s = wanted_s if duration_s is None else min(duration_s, wanted_s)
+        start_s, end_s, _ = self._given
+        if end_s is not None:
+            duration_s = end_s if duration_s is None else min(duration_s, end_s)
         if duration_s is None:
             return None
-        if self._start_s is not None:
-            duration_s = max(duration_s - (self._start_s - self._origin_s), Fraction(0))
-        return round(duration_s * self.rate)
+        frames = max(duration_s - (start_s or 0), Fraction(0)) * self.rate
+        return round(frames) if end_s is None else ceil(frames)  # the last frame begins before the end
 
     @property
     def is_part(self) -> bool:
         """Whether a start or an end was given."""
-        return self._start_s is not None or self._stop_s is not None
+        return not self._part.is_whole
 
     @property
     def chapters(self) -> list[Any]:
         """Of the part that is read, with its times; as PyAV gives them."""
-        if not self.is_part:
-            return self.container.chapters()
-        found = []
-        for chapter in self.container.chapters():
-            tick = chapter["time_base"] or Fraction(1, av.time_base)
-            origin = round((self._start_s or Fraction(0)) / tick)
-            stop = chapter["end"] if self._stop_s is None else min(chapter["end"], round(self._stop_s / tick))
-            if stop > max(chapter["start"], origin):
-                found.append({**chapter, "start": max(chapter["start"] - origin, 0), "end": stop - origin})
-        return found
+        return self._part.chapters(self.container.chapters())
 
     @property
     def depth(self) -> int:
@@ -201,14 +197,7 @@ class VideoReader:
     @property
     def chroma(self) -> Chroma:
         """Chroma subsampling: "420", "422" or "444"; what is between them counts as the next finer one."""
-        video_format = self.stream.codec_context.format
-        if video_format is None or len(video_format.components) < 3:
-            return "420"  # grey
-        if video_format.is_rgb:
-            return "444"
-        # Of a large size, so that the ratio is exact.
-        width, height = video_format.chroma_width(1024), video_format.chroma_height(1024)
-        return "444" if width == 1024 else "422" if height == 1024 else "420"
+        return chroma_of(self.stream.codec_context.format)
 
     @property
     def has_alpha(self) -> bool:
@@ -237,19 +226,29 @@ class VideoReader:
         """
         self._eight_bits = eight_bits or self.depth <= 8
         empty = True
+        self._seek()
         for frame in self._all_frames():
             time_s = frame.pts * self.time_base
-            if self._stop_s is not None and time_s >= self._stop_s:
+            if self._part.ends_before(time_s):
                 break
-            if self._start_s is None or time_s >= self._start_s:
+            if not self._part.starts_after(time_s):
                 empty = False
-                yield replace(frame, pts=self._in_part(frame.pts, self.time_base))
+                yield replace(frame, pts=self._part.moved(frame.pts, self.time_base))
         if empty and self.is_part:
-            start_s, end_s, _ = self._part
+            start_s, end_s, _ = self._given
             until = "the end" if end_s is None else f"{float(end_s):g} s"
             raise InputError(
                 f"no frame of {self.path} lies between {float(start_s or 0):g} s and {until}; choose another part of it"
             )
+
+    def _seek(self) -> None:
+        """To before the part, if it does not begin with the file."""
+        rate = self._given[2]
+        if self._part.start_s is not None and not self.is_pipe:
+            with open_source(self.path, rate) as trial:
+                place = place_before(trial, self.stream.index, self._part.start_s)
+            if place is not None:
+                self.container.seek(place, backward=True)
 
     def _all_frames(self) -> Iterator[Frame]:
         for packet in self._demux([self.stream, *self._copied]):
@@ -257,13 +256,9 @@ class VideoReader:
                 self._end_s = max(self._end_s, (packet.pts + (packet.duration or 0)) * packet.time_base)
             if packet.stream is not self.stream:
                 continue
-            if self._clock is not None and packet.dts is not None and packet.size:
-                self._clock.append(packet.dts)
+            if packet.dts is not None and packet.size:
+                self._clock.packet_read(packet.dts)
             yield from self._decode(packet)
-
-    def _in_part(self, pts: int, time_base: Fraction) -> int:
-        """A time of the file by the clock of the part that is read."""
-        return pts - round(self._shift_s / time_base)
 
     @property
     def _copied(self) -> list[Stream]:
@@ -271,19 +266,13 @@ class VideoReader:
         return [track for track in self.tracks if track.type != "attachment"]
 
     def copied_packets(self) -> Iterator[CopiedPacket]:
-        """The packets of the other tracks, as they are, in file order. Of a part: those that start in it."""
+        """The packets of the other tracks, as they are, in file order; of a part those that :class:`Part` takes."""
         read = self._copied
+        if not any(map(is_text, read)):  # a subtitle that is shown at the start may begin anywhere before it
+            self._seek()
         for packet in self._demux(read) if read else ():
-            if packet.dts is None or packet.stream not in read:
-                continue
-            if packet.pts is not None:
-                time_s = packet.pts * packet.time_base
-                before = self._start_s is not None and time_s < self._start_s
-                if before or (self._stop_s is not None and time_s >= self._stop_s):
-                    continue
-                packet.pts = self._in_part(packet.pts, packet.time_base)
-                packet.dts = self._in_part(packet.dts, packet.time_base)
-            yield packet
+            if packet.dts is not None and packet.stream in read and self._part.take(packet):
+                yield packet
 
     def _demux(self, read: list[Stream]) -> Iterator[CopiedPacket]:
         """Packets until the end of the file or of what is readable of it, then one that flushes the decoder."""
@@ -309,15 +298,24 @@ class VideoReader:
             return
         except av.error.FFmpegError:
             self.damaged_packets += 1
-            if self._clock:
-                self._clock.pop()  # the frame's, which is not shown
+            self._clock.packet_lost()
             return
         for frame in frames:
             if isinstance(frame, VideoFrame):
                 self.decoded += 1
                 self.rotation = frame.rotation
                 self.interlaced_frames += frame.interlaced_frame
-                yield Frame(self._rgb(frame), self._timestamp(frame), self._duration(frame))
+                if self.decoded == 1:
+                    self._notice(frame)
+                pts, duration = self._clock.time_of(frame, self.decoded), self._clock.duration_of(frame)
+                yield Frame(self._rgb(frame), pts, duration)
+
+    def _notice(self, frame: VideoFrame) -> None:
+        """What the first frame carries beside its picture is left out until an output says that it keeps it."""
+        self.hdr = HdrMetadata.of(frame)
+        self.left_out += named_side_data(frame)
+        if self.pixel_aspect not in (0, 1):
+            self.left_out.append(shape_of_pixels(self.pixel_aspect))
 
     def _rgb(self, frame: VideoFrame) -> NDArray[Any]:
         if (frame.height, frame.width) != (self.size.height, self.size.width):
@@ -327,35 +325,9 @@ class VideoReader:
             )
         return rgb_of(frame, self.colour, eight_bits=self._eight_bits)
 
-    def _timestamp(self, frame: VideoFrame) -> int:
-        """The frame's own, or, where it has none or one in the past, the earliest that keeps the order."""
-        pts, last = frame.pts, self._last_pts
-        if self._clock:
-            pts = self._clock.popleft()
-        if pts is not None and frame.time_base is not None and frame.time_base != self.time_base:
-            pts = round(pts * frame.time_base / self.time_base)
-        if pts is None:
-            self.repaired_timestamps += 1
-            pts = 0 if last is None else last + max(round(1 / (self.rate * self.time_base)), 1)
-        elif last is not None and (last - pts) * self.time_base > 1:
-            raise InputError(
-                f"the timestamps of {self.path} jump back by {float((last - pts) * self.time_base):.1f} s at frame "
-                f"{self.decoded}, as in recordings that were joined byte by byte; cut it there and upscale the parts"
-            )
-        elif last is not None and pts <= last:
-            self.repaired_timestamps += 1
-            pts = last + 1
-        self._last_pts = pts
-        return pts
-
-    def _duration(self, frame: VideoFrame) -> int:
-        if not frame.duration or frame.time_base is None:
-            return 0
-        return round(frame.duration * frame.time_base / self.time_base)
-
     def reopened(self) -> VideoReader:
         """Another reader of the same part of the file, at its beginning."""
-        start_s, end_s, rate = self._part
+        start_s, end_s, rate = self._given
         return VideoReader(self.path, start_s, end_s, rate=rate)
 
     def close(self) -> None:

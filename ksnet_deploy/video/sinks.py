@@ -11,7 +11,6 @@ import av
 import av.error
 import numpy as np
 from av.container import OutputContainer
-from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ksnet_deploy.config import FrameSize
@@ -93,7 +92,9 @@ class Y4mPipe:
         self._written = 0
 
     def write(self, frame: Frame) -> None:
-        picture: VideoFrame = picture_of(np.ascontiguousarray(frame.rgb), self._colour, self.pixel_format, self._size)
+        rgb = np.ascontiguousarray(frame.rgb)
+        # As the header says: FFmpeg writes "420jpeg" into it.
+        picture = picture_of(rgb, self._colour, self.pixel_format, self._size, centred=True)
         picture.pts, picture.time_base = self._written, self._time_base
         self._written += 1
         try:

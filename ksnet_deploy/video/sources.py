@@ -8,11 +8,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.stream
 from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from ksnet_deploy.errors import InputError
 
-__all__ = ["PICTURE_SUFFIXES", "PIPE", "open_source", "picture_files", "reason_of"]
+__all__ = ["PICTURE_SUFFIXES", "PIPE", "open_source", "picture_files", "reason_of", "video_of"]
 
 PIPE = "-"
 """Stands for standard input or output in the place of a path."""
@@ -33,6 +35,17 @@ def open_source(path: Path, rate: Fraction) -> InputContainer:
     # With "file:" before it, the pattern would be taken for a name.
     pattern = f"{glob.escape(str(path.absolute()))}/*{picture_files(path)[0].suffix}"
     return av.open(pattern, "r", format="image2", options={"pattern_type": "glob", "framerate": str(rate)})
+
+
+def video_of(container: InputContainer, path: Path) -> VideoStream:
+    """The first video track of a file that is no cover. Raises InputError where there is none."""
+    cover = av.stream.Disposition.attached_pic
+    for video in container.streams.video:
+        # A text file named .mp4 is sometimes taken for subtitles or raw data; a stream without a size is no video.
+        if not video.disposition & cover and video.codec_context is not None and video.codec_context.width > 0:
+            return video
+    kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "no track at all"
+    raise InputError(f"{path} has no video track that can be read ({kinds} found); give a file with video")
 
 
 def picture_files(folder: Path) -> list[Path]:

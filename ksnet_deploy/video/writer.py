@@ -19,12 +19,21 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from ksnet_deploy.errors import OutputError
-from ksnet_deploy.video.encoder import EncodedPacket, PictureFormat
-from ksnet_deploy.video.encoders import Encoder
+from ksnet_deploy.video.encoder import EncodedPacket, PictureFormat, refusal
+from ksnet_deploy.video.encoders import Encoder, software_presets
 from ksnet_deploy.video.reader import CopiedPacket, VideoReader
+from ksnet_deploy.video.side_data import shape_of_pixels
 from ksnet_deploy.video.sources import reason_of
 
-__all__ = ["VideoWriter", "container_problem", "decoding_times", "fitting_suffixes", "frame_times"]
+__all__ = [
+    "VideoWriter",
+    "container_problem",
+    "decoding_times",
+    "facts_kept",
+    "fitting_codecs",
+    "fitting_suffixes",
+    "frame_times",
+]
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 """Containers that are written, by the suffix of the file's name."""
@@ -37,6 +46,10 @@ DAMAGE = (av.error.InvalidDataError, av.error.ArgumentError)
 
 MP4_ONLY = frozenset({"av1", "flac", "opus", "truehd", "vp9"})
 """Compressions that FFmpeg lists for MOV too, and refuses there when the header is written."""
+
+ASPECT_IN_VIDEO = frozenset({"h264", "hevc", "mpeg2video", "mpeg4"})
+ASPECT_IN_FILE = frozenset({"mp4", "mov"})
+"""Where the shape of pixels is told. Matroska could, but PyAV does not let FFmpeg know it for a container."""
 
 STALE_TAGS = frozenset({"encoder", "duration", "bps", "number_of_frames", "number_of_bytes"})
 """Metadata that describes the source's own encoding."""
@@ -63,6 +76,20 @@ def fitting_suffixes(reader: VideoReader, encoder: Encoder) -> list[str]:
     own = reader.path.suffix.lower()
     order = dict.fromkeys([own] * (own in encoder.containers) + [".mkv", *encoder.containers, own, *FORMATS])
     return [suffix for suffix in order if container_problem(reader, suffix, encoder.codec) is None]
+
+
+def fitting_codecs(reader: VideoReader, suffix: str) -> list[str]:
+    """The presets in software whose video a container can hold beside the copied tracks."""
+    return [name for name, codec in software_presets().items() if container_problem(reader, suffix, codec) is None]
+
+
+def facts_kept(reader: VideoReader, picture: PictureFormat, suffix: str, codec: str) -> list[str]:
+    """Of what the source's frames carry beside their pictures, the names of what the output will say too."""
+    kept = picture.hdr.kept_by(codec)
+    in_video = av.Codec(codec, "w").canonical_name in ASPECT_IN_VIDEO
+    if in_video or FORMATS[suffix.lower()] in ASPECT_IN_FILE:
+        kept.append(shape_of_pixels(reader.pixel_aspect))
+    return kept
 
 
 def _codec_name(track: Stream) -> str:
@@ -129,7 +156,7 @@ class VideoWriter:
                 f"{path.parent} cannot be written to ({reason_of(error)}); choose another folder"
             ) from error
         try:
-            stream = self._container.add_stream(encoder.codec, rate=picture.rate, options=dict(encoder.options))
+            stream = self._container.add_stream(encoder.codec, rate=picture.rate, options=picture.options_for(encoder))
             assert isinstance(stream, VideoStream)
             self._stream = stream
             if encoder.tag is not None and suffix.lower() != ".mkv":
@@ -140,6 +167,7 @@ class VideoWriter:
             stream.disposition = reader.stream.disposition
             if rotation:
                 stream.set_display_rotation(rotation)
+            self._open(stream, encoder)
             self._copies = {track.index: self._container.add_stream_from_template(track) for track in reader.tracks}
             for track in reader.tracks:
                 self._copies[track.index].metadata.update(track.metadata)
@@ -147,16 +175,21 @@ class VideoWriter:
             self._container.metadata.update(reader.container.metadata)
             if chapters := reader.chapters:
                 self._container.set_chapters(chapters)
-            # Opens the encoder and writes the header, so that whatever they refuse is known before the first frame.
+            # Writes the header, so that whatever the container refuses is known before the first frame.
             self._container.start_encoding()
         except (av.error.FFmpegError, ValueError) as error:
             self.abort()
-            chosen = " ".join(f"{key}={value}" for key, value in encoder.options.items())
             raise OutputError(
-                f"{encoder.name} at {picture.size} with {chosen or 'its defaults'} and the tracks of {reader.path} "
-                f"cannot be written as {suffix} ({reason_of(error)}); check the encoder's settings or write to a "
-                ".mkv file"
+                f"a {suffix} file cannot hold {encoder.name} video of {picture.size} with the other tracks of "
+                f"{reader.path} ({reason_of(error)}); write to a .mkv file, or choose another encoder with --codec"
             ) from error
+
+    def _open(self, stream: VideoStream, encoder: Encoder) -> None:
+        try:
+            stream.codec_context.open(strict=False)
+        except (av.error.FFmpegError, ValueError) as error:
+            self.abort()
+            raise OutputError(refusal(encoder, self._picture, error)) from error
 
     @property
     def header(self) -> bytes:
