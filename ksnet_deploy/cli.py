@@ -156,9 +156,7 @@ for _command in (build_engine, build_plugins, cache, compare, doctor, evaluate, 
 def _stop(signum: int, _frame: object) -> None:
     """Leave by an exception, so that unfinished files are removed on the way out."""
     if multiprocessing.parent_process() is None:  # a loading process leaves quietly with its parent
-        complain(
-            "stopped before the end; nothing unfinished has its final name, and the same command goes on from there"
-        )
+        complain("stopped before the end; nothing unfinished has its final name")
     raise SystemExit(128 + signum)
 
 

@@ -13,8 +13,8 @@ from ksnet_deploy.errors import InputError
 from ksnet_deploy.pipeline import Network, Upscaled
 from ksnet_deploy.planning import LONGEST_SEGMENT, Plan, Prepared, frame_dtype, prepare
 from ksnet_deploy.result import Events
-from ksnet_deploy.scenes import NoCuts
-from ksnet_deploy.segments import job_folder
+from ksnet_deploy.scenes import CutDetector, NoCuts, SceneDetector
+from ksnet_deploy.segments import unfinished_frames
 from ksnet_deploy.stages import run_stages
 from ksnet_deploy.upscaler import Upscaler
 from ksnet_deploy.video import Encoder, FrameEncoder, VideoReader, choose_encoder
@@ -43,8 +43,8 @@ class Estimate:
     """Of the file, with the other tracks as far as the source says their rates."""
     measured_frames: int
     tiles: str | None
-    resumes: bool
-    """Whether an unfinished job of the output would be continued; what it takes in all is estimated all the same."""
+    finished_frames: int
+    """Of an unfinished job that would go on; they take no time any more."""
 
 
 @dataclass
@@ -82,11 +82,13 @@ def estimate_video(
     upscaler: Upscaler | None = None,
     *,
     encoder: Encoder | None = None,
+    detector: CutDetector | None = None,
     height: int | None = None,
     start_s: Fraction | None = None,
     end_s: Fraction | None = None,
     rate: Fraction = Fraction(25),
     overwrite: bool = False,
+    resume: bool = True,
     events: Events | None = None,
 ) -> Estimate:
     """Upscale a few frames of a video and say what all of it will take; nothing is written.
@@ -96,6 +98,9 @@ def estimate_video(
     upscaler, encoder, events = upscaler or Upscaler(), encoder or choose_encoder("h264"), events or Events()
     with VideoReader(source, start_s, end_s, rate=rate) as reader, upscaler:
         prepared = prepare(reader, target, encoder, height, overwrite=overwrite)
+        settings = prepared.settings(encoder, start_s, end_s) | upscaler.identity()
+        settings["scene cuts"] = repr(detector or SceneDetector())
+        finished = unfinished_frames(prepared.target, settings) if resume else 0
         upscaler.open(reader.size, frame_dtype(reader))
         frames = reader.estimated_frames
         span_s = Fraction(0) if frames is None else frames / reader.rate
@@ -121,11 +126,11 @@ def estimate_video(
             pixel_format=prepared.picture.pixel_format,
             frames=frames,
             fps=1 / frame_s,
-            seconds=None if frames is None else frames * frame_s,
+            seconds=None if frames is None else max(frames - finished, 0) * frame_s,
             bytes=None if video_bytes is None else video_bytes + round(_other_bytes_per_s(reader) * float(span_s)),
             measured_frames=measured,
             tiles=str(upscaler.plan) if upscaler.plan else None,
-            resumes=job_folder(prepared.target).is_dir(),
+            finished_frames=finished,
         )
 
 

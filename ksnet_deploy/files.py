@@ -10,13 +10,13 @@ from pathlib import Path
 
 from ksnet_deploy.errors import OutputError
 
-__all__ = ["check_new_file", "check_place", "replacing", "sha256_of", "temporary_beside"]
+__all__ = ["check_new_file", "check_place", "publish", "replacing", "sha256_of", "temporary_beside"]
 
 
 def check_new_file(path: Path, suffix: str, *, overwrite: bool) -> None:
     """Raise OutputError unless a file of that suffix may be written, before any work is done."""
     if path.suffix != suffix:
-        raise OutputError(f"{path} does not end in {suffix}; the runtimes know the file by that suffix")
+        raise OutputError(f"{path} does not end in {suffix}; its readers know such a file by that suffix")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} already exists; pass --overwrite to replace it, or another name")
     check_place(path)
@@ -44,6 +44,41 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def publish(finished: Path, path: Path, *, overwrite: bool) -> None:
+    """Give a finished file its name, once all of it is safely on disk.
+
+    Raises:
+        OutputError: a file of that name has appeared, and ``overwrite`` is not given.
+    """
+    with finished.open("r+b") as file:
+        os.fsync(file.fileno())
+    if overwrite:
+        os.replace(finished, path)
+    else:
+        _rename_to_new(finished, path)
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _rename_to_new(finished: Path, path: Path) -> None:
+    """Rename, unless there is a file of the new name: a link fails then, a renaming does not."""
+    try:
+        os.link(finished, path)
+    except OSError as error:
+        if path.exists():
+            raise OutputError(
+                f"{path} has appeared in the meantime; pass --overwrite to replace it, or remove it, and run the same "
+                "command again"
+            ) from error
+        os.replace(finished, path)  # on a file system without links
+    else:
+        finished.unlink()
 
 
 def sha256_of(path: Path) -> str:

@@ -33,8 +33,11 @@ TileChoice: TypeAlias = FrameSize | Literal["auto", "off"]
 """The largest tiles to upscale a frame in; whole frames; or what the memory allows."""
 OVERLAP = 32
 """LR pixels that tiles share."""
-NETWORK_SHARE = 0.7
-"""Of the memory that is available, what the network may take; decoded frames and the encoder take the rest."""
+PIPELINE_BYTES = 16 * 220
+"""For every LR pixel, what decoded frames, those that wait between the stages, and the encoder take: 1.8 GB were
+measured for 540x960, with H.264 and its usual lookahead."""
+RESERVE = 0.9
+"""Of the memory that is available, what may be planned with."""
 BASE_BYTES = 140_000_000
 BYTES_PER_CHANNEL = {"direct": 350, "progressive": 430}
 """What a process takes for the first pixel, and for every LR pixel and channel of a network with that upsampler."""
@@ -61,7 +64,8 @@ def choose_tiles(
     available = available_memory()
     if available is None:
         return None
-    return plan_for_memory(size, config_of(checkpoint_path(model)), int(NETWORK_SHARE * available), OVERLAP)
+    left = int(RESERVE * available) - PIPELINE_BYTES * size.height * size.width
+    return plan_for_memory(size, config_of(checkpoint_path(model)), left, OVERLAP)
 
 
 def smaller_tiles(size: FrameSize, plan: TilePlan | None, model: str, backend: str | None = None) -> TilePlan | None:
@@ -101,8 +105,9 @@ def plan_for_memory(size: FrameSize, config: KSNetConfig, available_bytes: int, 
             largest = plan.tile.height * plan.tile.width
     except ConfigError as error:
         raise ConfigError(
-            f"frames of {size} need {whole / 1e9:.1f} GB of memory, and no tiles that overlap by {overlap} pixels fit "
-            f"into the {available_bytes / 1e9:.1f} GB there are; free memory, or give smaller frames"
+            f"the network needs {whole / 1e9:.1f} GB of memory for frames of {size}, and no tiles that overlap by "
+            f"{overlap} pixels fit into the {max(available_bytes, 0) / 1e9:.1f} GB that are left for it; free memory, "
+            "give smaller frames, or try with --tiles off"
         ) from error
 
 

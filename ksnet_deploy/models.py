@@ -52,10 +52,24 @@ def model_identity(model: str, backend: str | None = None, device: str | None = 
     exported = model.endswith(EXPORTED_SUFFIXES)
     path = Path(model) if exported else checkpoint_path(model)
     check_is_file(path)
+    runtime = "tensorrt" if model.endswith(".engine") else backend or "onnxruntime"
+    libraries = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "torch": ("torch",)}.get(runtime, ())
+    found = [f"{name} {_version(name)}" for name in libraries if _version(name)]
     return {
         "network": f"{path.name} {sha256_of(path)[:12]}",
-        "runtime": f"{'as exported' if exported else backend or 'onnxruntime'} on {device or 'its default device'}",
+        "runtime": f"{' and '.join(found) or runtime} on {device or 'its default device'}",
+        # Which exports a checkpoint for ONNX Runtime.
+        **({} if exported or runtime == "torch" else {"torch": _version("torch") or "none"}),
     }
+
+
+def _version(library: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
 
 
 def can_be_tiled(model: str, backend: str | None = None) -> bool:

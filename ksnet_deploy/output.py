@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import os
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
 
 from ksnet_deploy.errors import OutputError
-from ksnet_deploy.files import temporary_beside
+from ksnet_deploy.files import publish, temporary_beside
 from ksnet_deploy.inputs import RESULT_SUFFIX
 from ksnet_deploy.segments import Job
 from ksnet_deploy.video import (
@@ -37,7 +36,7 @@ def choose_target(reader: VideoReader, target: Path | None, encoder: Encoder) ->
     if target is None or target.is_dir():
         suffix = fitting[0] if fitting else ".mkv"
         folder = reader.path.parent if target is None else target
-        target = folder / f"{reader.path.stem}{RESULT_SUFFIX}{suffix}"
+        target = folder / f"{reader.path.stem}{reader.part_in_words}{RESULT_SUFFIX}{suffix}"
     if problem := container_problem(reader, target.suffix, encoder.codec):
         remedies = []
         if codecs := fitting_codecs(reader, target.suffix):
@@ -102,13 +101,16 @@ class OutputFile:
         """Put a file together from the segments that there are; its name."""
         path = self._target.with_name(f"{self._target.stem}.partial{self._target.suffix}")
         pts, durations, _ = job.times()
-        self.assemble(job, path, end_s=(pts[-1] + durations[-1]) * self._picture.time_base)
+        self.assemble(job, path, overwrite=True, end_s=(pts[-1] + durations[-1]) * self._picture.time_base)
         return path
 
-    def assemble(self, job: Job, target: Path, *, end_s: Fraction | None = None) -> None:
+    def assemble(self, job: Job, target: Path, *, overwrite: bool, end_s: Fraction | None = None) -> None:
         """Put the file together from the job's segments, check it, and give it its name.
 
         The other tracks are copied up to ``end_s``, or to their ends.
+
+        Raises:
+            OutputError: something of it cannot be written, or a file of that name has appeared.
         """
         pts, durations, decoded = job.times()
         duration_of = dict(zip(pts, durations, strict=True))
@@ -130,7 +132,7 @@ class OutputFile:
                 raise
         self.damaged_packets = writer.damaged_packets
         self._check(unfinished, pts)
-        os.replace(unfinished, target)
+        publish(unfinished, target, overwrite=overwrite)
 
     def _check(self, path: Path, pts: list[int]) -> None:
         """Every frame is in the file, at its time."""
@@ -143,5 +145,5 @@ class OutputFile:
         worst = max((abs(a - b - shift) for a, b in zip(found, expected, strict=True)), default=Fraction(0))
         if worst > Fraction(1, 1000):
             raise OutputError(
-                f"a frame of the finished file is {float(worst) * 1000:.1f} ms from its time; write to a .mkv file"
+                f"a frame of the finished file is {float(worst) * 1000:.1f} ms from its time; report this, please"
             )

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from ksnet_deploy.planning import Plan, Planned, frame_dtype, prepare
 from ksnet_deploy.result import Events, UpscaleResult, notes_on
 from ksnet_deploy.runtime.base import SavedState
 from ksnet_deploy.scenes import CutDetector, SceneDetector
-from ksnet_deploy.segments import Job, fingerprint
+from ksnet_deploy.segments import Job
 from ksnet_deploy.stages import run_stages
 from ksnet_deploy.upscaler import Upscaler
 from ksnet_deploy.video import (
@@ -33,7 +32,7 @@ from ksnet_deploy.video import (
     choose_encoder,
 )
 
-__all__ = ["Network", "Upscaled", "existing_target", "upscale_video"]
+__all__ = ["Network", "Upscaled", "target_of", "upscale_video"]
 
 
 @dataclass(frozen=True)
@@ -77,8 +76,8 @@ def upscale_video(
         start_s, end_s: the part to upscale, in seconds; see :class:`ksnet_deploy.video.VideoReader`.
         rate: frames per second of a folder of pictures.
         overwrite: replace an existing target.
-        resume: go on with an unfinished job, begun with the same settings; otherwise it is thrown away, and nothing is
-            left when this one fails.
+        resume: go on with an unfinished job, begun with the same settings, and keep this one when it fails; otherwise
+            throw that away, and leave nothing.
         keep_partial: when interrupted (KeyboardInterrupt, SystemExit), or when the source cannot be read to its end,
             make a playable ``name.partial`` beside the target of the frames that are finished.
         events: what to tell while it works.
@@ -92,17 +91,7 @@ def upscale_video(
     with VideoReader(source, start_s, end_s, rate=rate) as reader, upscaler:
         prepared = prepare(reader, target, encoder, height, overwrite=overwrite)
         target, picture, output = prepared.target, prepared.picture, prepared.output
-        settings = {
-            "source": fingerprint(source),
-            "encoder": " ".join([encoder.codec, *(f"{k}={v}" for k, v in encoder.options.items())]),
-            "pixel format": picture.pixel_format,
-            "output size": str(picture.size),
-            "part": f"{start_s or 0} s to {'the end' if end_s is None else f'{end_s} s'}",
-            "scene cuts": repr(detector),
-            "ksnet-deploy": version("ksnet-deploy"),
-            "av": version("av"),
-            **upscaler.identity(),
-        }
+        settings = prepared.settings(encoder, start_s, end_s) | {"scene cuts": repr(detector)} | upscaler.identity()
         with Job(target, settings, resume=resume) as job:
             done, sink = job.frames, _SegmentSink(job, encoder, picture, upscaler)
             try:
@@ -119,11 +108,13 @@ def upscale_video(
                     sink.take,
                     finish=sink.end,
                 )
-                output.assemble(job, target)
+                output.assemble(job, target, overwrite=overwrite)
             except BaseException as error:
                 if keep_partial and isinstance(error, KeyboardInterrupt | SystemExit | InputError):
                     _keep_partial(job, sink, output, events)
-                if not (resume and job.segments):  # nothing that is worth keeping
+                if resume and job.segments:
+                    events.on_note(f"{job.frames} frames are finished; the same command goes on after them.")
+                else:  # nothing that is worth keeping, or not wanted
                     job.discard()
                 raise
             notes = notes_on(reader, picture.depth, runner.io)
@@ -200,8 +191,9 @@ def _keep_partial(job: Job, sink: _SegmentSink, output: OutputFile, events: Even
     job.drop_provisional()
 
 
-def existing_target(source: Path, target: Path | None, encoder: Encoder) -> Path | None:
-    """The file that :func:`upscale_video` would write, where it exists already."""
-    with VideoReader(source) as reader:
-        chosen = choose_target(reader, target, encoder)
-        return chosen if chosen.exists() else None
+def target_of(
+    source: Path, target: Path | None, encoder: Encoder, start_s: Fraction | None = None, end_s: Fraction | None = None
+) -> Path:
+    """The file that :func:`upscale_video` would write. Raises KSNetError where it could not."""
+    with VideoReader(source, start_s, end_s) as reader:
+        return choose_target(reader, target, encoder)

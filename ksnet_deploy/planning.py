@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import ConfigError, InputError
 from ksnet_deploy.output import OutputFile, check_target, choose_target
 from ksnet_deploy.scenes import CutDetector
+from ksnet_deploy.segments import fingerprint
 from ksnet_deploy.video import Encoder, Frame, PictureFormat, VideoReader
 
 __all__ = [
@@ -47,8 +49,8 @@ class Planned:
 class Plan:
     """Where scenes and segments begin, and which frames repeat the one before."""
 
-    def __init__(self, detector: CutDetector, rate_of_time: Fraction) -> None:
-        self._detector, self._time_base = detector, rate_of_time
+    def __init__(self, detector: CutDetector, time_base: Fraction) -> None:
+        self._detector, self._time_base = detector, time_base
         self.frames = self.duplicates = 0
         self.cuts: list[float] = []
 
@@ -83,6 +85,22 @@ class Prepared:
     output: OutputFile
     frames: Iterator[Frame]
     """Of the source, all of them."""
+    source: Path
+    rate: Fraction
+    """Of the source, in frames per second."""
+
+    def settings(self, encoder: Encoder, start_s: Fraction | None, end_s: Fraction | None) -> dict[str, str]:
+        """What changes the output's bytes, beside scene cuts and the network, by names that a user understands."""
+        return {
+            "source": fingerprint(self.source),
+            "frame rate": str(self.rate),
+            "part": f"{start_s or 0} s to {'the end' if end_s is None else f'{end_s} s'}",
+            "encoder": " ".join([encoder.codec, *(f"{k}={v}" for k, v in encoder.options.items())]),
+            "pixel format": self.picture.pixel_format,
+            "output size": str(self.picture.size),
+            "ksnet-deploy": version("ksnet-deploy"),
+            "av": version("av"),
+        }
 
 
 def prepare(
@@ -101,7 +119,7 @@ def prepare(
     picture = PictureFormat.of(reader, size, encoder)
     output = OutputFile(reader, target, picture, encoder)
     output.try_out()
-    return Prepared(target, picture, output, frames)
+    return Prepared(target, picture, output, frames, reader.path, reader.rate)
 
 
 def output_size(source: FrameSize, height: int | None) -> FrameSize:

@@ -90,15 +90,15 @@ class GivenCuts:
 
     def __init__(self, cuts: frozenset[int]) -> None:
         """``cuts`` are numbers of first frames, counted from 0; frame 0 starts a scene in any case."""
-        self._cuts = cuts | {0}
+        self.cuts = cuts | {0}
         self._frame = 0
 
     def __repr__(self) -> str:
-        return f"given {sorted(self._cuts)}"
+        return f"given {sorted(self.cuts)}"
 
     def starts_scene(self, rgb: Picture) -> bool:  # noqa: ARG002
         self._frame += 1
-        return self._frame - 1 in self._cuts
+        return self._frame - 1 in self.cuts
 
 
 class SceneDetector:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,8 +27,9 @@ from ksnet_deploy.errors import OutputError
 from ksnet_deploy.files import sha256_of
 from ksnet_deploy.runtime.base import SavedState
 from ksnet_deploy.video.encoder import EncodedPacket
+from ksnet_deploy.video.sources import picture_files
 
-__all__ = ["Job", "Segment", "fingerprint", "job_folder"]
+__all__ = ["Job", "Segment", "fingerprint", "job_folder", "unfinished_frames"]
 
 SAMPLES, SAMPLE_BYTES = 64, 1 << 20
 
@@ -56,10 +57,10 @@ def job_folder(target: Path) -> Path:
 def fingerprint(path: Path) -> str:
     """SHA-256 of a file's length and of 64 MiB spread over it: enough to tell sources apart, without reading a film.
 
-    Of a folder, of the names, lengths and times of change of its files.
+    Of a folder, of the names, lengths and times of change of its pictures.
     """
     if path.is_dir():
-        entries = sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in path.iterdir())
+        entries = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in picture_files(path)]
         return hashlib.sha256(repr(entries).encode()).hexdigest()
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
@@ -93,52 +94,25 @@ class Job:
         try:
             self.folder.mkdir(exist_ok=True)
             self._lock = (self.folder / "lock").open("a+b")
-            _lock(self._lock, target)
+            _lock(self._lock, self.folder / "lock", target)
             if not resume:
                 self._empty()
             self._open(target)
         except OSError as error:
             raise _disk_error(error, self.folder) from error
+        except OutputError:
+            self.close()
+            raise
 
     def _open(self, target: Path) -> None:
-        settings = self.folder / "job.json"
-        if settings.exists():
-            begun: dict[str, str] = json.loads(settings.read_text() or "{}")
-            names = sorted(k for k in {*begun, *self._identity} if begun.get(k) != self._identity.get(k))
-            if begun and names:
-                changes = ", ".join(f"{k}: {begun.get(k, 'none')} -> {self._identity.get(k, 'none')}" for k in names)
-                self.close()
-                raise OutputError(
-                    f"an unfinished job for {target} was begun with other settings ({changes}); run it with those to "
-                    "go on, or pass --no-resume to throw it away"
-                )
-        _write_durably(settings, json.dumps(self._identity, indent=2).encode())
-        self.segments = list(self._intact())
+        _check_identity(target, self._identity)
+        _write_durably(self.folder / "job.json", json.dumps(self._identity, indent=2).encode())
+        self.segments = _intact(self.folder)
         known = {"lock", "job.json", "journal.jsonl"} | {s.file for s in self.segments}
-        known |= {s.state for s in self.segments[-1:] if s.state}
-        for path in self.folder.iterdir():
-            if path.name not in known:
-                path.unlink()
+        self._empty(known | {s.state for s in self.segments[-1:] if s.state})
         # Rewritten, because its last line may have been cut off.
         lines = "".join(f"{json.dumps(asdict(segment))}\n" for segment in self.segments)
         _write_durably(self.folder / "journal.jsonl", lines.encode())
-
-    def _intact(self) -> Iterator[Segment]:
-        """The segments up to the first that is not as the journal says."""
-        journal = self.folder / "journal.jsonl"
-        found = []
-        for line in journal.read_text().splitlines() if journal.exists() else ():
-            try:
-                segment = Segment(**json.loads(line))
-            except (ValueError, TypeError):
-                break
-            path = self.folder / segment.file
-            if not path.is_file() or sha256_of(path) != segment.sha256:
-                break
-            found.append(segment)
-        while found and found[-1].state is not None and not (self.folder / found[-1].state).is_file():
-            found.pop()
-        return iter(found)
 
     @property
     def frames(self) -> int:
@@ -242,15 +216,19 @@ class Job:
             decoded.append(arrays["packet_pts"].tolist())
         return pts, durations, decoded
 
-    def _empty(self) -> None:
+    def _empty(self, but: Collection[str] = ("lock",)) -> None:
         for path in self.folder.iterdir():
-            if path.name != "lock":
+            if path.name in but:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
                 path.unlink()
 
     def discard(self) -> None:
-        """Remove the folder and all in it."""
-        self.close()
+        """Remove the folder and all in it, while no other process can begin to use it."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        self.close()
 
     def close(self) -> None:
         self._lock.close()
@@ -264,7 +242,58 @@ class Job:
         self.close()
 
 
-def _lock(file: IO[bytes], target: Path) -> None:
+def unfinished_frames(target: Path, identity: Mapping[str, str]) -> int:
+    """Frames that are finished in the job of a target, which would go on from there; nothing is changed.
+
+    Raises:
+        OutputError: it was begun with another identity, or cannot be read.
+    """
+    folder = job_folder(target)
+    if not folder.is_dir():
+        return 0
+    _check_identity(target, identity)
+    return sum(segment.frames for segment in _intact(folder))
+
+
+def _check_identity(target: Path, identity: Mapping[str, str]) -> None:
+    """Raise OutputError unless what is in a target's folder, if anything, is of this identity."""
+    settings, journal = (job_folder(target) / name for name in ("job.json", "journal.jsonl"))
+    if not settings.exists() and not journal.exists():
+        return
+    try:
+        begun = dict(json.loads(settings.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise OutputError(
+            f"the unfinished job for {target} is damaged ({settings.name}: {error}); pass --no-resume to throw it away"
+        ) from error
+    names = sorted(k for k in {*begun, *identity} if begun.get(k) != identity.get(k))
+    if names:
+        changes = ", ".join(f"{k}: {begun.get(k, 'none')} -> {identity.get(k, 'none')}" for k in names)
+        raise OutputError(
+            f"an unfinished job for {target} was begun with other settings ({changes}); run it with those to go on, or "
+            "pass --no-resume to throw it away"
+        )
+
+
+def _intact(folder: Path) -> list[Segment]:
+    """The segments of a job up to the first that is not as the journal says."""
+    journal = folder / "journal.jsonl"
+    found = []
+    for line in journal.read_text(errors="replace").splitlines() if journal.exists() else ():
+        try:
+            segment = Segment(**json.loads(line))
+        except (ValueError, TypeError):
+            break
+        path = folder / segment.file
+        if not path.is_file() or sha256_of(path) != segment.sha256:
+            break
+        found.append(segment)
+    while found and found[-1].state is not None and not (folder / found[-1].state).is_file():
+        found.pop()
+    return found
+
+
+def _lock(file: IO[bytes], path: Path, target: Path) -> None:
     """Hold the file until it is closed or the process ends, however it ends."""
     try:
         import fcntl
@@ -272,7 +301,9 @@ def _lock(file: IO[bytes], target: Path) -> None:
         return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+        if os.fstat(file.fileno()).st_ino != path.stat().st_ino:  # whoever held it has removed it since
+            raise BlockingIOError
+    except (BlockingIOError, FileNotFoundError) as error:
         file.close()
         raise OutputError(f"another process is already writing {target}; wait for it, or stop it first") from error
 

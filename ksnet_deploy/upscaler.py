@@ -117,20 +117,42 @@ class Upscaler:
         return self._runner
 
     def _opened(self) -> Runner:
+        """The network, in smaller tiles if the memory does not hold it otherwise."""
         assert self._size is not None
         if self._given_opener is not None:
             return self._given_opener(self._size.padded, self._io)
-        if self.plan is not None:
-            self._on_note(f"Upscaling {self.plan}.")
-        return open_model(
-            self._model,
-            self._size.padded,
-            self._backend,
-            self._device,
-            io=self._io,
-            plan=self.plan,
-            on_export=self._on_note,
-        )
+        while True:
+            if self.plan is not None:
+                self._on_note(f"Upscaling {self.plan}.")
+            try:
+                return open_model(
+                    self._model,
+                    self._size.padded,
+                    self._backend,
+                    self._device,
+                    io=self._io,
+                    plan=self.plan,
+                    on_export=self._on_note,
+                )
+            except Exception as error:  # the libraries' own exceptions share no base class
+                self._take_smaller_tiles(error)
+
+    def _take_smaller_tiles(self, error: Exception) -> None:
+        """Raise the error, unless the memory is too small and tiles can be smaller."""
+        assert self._size is not None
+        if not is_out_of_memory(error):
+            raise error
+        smaller = None
+        # Tiles keep states of their own, so a scene that has begun cannot go on in others.
+        if self._given_opener is None and self.tiles == "auto" and not (self.steps or self._continues):
+            smaller = smaller_tiles(self._size.padded, self.plan, self._model, self._backend)
+        if smaller is None:
+            raise BackendError(
+                f"the memory does not hold the network on frames of {self._size}; close other programs, or give "
+                "smaller tiles with --tiles"
+            ) from error
+        self._on_note(f"The memory does not hold {self.plan or 'a whole frame'}.")
+        self.plan = smaller
 
     def push(self, frame: NDArray[Any]) -> NDArray[Any]:
         """Upscale the next frame.
@@ -161,26 +183,15 @@ class Upscaler:
         return crop(levels_of(hr, frame.dtype), size.upscaled)
 
     def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
-        """A step, in smaller tiles if the memory does not hold the first frame."""
+        """A step, in smaller tiles if the memory does not hold the first one."""
         while True:
             assert self._runner is not None
             try:
                 return self._runner.step(lr)
-            except Exception as error:  # the libraries' own exceptions share no base class
-                if not is_out_of_memory(error):
-                    raise
-                smaller = None
-                # Tiles keep states of their own, so a scene that has begun cannot go on in others.
-                if self._given_opener is None and self.tiles == "auto" and not (self.steps or self._continues):
-                    smaller = smaller_tiles(self._runner.size, self.plan, self._model, self._backend)
-                if smaller is None:
-                    raise BackendError(
-                        f"the memory does not hold the network on frames of {self._size}; close other programs, or "
-                        "give smaller tiles with --tiles"
-                    ) from error
-            self._on_note(f"The memory does not hold {self.plan or 'a whole frame'}.")
+            except Exception as error:
+                self._take_smaller_tiles(error)
             self._runner.close()
-            self._runner, self.plan = None, smaller
+            self._runner = None
             self._runner = self._opened()
 
     def reset(self) -> None:

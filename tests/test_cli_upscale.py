@@ -211,3 +211,114 @@ def test_an_interrupted_run_keeps_what_is_finished_when_asked(
     assert 15 <= len(kept) <= 25
     assert kept == presentation_times(video)[: len(kept)]
     assert {p.name for p in tmp_path.iterdir()} == {"v.mp4", "v_x4.partial.mp4"}
+
+
+def test_videos_that_would_share_an_output_are_refused_before_any_work(run: Run, tmp_path: Path) -> None:
+    for name in ("c1", "c2", "out"):
+        (tmp_path / name).mkdir()
+    films = [make_video(tmp_path / name / "film.mp4", SIZE, frames=3) for name in ("c1", "c2")]
+    for extra in ("--overwrite", "--skip-existing"):
+        code, _, err = run(*films, "-o", tmp_path / "out", extra)
+        assert code == 1
+        assert f"{films[0]} and {films[1]} would both be written to {tmp_path / 'out' / 'film_x4.mp4'}" in err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_part_has_a_name_of_its_own(run: Run, tmp_path: Path) -> None:
+    video = make_video(tmp_path / "v.mp4", SIZE, frames=50)
+    assert run(video, "--start", "0.4", "--end", "1")[0] == 0
+    assert run(video, "--end", "0.2")[0] == 0
+    assert run(video, "--skip-existing")[0] == 0
+    names = {"v.mp4", "v_0.4s-1s_x4.mp4", "v_0s-0.2s_x4.mp4", "v_x4.mp4"}
+    assert {p.name for p in tmp_path.iterdir()} == names
+    assert len(presentation_times(tmp_path / "v_x4.mp4")) == 50
+
+
+def test_cuts_beyond_the_end_are_told(run: Run, tmp_path: Path) -> None:
+    video, cuts = make_video(tmp_path / "v.mp4", SIZE, frames=6), tmp_path / "cuts.txt"
+    cuts.write_text("3\n6\n100\n")
+    code, out, _ = run(video, "--cuts", cuts)
+    assert code == 0
+    assert "2 of the given cuts lie beyond the last frame." in out
+    code, _, err = run(video, "--cuts", cuts, "--start", "0.1")
+    assert code == 1
+    assert "--cuts counts frames from the start of the file" in err
+
+
+def test_a_report_is_written_whatever_happens(run: Run, tmp_path: Path) -> None:
+    good, bad, report = make_video(tmp_path / "a.mp4", SIZE, frames=3), tmp_path / "b.mp4", tmp_path / "job.json"
+    bad.write_bytes(b"no video")
+    assert run(bad, "--report", report)[0] == 1
+    (answer,) = json.loads(report.read_text())["videos"]
+    assert "cannot be read as a video" in answer["error"]
+    for skipped in (False, True):  # a second run replaces the report of the first
+        assert run(good, bad, "--skip-existing", "--report", report)[0] == 1
+        answers = json.loads(report.read_text())["videos"]
+        assert [answer.get("skipped", False) for answer in answers] == [skipped, False]
+    precious = tmp_path / "precious.json"
+    precious.write_text("{}")
+    assert "is no report" in run(good, "--report", precious)[2]
+    assert precious.read_text() == "{}"
+    assert not (tmp_path / "none").exists()
+    assert run(good, "--report", tmp_path / "none" / "job.json")[0] == 1
+
+
+def test_one_failure_of_any_kind_stops_no_other(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    videos = [make_video(tmp_path / f"{name}.mp4", SIZE, frames=3) for name in "abc"]
+
+    class Failing(RepeatRunner):
+        def reset(self) -> None:
+            if next(kinds) is not None:
+                raise OSError("the disk went away")
+
+    kinds = iter([None, OSError, None])
+    monkeypatch.setattr("ksnet_deploy.upscaler.open_model", lambda _model, size, *_, io, **__: Failing(size, io))
+    code, _, err = run(*videos)
+    assert code == 1
+    assert "the disk went away" in err
+    assert {p.name for p in tmp_path.glob("*_x4.mp4")} == {"a_x4.mp4", "c_x4.mp4"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--codec", "hevc"),
+        ("--crf", 20),
+        ("--preset", "slow"),
+        ("--target", "96p"),
+        ("--no-resume",),
+        ("--keep-partial",),
+        ("--skip-existing",),
+        ("--dry-run",),
+    ],
+)
+def test_an_option_without_effect_is_refused(run: Run, tmp_path: Path, options: tuple[object, ...]) -> None:
+    video = make_video(tmp_path / "v.mp4", SIZE, frames=3)
+    code, _, err = run(video, "-o", tmp_path / "frames", *options)
+    assert code == 1
+    assert f"{options[0]} can be had for video files only" in err
+    assert {p.name for p in tmp_path.iterdir()} == {"v.mp4"}
+
+
+def test_a_rate_for_a_video_and_a_video_from_a_pipe_are_refused(run: Run, tmp_path: Path) -> None:
+    video = make_video(tmp_path / "v.mp4", SIZE, frames=3)
+    assert "--fps is for folders of frames" in run(video, "--fps", "30")[2]
+    assert "frames from a pipe go to a pipe or to a folder" in run("-", "-o", tmp_path / "o.mp4")[2]
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video, target = make_video(tmp_path / "v.mp4", SIZE, frames=3), tmp_path / "v_x4.mp4"
+
+    class Meanwhile(RepeatRunner):
+        def reset(self) -> None:
+            target.write_text("precious")
+
+    monkeypatch.setattr("ksnet_deploy.upscaler.open_model", lambda _model, size, *_, io, **__: Meanwhile(size, io))
+    code, _, err = run(video)
+    assert code == 1
+    assert "has appeared in the meantime; pass --overwrite" in err
+    assert target.read_text() == "precious"
+    assert run(video, "--overwrite")[0] == 0  # from the finished frames, which were kept
+    assert len(presentation_times(target)) == 3

@@ -19,6 +19,7 @@ from ksnet_deploy.estimate import FRAMES, MOMENTS, estimate_video
 from ksnet_deploy.pipeline import upscale_video
 from ksnet_deploy.result import Events
 from ksnet_deploy.upscaler import Upscaler
+from ksnet_deploy.video import choose_encoder
 
 SIZE = FrameSize(32, 48)
 
@@ -35,7 +36,7 @@ def test_frames_and_bytes_are_about_those_of_the_output(tmp_path: Path, end_s: F
     assert (
         FRAMES * 2 < expected.measured_frames <= FRAMES * len(MOMENTS)
     )  # fewer are left at nine tenths of a short one
-    assert not expected.resumes
+    assert expected.finished_frames == 0
     result = upscale_video(BENCH_CLIP, target, instant(), end_s=end_s)
     assert (expected.target, expected.size, expected.pixel_format) == (target, result.size, result.pixel_format)
     assert expected.frames == result.frames
@@ -84,7 +85,11 @@ def test_an_unfinished_job_is_told_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         upscale_video(source, None, instant(), events=Events(on_frame=stop))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    assert estimate_video(source, None, instant()).resumes
+    found = estimate_video(source, None, instant())
+    assert found.finished_frames == 120
+    assert found.seconds == pytest.approx(80 / found.fps)
+    with pytest.raises(OutputError, match=r"begun with other settings \(encoder"):
+        estimate_video(source, None, instant(), encoder=choose_encoder("h264", quality=30))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
@@ -100,5 +105,5 @@ def test_the_command_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert answer["bytes"] > 0
     refused = run("upscale", source, "-o", tmp_path / "frames", "--dry-run")
     assert refused.returncode == 1
-    assert "--dry-run is for videos" in refused.stderr
+    assert "--dry-run can be had for video files only" in refused.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"v.mp4"}

@@ -46,7 +46,7 @@ def test_a_frame_is_tiled_only_as_much_as_the_memory_asks(name: str, gigabytes: 
 
 
 def test_too_little_memory_for_any_tiles_is_said() -> None:
-    with pytest.raises(ConfigError, match=r"need 14\.\d GB .* into the 1\.0 GB there are; free memory"):
+    with pytest.raises(ConfigError, match=r"needs 14\.\d GB .* into the 1\.0 GB that are left for it; free memory"):
         plan_for_memory(FrameSize(540, 960), KSNetConfig.named("uni"), 10**9, 32)
 
 

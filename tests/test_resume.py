@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from media import make_video, presentation_times
 from numpy.typing import NDArray
 
+from ksnet_deploy import segments
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import InputError, OutputError
 from ksnet_deploy.pipeline import upscale_video
@@ -25,9 +27,9 @@ from ksnet_deploy.planning import LONGEST_SEGMENT, SHORTEST_SEGMENT
 from ksnet_deploy.result import Events, UpscaleResult
 from ksnet_deploy.runtime.base import FrameType, Runner, SavedState
 from ksnet_deploy.scenes import NoCuts
-from ksnet_deploy.segments import job_folder
+from ksnet_deploy.segments import Job, job_folder
 from ksnet_deploy.upscaler import Upscaler
-from ksnet_deploy.video import choose_encoder
+from ksnet_deploy.video import choose_encoder, write_png
 from ksnet_deploy.weights import Checkpoint
 
 SIZE = FrameSize(16, 24)
@@ -191,7 +193,7 @@ def test_a_changed_source_is_noticed(film: Path, tmp_path: Path) -> None:
     source.write_bytes(film.read_bytes())
     interrupted(source, tmp_path / "o.mp4", 200)
     make_video(source, SIZE, frames=300)
-    with pytest.raises(OutputError, match=r"other settings \(source"):
+    with pytest.raises(OutputError, match=r"other settings \(.*source"):
         upscale(source, tmp_path / "o.mp4")
 
 
@@ -263,14 +265,17 @@ def kill_at_random(film: Path, target: Path, kills: int, seed: int) -> Iterator[
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_kill_at_random_moments_changes_no_byte(film: Path, tmp_path: Path, whole: bytes, kills: int) -> None:
     target = tmp_path / "o.mp4"
-    finished = 0
-    for _safe in kill_at_random(film, target, kills, seed=kills):
+    finished, safe = 0, [0]
+    for frames in kill_at_random(film, target, kills, seed=kills):
+        safe.append(frames)
         if target.exists():  # the kill came after the end
             assert target.read_bytes() == whole
             target.unlink()
             finished += 1
     assert finished < kills
-    assert upscale(film, target).target.read_bytes() == whole
+    result = upscale(film, target)
+    assert result.resumed_frames == safe[-1]  # what the journal named after the last kill
+    assert result.target.read_bytes() == whole
     assert names(tmp_path) == {"o.mp4"}
 
 
@@ -321,3 +326,39 @@ def test_an_interruption_before_the_first_frame_leaves_nothing(film: Path, tmp_p
     with pytest.raises(KeyboardInterrupt):
         upscale_video(film, tmp_path / "o.mp4", Upscaler(open_runner=interrupted), keep_partial=True)
     assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"\xff\xfe", b'{"source": '])
+def test_a_damaged_job_is_one_sentence_and_can_be_thrown_away(film: Path, tmp_path: Path, content: bytes) -> None:
+    target = tmp_path / "o.mp4"
+    with pytest.raises(KeyboardInterrupt):
+        upscale(film, target, events=stop_after(200))
+    (job_folder(target) / "job.json").write_bytes(content)
+    (job_folder(target) / "folder").mkdir()
+    with pytest.raises(OutputError, match=r"is damaged .*; pass --no-resume to throw it away"):
+        upscale(film, target)
+    assert upscale(film, target, resume=False).frames == FRAMES
+    assert names(tmp_path) == {"o.mp4"}
+
+
+def test_a_job_that_is_being_removed_is_not_taken(tmp_path: Path) -> None:
+    """Whoever waits for the lock gets that of a folder that is no more."""
+    target = tmp_path / "o.mp4"
+    first = Job(target, {"a": "b"}, resume=True)
+    lock = (first.folder / "lock").open("a+b")  # as a second process has opened it already
+    path = first.folder / "lock"
+    first.discard()
+    with Job(target, {"a": "b"}, resume=True), pytest.raises(OutputError, match="another process"):
+        segments._lock(lock, path, target)
+
+
+def test_the_rate_of_a_folder_is_part_of_a_job(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for index in range(130):
+        write_png(tmp_path / "in" / f"{index:04}.png", np.full((16, 24, 3), index, np.uint8))
+    target = tmp_path / "in" / "o.mkv"  # the job lies among the pictures, and is none of them
+    with pytest.raises(KeyboardInterrupt):
+        upscale(tmp_path / "in", target, rate=Fraction(24), events=stop_after(125))
+    with pytest.raises(OutputError, match=r"other settings \(frame rate: 24 -> 30\)"):
+        upscale(tmp_path / "in", target, rate=Fraction(30))
+    assert upscale(tmp_path / "in", target, rate=Fraction(24)).resumed_frames == 120

@@ -144,7 +144,7 @@ def test_a_scene_that_has_begun_does_not_change_its_tiles(monkeypatch: pytest.Mo
 
 def test_frames_that_would_not_fit_are_tiled_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = LittleMemory(10**6, monkeypatch)
-    monkeypatch.setattr("ksnet_deploy.memory.available_memory", lambda: 600_000_000)
+    monkeypatch.setattr("ksnet_deploy.memory.available_memory", lambda: 850_000_000)
     with Upscaler("lite") as upscaler:
         upscaler.push(np.zeros((180, 320, 3), np.uint8))
         assert upscaler.plan is not None

@@ -184,6 +184,14 @@ class VideoReader:
         return not self._part.is_whole
 
     @property
+    def part_in_words(self) -> str:
+        """For names of files: empty for the whole, ``_90s-105s`` or ``_90s-end`` for a part."""
+        if not self.is_part:
+            return ""
+        start_s, end_s, _ = self._given
+        return f"_{float(start_s or 0):g}s-" + ("end" if end_s is None else f"{float(end_s):g}s")
+
+    @property
     def chapters(self) -> list[Any]:
         """Of the part that is read, with its times; as PyAV gives them."""
         return self._part.chapters(self.container.chapters())
