@@ -10,7 +10,7 @@ import typer
 
 from ksnet_deploy.errors import KSNetError
 from ksnet_deploy.models import default_model
-from ksnet_deploy.terminal import complain, progress
+from ksnet_deploy.terminal import Progress, progress
 
 if TYPE_CHECKING:
     from ksnet_deploy.answers import Answer
@@ -125,9 +125,9 @@ def upscale(
                     answers.append(batch.upscale(video, bar))
                 except (KSNetError, OSError, MemoryError) as error:
                     answers.append({"input": str(video), "error": str(error) or type(error).__name__})
-                    if len(videos) == 1:
+                    if len(videos) == 1 and style != "json":
                         raise
-                    complain(answers[-1]["error"])
+                    bar.complain(answers[-1]["error"])
                 if not as_json:
                     (bar.say if answers[-1].get("output") == "-" else bar.say_result)(text_of(answers[-1]))
         finally:
@@ -135,21 +135,22 @@ def upscale(
                 write_report(report, answers)
     if as_json and all(answer.get("output") != "-" for answer in answers):
         print(json.dumps(answers[0] if len(answers) == 1 else {"videos": answers}))
-    _leave(answers)
+    _leave(answers, bar)
 
 
-def _leave(answers: list[Answer]) -> None:
+def _leave(answers: list[Answer], bar: Progress) -> None:
     """End with the exit code that says what came of it all."""
     for answer in answers:
         if answer.get("frames_lost"):
-            complain(
+            bar.complain(
                 f"{answer['input']} is damaged: {answer['frames_lost']} frames could not be decoded, "
                 f"{answer['frames']} were upscaled to {answer['output']}; get an intact copy of the video to have "
                 "the rest"
             )
     failed = sum("error" in answer for answer in answers)
     if failed:
-        complain(f"{failed} of {len(answers)} videos failed, each for the reason above; the others are done")
+        if len(answers) > 1:
+            bar.complain(f"{failed} of {len(answers)} videos failed, each for the reason above; the others are done")
         raise typer.Exit(EXIT_FAILED)
     if any(answer.get("frames_lost") for answer in answers):
         raise typer.Exit(EXIT_INCOMPLETE)

@@ -219,15 +219,14 @@ def _cpu() -> Iterator[Check]:
 
 
 def _memory() -> Iterator[Check]:
-    listed, limit = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
-    if not listed.is_file():
-        yield Check("memory", "not here", "this system does not say how much is free")
-        return
-    kib = {name: int(amount) for name, amount in re.findall(r"(\w+):\s+(\d+) kB", listed.read_text())}
-    total, free = kib["MemTotal"] * 1024, kib["MemAvailable"] * 1024
-    if limit.is_file() and (most := limit.read_text().strip()).isdigit():  # a container's
-        total, free = min(total, int(most)), min(free, int(most))
-    yield Check("memory", "ok", f"{free / 1e9:.1f} GB of {total / 1e9:.1f} GB free")
+    from ksnet_deploy.memory import available_memory
+
+    available = available_memory()
+    if available is None:
+        remedy = "should a frame not fit, give smaller --tiles"
+        yield Check("memory", "not here", "this system does not say how much is free", remedy)
+    else:
+        yield Check("memory", "ok", f"{available / 1e9:.1f} GB free for this process")
 
 
 def _disk() -> Iterator[Check]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +16,16 @@ from ksnet_deploy.video.sources import PICTURE_SUFFIXES, PIPE
 if TYPE_CHECKING:
     from ksnet_deploy.memory import TileChoice
 
-__all__ = ["RESULT_SUFFIX", "VIDEO_SUFFIXES", "find_videos", "parse_height", "parse_rate", "parse_tiles", "parse_time"]
+__all__ = [
+    "RESULT_SUFFIX",
+    "VIDEO_SUFFIXES",
+    "find_videos",
+    "is_folder",
+    "parse_height",
+    "parse_rate",
+    "parse_tiles",
+    "parse_time",
+]
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv", ".vob"}
@@ -42,7 +52,7 @@ def _named_by(text: str) -> Iterator[Path]:
     path = Path(text)
     if text == PIPE:
         yield path
-    elif path.is_dir():
+    elif is_folder(path):
         videos = [p for p in sorted(path.iterdir()) if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()]
         sources = [p for p in videos if not p.stem.endswith(RESULT_SUFFIX) and not p.name.startswith(".")]
         if sources:
@@ -51,7 +61,7 @@ def _named_by(text: str) -> Iterator[Path]:
             yield path  # the frames of one video
         else:
             raise InputError(f"{path} holds no video or picture to upscale; give a folder of them, or a video's path")
-    elif path.exists() or not glob.has_magic(text):
+    elif not glob.has_magic(text) or _exists(path):
         yield path
     else:
         found = [Path(name) for name in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207 - of any pattern
@@ -60,10 +70,30 @@ def _named_by(text: str) -> Iterator[Path]:
         yield from files
 
 
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder; what the system refuses to look at, such as too long a name, counts as a file."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+_WHOLE = r"[0-9]{1,9}"
+_DECIMAL = rf"(?:{_WHOLE}(?:\.[0-9]{{0,9}})?|\.{_WHOLE})"
+"""Figures only, and few: ``Fraction`` takes 1e999999999 too, and builds that number."""
+
+
 def parse_height(text: str) -> int:
     """Lines of a target such as ``1080p``, ``4k`` or ``1080``. Raises InputError for anything else."""
     digits = {"4k": "2160", "8k": "4320"}.get(text.lower(), text.lower().removesuffix("p"))
-    if not digits.isascii() or not digits.isdigit():
+    if not re.fullmatch(_WHOLE, digits):
         raise InputError(f"'{text}' is not a target height; give for example 1080p or 4k")
     return int(digits)
 
@@ -84,13 +114,9 @@ def parse_tiles(text: str) -> TileChoice:
 
 def parse_rate(text: str) -> Fraction:
     """Frames per second, such as ``24``, ``29.97`` or ``30000/1001``. Raises InputError for anything else."""
-    try:
-        rate = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        rate = Fraction(0)
-    if not 0 < rate <= 1000:
-        raise InputError(f"'{text}' is not a frame rate; give for example 25 or 24000/1001")
-    return rate
+    if re.fullmatch(rf"{_DECIMAL}|{_WHOLE}/0*[1-9][0-9]{{0,8}}", text) and 0 < (rate := Fraction(text)) <= 1000:
+        return rate
+    raise InputError(f"'{text}' is not a frame rate; give for example 25 or 24000/1001")
 
 
 def parse_time(text: str) -> Fraction:
@@ -99,16 +125,8 @@ def parse_time(text: str) -> Fraction:
     Raises:
         InputError: it is no time.
     """
-    try:
-        seconds = Fraction(0)
-        parts = text.split(":")
-        if len(parts) > 3 or any(not part or part.strip() != part or part[0] in "+-" for part in parts):
-            raise ValueError
-        for index, part in enumerate(parts):
-            value = Fraction(part)
-            if "/" in part or (index and value >= 60) or (index < len(parts) - 1 and value.denominator != 1):
-                raise ValueError
-            seconds = seconds * 60 + value
-    except (ValueError, ZeroDivisionError) as error:
-        raise InputError(f"'{text}' is not a time; give seconds or [HOURS:]MINUTES:SECONDS, as 12.5 or 1:30") from error
-    return seconds
+    parts = text.split(":")
+    numbers = len(parts) <= 3 and re.fullmatch(rf"(?:{_WHOLE}:)*{_DECIMAL}", text)
+    if not numbers or any(Fraction(part) >= 60 for part in parts[1:]):
+        raise InputError(f"'{text}' is not a time; give seconds or [HOURS:]MINUTES:SECONDS, as 12.5 or 1:30")
+    return sum((Fraction(part) * 60**power for power, part in enumerate(reversed(parts))), Fraction(0))

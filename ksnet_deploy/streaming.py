@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ksnet_deploy.errors import OutputError
-from ksnet_deploy.inputs import RESULT_SUFFIX
+from ksnet_deploy.inputs import RESULT_SUFFIX, is_folder
 from ksnet_deploy.pipeline import Network
 from ksnet_deploy.planning import Plan, first_frame_read, frame_dtype
 from ksnet_deploy.result import Events, UpscaleResult, notes_on
@@ -15,17 +15,18 @@ from ksnet_deploy.scenes import CutDetector, SceneDetector
 from ksnet_deploy.stages import run_stages
 from ksnet_deploy.upscaler import Upscaler
 from ksnet_deploy.video import PIPE, PictureFolder, VideoReader, Y4mPipe, picture_files
-from ksnet_deploy.video.sinks import FrameSink
+from ksnet_deploy.video.sinks import FrameSink, check_new_folder
 
 __all__ = ["is_stream", "upscale_frames"]
 
 
 def is_stream(source: Path, target: Path | None) -> bool:
     """Whether the target is no video file: a pipe, or a folder of pictures."""
-    of_frames = str(source) == PIPE or source.is_dir()
+    if str(target) == PIPE:
+        return True
     if target is None or target.is_dir():
-        return of_frames
-    return str(target) == PIPE or not target.suffix
+        return str(source) == PIPE or is_folder(source)
+    return not target.suffix
 
 
 def upscale_frames(
@@ -42,24 +43,26 @@ def upscale_frames(
 ) -> UpscaleResult:
     """Upscale the frames of a video, a folder of pictures or a pipe into a folder of PNG files or a pipe.
 
+    Unlike a job of :func:`ksnet_deploy.pipeline.upscale_video` this cannot be resumed: a folder appears under its name
+    when it is complete, and what interrupts the work leaves none. Until then an older folder stays as it is.
+
     Args:
         upscaler: a new one, which is closed in the end; None for the bundled network that suits the CPU.
         source, start_s, end_s, rate: as :class:`ksnet_deploy.video.VideoReader` takes them.
         target: a new folder, or ``-`` for YUV4MPEG on standard output; an existing folder for ``name_x4`` in it; None
-            for ``-`` where the source is one, else ``name_x4`` beside the source.
+            for ``-`` where the source is one, else ``name_x4`` beside the source. Pictures are named as in the folder
+            that they come from, or by their numbers from 0.
+        overwrite: replace a folder of that name that holds nothing but ``.png`` files.
 
     Raises:
         InputError: the source cannot be read.
-        OutputError: the folder exists already, or cannot be written.
+        OutputError: the folder exists already, may not be replaced, or cannot be written.
     """
     upscaler, events, detector = upscaler or Upscaler(), events or Events(), detector or SceneDetector()
     with VideoReader(source, start_s, end_s, rate=rate) as reader, upscaler:
-        if target is None:
-            target = Path(PIPE) if reader.is_pipe else source.with_name(f"{source.stem}{RESULT_SUFFIX}")
-        elif target.is_dir() and not (target == source or overwrite):
-            target = target / f"{source.stem}{RESULT_SUFFIX}"
+        target = _chosen_target(reader, target)
         if str(target) != PIPE:
-            _check_folder(source, target, overwrite=overwrite)
+            _check_target(reader, target, overwrite=overwrite)
         frames = first_frame_read(reader)
         runner = upscaler.open(reader.size, frame_dtype(reader))
         events.on_start(reader.size, reader.estimated_frames, 0)
@@ -67,8 +70,7 @@ def upscale_frames(
         if str(target) == PIPE:
             sink = Y4mPipe(reader, reader.size.upscaled)
         else:
-            names = [path.stem for path in picture_files(source)] if reader.is_folder and not reader.is_part else None
-            sink = PictureFolder(target, names)
+            sink = PictureFolder(target, _names(reader, start_s), overwrite=overwrite)
         plan = Plan(detector, reader.time_base)
         try:
             times = run_stages(
@@ -93,12 +95,31 @@ def upscale_frames(
         )
 
 
-def _check_folder(source: Path, target: Path, *, overwrite: bool) -> None:
-    if target.exists() and target.resolve() == source.resolve():
-        raise OutputError(f"{target} is the source itself; give another name for the output")
-    if target.is_file():
-        raise OutputError(f"{target} is a file; give the name of a folder, or of a .mp4, .mov or .mkv file")
-    if target.is_dir() and any(target.iterdir()) and not overwrite:
-        raise OutputError(f"{target} already holds files; pass --overwrite to replace the folder, or another name")
+def _chosen_target(reader: VideoReader, target: Path | None) -> Path:
+    """The given one, or a folder named after the source, beside it or in the given folder."""
+    if str(target) == PIPE or (target is None and reader.is_pipe):
+        return Path(PIPE)
+    source = reader.path if reader.path.name not in ("", "..") else reader.path.resolve()
+    name = f"{source.name if reader.is_folder else source.stem}{RESULT_SUFFIX}"
+    if target is None:
+        return source.with_name(name)
+    return target / name if target.is_dir() else target
+
+
+def _check_target(reader: VideoReader, target: Path, *, overwrite: bool) -> None:
+    if not reader.is_pipe and target.exists():
+        source, place = reader.path.resolve(), target.resolve()
+        if source.is_relative_to(place):
+            what = "is the source itself" if source == place else f"holds the source {reader.path}"
+            raise OutputError(f"{target} {what}; give another name for the output")
+    check_new_folder(target, overwrite=overwrite)
     if not target.parent.is_dir():
         raise OutputError(f"the folder {target.parent} does not exist; make it first, or give another name")
+
+
+def _names(reader: VideoReader, start_s: Fraction | None) -> list[str] | None:
+    """Of the pictures that a folder holds from the start on, by their places; None where frames have no names."""
+    if not reader.is_folder:
+        return None
+    first = int((start_s or 0) // reader.time_base)  # which has time zero then
+    return [path.stem for path in picture_files(reader.path)][first:]

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TextIO
 
 __all__ = ["Bar", "Progress", "complain", "progress"]
 
@@ -29,6 +29,9 @@ class Progress(Protocol):
     def say_result(self, text: str) -> None:
         """A result, on standard output."""
 
+    def complain(self, sentence: str) -> None:
+        """Something that went wrong while others go on, on standard error."""
+
 
 class Bar:
     """A progress bar on standard error, or nothing."""
@@ -41,12 +44,13 @@ class Bar:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
             self._progress = Progress(
-                TextColumn(title + " {task.description}"),
+                TextColumn(title + " {task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
+                TextColumn("{task.fields[rate]}", markup=False),
                 TimeRemainingColumn(),
-                console=Console(stderr=True),
+                # Names of files are text, whatever brackets and colons are in them.
+                console=Console(stderr=True, markup=False, emoji=False, highlight=False),
             )
             self._progress.start()
 
@@ -74,12 +78,15 @@ class Bar:
 
     def say(self, line: str) -> None:
         if self._progress is not None:
-            self._progress.console.print(line, highlight=False)
+            self._progress.console.print(line, soft_wrap=True)
 
     def say_result(self, text: str) -> None:
         if self._progress is not None:
             self._progress.refresh()
         print(text, flush=True)
+
+    def complain(self, sentence: str) -> None:
+        complain(sentence)
 
     def close(self) -> None:
         if self._progress is not None:
@@ -87,7 +94,10 @@ class Bar:
 
 
 class JsonLines:
-    """Progress for a program: one JSON object a line on standard error, no more than two a second."""
+    """Progress for a program: one JSON object a line, results on standard output, all else on standard error.
+
+    How far it is it tells no more than twice a second.
+    """
 
     INTERVAL_S = 0.5
 
@@ -96,8 +106,8 @@ class JsonLines:
         self._total: int | None = None
         self._began = self._told = time.monotonic()
 
-    def _tell(self, event: str, **values: Any) -> None:
-        print(json.dumps({"event": event, **values}), file=sys.stderr, flush=True)
+    def _tell(self, event: str, *, file: TextIO | None = None, **values: Any) -> None:
+        print(json.dumps({"event": event, **values}), file=file or sys.stderr, flush=True)
 
     def begin(self, what: str, total: int | None, done: int = 0) -> None:
         self._done = self._first = done
@@ -120,7 +130,10 @@ class JsonLines:
         self._tell("note", text=line)
 
     def say_result(self, text: str) -> None:
-        print(text, flush=True)
+        self._tell("result", text=text, file=sys.stdout)
+
+    def complain(self, sentence: str) -> None:
+        self._tell("error", text=sentence)
 
     def close(self) -> None:
         pass

@@ -322,3 +322,12 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(
     assert target.read_text() == "precious"
     assert run(video, "--overwrite")[0] == 0  # from the finished frames, which were kept
     assert len(presentation_times(target)) == 3
+
+
+def test_what_fails_is_told_to_programs_too(run: Run, tmp_path: Path) -> None:
+    bad = tmp_path / "b.mp4"
+    bad.write_bytes(b"no video")
+    code, _, err = run(bad, "--progress", "json")
+    assert code == 1
+    events = [json.loads(line) for line in err.splitlines()]
+    assert any(e["event"] == "error" and "cannot be read as a video" in e["text"] for e in events)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -24,8 +25,8 @@ from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import ConfigError, InputError, KSNetError, OutputError
 from ksnet_deploy.metrics import luma
 from ksnet_deploy.resampling import enlarge_bicubic
-from ksnet_deploy.video import read_picture, write_png
-from ksnet_deploy.video.comparison_writer import Layout
+from ksnet_deploy.video import VideoReader, comparison_writer, read_picture, write_png
+from ksnet_deploy.video.comparison_writer import ComparisonWriter, Layout
 
 SIZE = FrameSize(32, 48)
 
@@ -390,6 +391,44 @@ def test_an_output_that_cannot_be_is_refused(tmp_path: Path) -> None:
     assert precious.read_text() == "precious"
     compare(a, b, precious, overwrite=True)
     assert read_picture(precious).shape == (16, 40, 3)
+
+
+def open_here(path: Path) -> int:
+    """How often this process has a file open."""
+    links = Path("/proc/self/fd")
+    return sum(str(path.resolve()) == os.path.realpath(link) for link in links.iterdir())
+
+
+def test_a_file_that_cannot_be_begun_is_not_blamed_on_the_frames(tmp_path: Path) -> None:
+    video = make_video(tmp_path / "v.mp4", SIZE, sound=True)
+    gone = tmp_path / "gone"
+    expected = f"a .mkv file cannot be begun in {gone} (No such file or directory); choose another folder"
+    with VideoReader(video) as reader:
+        next(reader.frames())
+        with pytest.raises(OutputError) as caught:
+            ComparisonWriter(gone / "o.part", ".mkv", reader, SIZE, Layout())
+        assert str(caught.value) == f"{expected}, or another suffix"
+        assert open_here(video) == 1  # the reader's own; though the exception still holds on to the writer
+
+
+def test_no_file_stays_open_where_the_output_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = make_video(tmp_path / "v.mp4", SIZE)
+    with VideoReader(video) as reader:
+        next(reader.frames())
+        monkeypatch.setitem(comparison_writer.CONTAINERS, ".mkv", "no such container")
+        with pytest.raises(OutputError, match=r"a \.mkv file cannot be begun in .*; choose another folder") as caught:
+            ComparisonWriter(tmp_path / "o.part", ".mkv", reader, SIZE, Layout())
+        assert open_here(video) == 1, caught
+    assert not (tmp_path / "o.part").exists()
+
+
+def test_frames_that_cannot_be_encoded_are_named_as_the_reason(tmp_path: Path) -> None:
+    video = make_video(tmp_path / "v.mp4", SIZE)
+    with VideoReader(video) as reader:
+        next(reader.frames())
+        with pytest.raises(OutputError, match=r"video of 16x200000 \(height x width\) cannot be encoded .*smaller"):
+            ComparisonWriter(tmp_path / "o.part", ".mkv", reader, FrameSize(16, 100_000), Layout())
+    assert not (tmp_path / "o.part").exists()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".mkv"])

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +21,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 from typer.testing import CliRunner
 
-from ksnet_deploy import checkpoints, doctor
+from ksnet_deploy import checkpoints, doctor, memory
 from ksnet_deploy.cli_doctor import doctor as command
 from ksnet_deploy.doctor import Check, Diagnosis, diagnose, fits, requirements
 from ksnet_deploy.video import encoders
@@ -340,7 +341,7 @@ def play(monkeypatch: Patch, files: dict[str, str]) -> None:
     """Let the diagnosis find these texts where the system's own files are, and no others."""
     played = {
         path: SimpleNamespace(is_file=lambda path=path: path in files, read_text=lambda path=path, **_: files[path])
-        for path in ("/proc/cpuinfo", "/proc/meminfo", "/sys/fs/cgroup/memory.max")
+        for path in ("/proc/cpuinfo",)
     }
     monkeypatch.setattr(doctor, "Path", played.__getitem__)
 
@@ -357,12 +358,32 @@ def test_the_processor_is_what_the_system_says(monkeypatch: Patch) -> None:
         assert (check.state, check.found.split(", ")[1]) == (state, words)
 
 
-def test_free_memory_is_no_more_than_a_container_allows(monkeypatch: Patch) -> None:
-    meminfo = "MemTotal:       16000000 kB\nMemFree:         1000000 kB\nMemAvailable:    8000000 kB\n"
-    for limit, words in ((None, "8.2 GB of 16.4 GB free"), ("max\n", "8.2 GB of 16.4 GB free")):
-        play(monkeypatch, {"/proc/meminfo": meminfo} | ({"/sys/fs/cgroup/memory.max": limit} if limit else {}))
-        assert only("memory").found == words
-    play(monkeypatch, {"/proc/meminfo": meminfo, "/sys/fs/cgroup/memory.max": "2000000000\n"})
-    assert only("memory").found == "2.0 GB of 2.0 GB free"
-    play(monkeypatch, {})
-    assert only("memory").state == "not here"
+CONTAINER = {"sys/fs/cgroup/job/memory.max": "6000000000\n", "sys/fs/cgroup/job/memory.current": "4500000000\n"}
+OLDER_CONTAINER = {
+    "sys/fs/cgroup/memory/memory.limit_in_bytes": "3000000000\n",
+    "sys/fs/cgroup/memory/memory.usage_in_bytes": "500000000\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("group", "files", "gigabytes"),
+    [("0::/job/inner", {}, 8.2), ("0::/job/inner", CONTAINER, 1.5), ("4:memory:/job", OLDER_CONTAINER, 2.5)],
+)
+def test_free_memory_is_what_tiles_are_planned_with(
+    monkeypatch: Patch, tmp_path: Path, group: str, files: dict[str, str], gigabytes: float
+) -> None:
+    system = {"proc/meminfo": "MemTotal: 16000000 kB\nMemAvailable: 8000000 kB\n", "proc/self/cgroup": f"{group}\n"}
+    for name, text in (system | {"sys/fs/cgroup/job/memory.stat": "inactive_file 0\n"} | files).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "sys/fs/cgroup/memory").mkdir(exist_ok=True)
+    (tmp_path / "sys/fs/cgroup/memory/memory.stat").write_text("inactive_file 0\n")
+    monkeypatch.setattr(memory, "available_memory", partial(memory.available_memory, tmp_path))
+    assert (only("memory").state, only("memory").found) == ("ok", f"{gigabytes} GB free for this process")
+
+
+def test_a_system_that_does_not_tell_its_memory_is_no_fault(monkeypatch: Patch, tmp_path: Path) -> None:
+    monkeypatch.setattr(memory, "available_memory", partial(memory.available_memory, tmp_path))
+    check = only("memory")
+    assert (check.state, check.needed) == ("not here", False)
+    assert "--tiles" in (check.remedy or "")

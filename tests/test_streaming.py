@@ -86,29 +86,174 @@ def test_a_video_becomes_a_folder_of_frames(tmp_path: Path) -> None:
     assert sorted(p.name for p in result.target.iterdir()) == [f"{i:08}.png" for i in range(8)]
 
 
-def test_a_failure_leaves_no_folder(folder: Path) -> None:
+@pytest.mark.parametrize(("start_s", "names"), [(None, [7, 8, 10, 11]), (Fraction(1, 24), [8, 10, 11])])
+def test_a_picture_that_cannot_be_decoded_takes_no_name_of_another(
+    folder: Path, start_s: Fraction | None, names: list[int]
+) -> None:
     (folder / "frame_0009.png").write_bytes(b"broken")
+    result = upscale_frames(folder, None, Upscaler(open_runner=RepeatRunner), start_s=start_s, rate=Fraction(24))
+    assert (result.frames, result.frames_lost) == (len(names), 1)
+    assert sorted(p.name for p in result.target.iterdir()) == [f"frame_{name:04}.png" for name in names]
+    for name in names:
+        np.testing.assert_array_equal(
+            read_picture(result.target / f"frame_{name:04}.png"), enlarged(pictures(5)[name - 7])
+        )
 
-    class Broken(RepeatRunner):
-        def _step(self, _lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
-            raise MemoryError
 
-    with pytest.raises(BackendError, match="does not hold the network"):
-        upscale_frames(folder, None, Upscaler(open_runner=Broken))
-    assert {p.name for p in folder.parent.iterdir()} == {folder.name}
+def contents(folder: Path) -> dict[str, bytes]:
+    """Of all files below a folder, by name."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def interrupted(after: Callable[[], None]) -> type[RepeatRunner]:
+    """A network that does something, such as to raise, with its third frame."""
+
+    class Interrupted(RepeatRunner):
+        steps = 0
+
+        def _step(self, lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            self.steps += 1
+            if self.steps == 3:
+                after()
+            return super()._step(lr)
+
+    return Interrupted
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(("error", "seen"), [(MemoryError(), BackendError), (KeyboardInterrupt(), KeyboardInterrupt)])
+def test_what_interrupts_leaves_nothing_and_keeps_the_older_folder(
+    folder: Path, error: BaseException, seen: type[BaseException]
+) -> None:
+    before = contents(folder.parent)
+    with pytest.raises(seen):
+        upscale_frames(folder, None, Upscaler(open_runner=interrupted(raising(error))))
+    assert contents(folder.parent) == before
+    upscale_frames(folder, None, Upscaler(open_runner=RepeatRunner))
+    (folder / "frame_0007.png").unlink()
+    before = contents(folder.parent)
+    with pytest.raises(seen):
+        upscale_frames(folder, None, Upscaler(open_runner=interrupted(raising(error))), overwrite=True)
+    assert contents(folder.parent) == before
+    assert {p.name for p in folder.parent.iterdir()} == {folder.name, f"{folder.name}_x4"}
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_the_older_folder_stays_when_the_new_one_cannot_get_its_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    upscale_frames(folder, None, Upscaler(open_runner=RepeatRunner))
+    before, rename, calls = contents(folder.parent), Path.rename, []
+
+    def refuse(path: Path, target: Path) -> Path:
+        calls.append(path)
+        if len(calls) == failing:
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OutputError, match=r"cannot get its name \(No space left on device\)"):
+        upscale_frames(folder, None, Upscaler(open_runner=RepeatRunner), overwrite=True)
+    assert contents(folder.parent) == before
+    assert {p.name for p in folder.parent.iterdir()} == {folder.name, f"{folder.name}_x4"}
+
+
+def test_a_folder_of_pictures_is_replaced_whole(folder: Path) -> None:
+    target = upscale_frames(folder, None, Upscaler(open_runner=RepeatRunner)).target
+    with pytest.raises(OutputError, match="already holds files; pass --overwrite"):
+        upscale_frames(folder, None, Upscaler(open_runner=RepeatRunner))
+    (folder / "frame_0007.png").unlink()
+    upscale_frames(folder, None, Upscaler(open_runner=RepeatRunner), overwrite=True)
+    assert sorted(p.name for p in target.iterdir()) == [f"frame_{i:04}.png" for i in range(8, 12)]
+    assert {p.name for p in folder.parent.iterdir()} == {folder.name, target.name}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_existing_folder_is_one_for_results(folder: Path, tmp_path: Path, overwrite: bool) -> None:
+    library = tmp_path / "lib"
+    library.mkdir()
+    (library / "precious.txt").write_text("precious")
+    result = upscale_frames(folder, library, Upscaler(open_runner=RepeatRunner), overwrite=overwrite)
+    assert result.target == library / f"{folder.name}_x4"
+    assert {p.name for p in library.iterdir()} == {"precious.txt", result.target.name}
+    assert (library / "precious.txt").read_text() == "precious"
+
+
+def test_folders_that_differ_after_a_dot_have_results_of_their_own(folder: Path, tmp_path: Path) -> None:
+    library = tmp_path / "lib"
+    library.mkdir()
+    source = folder.rename(tmp_path / "shot.v2")
+    assert upscale_frames(source, library, Upscaler(open_runner=RepeatRunner)).target == library / "shot.v2_x4"
+
+
+def test_the_current_folder_has_a_name_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    result = upscale_frames(Path(), None, Upscaler(open_runner=RepeatRunner))
+    assert result.target == folder.with_name(f"{folder.name}_x4")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("precious", ["precious.txt", "deeper.png/precious.png", "frame.jpg", ".hidden"])
+def test_only_pictures_of_ours_are_replaced(folder: Path, tmp_path: Path, precious: str, overwrite: bool) -> None:
+    full = tmp_path / "lib" / f"{folder.name}_x4"
+    (full / precious).parent.mkdir(parents=True)
+    (full / precious).write_text("precious")
+    (full / "a.png").write_text("a picture")
+    before = contents(full)
+    words = "cannot be replaced because it holds" if overwrite else "already holds files"
+    with pytest.raises(OutputError, match=words):
+        upscale_frames(folder, tmp_path / "lib", Upscaler(open_runner=RepeatRunner), overwrite=overwrite)
+    assert contents(full) == before
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_appears_in_the_meantime_is_not_replaced(folder: Path, overwrite: bool) -> None:
+    target = folder.with_name(f"{folder.name}_x4")
+
+    def put() -> None:
+        target.mkdir()
+        (target / "precious.txt").write_text("precious")
+
+    with pytest.raises(OutputError, match="holds"):
+        upscale_frames(folder, None, Upscaler(open_runner=interrupted(put)), overwrite=overwrite)
+    assert contents(target) == {"precious.txt": b"precious"}
+    assert {p.name for p in folder.parent.iterdir()} == {folder.name, target.name}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_the_source_is_never_replaced(folder: Path, tmp_path: Path, overwrite: bool) -> None:
+    library = tmp_path / "lib"
+    library.mkdir()
+    (folder / "notes.txt").unlink()
+    hidden = folder.rename(library / "shot_x4")
+    (tmp_path / "shot").symlink_to(hidden)  # its result would have the name of what it points to
+    picture = hidden / "shot.png"
+    (hidden / "frame_0007.png").rename(picture)
+    before = contents(library)
+    for source, words in ((tmp_path / "shot", "is the source itself"), (picture, "holds the source")):
+        with pytest.raises(OutputError, match=words):
+            upscale_frames(source, library, Upscaler(open_runner=RepeatRunner), overwrite=overwrite)
+    assert contents(library) == before
+    (library / "other_x4").symlink_to(hidden)
+    other = hidden.rename(tmp_path / "other")
+    with pytest.raises(OutputError, match="is a link to something else"):
+        upscale_frames(other, library, Upscaler(open_runner=RepeatRunner), overwrite=overwrite)
+    assert len(contents(other)) == 5
 
 
 def test_bad_folders_are_refused(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "precious.txt").write_text("precious")
     (tmp_path / "file").write_text("precious")
-    for target, words in (
-        (folder, "is the source itself"),
-        (tmp_path / "file", "is a file"),
-        (tmp_path / "none" / "out", "does not exist"),
-    ):
-        with pytest.raises(OutputError, match=words):
-            upscale_frames(folder, target, Upscaler(open_runner=RepeatRunner))
+    for overwrite in (False, True):
+        for target, words in ((tmp_path / "file", "is a file"), (tmp_path / "none" / "out", "does not exist")):
+            with pytest.raises(OutputError, match=words):
+                upscale_frames(folder, target, Upscaler(open_runner=RepeatRunner), overwrite=overwrite)
+    assert (tmp_path / "file").read_text() == "precious"
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no pictures"):
         upscale_frames(tmp_path / "empty", None, Upscaler(open_runner=RepeatRunner))

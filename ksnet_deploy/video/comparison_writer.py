@@ -136,24 +136,24 @@ class ComparisonWriter:
         self._start_s: Fraction | None = None
         self._end_s = Fraction(0)
         name = CONTAINERS[suffix.lower()]
-        try:
-            # Opened once more, so that sound is read as far as the frames have come and none has to be kept.
-            self._sound = av.open(f"file:{source.path}", metadata_errors="ignore")
-            self._container = av.open(f"file:{path}", "w", format=name)
-        except (av.error.FFmpegError, OSError) as error:
-            raise OutputError(
-                f"{path.parent} cannot be written to ({reason_of(error)}); choose another folder"
-            ) from error
-        try:
-            self._stream = self._add_video(layout.size(size))
-            self._copies = self._add_sound(name, suffix)
-            self._container.start_encoding()
-        except (av.error.FFmpegError, ValueError) as error:
-            self.close()
-            raise OutputError(
-                f"a {suffix} video of {layout.size(size)} (height x width) cannot be encoded ({reason_of(error)}); "
-                "choose another mode, another suffix, or smaller videos"
-            ) from error
+        with contextlib.ExitStack() as files:
+            with _refused(f"{source.path} cannot be opened once more", "see that it stays where it is"):
+                # So that sound is read as far as the frames have come and none has to be kept.
+                self._sound = files.enter_context(av.open(f"file:{source.path}", metadata_errors="ignore"))
+            with _refused(f"a {suffix} file cannot be begun in {path.parent}", "choose another folder"):
+                self._container = files.enter_context(av.open(f"file:{path}", "w", format=name))
+            composed = layout.size(size)
+            with _refused(
+                f"video of {composed} (height x width) cannot be encoded", "choose another mode, or smaller videos"
+            ):
+                self._stream = self._add_video(composed)
+                self._stream.codec_context.open()
+            with _refused(
+                f"a {suffix} file cannot be begun in {path.parent}", "choose another folder, or another suffix"
+            ):
+                self._copies = self._add_sound(name, suffix)
+                self._container.start_encoding()
+            self._files = files.pop_all()
         self._packets = self._sound_packets()
         self._packet = next(self._packets, None)
 
@@ -231,9 +231,8 @@ class ComparisonWriter:
 
     def close(self) -> None:
         """Close both files in whatever state they are; errors no longer matter."""
-        for container in (self._sound, self._container):
-            with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):
-                container.close()
+        with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):
+            self._files.close()
 
     def __enter__(self) -> Self:
         return self
@@ -242,6 +241,15 @@ class ComparisonWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def _refused(what: str, remedy: str) -> Iterator[None]:
+    """Turn what FFmpeg refuses into a sentence."""
+    try:
+        yield
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise OutputError(f"{what} ({reason_of(error)}); {remedy}") from error
 
 
 def _guard(action: Callable[[], None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import uuid
 from pathlib import Path
 from typing import Protocol
 
@@ -20,7 +21,7 @@ from ksnet_deploy.video.picture import write_png
 from ksnet_deploy.video.reader import Frame, VideoReader
 from ksnet_deploy.video.sources import reason_of
 
-__all__ = ["FrameSink", "PictureFolder", "Y4mPipe"]
+__all__ = ["FrameSink", "PictureFolder", "Y4mPipe", "check_new_folder"]
 
 
 class FrameSink(Protocol):
@@ -38,12 +39,40 @@ class FrameSink(Protocol):
         """They will not be: leave nothing behind."""
 
 
+def check_new_folder(folder: Path, *, overwrite: bool) -> None:
+    """Raise OutputError unless a folder of pictures may get that name, with nothing lost but what it is to replace."""
+    if folder.is_symlink():
+        raise OutputError(f"{folder} is a link to something else; remove it, or give another name for the output")
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise OutputError(f"{folder} is a file; give the name of a folder, or of a .mp4, .mov or .mkv file")
+    held = sorted(folder.iterdir())
+    if held and not overwrite:
+        raise OutputError(f"{folder} already holds files; pass --overwrite to replace the folder, or another name")
+    for path in held:
+        if path.suffix.lower() != ".png" or path.is_symlink() or not path.is_file():
+            raise OutputError(
+                f"{folder} cannot be replaced because it holds {path.name}, and only .png files may be lost; move that "
+                "elsewhere, or give another name for the output"
+            )
+
+
 class PictureFolder:
     """A folder of PNG files, of 8 or 16 bits, which gets its name when it is complete."""
 
-    def __init__(self, folder: Path, names: list[str] | None) -> None:
-        """``names``: of the frames, without suffix; None to number them from zero."""
-        self._folder, self._names = folder, names
+    def __init__(self, folder: Path, names: list[str] | None, *, overwrite: bool = False) -> None:
+        """Begin a folder under a hidden name.
+
+        Args:
+            folder: its name in the end.
+            names: of the pictures, without suffix, by the frames' ``pts``; None to number the frames from zero.
+            overwrite: replace a folder of PNG files that has the name.
+
+        Raises:
+            OutputError: it cannot be made.
+        """
+        self._folder, self._names, self._overwrite = folder, names, overwrite
         self._unfinished = folder.with_name(f".{folder.name}.part")
         shutil.rmtree(self._unfinished, ignore_errors=True)
         try:
@@ -56,7 +85,7 @@ class PictureFolder:
         self.pixel_format = "rgb"
 
     def write(self, frame: Frame) -> None:
-        name = f"{self._written:08}" if self._names is None else self._names[self._written]
+        name = f"{self._written:08}" if self._names is None else self._names[frame.pts]
         try:
             write_png(self._unfinished / f"{name}.png", frame.rgb)
         except (av.error.FFmpegError, OSError) as error:
@@ -66,9 +95,22 @@ class PictureFolder:
         self._written += 1
 
     def finish(self) -> None:
-        if self._folder.is_dir():
-            shutil.rmtree(self._folder)
-        self._unfinished.rename(self._folder)
+        check_new_folder(self._folder, overwrite=self._overwrite)  # once more, for the work may have taken hours
+        older = self._folder.with_name(f".{uuid.uuid4().hex}.old")
+        try:
+            if self._folder.exists():
+                self._folder.rename(older)
+            try:
+                self._unfinished.rename(self._folder)
+            except OSError:
+                if older.exists():
+                    older.rename(self._folder)
+                raise
+        except OSError as error:
+            raise OutputError(
+                f"the folder {self._folder} cannot get its name ({error.strerror}); choose another with --output"
+            ) from error
+        shutil.rmtree(older, ignore_errors=True)
 
     def abort(self) -> None:
         shutil.rmtree(self._unfinished, ignore_errors=True)
