@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ksnet_deploy.answers import Answer, answer_of
 from ksnet_deploy.errors import ConfigError, KSNetError
 from ksnet_deploy.estimate import estimate_video
+from ksnet_deploy.inputs import is_folder
 from ksnet_deploy.pipeline import target_of, upscale_video
 from ksnet_deploy.result import Events
 from ksnet_deploy.scenes import CutDetector, GivenCuts, NoCuts, SceneDetector, read_cuts
@@ -71,7 +72,7 @@ class Batch:
         encoder, taken = self._encoder(), dict[Path, Path]()
         for video in videos if len(videos) > 1 else ():
             if is_stream(video, self.output):
-                target = (self.output or video.parent) / video.stem
+                target = (self.output or video.parent) / (video.name if is_folder(video) else video.stem)
             else:
                 try:
                     target = target_of(video, self.output, encoder, self.start_s, self.end_s)

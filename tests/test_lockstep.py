@@ -66,14 +66,11 @@ def test_tiles_of_moving_video_are_the_whole_frame_within_50_db_and_show_no_seam
 
     error = found.astype(float) - expected
     shared = slice(4 * plan.columns[1], 4 * plan.tile.width)
-    at_seam = np.sqrt((error[:, :, shared] ** 2).mean())
-    elsewhere = np.sqrt((np.delete(error, shared, axis=2) ** 2).mean())
-    # A seam is a step of the error from column to column that lasts over the height of the picture.
-    steps = np.abs(np.diff(error.mean(axis=(1, 3)), axis=1)).max(axis=0)
+    # A seam is a step of the error from column to column that lasts over the height of the picture, here in levels.
+    seam = np.abs(np.diff(error.mean(axis=(1, 3)), axis=1)).max(axis=0)[shared].max()
     picture = tmp_path / "difference.png"
     write_png(picture, np.clip(128 + 16 * error[-1], 0, 255).astype(np.uint8))
-    said = f"{at_seam=:.3f} {elsewhere=:.3f} {steps.max()=:.3f}; 16 times the last frame's difference is in {picture}"
+    said = f"a seam of {seam:.2f} levels; 16 times the last frame's difference is in {picture}"
     assert psnr(found, expected) >= 50, said
     assert min(psnr(a, b) for a, b in zip(found, expected, strict=True)) >= 48, said
-    assert at_seam <= 2 * elsewhere, said
-    assert steps[shared].max() <= 2 * np.delete(steps, shared).max(), said
+    assert seam <= 0.5, said  # rounding to levels alone makes as much
