@@ -61,6 +61,9 @@ class SequenceReport:
     reset_at: int | None
     """Frame before which both sides forgot the past."""
     tolerance: float
+    """Of states."""
+    hr_tolerance: float
+    """Of frames: the same, or as much as one step of their type, by which a rounding may differ."""
     frames: list[FrameError] = field(default_factory=list)
 
     @property
@@ -78,7 +81,9 @@ class SequenceReport:
 
     def summary(self) -> str:
         text = f"{len(self.frames)} recurrent frames at {self.size}, reset at {self.reset_at}: "
-        text += f"max error {self.max_error:.1e} (tolerance {self.tolerance:.0e})"
+        hr, state = (max((getattr(f, name) for f in self.frames), default=0.0) for name in ("hr", "state"))
+        text += f"max error of frames {hr:.1e} (tolerance {self.hr_tolerance:.0e}), "
+        text += f"of states {state:.1e} (tolerance {self.tolerance:.0e})"
         if self.excused:
             text += f"; near-tied channel scores swapped on frame {', '.join(map(str, self.excused))}"
         return text
@@ -141,8 +146,8 @@ def _compare(
     reset_at: int | None,
     on_frame: Callable[[], None] = lambda: None,
 ) -> SequenceReport:
-    report = SequenceReport(runner.size, reset_at, TOLERANCE)
     hr_tolerance = max(TOLERANCE, UNIT.get(runner.io, 0.0))
+    report = SequenceReport(runner.size, reset_at, TOLERANCE, hr_tolerance)
     dtype: torch.dtype = getattr(torch, runner.io)
     state: State | None = None
     for index, image in enumerate(images):
@@ -167,7 +172,7 @@ def _compare(
                     error = replace(swapped, excused=True)
                     break
             else:
-                raise VerificationError(_failure(error))
+                raise VerificationError(_failure(error, hr_tolerance))
         report.frames.append(error)
         on_frame()
     return report
@@ -189,9 +194,9 @@ def _frame_error(
     return FrameError(index, hr if np.isfinite(hr) else float("inf"), errors[worst], worst)
 
 
-def _failure(error: FrameError) -> str:
+def _failure(error: FrameError, hr_tolerance: float) -> str:
     return (
-        f"the exported network differs from PyTorch on frame {error.frame}: by {error.hr:.2e} in the HR frame and by "
-        f"{error.state:.2e} in state '{error.worst_state}', where at most {TOLERANCE:.0e} is accepted; "
-        "do not use it, export it again"
+        f"the exported network differs from PyTorch on frame {error.frame}: by {error.hr:.2e} in the HR frame (at most "
+        f"{hr_tolerance:.0e} is accepted) and by {error.state:.2e} in state '{error.worst_state}' (at most "
+        f"{TOLERANCE:.0e}); do not use it, export it again"
     )
