@@ -80,7 +80,7 @@ def _text_of_estimate(answer: Answer, frames: str) -> str:
             f"{answer['frames']} {frames} would take about {duration} (h:mm:ss, {answer['fps']:.2f} fps) and "
             f"{max(answer['bytes'] / 1e6, 0.1):,.1f} MB"
         )
-    lines = [f"{answer['output']}: {takes}; measured on {answer['measured_frames']} frames, nothing was written."]
+    lines = [f"{answer['output']}: {takes}; measured on {answer['measured_frames']} frames, no output was written."]
     if answer["finished_frames"]:
         lines.append(f"{answer['finished_frames']} frames are finished in an unfinished job, which would go on.")
     return "\n".join(lines)

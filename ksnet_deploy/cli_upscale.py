@@ -150,7 +150,7 @@ def _leave(answers: list[Answer], bar: Progress) -> None:
     failed = sum("error" in answer for answer in answers)
     if failed:
         if len(answers) > 1:
-            bar.complain(f"{failed} of {len(answers)} videos failed, each for the reason above; the others are done")
+            bar.complain(f"{failed} of {len(answers)} videos failed, each for the reason above")
         raise typer.Exit(EXIT_FAILED)
     if any(answer.get("frames_lost") for answer in answers):
         raise typer.Exit(EXIT_INCOMPLETE)

@@ -54,7 +54,8 @@ def _named_by(text: str) -> Iterator[Path]:
         yield path
     elif is_folder(path):
         videos = [p for p in sorted(path.iterdir()) if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()]
-        sources = [p for p in videos if not p.stem.endswith(RESULT_SUFFIX) and not p.name.startswith(".")]
+        sources = [p for p in videos if not p.stem.removesuffix(".partial").endswith(RESULT_SUFFIX)]
+        sources = [p for p in sources if not p.name.startswith(".")]
         if sources:
             yield from sources
         elif any(p.suffix.lower() in PICTURE_SUFFIXES for p in path.iterdir()):

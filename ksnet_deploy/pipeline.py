@@ -45,8 +45,8 @@ class Upscaled:
 
 
 def upscale_video(
-    source: Path,
-    target: Path | None,
+    source: Path | str,
+    target: Path | str | None,
     upscaler: Upscaler | None = None,
     *,
     encoder: Encoder | None = None,
@@ -86,6 +86,7 @@ def upscale_video(
         InputError: the source cannot be read, or not a single frame of it.
         OutputError: the target cannot be written, exists, or cannot hold the source's tracks.
     """
+    source, target = Path(source), None if target is None else Path(target)
     upscaler, detector = upscaler or Upscaler(), detector or SceneDetector()
     encoder, events = encoder or choose_encoder("h264"), events or Events()
     with VideoReader(source, start_s, end_s, rate=rate) as reader, upscaler:
@@ -118,6 +119,8 @@ def upscale_video(
                     job.discard()
                 raise
             notes = notes_on(reader, picture.depth, runner.io)
+            if target.suffix.lower() != source.suffix.lower() == ".webm":
+                notes.append(f"The output is a {target.suffix} file, because .webm cannot hold {encoder.name}.")
             if output.damaged_packets:
                 notes.append(f"{output.damaged_packets} damaged packets of other tracks were left out.")
             lost = reader.frames_lost

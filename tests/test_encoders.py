@@ -17,10 +17,13 @@ import pytest
 from av.codec.context import Flags
 from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
+from test_pipeline import RepeatRunner
 
 import ksnet_deploy
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import OutputError
+from ksnet_deploy.pipeline import upscale_video
+from ksnet_deploy.upscaler import Upscaler
 from ksnet_deploy.video import encoders, trial
 from ksnet_deploy.video.encoders import PRESETS, Encoder, PixelFormat, available_encoders, choose_encoder
 
@@ -331,3 +334,26 @@ def test_the_reason_is_what_ffmpeg_says() -> None:
         "h264": "Error setting preset/tune warp/(null)",
         "ffv1": None,
     }
+
+
+@pytest.mark.parametrize("name", ["h264", "hevc", "vp9", "av1", "prores", "ffv1"])
+def test_every_preset_keeps_the_colour_tags(tmp_path: Path, name: str) -> None:
+    source = tmp_path / "v.mkv"
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("libx265", rate=25, options={"x265-params": "log-level=none"})
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p10le"
+        context = stream.codec_context
+        context.colorspace, context.color_range, context.color_primaries, context.color_trc = 9, 1, 9, 16
+        frame = av.VideoFrame(96, 64, "yuv420p10le")
+        for plane in frame.planes:
+            plane.update(np.full(plane.buffer_size // 2, 512, np.uint16).tobytes())
+        frame.pts = 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    upscaler = Upscaler(open_runner=RepeatRunner)
+    result = upscale_video(source, tmp_path / "o.mkv", upscaler, encoder=choose_encoder(name))
+    with av.open(str(result.target)) as container:
+        next(container.decode(video=0))
+        context = container.streams.video[0].codec_context
+        found = context.colorspace, context.color_range, context.color_primaries, context.color_trc
+    assert found == (9, 1, 9, 16)

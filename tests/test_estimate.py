@@ -99,7 +99,7 @@ def test_the_command_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     told = run("upscale", source, "--dry-run")
     assert told.returncode == 0
     assert "12 frames of 128x192 (height x width) would take about 0:00:0" in told.stdout
-    assert "nothing was written" in told.stdout
+    assert "no output was written" in told.stdout
     answer = json.loads(run("upscale", source, "--dry-run", "--json").stdout)
     assert (answer["dry_run"], answer["frames"], answer["output"]) == (True, 12, str(tmp_path / "v_x4.mp4"))
     assert answer["bytes"] > 0

@@ -140,7 +140,7 @@ def open_session(
     if provider not in ort.get_available_providers():
         raise BackendError(
             f"ONNX Runtime here has no {provider}, only {', '.join(ort.get_available_providers())}; "
-            "use --device cpu, or install the 'onnxruntime-gpu' extra"
+            "use --device cpu, or install ksnet-deploy with its 'gpu' extra"
         )
     settings = ort.SessionOptions()
     # Planning memory over the whole graph costs 130 MB more at 180x320 and makes no step faster.

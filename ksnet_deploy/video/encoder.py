@@ -117,6 +117,8 @@ class FrameEncoder:
         """
         picture = picture_of(frame.rgb, self._picture.colour, self._picture.pixel_format, self._picture.size)
         picture.pts, picture.time_base = frame.pts, self._picture.time_base
+        # ProRes writes into every frame what the frame says, not what its encoder was told.
+        picture.color_primaries, picture.color_trc = self._picture.colour.primaries, self._picture.colour.transfer
         return self._packets(picture)
 
     def finish(self) -> list[EncodedPacket]:

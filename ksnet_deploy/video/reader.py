@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -168,6 +169,8 @@ class VideoReader:
         duration_s = None
         if self.stream.duration and self.stream.time_base:
             duration_s = self.stream.duration * self.stream.time_base
+        elif (last_s := _matroska_duration(self.stream)) is not None:
+            duration_s = last_s - (self.stream.start_time or 0) * self.time_base
         elif self.container.duration:
             duration_s = Fraction(self.container.duration, av.time_base)
         start_s, end_s, _ = self._given
@@ -348,3 +351,12 @@ class VideoReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _matroska_duration(track: Stream) -> Fraction | None:
+    """When a track ends in seconds, as Matroska says it in a tag; its container's duration is that of all tracks."""
+    match = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", track.metadata.get("DURATION", ""))
+    if match is None:
+        return None
+    hours, minutes, seconds = map(Fraction, match.groups())
+    return hours * 3600 + minutes * 60 + seconds
