@@ -31,6 +31,7 @@ from ksnet_deploy.cache import cached_onnx
 from ksnet_deploy.checkpoints import bundled_checkpoint
 from ksnet_deploy.config import SCALE, FrameSize
 from ksnet_deploy.files import replacing, sha256_of
+from ksnet_deploy.memory import OVERLAP
 from ksnet_deploy.metrics import psnr
 from ksnet_deploy.models import open_model
 from ksnet_deploy.resampling import degrade
@@ -39,7 +40,6 @@ from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.tiles import TiledRunner, TilePlan
 from ksnet_deploy.training.clips import find_clips
 
-OVERLAP = 32
 KEYS = {"quality": ("video", "model", "size", "frames", "plan", "ranking"), "memory": ("model", "size", "tile")}
 """What a row is of; another measurement of the same takes its place."""
 PEAK = """

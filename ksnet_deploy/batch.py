@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from ksnet_deploy.inputs import is_folder
 from ksnet_deploy.pipeline import target_of, upscale_video
 from ksnet_deploy.result import Events
 from ksnet_deploy.scenes import CutDetector, GivenCuts, NoCuts, SceneDetector, read_cuts
-from ksnet_deploy.streaming import is_stream, upscale_frames
+from ksnet_deploy.streaming import frames_target, is_stream, upscale_frames
 from ksnet_deploy.terminal import Progress
 from ksnet_deploy.upscaler import Upscaler
 from ksnet_deploy.video import PIPE, Encoder, choose_encoder
@@ -69,10 +70,10 @@ class Batch:
             raise ConfigError(
                 f"{len(videos)} videos cannot all be written to {self.output}; give an existing folder with --output"
             )
-        encoder, taken = self._encoder(), dict[Path, Path]()
+        encoder, taken = self.encoder, dict[Path, Path]()
         for video in videos if len(videos) > 1 else ():
             if is_stream(video, self.output):
-                target = (self.output or video.parent) / (video.name if is_folder(video) else video.stem)
+                target = frames_target(video, self.output)
             else:
                 try:
                     target = target_of(video, self.output, encoder, self.start_s, self.end_s)
@@ -91,7 +92,7 @@ class Batch:
         Raises:
             KSNetError: it cannot be done.
         """
-        encoder, streaming = self._encoder(), is_stream(video, self.output)
+        encoder, streaming = self.encoder, is_stream(video, self.output)
         self._check_effect(video, streaming=streaming)
         if self.skip_existing:
             target = target_of(video, self.output, encoder, self.start_s, self.end_s)
@@ -124,7 +125,9 @@ class Batch:
             answer["notes"] += [f"{beyond} of the given cuts lie beyond the last frame."] if beyond else []
         return {"input": str(video), "model": self.model, **answer}
 
-    def _encoder(self) -> Encoder:
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Looked for once: hardware is tried in a process of its own. Raises OutputError where there is none."""
         return choose_encoder(self.codec or DEFAULT_CODEC, quality=self.crf, speed=self.preset)
 
     def _detector(self) -> CutDetector:
@@ -134,7 +137,7 @@ class Batch:
 
     def _check_effect(self, video: Path, *, streaming: bool) -> None:
         """Raise ConfigError for what cannot be, and for an option that would have no effect."""
-        if self.rate is not None and not video.is_dir():
+        if self.rate is not None and not is_folder(video):
             raise ConfigError(f"--fps is for folders of frames, and {video} says its own; leave it out")
         if str(video) == PIPE and not streaming:
             raise ConfigError("frames from a pipe go to a pipe or to a folder; give - or a new folder as --output")

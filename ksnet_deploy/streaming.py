@@ -17,7 +17,7 @@ from ksnet_deploy.upscaler import Upscaler
 from ksnet_deploy.video import PIPE, PictureFolder, VideoReader, Y4mPipe, picture_files
 from ksnet_deploy.video.sinks import FrameSink, check_new_folder
 
-__all__ = ["is_stream", "upscale_frames"]
+__all__ = ["frames_target", "is_stream", "upscale_frames"]
 
 
 def is_stream(source: Path, target: Path | None) -> bool:
@@ -60,7 +60,7 @@ def upscale_frames(
     """
     upscaler, events, detector = upscaler or Upscaler(), events or Events(), detector or SceneDetector()
     with VideoReader(source, start_s, end_s, rate=rate) as reader, upscaler:
-        target = _chosen_target(reader, target)
+        target = frames_target(source, target)
         if str(target) != PIPE:
             _check_target(reader, target, overwrite=overwrite)
         frames = first_frame_read(reader)
@@ -95,12 +95,12 @@ def upscale_frames(
         )
 
 
-def _chosen_target(reader: VideoReader, target: Path | None) -> Path:
-    """The given one, or a folder named after the source, beside it or in the given folder."""
-    if str(target) == PIPE or (target is None and reader.is_pipe):
+def frames_target(source: Path, target: Path | None) -> Path:
+    """Where :func:`upscale_frames` writes: the given place, or a folder named after the source, beside it or in it."""
+    if str(target) == PIPE or (target is None and str(source) == PIPE):
         return Path(PIPE)
-    source = reader.path if reader.path.name not in ("", "..") else reader.path.resolve()
-    name = f"{source.name if reader.is_folder else source.stem}{RESULT_SUFFIX}"
+    source = source if source.name not in ("", "..") else source.resolve()
+    name = f"{source.name if is_folder(source) else source.stem}{RESULT_SUFFIX}"
     if target is None:
         return source.with_name(name)
     return target / name if target.is_dir() else target

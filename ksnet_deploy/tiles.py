@@ -181,6 +181,11 @@ class TiledRunner(Runner):
         self.plan = plan
         self._runner = runner
         self._hr_weights = _weights(plan, SCALE)
+        pixels = np.float32(plan.frame.height * plan.frame.width)
+        self._places = [
+            TilePlace(plan.frame, *position, np.outer(*axes) / pixels)
+            for position, axes in zip(plan.positions, _weights(plan, 1), strict=True)
+        ]
         self._states: list[SavedState] = [{} for _ in plan.positions]
 
     def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
@@ -204,13 +209,10 @@ class TiledRunner(Runner):
 
     def _in_lockstep(self, tiles: list[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         assert isinstance(self._runner, LockstepRunner)
-        pixels = np.float32(self.size.height * self.size.width)
-        steps = []
-        for tile, state, position, axes in zip(
-            tiles, self._states, self.plan.positions, _weights(self.plan, 1), strict=True
-        ):
-            place = TilePlace(self.size, *position, np.outer(*axes) / pixels)
-            steps.append(self._runner.begin_step(np.ascontiguousarray(tile), state, place))
+        steps = [
+            self._runner.begin_step(np.ascontiguousarray(tile), state, place)
+            for tile, state, place in zip(tiles, self._states, self._places, strict=True)
+        ]
         shared: Any = None  # what a generator is sent first
         while True:
             parts: list[NDArray[Any]] = []

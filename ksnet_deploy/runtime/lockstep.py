@@ -128,6 +128,7 @@ def _coarse(length: int) -> int:
     return ((length - 3) // 2 + 1 - 7) // 3 + 1
 
 
+@cache
 def _interpolation(length: int, start: int, frame: int) -> NDArray[np.float32]:
     """(length, coarse): the part of a frame's bilinear interpolation that falls on a tile, with the tile's points."""
     at = (start + np.arange(length) + 0.5) * _coarse(frame) / frame - 0.5
