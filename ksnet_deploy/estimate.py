@@ -98,8 +98,7 @@ def estimate_video(
     upscaler, encoder, events = upscaler or Upscaler(), encoder or choose_encoder("h264"), events or Events()
     with VideoReader(source, start_s, end_s, rate=rate) as reader, upscaler:
         prepared = prepare(reader, target, encoder, height, overwrite=overwrite)
-        settings = prepared.settings(encoder, start_s, end_s) | upscaler.identity()
-        settings["scene cuts"] = repr(detector or SceneDetector())
+        settings = prepared.settings(encoder, detector or SceneDetector(), upscaler, start_s, end_s)
         finished = unfinished_frames(prepared.target, settings) if resume else 0
         upscaler.open(reader.size, frame_dtype(reader))
         frames = reader.estimated_frames

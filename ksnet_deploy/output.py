@@ -23,8 +23,9 @@ from ksnet_deploy.video import (
     fitting_suffixes,
     frame_times,
 )
+from ksnet_deploy.video.writer import FORMATS
 
-__all__ = ["OutputFile", "check_target", "choose_target"]
+__all__ = ["OutputFile", "check_target", "choose_target", "container_notes"]
 
 TRIED_PACKETS = 200
 """Of sound and subtitles, copied before the first frame."""
@@ -46,6 +47,16 @@ def choose_target(reader: VideoReader, target: Path | None, encoder: Encoder) ->
         remedy = ", or ".join(remedies) or "remove that track first"
         raise OutputError(f"{target} cannot be written: {problem}; {remedy}")
     return target
+
+
+def container_notes(reader: VideoReader, target: Path | None, encoder: Encoder) -> list[str]:
+    """Why the choice is not the source's own container, where that is one of those that are written."""
+    if target is not None and not target.is_dir():
+        return []
+    own, chosen = reader.path.suffix.lower(), choose_target(reader, target, encoder).suffix
+    if own == chosen or own not in FORMATS or container_problem(reader, own, encoder.codec) is None:
+        return []
+    return [f"The output is a {chosen} file, because {own} cannot hold {encoder.name} with these tracks."]
 
 
 def check_target(reader: VideoReader, target: Path, *, overwrite: bool) -> None:

@@ -92,7 +92,7 @@ def upscale_video(
     with VideoReader(source, start_s, end_s, rate=rate) as reader, upscaler:
         prepared = prepare(reader, target, encoder, height, overwrite=overwrite)
         target, picture, output = prepared.target, prepared.picture, prepared.output
-        settings = prepared.settings(encoder, start_s, end_s) | {"scene cuts": repr(detector)} | upscaler.identity()
+        settings = prepared.settings(encoder, detector, upscaler, start_s, end_s)
         with Job(target, settings, resume=resume) as job:
             done, sink = job.frames, _SegmentSink(job, encoder, picture, upscaler)
             try:
@@ -118,9 +118,7 @@ def upscale_video(
                 else:  # nothing that is worth keeping, or not wanted
                     job.discard()
                 raise
-            notes = notes_on(reader, picture.depth, runner.io)
-            if target.suffix.lower() != source.suffix.lower() == ".webm":
-                notes.append(f"The output is a {target.suffix} file, because .webm cannot hold {encoder.name}.")
+            notes = notes_on(reader, picture.depth, runner.io) + prepared.notes
             if output.damaged_packets:
                 notes.append(f"{output.damaged_packets} damaged packets of other tracks were left out.")
             lost = reader.frames_lost

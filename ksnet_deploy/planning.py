@@ -14,9 +14,10 @@ import numpy as np
 
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import ConfigError, InputError
-from ksnet_deploy.output import OutputFile, check_target, choose_target
+from ksnet_deploy.output import OutputFile, check_target, choose_target, container_notes
 from ksnet_deploy.scenes import CutDetector
 from ksnet_deploy.segments import fingerprint
+from ksnet_deploy.upscaler import Upscaler
 from ksnet_deploy.video import Encoder, Frame, PictureFormat, VideoReader
 
 __all__ = [
@@ -88,9 +89,18 @@ class Prepared:
     source: Path
     rate: Fraction
     """Of the source, in frames per second."""
+    notes: list[str]
+    """What a user should know of the choices."""
 
-    def settings(self, encoder: Encoder, start_s: Fraction | None, end_s: Fraction | None) -> dict[str, str]:
-        """What changes the output's bytes, beside scene cuts and the network, by names that a user understands."""
+    def settings(
+        self,
+        encoder: Encoder,
+        detector: CutDetector,
+        upscaler: Upscaler,
+        start_s: Fraction | None,
+        end_s: Fraction | None,
+    ) -> dict[str, str]:
+        """Everything that changes the output's bytes, by names that a user understands."""
         return {
             "source": fingerprint(self.source),
             "frame rate": str(self.rate),
@@ -98,8 +108,10 @@ class Prepared:
             "encoder": " ".join([encoder.codec, *(f"{k}={v}" for k, v in encoder.options.items())]),
             "pixel format": self.picture.pixel_format,
             "output size": str(self.picture.size),
+            "scene cuts": repr(detector),
             "ksnet-deploy": version("ksnet-deploy"),
             "av": version("av"),
+            **upscaler.identity(),
         }
 
 
@@ -111,6 +123,7 @@ def prepare(
     Raises:
         KSNetError: what :func:`ksnet_deploy.pipeline.upscale_video` raises before it begins.
     """
+    notes = container_notes(reader, target, encoder)
     target = choose_target(reader, target, encoder)
     check_target(reader, target, overwrite=overwrite)
     size = output_size(reader.size, height)
@@ -119,7 +132,7 @@ def prepare(
     picture = PictureFormat.of(reader, size, encoder)
     output = OutputFile(reader, target, picture, encoder)
     output.try_out()
-    return Prepared(target, picture, output, frames, reader.path, reader.rate)
+    return Prepared(target, picture, output, frames, reader.path, reader.rate, notes)
 
 
 def output_size(source: FrameSize, height: int | None) -> FrameSize:

@@ -458,3 +458,16 @@ def test_a_write_that_fails_is_one_sentence_and_leaves_nothing(tmp_path: Path) -
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert visible_files(tmp_path) == {"v.mp4"}
+
+
+def test_another_container_is_told_only_where_the_choice_was_ours(tmp_path: Path) -> None:
+    source = tmp_path / "v.webm"
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("libvpx-vp9", rate=25)
+        stream.height, stream.width, stream.pix_fmt = SIZE.height, SIZE.width, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((SIZE.height, SIZE.width, 3), np.uint8))))
+        container.mux(stream.encode(None))
+    assert any(".webm cannot hold h264" in note for note in upscale(source).notes)
+    for target, encoder in ((tmp_path / "named.mkv", "vp9"), (tmp_path / "other.mkv", "h264"), (None, "vp9")):
+        notes = upscale(source, target, encoder=choose_encoder(encoder), overwrite=True).notes
+        assert not any("cannot hold" in note for note in notes)
