@@ -13,7 +13,7 @@ import command
 import numpy as np
 import pytest
 from media import make_video, presentation_times
-from test_pipeline import RepeatRunner
+from runners import RepeatRunner
 
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import InputError

@@ -17,7 +17,7 @@ import pytest
 from av.codec.context import Flags
 from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
-from test_pipeline import RepeatRunner
+from runners import RepeatRunner
 
 import ksnet_deploy
 from ksnet_deploy.config import FrameSize

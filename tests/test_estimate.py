@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from command import run
 from media import make_video
-from test_pipeline import RepeatRunner
+from runners import RepeatRunner
 
 from ksnet_deploy.benchmark import BENCH_CLIP
 from ksnet_deploy.config import FrameSize

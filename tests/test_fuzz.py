@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from media import presentation_times
-from test_pipeline import RepeatRunner
+from runners import RepeatRunner
 from torture import Case, NoCuts, Sound, make
 from torture_cases import AVI, MKV, MOV, MP4, TS, WHOLE
 

@@ -10,41 +10,22 @@ from typing import Any
 
 from media import make_video
 from numpy.typing import NDArray
+from runners import RepeatRunner
 
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.pipeline import upscale_video
-from ksnet_deploy.runtime import Runner
-from ksnet_deploy.runtime.base import SavedState
 from ksnet_deploy.upscaler import Upscaler
 
 SIZE = FrameSize(144, 256)
 """A frame of the source has 110 kB: 180 of them are 19.9 MB, a sixth of what the process takes without them."""
 
 
-class Instant(Runner):
-    """Every pixel becomes a 4x4 block, and with a leak a copy of the frame stays behind."""
-
-    backend = "instant"
-    leak = False
+class Leaking(RepeatRunner):
+    """Of every frame a copy stays behind."""
 
     def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
-        if self.leak:
-            self.kept = [*getattr(self, "kept", []), lr.copy()]
-        return lr.repeat(4, axis=0).repeat(4, axis=1)
-
-    def reset(self) -> None:
-        pass
-
-    @property
-    def state(self) -> SavedState:
-        return {}
-
-    @state.setter
-    def state(self, saved: SavedState) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
+        self.kept = [*getattr(self, "kept", []), lr.copy()]
+        return super()._step(lr)
 
 
 def peak_of(video: Path, frames: int, *, leak: bool = False) -> int:
@@ -63,8 +44,9 @@ def test_peak_of_330_frames_is_that_of_150_within_5_percent(tmp_path: Path) -> N
 
 if __name__ == "__main__":
     source, frames, *leak = sys.argv[1:]
-    Instant.leak = leak == ["leak"]
     target, end_s = Path(source).with_name("".join(["o", frames, *leak, ".mp4"])), Fraction(int(frames), 25)
-    upscale_video(Path(source), target, Upscaler(open_runner=Instant), height=SIZE.height, end_s=end_s)
+    upscale_video(
+        Path(source), target, Upscaler(open_runner=Leaking if leak else RepeatRunner), height=SIZE.height, end_s=end_s
+    )
     # Of this program alone: getrusage() gives what the one had that started it, where that was more.
     print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line))

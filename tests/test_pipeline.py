@@ -10,53 +10,27 @@ from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 import pytest
 from media import make_video, packets_of, presentation_times
 from numpy.typing import NDArray
+from runners import RepeatRunner
 
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import BackendError, InputError, OutputError
 from ksnet_deploy.padding import crop, pad
 from ksnet_deploy.pipeline import upscale_video
 from ksnet_deploy.result import UpscaleResult
-from ksnet_deploy.runtime import Runner, open_runner
-from ksnet_deploy.runtime.base import FrameType, SavedState
+from ksnet_deploy.runtime import open_runner
+from ksnet_deploy.runtime.base import FrameType
 from ksnet_deploy.runtime.torch import TorchRunner
 from ksnet_deploy.upscaler import Upscaler
 from ksnet_deploy.video import SWSCALE, VideoReader, choose_encoder
 from ksnet_deploy.weights import Checkpoint
 
 SIZE = FrameSize(32, 48)
-
-
-class RepeatRunner(Runner):
-    """Every pixel becomes a 4x4 block."""
-
-    backend = "repeat"
-
-    def __init__(self, size: FrameSize, io: FrameType = "uint8") -> None:
-        super().__init__(size, io)
-
-    def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
-        return lr.repeat(4, axis=0).repeat(4, axis=1)
-
-    def reset(self) -> None:
-        pass
-
-    @property
-    def state(self) -> SavedState:
-        return {}
-
-    @state.setter
-    def state(self, saved: SavedState) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 def upscale(source: Path, target: Path | None = None, **settings: object) -> UpscaleResult:

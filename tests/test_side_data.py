@@ -10,7 +10,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from test_pipeline import RepeatRunner
+from runners import RepeatRunner
 from test_torture import upscale
 from torture import Case, contents, make
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from media import make_video, presentation_times
 from numpy.typing import NDArray
-from test_pipeline import RepeatRunner
+from runners import RepeatRunner
 
 from ksnet_deploy.config import FrameSize
 from ksnet_deploy.errors import BackendError, InputError, OutputError

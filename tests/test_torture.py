@@ -14,7 +14,7 @@ from typing import Any
 
 import av
 import pytest
-from test_pipeline import RepeatRunner
+from runners import RepeatRunner
 from torture import Case, Contents, NoCuts, Sound, Track, code_values, colour_of, contents, depth_of, make
 from torture_cases import AVI, CONVERTED, DAMAGED, MKV, MOV, MP4, OPUS, PARTS, TS, VP9, WEBM, WHOLE
 

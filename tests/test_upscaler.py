@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from test_pipeline import RepeatRunner
+from runners import RepeatRunner
 
 import ksnet_deploy
 from ksnet_deploy import Upscaler
