@@ -146,6 +146,10 @@ def train(
     learning_rate: Annotated[
         float | None, typer.Option("--learning-rate", help="At the start; the recipe's unless told.")
     ] = None,
+    optimizer: Annotated[
+        Literal["adam", "muon"] | None,
+        typer.Option("--optimizer", help="Of the convolution kernels (default: the recipe's; muon in 'short')."),
+    ] = None,
     flow_frozen: Annotated[
         int | None, typer.Option("--flow-frozen", help="Iterations for which the flow network stays as it is.", min=0)
     ] = None,
@@ -175,6 +179,7 @@ def train(
         validation=validation,
         stages=tuple(stage or ()),
         learning_rate=learning_rate,
+        optimizer=optimizer,
         flow_frozen=flow_frozen,
         degradation=degradation,
         precision=precision,

@@ -29,7 +29,7 @@ from ksnet_deploy.training.flow_task import FlowTask, measure_flow
 from ksnet_deploy.training.ksnet_task import KSNetTask, charbonnier
 from ksnet_deploy.training.log import Progress
 from ksnet_deploy.training.loop import LoopSettings, Task, World, train
-from ksnet_deploy.training.recipe import RECIPES, Recipe, Stage, recipe_fits
+from ksnet_deploy.training.recipe import RECIPES, OptimizerName, Recipe, Stage, recipe_fits
 from ksnet_deploy.training.run import TrainingRequest, load_flow_weights, train_ksnet
 from ksnet_deploy.weights import load_checkpoint
 
@@ -42,8 +42,11 @@ def moving_clip(frames: int = 6, name: str = "array") -> ArrayClip:
     return ArrayClip(np.stack([np.roll(picture, 3 * t, axis=1)[:96, :96] for t in range(frames)]), name)
 
 
-def tiny_task(folder: Path, recipe: Recipe | None = None, **options: Any) -> KSNetTask:
-    recipe = recipe or Recipe((Stage(8, 2, 3, 16), Stage(4, 2, 4, 16)), learning_rate=1e-3, flow_frozen=3, warm_up=2)
+def tiny_task(
+    folder: Path, recipe: Recipe | None = None, optimizer: OptimizerName = "adam", **options: Any
+) -> KSNetTask:
+    stages = (Stage(8, 2, 3, 16), Stage(4, 2, 4, 16))
+    recipe = recipe or Recipe(stages, learning_rate=1e-3, flow_frozen=3, warm_up=2, optimizer=optimizer)
     torch.manual_seed(0)
     model = randomise(KSNet(TINY))
     options = {"seed": 7, "licence": "test"} | options
@@ -79,20 +82,21 @@ def kill(progress):
         os.kill(os.getpid(), signal.SIGKILL)
 
 folder = Path(sys.argv[1])
-train(tiny_task(folder), settings(folder), CPU, kill)
+train(tiny_task(folder, optimizer=sys.argv[3]), settings(folder), CPU, kill)
 """
 
 
-def test_a_killed_run_continues_as_if_uninterrupted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_a_killed_run_continues_as_if_uninterrupted(tmp_path: Path, optimizer: OptimizerName) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums of several threads may differ in their last bits
     try:
-        whole = tiny_task(tmp_path / "whole")
+        whole = tiny_task(tmp_path / "whole", optimizer=optimizer)
         run(whole, tmp_path / "whole")
-        command = [sys.executable, "-c", KILLED, str(tmp_path / "cut"), str(Path(__file__).parent)]
+        command = [sys.executable, "-c", KILLED, str(tmp_path / "cut"), str(Path(__file__).parent), optimizer]
         assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
         assert set(losses(tmp_path / "cut")) == {str(i) for i in range(1, 7)}
-        cut = tiny_task(tmp_path / "cut")
+        cut = tiny_task(tmp_path / "cut", optimizer=optimizer)
         resumed = run(cut, tmp_path / "cut")
     finally:
         torch.set_num_threads(threads)

@@ -20,6 +20,7 @@ from ksnet_deploy.resampling import Degradation, degrade, enlarge_bicubic
 from ksnet_deploy.training.clips import Clip
 from ksnet_deploy.training.dataset import DrawSampler, WindowDataset, check_clips, fingerprint
 from ksnet_deploy.training.loop import Task, World
+from ksnet_deploy.training.optimizer import split_kernels
 from ksnet_deploy.training.recipe import Recipe, recipe_fits
 from ksnet_deploy.weights import save_checkpoint
 
@@ -72,7 +73,8 @@ class KSNetTask(Task):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         flow = set() if self.model.flow is None else set(self.model.flow.parameters())
-        groups = [{"params": [p for p in self.model.parameters() if p not in flow], "role": "main"}]
+        main = {"params": [p for p in self.model.parameters() if p not in flow], "role": "main"}
+        groups = split_kernels(main) if self.recipe.optimizer == "muon" else [main]
         if flow and self.model.flow is not None:
             groups.append({"params": list(self.model.flow.parameters()), "role": "flow"})
         return groups

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ksnet_deploy.errors import BackendError, CheckpointError
 from ksnet_deploy.files import replacing
 from ksnet_deploy.training.log import Meter, Progress, append_line, drop_lines_after
+from ksnet_deploy.training.optimizer import make_optimizer
 
 __all__ = ["LoopSettings", "Precision", "Task", "World", "train"]
 
@@ -42,7 +43,7 @@ class Task(ABC):
 
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Adam's parameter groups; each with a ``role`` for :meth:`rates`."""
+        """Parameter groups as :func:`make_optimizer` takes them; each with a ``role`` for :meth:`rate`."""
 
     @abstractmethod
     def rate(self, role: str, iteration: int) -> float:
@@ -152,7 +153,7 @@ class _Run:
         self.task, self.settings, self.world = task, settings, world
         task.model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         task.model.train()
-        self.optimizer = torch.optim.Adam(task.parameter_groups(), betas=(0.9, 0.999), eps=1e-8)
+        self.optimizer = make_optimizer(task.parameter_groups())
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=settings.precision == "fp16")
         self.averaged = copy.deepcopy(task.model).requires_grad_(False)
         self.iteration = 0

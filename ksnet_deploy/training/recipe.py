@@ -6,11 +6,14 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
 from ksnet_deploy.errors import ConfigError
 from ksnet_deploy.resampling import Degradation
 
-__all__ = ["RECIPES", "Recipe", "Stage", "recipe_fits"]
+__all__ = ["RECIPES", "OptimizerName", "Recipe", "Stage", "recipe_fits"]
+
+OptimizerName = Literal["adam", "muon"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class Recipe:
     """Of the averaged weights that are validated and shipped."""
     gradient_norm: float | None = None
     """Gradients are scaled down to this norm; None for never."""
+    optimizer: OptimizerName = "adam"
+    """Muon is for the main network's convolution kernels only; all else is Adam's."""
     degradation: Degradation = "BI"
     still_share: float = 0.25
     """Of the windows, how many come from stills under synthetic camera motion, where the data has stills."""
@@ -119,6 +124,7 @@ RECIPES = {
         flow_frozen=200,
         ema_decay=0.998,
         gradient_norm=1.0,
+        optimizer="muon",
     ),
 }
 """By name, as the command line takes them."""

@@ -23,7 +23,7 @@ from ksnet_deploy.training.ksnet_task import KSNetTask
 from ksnet_deploy.training.log import Progress
 from ksnet_deploy.training.loop import LoopSettings, Precision, Task, World
 from ksnet_deploy.training.loop import train as run_loop
-from ksnet_deploy.training.recipe import RECIPES, Recipe, Stage
+from ksnet_deploy.training.recipe import RECIPES, OptimizerName, Recipe, Stage
 from ksnet_deploy.weights import load_checkpoint
 
 __all__ = ["FlowRequest", "TrainingRequest", "load_flow_weights", "train_flow_network", "train_ksnet"]
@@ -79,6 +79,7 @@ class TrainingRequest(_Request):
     flow: Path | None = None
     learning_rate: float | None = None
     flow_frozen: int | None = None
+    optimizer: OptimizerName | None = None
     degradation: Degradation = "BI"
     licence: str = "not stated"
 
@@ -110,6 +111,7 @@ def train_ksnet(request: TrainingRequest, on_start: OnStart, on_progress: OnProg
     untrained_flow = request.flow is None and request.init is None
     changes = {
         "learning_rate": request.learning_rate,
+        "optimizer": request.optimizer,
         # A flow network that starts from nothing must learn from the beginning.
         "flow_frozen": 0 if untrained_flow and request.flow_frozen is None else request.flow_frozen,
     }
