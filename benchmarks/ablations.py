@@ -19,12 +19,13 @@ from typing import Any
 
 import torch
 
-from ksnet_deploy.complexity import complexity
-from ksnet_deploy.config import FrameSize, KSNetConfig
-from ksnet_deploy.files import replacing, sha256_of
-from ksnet_deploy.training.clips import find_clips
+from ksnet_deploy.base.files import replacing, sha256_of
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.network.complexity import complexity
+from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.training.dataset import fingerprint
 from ksnet_deploy.training.run import TrainingRequest, train_ksnet
+from ksnet_deploy.video.clips.find import find_clips
 
 BASE = ("flow_guidance=multi",)
 """The paper's network: slots in channel order, Eq. (12) literal, RCB, multiple flows, 75 %."""

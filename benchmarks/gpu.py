@@ -23,16 +23,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ksnet_deploy.checkpoints import bundled_checkpoint
-from ksnet_deploy.config import FrameSize
-from ksnet_deploy.folding import fold
-from ksnet_deploy.metrics import psnr
-from ksnet_deploy.model import KSNet, State
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.metrics import psnr
+from ksnet_deploy.network.bundled import bundled_checkpoint
+from ksnet_deploy.network.checkpoints import load_checkpoint
+from ksnet_deploy.network.folding import fold
+from ksnet_deploy.network.model import KSNet, State
+from ksnet_deploy.network.precision import with_precision
 from ksnet_deploy.ops import reference
-from ksnet_deploy.plugins import find_kernel_library
-from ksnet_deploy.precision import with_precision
+from ksnet_deploy.ops.library import find_kernel_library
 from ksnet_deploy.runtime.torch import RecordedStep, decode_frame, encode_frame, use_native_kernels
-from ksnet_deploy.weights import load_checkpoint
 
 RESULTS = Path(__file__).parent / "results"
 WARM_UP, FRAMES = 5, 30
@@ -192,7 +192,7 @@ def step_rows(size: FrameSize, model: KSNet, device: str, seconds: float) -> lis
 
 def engine_row(path: Path, size: FrameSize, seconds: float) -> dict[str, Any]:
     """An engine from frame to frame, copies to and from the device included, on the host's clock."""
-    from ksnet_deploy.runtime import open_runner
+    from ksnet_deploy.runtime.open import open_runner
 
     frame = frames_of(size, "cpu")[0][0].numpy()
     with open_runner(path, size) as runner:

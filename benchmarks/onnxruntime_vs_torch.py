@@ -14,9 +14,9 @@ import re
 from pathlib import Path
 from statistics import median
 
-from ksnet_deploy.benchmark import run_benchmark
-from ksnet_deploy.checkpoints import bundled_checkpoint
-from ksnet_deploy.config import FrameSize
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.measure.speed import run_benchmark
+from ksnet_deploy.network.bundled import bundled_checkpoint
 
 RESULTS = Path(__file__).parent / "results"
 

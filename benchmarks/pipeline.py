@@ -20,14 +20,14 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from ksnet_deploy.benchmark import BENCH_CLIP
-from ksnet_deploy.config import FrameSize
-from ksnet_deploy.files import replacing
-from ksnet_deploy.pipeline import upscale_video
-from ksnet_deploy.result import UpscaleResult
-from ksnet_deploy.runtime.base import FrameType, Runner, SavedState
-from ksnet_deploy.upscaler import Upscaler
-from ksnet_deploy.video import VideoReader
+from ksnet_deploy.base.files import replacing
+from ksnet_deploy.base.frames import FrameSize, FrameType
+from ksnet_deploy.measure.speed import BENCH_CLIP
+from ksnet_deploy.runtime.base import Runner, SavedState
+from ksnet_deploy.upscale.result import UpscaleResult
+from ksnet_deploy.upscale.to_video import upscale_video
+from ksnet_deploy.upscale.upscaler import Upscaler
+from ksnet_deploy.video.reading.reader import VideoReader
 
 
 class InstantRunner(Runner):

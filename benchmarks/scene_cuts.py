@@ -27,11 +27,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode
 
-from ksnet_deploy import __version__
-from ksnet_deploy.config import FrameSize
-from ksnet_deploy.files import replacing
-from ksnet_deploy.scenes import SceneDetector
-from ksnet_deploy.training.clips import Clip, find_clips, source_video
+from ksnet_deploy.base.files import replacing
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.version import __version__
+from ksnet_deploy.upscale.scenes import SceneDetector
+from ksnet_deploy.video.clips.clip import Clip
+from ksnet_deploy.video.clips.find import find_clips, source_video
 
 SHORTEST, LONGEST = 12, 60
 """Frames of a piece, where the video has so many."""

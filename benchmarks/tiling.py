@@ -25,20 +25,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ksnet_deploy import __version__
-from ksnet_deploy.benchmark import moving_frames
-from ksnet_deploy.cache import cached_onnx
-from ksnet_deploy.checkpoints import bundled_checkpoint
-from ksnet_deploy.config import SCALE, FrameSize
-from ksnet_deploy.files import replacing, sha256_of
-from ksnet_deploy.memory import OVERLAP
-from ksnet_deploy.metrics import psnr
-from ksnet_deploy.models import open_model
-from ksnet_deploy.resampling import degrade
+from ksnet_deploy.base.files import replacing, sha256_of
+from ksnet_deploy.base.frames import SCALE, FrameSize
+from ksnet_deploy.base.metrics import psnr
+from ksnet_deploy.base.version import __version__
+from ksnet_deploy.export.cache import cached_onnx
+from ksnet_deploy.measure.degradation import degrade
+from ksnet_deploy.measure.speed import moving_frames
+from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.onnx import OnnxRunner
-from ksnet_deploy.tiles import TiledRunner, TilePlan
-from ksnet_deploy.training.clips import find_clips
+from ksnet_deploy.runtime.tiles import TiledRunner, TilePlan
+from ksnet_deploy.upscale.memory import OVERLAP
+from ksnet_deploy.upscale.networks import open_model
+from ksnet_deploy.video.clips.find import find_clips
 
 KEYS = {"quality": ("video", "model", "size", "frames", "plan", "ranking"), "memory": ("model", "size", "tile")}
 """What a row is of; another measurement of the same takes its place."""
@@ -46,9 +46,9 @@ PEAK = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from ksnet_deploy.config import FrameSize
-from ksnet_deploy.models import open_model
-from ksnet_deploy.tiles import TilePlan
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.upscale.networks import open_model
+from ksnet_deploy.runtime.tiles import TilePlan
 size, tile = FrameSize.parse(sys.argv[2]), sys.argv[3]
 plan = TilePlan.make(size, FrameSize.parse(tile), int(sys.argv[4])) if tile else None
 with open_model(sys.argv[1], size, plan=plan) as runner:

@@ -16,14 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from ksnet_deploy import __version__
-from ksnet_deploy.checkpoints import bundled_checkpoint
-from ksnet_deploy.config import FrameSize
-from ksnet_deploy.files import sha256_of
-from ksnet_deploy.metrics import luma, psnr
-from ksnet_deploy.models import open_model
-from ksnet_deploy.resampling import degrade, enlarge_bicubic
-from ksnet_deploy.training.clips import Clip, find_clips
+from ksnet_deploy.base.files import sha256_of
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.metrics import luma, psnr
+from ksnet_deploy.base.version import __version__
+from ksnet_deploy.measure.degradation import degrade, enlarge_bicubic
+from ksnet_deploy.network.bundled import bundled_checkpoint
+from ksnet_deploy.upscale.networks import open_model
+from ksnet_deploy.video.clips.clip import Clip
+from ksnet_deploy.video.clips.find import find_clips
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -1,1 +1,8 @@
-"""From a trained network to an ONNX file that is proven to compute the same."""
+"""From a network to a proven artifact; imported as ``ksnet_deploy.export``.
+
+- ``verified.py``: an ONNX file, exported and proven
+- ``engine/``: a TensorRT engine
+- ``cache.py``: what was exported on demand
+- ``proof/``: that an artifact computes what the network computes
+- ``onnx.py``, ``step.py``: tracing and writing; the step that is traced
+"""

@@ -11,15 +11,15 @@ from pathlib import Path
 import onnx
 import torch
 
-from ksnet_deploy import __version__
-from ksnet_deploy.config import FrameSize, Precision
-from ksnet_deploy.errors import ArtifactError, ConfigError, OutputError
+from ksnet_deploy.base.errors import ArtifactError, ConfigError, OutputError
+from ksnet_deploy.base.files import check_place, replacing
+from ksnet_deploy.base.frames import FrameSize, FrameType
+from ksnet_deploy.base.version import __version__
 from ksnet_deploy.export.step import StepModule
-from ksnet_deploy.files import check_place, replacing
-from ksnet_deploy.model import State
+from ksnet_deploy.network.checkpoints import Checkpoint
+from ksnet_deploy.network.config import Precision
+from ksnet_deploy.network.model import State
 from ksnet_deploy.ops.functions import OPSET, function_bodies
-from ksnet_deploy.runtime.base import FrameType
-from ksnet_deploy.weights import Checkpoint
 
 __all__ = ["DYNAMIC_TRACE_SIZE", "export_onnx"]
 
@@ -44,7 +44,7 @@ def export_onnx(
     Args:
         size: of the LR frames; None for a graph with free height and width, 16 to 8192 each.
         io: element type of the frames.
-        precision: of the convolutions; ``fp16`` leaves the islands of :mod:`ksnet_deploy.precision` in float32.
+        precision: of the convolutions; ``fp16`` leaves the islands of :mod:`ksnet_deploy.network.precision` in float32.
 
     Raises:
         ConfigError: the network is bidirectional or its slots are not in channel order, or the size is below the

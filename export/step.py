@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ksnet_deploy.config import FrameSize, Precision
-from ksnet_deploy.folding import fold
-from ksnet_deploy.model import KSNet, State
-from ksnet_deploy.precision import with_precision
-from ksnet_deploy.runtime.base import FrameType
+from ksnet_deploy.base.frames import FrameSize, FrameType
+from ksnet_deploy.network.config import Precision
+from ksnet_deploy.network.folding import fold
+from ksnet_deploy.network.model import KSNet, State
+from ksnet_deploy.network.precision import with_precision
 from ksnet_deploy.runtime.torch import decode_frame, encode_frame
 
 __all__ = ["StepModule"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ksnet_deploy.config import FrameSize, Precision
-from ksnet_deploy.export.half import HalfReport, verify_half
+from ksnet_deploy.base.files import check_place, replacing
+from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.export.onnx import export_onnx
-from ksnet_deploy.export.verify import SequenceReport, verify_onnx
-from ksnet_deploy.files import check_place, replacing
-from ksnet_deploy.model import KSNet
-from ksnet_deploy.runtime.base import FrameType
-from ksnet_deploy.weights import Checkpoint
+from ksnet_deploy.export.proof.float32 import SequenceReport, verify_onnx
+from ksnet_deploy.export.proof.half import HalfReport, verify_half
+from ksnet_deploy.network.checkpoints import Checkpoint
+from ksnet_deploy.network.config import Precision
+from ksnet_deploy.network.model import KSNet
 
 __all__ = ["export_verified", "verify"]
 

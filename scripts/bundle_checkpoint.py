@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from ksnet_deploy.weights import load_checkpoint, save_checkpoint
+from ksnet_deploy.network.checkpoints import load_checkpoint, save_checkpoint
 
-FOLDER = Path(__file__).parents[1] / "ksnet_deploy" / "checkpoints"
+FOLDER = Path(__file__).parents[1] / "ksnet_deploy" / "bundled"
 
 
 def main(checkpoint: str, name: str, training: str, licence: str) -> None:

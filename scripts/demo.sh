@@ -3,7 +3,7 @@
 set -euo pipefail
 . "$(dirname "$0")/setup.sh"
 
-clip=ksnet_deploy/assets/city_lr.mp4
+clip=ksnet_deploy/bundled/city_lr.mp4
 network=demo/uni-72x128.onnx
 
 mkdir -p demo
@@ -12,4 +12,4 @@ if [ ! -e "$network" ] || [ -n "$(find ksnet_deploy/ export/ constraints.txt -ne
     ksnet-deploy export "$network" --model uni --size 72x128 --verify-frames 30 --overwrite
 fi
 ksnet-deploy upscale "$clip" --model "$network" --output demo/city_x4.mp4 --overwrite
-python scripts/demo_report.py "$clip" demo/city_x4.mp4 ksnet_deploy/assets/city_hr.mp4 demo/before_after.png
+python scripts/demo_report.py "$clip" demo/city_x4.mp4 ksnet_deploy/bundled/city_hr.mp4 demo/before_after.png

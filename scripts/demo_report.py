@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ksnet_deploy.config import SCALE
-from ksnet_deploy.metrics import psnr
-from ksnet_deploy.resampling import enlarge_bicubic
-from ksnet_deploy.video import VideoReader, write_png
+from ksnet_deploy.base.frames import SCALE
+from ksnet_deploy.base.metrics import psnr
+from ksnet_deploy.measure.degradation import enlarge_bicubic
+from ksnet_deploy.video.picture import write_png
+from ksnet_deploy.video.reading.reader import VideoReader
 
 SHOWN_FRAME = 30
 REGION = (slice(100, 228), slice(60, 252))  # rows and columns of the HR frame that the picture shows

@@ -6,4 +6,6 @@ ruff check .
 ruff format --check .
 mypy
 clang-format --dry-run -Werror plugins/*.cpp plugins/*/*.{h,cu,cpp} tests/native/*.cpp tests/native/*/*
-python -m pytest "$@"
+# One thread of the mathematics libraries in each of two workers: more of them wait for each other.
+export OMP_NUM_THREADS=1
+python -m pytest -n 2 "$@"

@@ -6,42 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from media import make_video
+from networks import SMALL, new_checkpoint
 
-from ksnet_deploy.blocks import RCB
-from ksnet_deploy.config import FrameSize, KSNetConfig
+from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.export.onnx import export_onnx
-from ksnet_deploy.model import KSNet
-from ksnet_deploy.weights import Checkpoint, load_checkpoint, save_checkpoint
-
-SMALL = KSNetConfig(channels=16, extract_blocks=1, deform_groups=4)
-"""Every part of the network at little cost."""
-
-
-def randomise(model: KSNet, seed: int = 0) -> KSNet:
-    """Give every weight, bias, edge scale and offset layer a value that matters."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.dim() > 1:
-                fan_in = parameter[0].numel()
-                parameter.normal_(0, fan_in**-0.5, generator=generator)
-            elif not name.endswith("lam"):
-                parameter.normal_(0, 0.05, generator=generator)
-        for module in model.modules():
-            if isinstance(module, RCB):  # four branches add up
-                for parameter in module.parameters():
-                    parameter.mul_(0.5)
-        model.reconstruct.head[-1].weight.mul_(0.1)
-    return model
-
-
-def new_checkpoint(folder: Path, config: KSNetConfig, seed: int = 0) -> Checkpoint:
-    path = folder / f"c{config.channels}-{seed}.safetensors"
-    torch.manual_seed(seed)
-    save_checkpoint(randomise(KSNet(config), seed), path, training="random", licence="Apache-2.0")
-    return load_checkpoint(path)
+from ksnet_deploy.network.checkpoints import Checkpoint
 
 
 @pytest.fixture(scope="session")

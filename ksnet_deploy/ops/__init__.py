@@ -1,5 +1,7 @@
-"""The two custom operators of KSNet, ``KsDeformConv2d`` and ``KsTopKSplit``.
+"""The two custom operators.
 
-``reference`` holds what PyTorch computes and what the exporter emits, ``functions`` the ONNX function bodies. They are
-apart because running an exported network needs the second and must not load PyTorch.
+- ``reference.py``: in PyTorch, the definition
+- ``functions.py``: as ONNX nodes with function bodies of standard operators
+- ``native.py``: the CUDA kernels for PyTorch
+- ``library.py``: the native library: built, found, loaded; its sources are in ``plugins/``
 """

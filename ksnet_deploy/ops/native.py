@@ -2,7 +2,7 @@
 
 :func:`deform_conv2d` and :func:`topk_split` compute what their namesakes in :mod:`ksnet_deploy.ops.reference` do, on
 CUDA tensors, on PyTorch's current stream, without a gradient. They need the kernel library
-(:func:`ksnet_deploy.plugins.build_plugins`). Not yet run on a GPU.
+(:func:`ksnet_deploy.ops.library.build_plugins`). Not yet run on a GPU.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ksnet_deploy.errors import BackendError
+from ksnet_deploy.base.errors import BackendError
+from ksnet_deploy.ops.library import BUILD_KERNELS, find_kernel_library
 from ksnet_deploy.ops.reference import Split, check_deform_shapes, check_split_shapes
-from ksnet_deploy.plugins import BUILD_KERNELS, find_kernel_library
 
 __all__ = ["KernelLibrary", "deform_conv2d", "kernel_library", "topk_split"]
 
@@ -151,7 +151,7 @@ def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int, *, ranked: bool = Fals
 
 @functools.cache
 def kernel_library() -> KernelLibrary:
-    """The library that :func:`ksnet_deploy.plugins.find_kernel_library` finds, loaded once.
+    """The library that :func:`ksnet_deploy.ops.library.find_kernel_library` finds, loaded once.
 
     Raises:
         BackendError: there is none, or it cannot be loaded.

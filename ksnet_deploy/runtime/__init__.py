@@ -1,56 +1,9 @@
-"""Runtimes behind one interface: :func:`open_runner` gives a :class:`Runner` for any artifact.
+"""What runs a network, frame by frame, behind one interface.
 
-``torch`` runs checkpoints and is the reference; ``onnxruntime`` runs exported files; ``rtx`` and ``tensorrt`` run
-engines.
+- ``open.py``: the runner of any artifact
+- ``torch.py``, ``onnx.py``, ``lockstep.py``: PyTorch; ONNX Runtime; ONNX Runtime pausing where channels are ranked
+- ``tensorrt/``: engines
+- ``tiles.py``: a frame in tiles, which rank their channels together
+- ``step_file.py``: what an exported file says of itself
+- ``base.py``: the interface
 """
-
-from __future__ import annotations
-
-from pathlib import Path
-
-from ksnet_deploy.config import FrameSize
-from ksnet_deploy.errors import ArtifactError, BackendError
-from ksnet_deploy.runtime.base import IO_TYPES, FrameType, Runner
-
-__all__ = ["CHECKPOINT_SUFFIXES", "ENGINE_SUFFIX", "IO_TYPES", "FrameType", "Runner", "open_runner"]
-
-CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
-ENGINE_SUFFIX = ".engine"
-
-
-def open_runner(artifact: Path, size: FrameSize, *, device: str = "cpu", io: FrameType = "uint8") -> Runner:
-    """Open the runtime that the artifact is made for.
-
-    Args:
-        artifact: a checkpoint (PyTorch runs it), an ``.onnx`` (ONNX Runtime runs it) or an
-            ``.engine`` (the TensorRT it was built by runs it).
-        size: of the LR frames.
-        device: ``cpu`` or ``cuda``; engines always run on the GPU.
-        io: type of the frames for a checkpoint; the others have their own.
-
-    Raises:
-        KSNetError: the artifact cannot be used, or its runtime is missing on this machine.
-    """
-    # Imported here, so that running an ONNX file does not load PyTorch's network and the reverse.
-    if artifact.suffix == ".onnx":
-        try:
-            from ksnet_deploy.runtime.onnx import OnnxRunner
-        except ImportError as error:
-            raise BackendError(
-                f"ONNX Runtime is not installed ({error}); install ksnet-deploy with the 'cpu' or the 'gpu' extra"
-            ) from error
-
-        return OnnxRunner(artifact, size, device=device)
-    if artifact.suffix in CHECKPOINT_SUFFIXES:
-        from ksnet_deploy.runtime.torch import TorchRunner
-        from ksnet_deploy.weights import load_checkpoint
-
-        return TorchRunner(load_checkpoint(artifact).model, size, device=device, io=io)
-    if artifact.suffix == ENGINE_SUFFIX:
-        from ksnet_deploy.runtime.tensorrt import TensorRTRunner
-
-        return TensorRTRunner(artifact, size)
-    raise ArtifactError(
-        f"{artifact} is neither a checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}) nor an .onnx or {ENGINE_SUFFIX} file; "
-        "make one with 'ksnet-deploy export' or 'ksnet-deploy build-engine'"
-    )

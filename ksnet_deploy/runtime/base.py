@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ksnet_deploy.config import FrameSize
-from ksnet_deploy.errors import BackendError
+from ksnet_deploy.base.errors import BackendError
+from ksnet_deploy.base.frames import FrameSize, FrameType
 
-__all__ = ["IO_TYPES", "NEXT_PREFIX", "STATE_PREFIX", "FrameType", "Runner", "SavedState", "reset_planes"]
-
-FrameType = Literal["uint8", "float16", "float32"]
-"""Element type of frames: ``uint8`` in 0..255, or a float in [0, 1] (the HR side may overshoot)."""
-IO_TYPES: tuple[str, ...] = get_args(FrameType)
+__all__ = ["NEXT_PREFIX", "STATE_PREFIX", "Runner", "SavedState", "reset_planes"]
 
 STATE_PREFIX, NEXT_PREFIX = "state.", "next."
 """Of the names that an exported step gives its recurrent inputs and outputs."""

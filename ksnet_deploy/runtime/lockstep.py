@@ -15,11 +15,12 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from ksnet_deploy.config import FrameSize
+from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.ops.functions import DOMAIN, TOPK_SPLIT, use_fast_operators
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, SavedState, reset_planes
-from ksnet_deploy.runtime.onnx import frame_type, load_step, open_session, zero_state
-from ksnet_deploy.tiles import RASTER, LockstepRunner, PausedStep, TilePlace, run_alone
+from ksnet_deploy.runtime.onnx import open_session
+from ksnet_deploy.runtime.step_file import frame_type, load_step, zero_state
+from ksnet_deploy.runtime.tiles import RASTER, LockstepRunner, PausedStep, TilePlace, run_alone
 
 __all__ = ["LockstepOnnxRunner", "cut_at_rankings"]
 

@@ -11,13 +11,13 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from ksnet_deploy.config import FrameSize
-from ksnet_deploy.errors import ArtifactError, BackendError
-from ksnet_deploy.exported import exported_size, load_exported
+from ksnet_deploy.base.errors import ArtifactError, BackendError
+from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.ops.functions import use_fast_operators
-from ksnet_deploy.runtime.base import IO_TYPES, NEXT_PREFIX, STATE_PREFIX, FrameType, Runner, SavedState, reset_planes
+from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, reset_planes
+from ksnet_deploy.runtime.step_file import frame_type, load_step, zero_state
 
-__all__ = ["OnnxRunner", "frame_type", "load_step", "open_session", "zero_state"]
+__all__ = ["OnnxRunner", "open_session"]
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -94,37 +94,6 @@ class OnnxRunner(Runner):
     def close(self) -> None:
         self.reset()
         del self._binding, self._session
-
-
-def load_step(path: Path, size: FrameSize) -> onnx.ModelProto:
-    """An exported file that takes frames of a size. Raises ArtifactError for any other file."""
-    model = load_exported(path)
-    if (exported := exported_size(model)) not in (None, size):
-        raise ArtifactError(
-            f"{path} takes frames of {exported} (height x width), not {size}; export it with --size {size} or --dynamic"
-        )
-    return model
-
-
-def frame_type(path: Path, model: onnx.ModelProto) -> FrameType:
-    """Element type of a step's frames. Raises ArtifactError when it is none of ours."""
-    lr = next(value for value in model.graph.input if value.name == "lr")
-    name = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(lr.type.tensor_type.elem_type)).name
-    if name not in IO_TYPES:
-        raise ArtifactError(f"{path} takes frames of type {name}; expected {', '.join(IO_TYPES)}; export it again")
-    return name  # type: ignore[return-value]
-
-
-def zero_state(model: onnx.ModelProto, size: FrameSize) -> SavedState:
-    """A step's recurrent inputs by name, all zero."""
-    return {
-        value.name.removeprefix(STATE_PREFIX): np.zeros(
-            (1, value.type.tensor_type.shape.dim[1].dim_value, size.height, size.width),
-            onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type),
-        )
-        for value in model.graph.input
-        if value.name.startswith(STATE_PREFIX)
-    }
 
 
 def open_session(

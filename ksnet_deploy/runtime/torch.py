@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from ksnet_deploy.config import FrameSize, Precision
-from ksnet_deploy.errors import BackendError, ConfigError
-from ksnet_deploy.folding import fold
-from ksnet_deploy.model import FlowGuidedAlignment, KSNet, State
-from ksnet_deploy.precision import with_precision
-from ksnet_deploy.runtime.base import FrameType, Runner, SavedState
-from ksnet_deploy.selection import SplitLevel
+from ksnet_deploy.base.errors import BackendError, ConfigError
+from ksnet_deploy.base.frames import FrameSize, FrameType
+from ksnet_deploy.network.channel_selection import SplitLevel
+from ksnet_deploy.network.config import Precision
+from ksnet_deploy.network.folding import fold
+from ksnet_deploy.network.model import FlowGuidedAlignment, KSNet, State
+from ksnet_deploy.network.precision import with_precision
+from ksnet_deploy.runtime.base import Runner, SavedState
 
 __all__ = ["RecordedStep", "TorchRunner", "advance_in_place", "decode_frame", "encode_frame", "use_native_kernels"]
 
@@ -157,7 +158,7 @@ class RecordedStep:
 
 def use_native_kernels(network: KSNet) -> bool:
     """Put the native kernels in the place of the reference operators, where their library was built; tell whether."""
-    from ksnet_deploy.plugins import find_kernel_library
+    from ksnet_deploy.ops.library import find_kernel_library
 
     if find_kernel_library() is None:
         return False

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from ksnet_deploy.config import SCALE
-from ksnet_deploy.errors import InputError
-from ksnet_deploy.resampling import MARGIN, Degradation, degrade
-from ksnet_deploy.training.clips import Clip
+from ksnet_deploy.base.errors import InputError
+from ksnet_deploy.base.frames import SCALE
+from ksnet_deploy.measure.degradation import MARGIN, Degradation, degrade
 from ksnet_deploy.training.motion import camera_window
+from ksnet_deploy.video.clips.clip import Clip
 
 __all__ = ["Draw", "DrawSampler", "WindowDataset", "check_clips", "fingerprint"]
 

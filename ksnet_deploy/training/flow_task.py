@@ -14,14 +14,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ksnet_deploy.errors import ConfigError, InputError
-from ksnet_deploy.files import replacing
-from ksnet_deploy.flow import SpyNet
-from ksnet_deploy.training.clips import Clip
+from ksnet_deploy.base.errors import ConfigError, InputError
+from ksnet_deploy.base.files import replacing
+from ksnet_deploy.network.flow import SpyNet
 from ksnet_deploy.training.dataset import Draw, DrawSampler, fingerprint
 from ksnet_deploy.training.loop import Task, World
 from ksnet_deploy.training.motion import flow_pair
 from ksnet_deploy.training.recipe import Recipe, recipe_fits
+from ksnet_deploy.video.clips.clip import Clip
 
 __all__ = ["FlowTask", "end_point_error", "measure_flow"]
 

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ksnet_deploy.blocks import shared_kernels
-from ksnet_deploy.config import SCALE, FrameSize
-from ksnet_deploy.errors import InputError
-from ksnet_deploy.metrics import PSNR_LIMIT, luma, psnr
-from ksnet_deploy.model import KSNet
-from ksnet_deploy.resampling import Degradation, degrade, enlarge_bicubic
-from ksnet_deploy.training.clips import Clip
+from ksnet_deploy.base.errors import InputError
+from ksnet_deploy.base.frames import SCALE, FrameSize
+from ksnet_deploy.base.metrics import PSNR_LIMIT, luma, psnr
+from ksnet_deploy.measure.degradation import Degradation, degrade, enlarge_bicubic
+from ksnet_deploy.network.blocks import shared_kernels
+from ksnet_deploy.network.checkpoints import save_checkpoint
+from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.training.dataset import DrawSampler, WindowDataset, check_clips, fingerprint
 from ksnet_deploy.training.loop import Task, World
 from ksnet_deploy.training.optimizer import split_kernels
 from ksnet_deploy.training.recipe import Recipe, recipe_fits
-from ksnet_deploy.weights import save_checkpoint
+from ksnet_deploy.video.clips.clip import Clip
 
 __all__ = ["KSNetTask", "charbonnier", "frames_as_input"]
 

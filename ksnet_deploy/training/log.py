@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ksnet_deploy.errors import KSNetError, TrainingError
-from ksnet_deploy.files import replacing
+from ksnet_deploy.base.errors import KSNetError, TrainingError
+from ksnet_deploy.base.files import replacing
 
 __all__ = ["Meter", "Progress", "append_line", "drop_lines_after"]
 

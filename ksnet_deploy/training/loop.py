@@ -19,8 +19,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ksnet_deploy.errors import BackendError, CheckpointError
-from ksnet_deploy.files import replacing
+from ksnet_deploy.base.errors import BackendError, CheckpointError
+from ksnet_deploy.base.files import replacing
 from ksnet_deploy.training.log import Meter, Progress, append_line, drop_lines_after
 from ksnet_deploy.training.optimizer import make_optimizer
 

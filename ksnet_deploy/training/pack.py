@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ksnet_deploy.config import SCALE
-from ksnet_deploy.errors import ConfigError, OutputError
-from ksnet_deploy.files import temporary_beside
-from ksnet_deploy.training.clips import Clip, Region, check_unique, find_clips, source_video
-from ksnet_deploy.training.shards import write_shards
+from ksnet_deploy.base.errors import ConfigError, OutputError
+from ksnet_deploy.base.files import temporary_beside
+from ksnet_deploy.base.frames import SCALE
+from ksnet_deploy.video.clips.clip import Clip, Region
+from ksnet_deploy.video.clips.find import check_unique, find_clips, source_video
+from ksnet_deploy.video.clips.shards import write_shards
 
 __all__ = ["held_out_videos", "pack_clips"]
 

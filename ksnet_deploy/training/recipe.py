@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from ksnet_deploy.errors import ConfigError
-from ksnet_deploy.resampling import Degradation
+from ksnet_deploy.base.errors import ConfigError
+from ksnet_deploy.measure.degradation import Degradation
 
 __all__ = ["RECIPES", "OptimizerName", "Recipe", "Stage", "recipe_fits"]
 

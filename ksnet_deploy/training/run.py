@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from ksnet_deploy.config import KSNetConfig
-from ksnet_deploy.errors import BackendError, CheckpointError, InputError
-from ksnet_deploy.flow import SpyNet
-from ksnet_deploy.model import KSNet
-from ksnet_deploy.models import checkpoint_path
-from ksnet_deploy.resampling import Degradation
-from ksnet_deploy.training.clips import REDS4, Clip, find_clips, read_listing
+from ksnet_deploy.base.errors import BackendError, CheckpointError, InputError
+from ksnet_deploy.measure.degradation import Degradation
+from ksnet_deploy.network.bundled import checkpoint_path
+from ksnet_deploy.network.checkpoints import load_checkpoint
+from ksnet_deploy.network.config import KSNetConfig
+from ksnet_deploy.network.flow import SpyNet
+from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.training.flow_task import FlowTask
+from ksnet_deploy.training.flow_weights import load_flow_weights
 from ksnet_deploy.training.ksnet_task import KSNetTask
 from ksnet_deploy.training.log import Progress
 from ksnet_deploy.training.loop import LoopSettings, Precision, Task, World
 from ksnet_deploy.training.loop import train as run_loop
 from ksnet_deploy.training.recipe import RECIPES, OptimizerName, Recipe, Stage
-from ksnet_deploy.weights import load_checkpoint
+from ksnet_deploy.video.clips.clip import Clip
+from ksnet_deploy.video.clips.find import REDS4, find_clips, read_listing
 
-__all__ = ["FlowRequest", "TrainingRequest", "load_flow_weights", "train_flow_network", "train_ksnet"]
+__all__ = ["FlowRequest", "TrainingRequest", "train_flow_network", "train_ksnet"]
 
 VIMEO_LIST = "sep_trainlist.txt"
 """Official list of Vimeo90K's training clips, beside its ``sequences`` folder."""
@@ -152,45 +152,6 @@ def train_flow_network(request: FlowRequest, on_start: OnStart, on_progress: OnP
     recipe = FLOW_RECIPE.with_stages(tuple(map(Stage.parse, request.stages)))
     task = FlowTask(model, clips, _validation(request), recipe, target, seed=request.seed, workers=request.workers)
     return _run(task, request, world, target, on_start, on_progress)
-
-
-def load_flow_weights(path: Path, model: SpyNet) -> dict[str, Tensor]:
-    """Weights of ``train-flow``, or of a public SpyNet, under our names.
-
-    Public checkpoints name a layer ``...<level>...<layer>.weight``, the layers counted with or without the ReLUs
-    between them: BasicSR's ``basic_module.0.basic_module.2.weight``, MMEditing's
-    ``basic_module.0.basic_module.1.conv.weight``.
-
-    Raises:
-        CheckpointError: the file cannot be read, or is no SpyNet of this width.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"the flow weights {path} do not exist; give a .safetensors or .pth file")
-    try:
-        if path.suffix == ".safetensors":
-            found = load_file(path)
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-            found = found.get("params", found.get("state_dict", found))
-    except Exception as error:  # bytes that are no pickle make the unpickler raise almost anything
-        raise CheckpointError(f"the flow weights {path} cannot be read ({type(error).__name__})") from error
-    expected = model.state_dict()
-    renamed = {_flow_name(name): tensor.float() for name, tensor in found.items() if _flow_name(name)}
-    wrong = [name for name, tensor in expected.items() if name not in renamed or renamed[name].shape != tensor.shape]
-    if wrong or len(renamed) != len(expected):
-        raise CheckpointError(
-            f"{path} is no SpyNet of {model.channels} channels: {len(wrong)} of its {len(expected)} tensors are "
-            f"missing or misshaped{f' ({wrong[0]}, ...)' if wrong else ''}; uni takes 32 channels, lite 16"
-        )
-    return renamed
-
-
-def _flow_name(name: str) -> str:
-    match = re.fullmatch(r"(?:.*\D)?(\d+)\.(?:\w*\.)?(\d+)(\.conv)?\.(weight|bias)", name)
-    if match is None:
-        return ""
-    layer = int(match[2]) * (2 if match[3] else 1)
-    return f"levels.{match[1]}.{layer}.{match[4]}"
 
 
 def _initialise(model: KSNet, path: Path) -> None:

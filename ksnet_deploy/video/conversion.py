@@ -18,7 +18,7 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from ksnet_deploy.config import FrameSize
+from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.video.colour import SWS_MATRIX, SWSCALE, SWSCALE_LANCZOS, Colour
 
 __all__ = ["picture_of", "rgb_of"]

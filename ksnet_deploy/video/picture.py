@@ -13,10 +13,10 @@ from av.codec.context import CodecContext
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from ksnet_deploy.config import FrameSize
-from ksnet_deploy.errors import InputError
+from ksnet_deploy.base.errors import InputError
+from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.video.colour import SWSCALE
-from ksnet_deploy.video.sources import reason_of
+from ksnet_deploy.video.reading.sources import reason_of
 
 __all__ = ["picture_size", "read_picture", "write_png"]
 

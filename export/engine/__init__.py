@@ -1,0 +1,6 @@
+"""A TensorRT engine, from a checkpoint.
+
+- ``make.py``: what is asked for: export, compile, prove
+- ``compile.py``, ``compiler.py``: this side of the compilation; the process that it runs in
+- ``layers.py``: checks of the compiled layers
+"""

@@ -1,0 +1,247 @@
+"""From a checkpoint or an exported file to a proven engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
+from ksnet_deploy.base.files import check_place, replacing, sha256_of
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.export.cache import cached_onnx, made_cache_folder
+from ksnet_deploy.export.engine.compile import EngineKey, Progress, build_engine, check_target
+from ksnet_deploy.network.config import Precision
+from ksnet_deploy.ops.library import find_plugin_library
+from ksnet_deploy.runtime.base import Runner
+from ksnet_deploy.runtime.step_file import exported_metadata, exported_size, load_exported
+from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
+from ksnet_deploy.runtime.tensorrt.target import Flavour, GpuTarget, SizeRange, choose_flavour
+
+__all__ = ["EngineRequest", "MadeEngine", "PluginChoice", "make_engine"]
+
+PluginChoice = Literal["auto", "on", "off"]
+"""``auto`` takes the native plugins where their library is found; what is taken must load, or the build fails."""
+
+
+PROOF_SIZE = FrameSize(72, 128)
+"""Of the frames that are compared on a CPU, where one of 180x320 takes seven seconds. What is compared, the rounding of
+weights and results, does not depend on the size."""
+
+
+@dataclass(frozen=True)
+class EngineRequest:
+    """What a user asks for."""
+
+    source: Path
+    """A checkpoint, or an ``.onnx`` of the precision."""
+    sizes: SizeRange
+    precision: Precision = "fp16"
+    flavour: Flavour | Literal["auto"] = "auto"
+    gpu: str | None = None
+    """Name or compute capability; None for the GPU at hand."""
+    plugins: PluginChoice = "auto"
+    output: Path | None = None
+    """None for the cache, where an engine that is there already is taken as it is."""
+    verify_frames: int = 30
+    """To compare with float32; 0 for none."""
+    model: str | None = None
+    """What the user calls the source, for the sidecar; its path unless given."""
+
+
+@dataclass(frozen=True)
+class MadeEngine:
+    """An engine, its sidecar, and whether it was there already."""
+
+    path: Path
+    sidecar: Sidecar
+    reused: bool
+
+
+def make_engine(
+    request: EngineRequest,
+    *,
+    say: Callable[[str], None] = lambda _line: None,
+    on_verify: Callable[[int], None] = lambda _frames: None,
+    on_frame: Callable[[], None] = lambda: None,
+    on_progress: Progress = lambda _phase, _done, _total: None,
+) -> MadeEngine:
+    """Export if need be, compare with float32, build, and compare again where the GPU is at hand.
+
+    Without that GPU the exported file stands for the engine: ONNX Runtime runs it with its half results rounded.
+
+    Args:
+        say: told what is done.
+        on_verify: told the number of frames before each comparison; then ``on_frame`` after each frame.
+        on_progress: told the progress of the build.
+
+    Raises:
+        KSNetError: with the reason. Nothing is left under the engine's name that was not there before.
+    """
+    if request.output is not None:
+        check_place(request.output)
+    flavour = choose_flavour(request.flavour)
+    target, at_hand = _target(request.gpu, flavour)
+    plugins = _plugins(request.plugins)
+    check_target(flavour, target, plugins)
+    frames = request.verify_frames
+    onnx = _exported(request, say)
+    key = EngineKey.of(onnx, flavour, target, request.precision, request.sizes, plugins)
+    path = request.output or made_cache_folder() / key.file_name(request.source.stem)
+    known = _whole_engine(path) if request.output is None else None
+    if known is not None and ((request.source == onnx and not at_hand) or frames <= _frames_compared(known)):
+        return MadeEngine(path, known, reused=True)
+    proof = None if at_hand or request.source == onnx else _proof(request, say, on_verify, on_frame)
+
+    def prove(engine: Path) -> dict[str, Any] | None:
+        if not (at_hand and frames):
+            return proof
+        on_verify(frames)
+        return _proof_on_gpu(request.source, onnx, engine, request.sizes.best, frames, on_frame)
+
+    say(f"Building for {target} with {flavour} {key.version}, {request.precision}, frames of {request.sizes}.")
+    sidecar = build_engine(
+        onnx,
+        path,
+        flavour=flavour,
+        target=target,
+        precision=request.precision,
+        sizes=request.sizes,
+        plugins=plugins,
+        model=request.model or str(request.source),
+        prove=prove,
+        on_progress=on_progress,
+    )
+    return MadeEngine(path, sidecar, reused=False)
+
+
+def _frames_compared(sidecar: Sidecar) -> int:
+    frames: int = (sidecar.verified or {}).get("frames", 0)
+    return frames
+
+
+def _whole_engine(path: Path) -> Sidecar | None:
+    """The sidecar of an engine in the cache, None where it is missing or damaged and must be built again."""
+    try:
+        sidecar = Sidecar.read(path)
+    except ArtifactError:
+        return None
+    return sidecar if sha256_of(path) == sidecar.engine_sha256 else None
+
+
+def _target(gpu: str | None, flavour: Flavour) -> tuple[GpuTarget, bool]:
+    """The GPU to build for, and whether it is the one at hand."""
+    from ksnet_deploy.runtime.tensorrt.cuda import compute_capability
+
+    device: GpuTarget | None = None
+    try:
+        device = compute_capability()
+    except BackendError as error:
+        if gpu is None:
+            raise ConfigError(f"{error}; or say which GPU to build for, for example --gpu rtx3080") from error
+    wanted = GpuTarget.parse(gpu) if gpu else device
+    assert wanted is not None
+    if flavour == "tensorrt" and wanted != device:
+        raise BackendError(
+            f"TensorRT builds only for the GPU at hand ({device or 'there is none'}), not for {wanted}; build on that "
+            "machine, or with --runtime rtx, which needs the extra 'rtx'"
+        )
+    return wanted, wanted == device
+
+
+def _plugins(choice: PluginChoice) -> Path | None:
+    library = None if choice == "off" else find_plugin_library()
+    if choice == "on" and library is None:
+        raise BackendError(
+            "the native plugin library is not found; build it with 'ksnet-deploy build-plugins', or use --plugins off"
+        )
+    return library
+
+
+def _exported(request: EngineRequest, say: Callable[[str], None]) -> Path:
+    """The ONNX file to build from, of the precision and for the sizes."""
+    if request.source.suffix != ".onnx":
+        size = request.sizes.best if request.sizes.is_fixed else None
+        return cached_onnx(
+            request.source,
+            size,
+            precision=request.precision,
+            on_export=lambda: say(f"Exporting {request.source.name} in {request.precision}, once."),
+        )
+    model = load_exported(request.source)
+    precision = exported_metadata(model).get("ksnet.precision", "unknown")
+    if precision != request.precision:
+        remedy = "leave --fp16 out" if precision == "fp32" else "pass --fp16"
+        raise ArtifactError(
+            f"{request.source} is {precision}, and an engine in {request.precision} was asked for; export it again "
+            f"with 'ksnet-deploy export --precision {request.precision}', or {remedy}"
+        )
+    size = exported_size(model)
+    if size is not None and SizeRange.fixed(size) != request.sizes:
+        raise ArtifactError(
+            f"{request.source} takes frames of {size} only, and an engine for {request.sizes} was asked for; give "
+            f"--size {size}, or export it again with --dynamic"
+        )
+    return request.source
+
+
+def _proof(
+    request: EngineRequest,
+    say: Callable[[str], None],
+    on_verify: Callable[[int], None],
+    on_frame: Callable[[], None],
+) -> dict[str, Any] | None:
+    """The comparison of a checkpoint's export, at a size of its own, with float32; made once, and kept beside it."""
+    frames, size = request.verify_frames, _smaller(request.sizes.best, PROOF_SIZE)
+    if not frames:
+        return None
+    onnx = cached_onnx(
+        request.source,
+        size,
+        precision=request.precision,
+        on_export=lambda: say(f"Exporting for frames of {size}, once."),
+    )
+    path = onnx.with_suffix(".proof.json")
+    if path.is_file():
+        known: dict[str, Any] = json.loads(path.read_text())
+        if known["frames"] >= frames:
+            return known
+    from ksnet_deploy.export.verified import verify
+    from ksnet_deploy.network.checkpoints import load_checkpoint
+
+    say(f"Comparing the exported network with float32 over {frames} frames of {size}, once.")
+    on_verify(frames)
+    model = load_checkpoint(request.source).model
+    report = verify(model, onnx, size, precision=request.precision, frames=frames, on_frame=on_frame)
+    proof = {"what": f"the network exported for {size}, in ONNX Runtime", "against": "float32", **report.as_dict()}
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(proof))
+    return proof
+
+
+def _smaller(size: FrameSize, limit: FrameSize) -> FrameSize:
+    return FrameSize(min(size.height, limit.height), min(size.width, limit.width))
+
+
+def _proof_on_gpu(
+    source: Path, onnx: Path, engine: Path, size: FrameSize, frames: int, on_frame: Callable[[], None]
+) -> dict[str, Any]:
+    """The engine itself against the checkpoint in float32 or, where it was built from one, the exported file."""
+    from ksnet_deploy.export.proof.half import TIE_GAP, compare_runners
+    from ksnet_deploy.export.proof.near_ties import RetakingRunner
+    from ksnet_deploy.export.proof.sequence import proof_frames
+    from ksnet_deploy.network.checkpoints import load_checkpoint
+    from ksnet_deploy.runtime.onnx import OnnxRunner
+    from ksnet_deploy.runtime.tensorrt.runner import TensorRTRunner
+
+    with TensorRTRunner(engine, size) as candidate:
+        if source == onnx:
+            reference: Runner = OnnxRunner(onnx, size)
+        else:
+            reference = RetakingRunner(load_checkpoint(source).model, size, io=candidate.io, gap=TIE_GAP)
+        with reference:
+            report = compare_runners(reference, candidate, proof_frames(candidate, frames), on_frame=on_frame)
+    against = "the exported file in ONNX Runtime" if source == onnx else "float32"
+    return {"what": "the engine on the GPU", "against": against, **report.as_dict()}

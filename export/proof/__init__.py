@@ -1,0 +1,8 @@
+"""Proof that an artifact computes what the network computes, over recurrent frames.
+
+- ``float32.py``: an ONNX file against PyTorch
+- ``half.py``: half precision against float32
+- ``near_ties.py``: channels whose scores are nearly equal
+- ``rounding.py``: half precision on runtimes that have none
+- ``sequence.py``: the frames
+"""

@@ -1,0 +1,40 @@
+"""Frames that proofs are made over: a pattern that moves, and its types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.runtime.base import Runner
+
+__all__ = ["moving_pattern", "proof_frames"]
+
+FloatFrame = NDArray[np.float32]
+
+
+def moving_pattern(size: FrameSize, frames: int, seed: int = 0) -> Iterator[FloatFrame]:
+    """Textured test frames that drift by a few pixels each, (H, W, 3) in [0, 1] on 8-bit levels."""
+    rng = np.random.default_rng(seed)
+    waves = 24
+    frequency = rng.normal(0, 0.6, (waves, 2))  # radians per pixel
+    velocity = rng.uniform(-2, 2, 2)  # pixels per frame, (y, x)
+    phase = rng.uniform(0, 2 * np.pi, (waves, 3))
+    amplitude = rng.uniform(0.2, 1, (waves, 3)) / np.sqrt(waves)
+    y, x = np.mgrid[: size.height, : size.width]
+    for index in range(frames):
+        dy, dx = velocity * index
+        angle = np.multiply.outer(frequency[:, 0], y + dy) + np.multiply.outer(frequency[:, 1], x + dx)
+        image = 0.5 + 0.35 * sum(amplitude[i] * np.sin(angle[i][..., None] + phase[i]) for i in range(waves))
+        yield (np.rint(np.clip(image, 0, 1) * 255) / 255).astype(np.float32)
+
+
+def proof_frames(runner: Runner, count: int) -> list[NDArray[Any]]:
+    """A synthetic sequence of the size and frame type of a runner."""
+    images = moving_pattern(runner.size, count)
+    if runner.io == "uint8":
+        return [np.rint(image * 255).astype(np.uint8) for image in images]
+    return [image.astype(runner.io) for image in images]

@@ -1,0 +1,8 @@
+"""What every room needs: it imports nothing of the package but itself.
+
+- ``errors.py``: the tree of errors, each one sentence for a user
+- ``version.py``: the version of the package
+- ``files.py``: files that appear whole or not at all; hashes
+- ``frames.py``: sizes and element types of frames, levels, borders
+- ``metrics.py``: PSNR and SSIM
+"""

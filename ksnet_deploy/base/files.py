@@ -1,0 +1,87 @@
+"""Files that are either whole or absent: temporary name first, renamed when complete."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ksnet_deploy.base.errors import OutputError
+
+__all__ = ["check_new_file", "check_place", "publish", "replacing", "sha256_of", "temporary_beside"]
+
+
+def check_new_file(path: Path, suffix: str, *, overwrite: bool) -> None:
+    """Raise OutputError unless a file of that suffix may be written, before any work is done."""
+    if path.suffix != suffix:
+        raise OutputError(f"{path} does not end in {suffix}; its readers know such a file by that suffix")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} already exists; pass --overwrite to replace it, or another name")
+    check_place(path)
+
+
+def check_place(path: Path) -> None:
+    """Raise OutputError where a file of the name cannot be: it is a folder, or is to lie in none."""
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; give the name of a file in it")
+    if not path.parent.is_dir():
+        raise OutputError(f"the folder {path.parent} does not exist; make it first, or give another name")
+
+
+def temporary_beside(path: Path) -> Path:
+    """Name of an unfinished file in the folder of ``path``: hidden, and unique to this process."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write; rename it to ``path`` on success, remove it on any exception."""
+    temporary = temporary_beside(path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def publish(finished: Path, path: Path, *, overwrite: bool) -> None:
+    """Give a finished file its name, once all of it is safely on disk.
+
+    Raises:
+        OutputError: a file of that name has appeared, and ``overwrite`` is not given.
+    """
+    with finished.open("r+b") as file:
+        os.fsync(file.fileno())
+    if overwrite:
+        os.replace(finished, path)
+    else:
+        _rename_to_new(finished, path)
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _rename_to_new(finished: Path, path: Path) -> None:
+    """Rename, unless there is a file of the new name: a link fails then, a renaming does not."""
+    try:
+        os.link(finished, path)
+    except OSError as error:
+        if path.exists():
+            raise OutputError(
+                f"{path} has appeared in the meantime; pass --overwrite to replace it, or remove it, and run the same "
+                "command again"
+            ) from error
+        os.replace(finished, path)  # on a file system without links
+    else:
+        finished.unlink()
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

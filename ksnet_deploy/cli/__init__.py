@@ -1,0 +1,9 @@
+"""The commands: options in, sentences and JSON out. The entry point is ``app.main``.
+
+- ``app.py``: the application; errors become a sentence and an exit code
+- ``upscale.py``, ``export.py``, ``engines.py``, ``measure.py``, ``compare.py``, ``training.py``, ``doctor.py``:
+  the commands
+- ``batch.py``, ``answers.py``: several videos; what is printed
+- ``checks.py``, ``requirements.py``: what this machine can do; versions
+- ``inputs.py``, ``options.py``, ``terminal.py``: videos and values; shared options; progress
+"""

@@ -1,0 +1,6 @@
+"""``torchrun -m ksnet_deploy.cli``: the command line."""
+
+from ksnet_deploy.cli.app import main
+
+if __name__ == "__main__":
+    main()

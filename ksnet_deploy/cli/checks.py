@@ -1,0 +1,297 @@
+"""What this machine can do, found out by trying, and how to get what it lacks.
+
+:func:`diagnose` makes a list of checks. Each stands alone: one that fails is a line with the reason, and the others go
+on. Imported with the command line; what is heavy stands inside the functions.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ksnet_deploy.base.errors import KSNetError
+from ksnet_deploy.cli.requirements import _NAME, Requirement, _version, fits, requirements
+
+if TYPE_CHECKING:
+    from ksnet_deploy.runtime.tensorrt.target import Flavour
+
+__all__ = ["Check", "Diagnosis", "State", "diagnose"]
+
+State = Literal["ok", "untested", "missing", "not here"]
+"""Works; is there in a version that was not tested; can be installed or mended; needs another machine."""
+_LEAST_DRIVER = "580"  # for the CUDA 13 of TensorRT-RTX
+_NEEDS_CARD = f"needs an NVIDIA card and its driver, {_LEAST_DRIVER} or later"
+_HARDWARE = {"nvenc": _NEEDS_CARD, "qsv": "needs an Intel GPU and its driver", "videotoolbox": "needs macOS"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the diagnosis."""
+
+    name: str
+    """Stable, for programs."""
+    state: State
+    found: str
+    remedy: str | None = None
+    needed: bool = False
+    """Whether ``upscale`` cannot do without it."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All checks, and what ``upscale`` takes unless told."""
+
+    checks: list[Check]
+    model: str
+    backend: str
+    device: str
+
+    @property
+    def lacking(self) -> list[str]:
+        """Names of the checks for want of which ``upscale`` cannot work."""
+        return [check.name for check in self.checks if check.needed and check.state not in ("ok", "untested")]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {"works": not self.lacking, "lacking": self.lacking, **asdict(self)}
+
+
+def diagnose() -> Diagnosis:
+    """Look at everything. Takes a few seconds, most of them to import PyTorch."""
+    from ksnet_deploy.upscale.networks import default_model
+
+    checks = [check for name, needed, look in _LOOKS for check in _safely(name, look, needed=needed)]
+    return Diagnosis(checks, default_model(None), "onnxruntime", "cpu")
+
+
+def _safely(name: str, look: Callable[[], Iterator[Check]], *, needed: bool) -> list[Check]:
+    done: list[Check] = []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            done.extend(look())
+    except KSNetError as error:
+        done.append(Check(name, "missing", str(error), None, needed))
+    except Exception as error:  # whatever a broken installation raises
+        reason = " ".join(f"cannot be looked at ({type(error).__name__}: {error})".split())
+        done.append(Check(name, "missing", reason, "install it again, or report this", needed))
+    return done
+
+
+def _compared(name: str, version: str, bounds: str, *, needed: bool = False, found: str | None = None) -> Check:
+    if fits(version, bounds):
+        return Check(name, "ok", found or version, None, needed)
+    return Check(name, "untested", found or version, f"tested with {bounds} only, install that", needed)
+
+
+def _package(wanted: Requirement, *, needed: bool = False) -> Check:
+    version = _version(wanted.package)
+    if version is None:
+        target = f"{_NAME}[{wanted.extra}]" if wanted.extra else wanted.package + wanted.bounds
+        return Check(wanted.package, "missing", "not installed", f"pip install '{target}'", needed)
+    return _compared(wanted.package, version, wanted.bounds, needed=needed)
+
+
+def _python() -> Iterator[Check]:
+    version, bounds = platform.python_version(), importlib.metadata.metadata(_NAME)["Requires-Python"]
+    yield _compared("python", version, bounds, needed=True, found=f"{version} on {platform.platform()}")
+
+
+def _packages() -> Iterator[Check]:
+    yield from (_package(wanted, needed=True) for wanted in requirements() if wanted.extra is None)
+
+
+def _onnxruntime() -> Iterator[Check]:
+    builds = [r for r in requirements() if r.package.startswith("onnxruntime") and r.extra and _version(r.package)]
+    if not builds:
+        remedy = f"pip install '{_NAME}[cpu]', or '{_NAME}[gpu]' for CUDA"
+        yield Check("onnxruntime", "missing", "not installed", remedy, True)
+        return
+    import onnxruntime
+
+    version = _version(builds[0].package) or ""
+    providers = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
+    found = f"{version}, runs on {', '.join(providers)}"
+    if len(builds) > 1:
+        remedy = "onnxruntime and onnxruntime-gpu overwrite each other: uninstall both, then install one"
+        yield Check("onnxruntime", "untested", found, remedy, True)
+    else:
+        yield _compared("onnxruntime", version, builds[0].bounds, needed=True, found=found)
+
+
+def _checkpoint(name: str) -> Iterator[Check]:
+    from ksnet_deploy.network.bundled import bundled_checkpoint
+    from ksnet_deploy.network.checkpoints import load_checkpoint
+    from ksnet_deploy.upscale.networks import default_model
+
+    checkpoint = load_checkpoint(bundled_checkpoint(name))
+    found = f"loads; licence {checkpoint.metadata.get('licence', 'not stated')}; SHA-256 {checkpoint.sha256}"
+    yield Check(f"checkpoint {name}", "ok", found, None, name == default_model(None))
+
+
+def _encoders() -> Iterator[Check]:
+    from ksnet_deploy.video.writing.presets import available_encoders
+
+    for name, problem in available_encoders().items():
+        if problem is None:
+            yield Check(f"encoder {name}", "ok", "works", None, name == "h264")
+        elif needs := _HARDWARE.get(name.partition("-")[2]):
+            yield Check(f"encoder {name}", "not here", problem, needs)
+        else:
+            remedy = "install PyAV from its wheel: pip install --force-reinstall av"
+            yield Check(f"encoder {name}", "missing", problem, remedy, name == "h264")
+
+
+def _cpu() -> Iterator[Check]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    listed = Path("/proc/cpuinfo")
+    if listed.is_file():
+        flags = set(listed.read_text(errors="replace").split())
+        extensions = [name for flag, name in (("avx2", "AVX2"), ("avx512f", "AVX512")) if flag in flags]
+    else:
+        import torch
+
+        extensions = {"AVX2": ["AVX2"], "AVX512": ["AVX2", "AVX512"]}.get(torch.backends.cpu.get_cpu_capability(), [])
+    found = f"{cores} cores of {platform.machine()}, {' and '.join(extensions) or 'neither AVX2 nor AVX512'}"
+    slow = not extensions and platform.machine().lower() in ("x86_64", "amd64")
+    yield Check("cpu", "not here" if slow else "ok", found, "upscale works, but slowly" if slow else None)
+
+
+def _memory() -> Iterator[Check]:
+    from ksnet_deploy.upscale.memory import available_memory
+
+    available = available_memory()
+    if available is None:
+        remedy = "should a frame not fit, give smaller --tiles"
+        yield Check("memory", "not here", "this system does not say how much is free", remedy)
+    else:
+        yield Check("memory", "ok", f"{available / 1e9:.1f} GB free for this process")
+
+
+def _disk() -> Iterator[Check]:
+    yield Check("disk", "ok", f"{shutil.disk_usage(Path.cwd()).free / 1e9:.1f} GB free in the current folder")
+
+
+def _cache() -> Iterator[Check]:
+    from ksnet_deploy.export.cache import cache_folder, cached_files
+
+    folder, files = cache_folder().absolute(), cached_files()
+    found = f"{folder}, {len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB"
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+        yield Check("cache", "ok", found, None, True)
+    else:
+        yield Check("cache", "missing", f"{folder} cannot be written to", "set KSNET_CACHE_DIR to another", True)
+
+
+def _gpu() -> Iterator[Check]:
+    if shutil.which("nvidia-smi") is None:
+        from ksnet_deploy.runtime.tensorrt.cuda import compute_capability
+
+        try:
+            yield Check("nvidia gpu", "ok", f"{compute_capability()}, says CUDA; nvidia-smi is not installed")
+        except KSNetError:
+            yield Check("nvidia gpu", "not here", "no nvidia-smi, and CUDA finds no device", _NEEDS_CARD)
+        return
+    fields = "--query-gpu=name,memory.total,compute_cap,driver_version"
+    code, output = _run("nvidia-smi", fields, "--format=csv,noheader")
+    if code != 0 or not output:
+        reason = output.splitlines()[0] if output else f"it ended with {code}"
+        yield Check("nvidia gpu", "missing", f"nvidia-smi finds none ({reason})", "install NVIDIA's driver anew")
+        return
+    for line in output.splitlines():
+        *card, driver = (part.strip() for part in line.split(","))
+        found = f"{', '.join(card)} (name, memory, compute capability), driver {driver}"
+        old = None if fits(driver, f">={_LEAST_DRIVER}") else f"TensorRT-RTX needs driver {_LEAST_DRIVER} or later"
+        yield Check("nvidia gpu", "untested" if old else "ok", found, old)
+
+
+def _torch_cuda() -> Iterator[Check]:
+    version, cuda = importlib.metadata.version("torch"), None
+    if not version.endswith("+cpu"):  # any other build may be for CUDA
+        import torch
+
+        cuda = torch.version.cuda
+    if cuda is None:
+        remedy = "for --device cuda, install a CUDA build from pytorch.org"
+        yield Check("torch cuda", "not here", f"PyTorch {version} is built without CUDA", remedy)
+    elif torch.cuda.is_available():
+        yield Check("torch cuda", "ok", f"CUDA {cuda} on {torch.cuda.get_device_name(0)}")
+    else:
+        yield Check("torch cuda", "not here", f"PyTorch is built for CUDA {cuda}, but finds no device", _NEEDS_CARD)
+
+
+def _tensorrt(name: str, flavour: Flavour) -> Iterator[Check]:
+    from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, import_tensorrt
+
+    if importlib.util.find_spec(FLAVOURS[flavour]) is None:
+        yield Check(name, "missing", "not installed", f"for engines: pip install '{_NAME}[{flavour}]'")
+    else:
+        bounds = next(r.bounds for r in requirements() if r.extra == flavour and r.package.startswith("tensorrt"))
+        yield _compared(name, str(import_tensorrt(flavour).__version__), bounds)
+
+
+def _cuda_bindings() -> Iterator[Check]:
+    wanted = [r for r in requirements() if r.package == "cuda-bindings"]
+    version = _version("cuda-bindings") or ""
+    yield _package(next((r for r in wanted if fits(version, r.bounds)), wanted[0]))  # either TensorRT's will do
+
+
+def _library(name: str, option: str) -> Iterator[Check]:
+    from ksnet_deploy.ops.library import find_kernel_library, find_plugin_library
+
+    path = find_plugin_library() if name == "plugin library" else find_kernel_library()
+    missing = Check(name, "missing", "not built", f"optional: {_NAME} build-plugins{option}")
+    yield missing if path is None else Check(name, "ok", str(path))
+
+
+def _tool(name: str, pattern: str, least: str, remedy: str) -> Iterator[Check]:
+    """A program that build-plugins needs, and the version that it prints."""
+    roots = (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda")
+    path = shutil.which(name) or shutil.which(name, path=os.pathsep.join(f"{root}/bin" for root in roots if root))
+    if path is None:
+        yield Check(name, "missing", "not found", f"only for build-plugins: {remedy}")
+        return
+    version = re.search(pattern, _run(path, "--version")[1])
+    yield _compared(name, version[1] if version else "of an unknown version", f">={least}")
+
+
+def _run(*command: str) -> tuple[int, str]:
+    """Exit code and words of a program."""
+    run = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=30, check=False)
+    return run.returncode, run.stdout.strip() or run.stderr.strip()
+
+
+_LOOKS: tuple[tuple[str, bool, Callable[[], Iterator[Check]]], ...] = (
+    ("python", True, _python),
+    ("packages", True, _packages),
+    ("onnxruntime", True, _onnxruntime),
+    ("checkpoint lite", True, partial(_checkpoint, "lite")),
+    ("checkpoint uni", False, partial(_checkpoint, "uni")),
+    ("encoders", True, _encoders),
+    ("cache", True, _cache),
+    ("cpu", False, _cpu),
+    ("memory", False, _memory),
+    ("disk", False, _disk),
+    ("nvidia gpu", False, _gpu),
+    ("torch cuda", False, _torch_cuda),
+    ("tensorrt-rtx", False, partial(_tensorrt, "tensorrt-rtx", "rtx")),
+    ("tensorrt", False, partial(_tensorrt, "tensorrt", "tensorrt")),
+    ("cuda-bindings", False, _cuda_bindings),
+    ("plugin library", False, partial(_library, "plugin library", "")),
+    ("kernel library", False, partial(_library, "kernel library", " --kernels-only")),
+    ("nvcc", False, partial(_tool, "nvcc", r"release ([\d.]+)", "12", "install the CUDA toolkit")),
+    ("cmake", False, partial(_tool, "cmake", r"version ([\d.]+)", "3.25", "pip install cmake")),
+)
+"""The check's name where it fails, whether ``upscale`` needs it, and what looks."""

@@ -1,0 +1,44 @@
+"""The command doctor: what this machine can do. ``cli.py`` adds it to the application."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ksnet_deploy.cli.checks import Diagnosis
+
+__all__ = ["doctor"]
+
+EXIT_FAILED = 1
+BACKENDS = {"onnxruntime": "ONNX Runtime", "torch": "PyTorch"}
+DEVICES = {"cpu": "the CPU", "cuda": "the GPU"}
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+) -> None:
+    """Say what this machine can do and how to get the rest; exit with 1 where upscale cannot work."""
+    from ksnet_deploy.cli.checks import diagnose
+
+    diagnosis = diagnose()
+    print(json.dumps(diagnosis.as_dict()) if as_json else _table(diagnosis))
+    if diagnosis.lacking:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _table(diagnosis: Diagnosis) -> str:
+    """A line for each check, and what follows from them."""
+    width = max(len(check.name) for check in diagnosis.checks)
+    lines = [
+        f"{check.name:{width}}  {check.state:8}  {check.found}" + (f" -> {check.remedy}" if check.remedy else "")
+        for check in diagnosis.checks
+    ]
+    if diagnosis.lacking:
+        last = f"upscale cannot work here for want of: {', '.join(diagnosis.lacking)}"
+    else:
+        backend, device = BACKENDS[diagnosis.backend], DEVICES[diagnosis.device]
+        last = f"upscale takes the network '{diagnosis.model}' and runs it with {backend} on {device}, unless told"
+    return "\n".join([*lines, "", last])

@@ -1,0 +1,60 @@
+"""The command ``export``: a checkpoint to a proven ONNX file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from ksnet_deploy.cli.options import Json, Model, Size
+from ksnet_deploy.cli.terminal import progress
+from ksnet_deploy.network.bundled import checkpoint_path
+
+
+def export(
+    output: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
+    model: Model = "uni",
+    size: Size = "180x320",
+    dynamic: Annotated[bool, typer.Option("--dynamic", help="Leave height and width free.")] = False,
+    io: Annotated[
+        Literal["uint8", "float16", "float32"], typer.Option("--io", help="Element type of the frames.")
+    ] = "uint8",
+    precision: Annotated[Literal["fp32", "fp16"], typer.Option("--precision", help="Of the convolutions.")] = "fp32",
+    verify_frames: Annotated[
+        int, typer.Option("--verify-frames", help="Recurrent frames to compare with PyTorch; 0 for none.", min=0)
+    ] = 8,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Export a checkpoint to ONNX and prove that it computes what PyTorch computes."""
+    from ksnet_deploy.base.files import check_new_file
+    from ksnet_deploy.base.frames import FrameSize
+    from ksnet_deploy.export.verified import export_verified
+    from ksnet_deploy.network.checkpoints import load_checkpoint
+
+    frame_size = FrameSize.parse(size)
+    check_new_file(output, ".onnx", overwrite=overwrite)
+    checkpoint = load_checkpoint(checkpoint_path(model))
+    with progress("Exporting", show=not as_json) as bar:
+        bar.begin(f"{output} ({'any size' if dynamic else frame_size}, {precision}, {io} frames)", None)
+        report = export_verified(
+            checkpoint,
+            output,
+            frame_size,
+            dynamic=dynamic,
+            io=io,
+            precision=precision,
+            frames=verify_frames,
+            on_verify=lambda: bar.begin("and verifying against PyTorch", verify_frames),
+            on_frame=bar.advance,
+        )
+    answer: dict[str, Any] = {"output": str(output), "bytes": output.stat().st_size, "verified": report is not None}
+    if report is not None:
+        answer |= report.as_dict()
+    if as_json:
+        print(json.dumps(answer))
+    else:
+        print(f"{output}: {answer['bytes'] / 1e6:.1f} MB")
+        print(f"Verified: {report.summary()}." if report else "Not verified (--verify-frames 0).")

@@ -1,0 +1,267 @@
+"""The commands around training: pack, train, train-flow, evaluate. ``cli.py`` adds them to the application."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+import typer
+
+from ksnet_deploy.cli.terminal import Bar, progress
+
+if TYPE_CHECKING:
+    from ksnet_deploy.training.log import Progress
+
+__all__ = ["evaluate", "pack", "train", "train_flow"]
+
+Data = Annotated[list[Path], typer.Argument(help="Shards, folders of frames, videos or stills, or folders of these.")]
+Validation = Annotated[Path | None, typer.Option("--validation", help="Clips to watch the quality on.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; rerun the command to resume it.")]
+DeviceOption = Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where to train.")]
+PrecisionOption = Annotated[
+    Literal["fp32", "bf16", "fp16"],
+    typer.Option("--precision", help="Of the convolutions."),
+]
+Stages = Annotated[
+    list[str] | None,
+    typer.Option("--stage", help="Replace the recipe's stages: ITERATIONS:BATCHxFRAMESxPATCH, repeatable."),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Of everything that is drawn at random.", min=0)]
+Workers = Annotated[int, typer.Option("--workers", help="Processes that load data; 0 loads in the loop.", min=0)]
+Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads; all cores unless told.", min=1)]
+Minutes = Annotated[float | None, typer.Option("--max-minutes", help="Stop, resumably, after so long.", min=0)]
+ValidateEvery = Annotated[int, typer.Option("--validate-every", help="Iterations between validations.", min=1)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+def evaluate(
+    hr: Annotated[Path, typer.Argument(help="HR clips: folders of frames, videos or shards, or a folder of these.")],
+    lr: Annotated[Path | None, typer.Option("--lr", help="LR clips of the same names; made from HR if absent.")] = None,
+    protocol: Annotated[
+        Literal["folder", "vid4", "reds4", "vimeo90k"], typer.Option("--protocol", help="Which frames and channels.")
+    ] = "folder",
+    method: Annotated[
+        Literal["network", "bicubic"], typer.Option("--method", help="What enlarges the frames.")
+    ] = "network",
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="A checkpoint, an .onnx, 'uni' or 'lite' (default on a CPU).")
+    ] = None,
+    backend: Annotated[
+        Literal["onnxruntime", "torch"] | None,
+        typer.Option("--backend", help="What runs a checkpoint; ONNX Runtime unless told."),
+    ] = None,
+    device: Annotated[
+        Literal["cpu", "cuda"] | None, typer.Option("--device", help="Where the network runs; the CPU unless told.")
+    ] = None,
+    degradation: Annotated[Literal["BI", "BD"], typer.Option("--degradation", help="How LR is made.")] = "BI",
+    space: Annotated[
+        Literal["y", "rgb"] | None, typer.Option("--space", help="Luma or RGB; the protocol's unless told.")
+    ] = None,
+    crop: Annotated[bool, typer.Option("--crop", help="Leave out rows and columns that 4 does not divide.")] = False,
+    warping: Annotated[bool, typer.Option("--warping", help="Measure temporal consistency too (slow).")] = False,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Write PSNR over the frame index as a picture.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure PSNR and SSIM by the field's protocols: Vid4, REDS4, Vimeo90K-T, or any clips."""
+    from ksnet_deploy.measure import evaluation
+    from ksnet_deploy.measure.protocols import PROTOCOLS, pairs
+    from ksnet_deploy.measure.warping import WarpingError
+    from ksnet_deploy.network.bundled import bundled_checkpoint
+    from ksnet_deploy.upscale.networks import default_model, open_model
+
+    if plot is not None:
+        from ksnet_deploy.measure.plotting import check_plotting
+
+        check_plotting(plot)
+    chosen = model or default_model(device)
+    with progress("Evaluating", show=not as_json) as bar:
+        clips = pairs(hr, lr, PROTOCOLS[protocol], mod_crop=crop)
+        network = evaluation.RunnerMethod(
+            chosen, lambda size: open_model(chosen, size, backend, device, on_export=bar.say)
+        )
+        bar.begin(f"{len(clips)} clips", sum(high.frames for high, _ in clips))
+        with closing(network):
+            report = evaluation.evaluate(
+                clips,
+                evaluation.BicubicMethod() if method == "bicubic" else network,
+                protocol,
+                degradation=degradation,
+                space=space,
+                warping=WarpingError(bundled_checkpoint("uni")) if warping else None,
+                on_frame=bar.advance,
+            )
+    if plot is not None:
+        from ksnet_deploy.measure.plotting import plot_psnr
+
+        plot_psnr(report, plot)
+    print(json.dumps(report.as_dict()) if as_json else report.as_table())
+
+
+def pack(
+    data: Data,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write the shards to.")],
+    hold_out: Annotated[
+        int, typer.Option("--hold-out", help="Source videos to put aside in OUTPUT/validation.", min=0)
+    ] = 0,
+    shard_mb: Annotated[int, typer.Option("--shard-mb", help="Largest size of a file in 1e6 bytes.", min=1)] = 48,
+    crop: Annotated[bool, typer.Option("--crop", help="Leave out rows and columns that 4 does not divide.")] = False,
+) -> None:
+    """Decode clips once into shards, which training reads without decoding."""
+    from ksnet_deploy.training.pack import pack_clips
+
+    with progress("Packing", show=True) as bar:
+        bar.begin("clips", None)
+        counts = pack_clips(
+            data, output, hold_out=hold_out, max_bytes=shard_mb * 10**6, mod_crop=crop, on_clip=lambda _: bar.advance()
+        )
+    for folder, count in counts.items():
+        print(f"{folder}: {count} clips")
+
+
+def train(
+    data: Data,
+    output: Output,
+    size: Annotated[
+        Literal["uni", "lite", "paper"] | None,
+        typer.Option("--size", help="Which network: 'uni' unless told, 'paper' (as published) with a paper's recipe."),
+    ] = None,
+    recipe: Annotated[
+        Literal["short", "paper-reds", "paper-vimeo"], typer.Option("--recipe", help="Schedule and data selection.")
+    ] = "short",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a network setting, for example --set keep_ratio=0.5.")
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option("--init", help="Start from the weights of a checkpoint, 'uni' or 'lite'.")
+    ] = None,
+    flow: Annotated[
+        Path | None, typer.Option("--flow", help="Start the flow network from train-flow's or public SpyNet weights.")
+    ] = None,
+    validation: Validation = None,
+    stage: Stages = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", help="At the start; the recipe's unless told.")
+    ] = None,
+    optimizer: Annotated[
+        Literal["adam", "muon"] | None,
+        typer.Option("--optimizer", help="Of the convolution kernels (default: the recipe's; muon in 'short')."),
+    ] = None,
+    flow_frozen: Annotated[
+        int | None, typer.Option("--flow-frozen", help="Iterations for which the flow network stays as it is.", min=0)
+    ] = None,
+    degradation: Annotated[Literal["BI", "BD"], typer.Option("--degradation", help="How LR is made.")] = "BI",
+    precision: PrecisionOption = "fp32",
+    device: DeviceOption = "cpu",
+    licence: Annotated[
+        str, typer.Option("--licence", help="Terms of the weights, which follow the data; kept in the checkpoint.")
+    ] = "not stated",
+    seed: Seed = 0,
+    workers: Workers = 0,
+    threads: Threads = None,
+    max_minutes: Minutes = None,
+    validate_every: ValidateEvery = 500,
+) -> None:
+    """Train KSNet; rerun to resume. Several GPUs: torchrun --nproc-per-node=gpu -m ksnet_deploy train ..."""
+    from ksnet_deploy.training.run import TrainingRequest, train_ksnet
+
+    request = TrainingRequest(
+        data=tuple(data),
+        folder=output,
+        size=size or ("uni" if recipe == "short" else "paper"),
+        recipe=recipe,
+        settings=tuple(set_ or ()),
+        init=init,
+        flow=flow,
+        validation=validation,
+        stages=tuple(stage or ()),
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        flow_frozen=flow_frozen,
+        degradation=degradation,
+        precision=precision,
+        device=device,
+        licence=licence,
+        seed=seed,
+        workers=workers,
+        threads=threads,
+        max_seconds=None if max_minutes is None else 60 * max_minutes,
+        validate_every=validate_every,
+    )
+    _carry_out(train_ksnet, request)
+
+
+def train_flow(
+    data: Data,
+    output: Output,
+    validation: Validation = None,
+    channels: Annotated[int, typer.Option("--channels", help="Of the flow network: uni 32, lite 16.", min=2)] = 32,
+    init: Annotated[Path | None, typer.Option("--init", help="Start from these weights.")] = None,
+    stage: Stages = None,
+    precision: PrecisionOption = "fp32",
+    device: DeviceOption = "cpu",
+    seed: Seed = 0,
+    workers: Workers = 0,
+    threads: Threads = None,
+    max_minutes: Minutes = None,
+    validate_every: ValidateEvery = 500,
+) -> None:
+    """Pretrain the flow network on synthetic motion with known flow, and report its end-point error."""
+    from ksnet_deploy.training.run import FlowRequest, train_flow_network
+
+    request = FlowRequest(
+        data=tuple(data),
+        folder=output,
+        validation=validation,
+        channels=channels,
+        init=init,
+        stages=tuple(stage or ()),
+        precision=precision,
+        device=device,
+        seed=seed,
+        workers=workers,
+        threads=threads,
+        max_seconds=None if max_minutes is None else 60 * max_minutes,
+        validate_every=validate_every,
+    )
+    _carry_out(train_flow_network, request)
+
+
+Request = TypeVar("Request")
+
+
+def _carry_out(
+    run: Callable[[Request, Callable[[int, str], None], Callable[[Progress], None]], Path], request: Request
+) -> None:
+    """Run a training with its progress shown, and print the path of its weights."""
+    leads = os.environ.get("RANK", "0") == "0"  # the only process, or torchrun's first
+    with progress("Training", show=leads) as bar:
+
+        def start(iterations: int, what: str) -> None:
+            bar.say(f"Training on {what}.")
+            bar.begin("", iterations)
+
+        path = run(request, start, _reporter(bar))
+    if leads:
+        print(path)
+
+
+def _reporter(bar: Bar) -> Callable[[Progress], None]:
+    """Shows the state of a run: one changing line on a terminal, else a line for each entry of the log."""
+    live = sys.stderr.isatty()
+
+    def report(state: Progress) -> None:
+        figures = "".join(f", {name} {value:.3f}" for name, value in state.figures.items())
+        speed = f"{state.iterations_per_s:.2f} it/s, {state.samples_per_s:.1f} samples/s, data {state.data_share:.0%}"
+        line = f"loss {state.loss:.5f}, rate {state.rate:.1e}"
+        if live:
+            bar.reach(state.iteration)
+            bar.describe(line, speed)
+        if figures or not live:
+            bar.say(f"{state.iteration}: {line}, {speed}{figures}")
+
+    return report

@@ -1,1 +1,0 @@
-"""TensorRT engines: targets, the build in a child process, the sidecar that describes and guards an engine."""

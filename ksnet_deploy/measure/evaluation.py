@@ -1,0 +1,216 @@
+"""Evaluation by the field's protocols: PSNR, SSIM and temporal consistency of a method on HR clips.
+
+HR frames are degraded to LR (or LR comes beside them), a method enlarges them, and the result is compared with the
+original. Figures are means over the frames of a clip, then over clips; a frame that is equal counts as 100 dB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ksnet_deploy.base.frames import SCALE, FrameSize, crop, pad
+from ksnet_deploy.base.metrics import PSNR_LIMIT, luma, psnr, ssim
+from ksnet_deploy.base.version import __version__
+from ksnet_deploy.measure.degradation import Degradation, degrade, enlarge_bicubic
+from ksnet_deploy.measure.protocols import PROTOCOLS
+from ksnet_deploy.measure.published import PUBLISHED, PUBLISHED_SOURCE
+from ksnet_deploy.measure.warping import WarpingError
+from ksnet_deploy.runtime.base import Runner
+from ksnet_deploy.video.clips.clip import Clip
+
+__all__ = ["BicubicMethod", "ClipScore", "EvaluationReport", "Method", "RunnerMethod", "evaluate"]
+
+Frames = NDArray[np.uint8]
+CHUNK = 16
+"""Frames that are degraded at a time."""
+
+
+class Method(Protocol):
+    """Something that enlarges frames, one after the other."""
+
+    name: str
+
+    def begin(self, size: FrameSize) -> None:
+        """A new clip of LR frames of a size follows."""
+
+    def enlarge(self, lr: Frames) -> Frames:
+        """(H, W, 3) -> (4 H, 4 W, 3)."""
+
+
+class BicubicMethod:
+    """MATLAB's ``imresize(lr, 4)``, the yardstick of the field."""
+
+    name = "bicubic"
+
+    def begin(self, size: FrameSize) -> None:
+        pass
+
+    def enlarge(self, lr: Frames) -> Frames:
+        return enlarge_bicubic(lr)
+
+
+class RunnerMethod:
+    """A network behind a runtime."""
+
+    def __init__(self, name: str, open_runner: Callable[[FrameSize], Runner]) -> None:
+        self.name = name
+        self._open_runner = open_runner
+        self._runner: Runner | None = None
+        self._size: FrameSize | None = None
+
+    def begin(self, size: FrameSize) -> None:
+        if self._runner is not None and size == self._size:
+            self._runner.reset()
+            return
+        self.close()
+        self._runner, self._size = self._open_runner(size.padded), size
+
+    def enlarge(self, lr: Frames) -> Frames:
+        assert self._runner is not None
+        assert self._size is not None
+        return crop(self._runner.step(pad(lr)), self._size.upscaled)
+
+    def close(self) -> None:
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+
+
+@dataclass(frozen=True)
+class ClipScore:
+    """Figures of one clip."""
+
+    name: str
+    frames: int
+    """That were counted."""
+    psnr_db: float
+    ssim: float
+    warping_error: float | None
+    """See :class:`~ksnet_deploy.measure.warping.WarpingError`, over all frames; None where it was not asked for
+    or there is one frame only."""
+    psnr_per_frame: list[float]
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """Figures of a method on a data set."""
+
+    protocol: str
+    space: str
+    degradation: str
+    method: str
+    clips: list[ClipScore]
+
+    def mean(self, name: str) -> float | None:
+        """Mean over clips of a figure, ``psnr_db``, ``ssim`` or ``warping_error``."""
+        values = [getattr(clip, name) for clip in self.clips]
+        return None if None in values else float(np.mean(values))
+
+    def published(self) -> dict[str, tuple[float, float]]:
+        """PSNR in dB and SSIM of the paper's Table 1, where this report was made by the same rules."""
+        rules = PROTOCOLS.get(self.protocol)
+        if rules is None or self.degradation != "BI" or self.space != rules.space:
+            return {}
+        return {name: row[self.protocol] for name, row in PUBLISHED.items() if self.protocol in row}
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "version": __version__,
+            "protocol": self.protocol,
+            "space": self.space,
+            "degradation": self.degradation,
+            "method": self.method,
+            "mean": {name: self.mean(name) for name in ("psnr_db", "ssim", "warping_error")},
+            "clips": [asdict(clip) for clip in self.clips],
+            "published": {"source": PUBLISHED_SOURCE, "rows": self.published()},
+        }
+
+    def as_table(self) -> str:
+        """Plain text for people."""
+        lines = [
+            f"{self.method} on {self.protocol}, degradation {self.degradation}, {self.space.upper()}",
+            f"{'clip':<32}{'frames':>8}{'PSNR dB':>10}{'SSIM':>9}{'warping':>9}",
+        ]
+        for clip in self.clips:
+            lines.append(_row(clip.name, str(clip.frames), clip.psnr_db, clip.ssim, clip.warping_error))
+        frames = str(sum(clip.frames for clip in self.clips))
+        mean_psnr, mean_ssim = self.mean("psnr_db") or 0.0, self.mean("ssim") or 0.0
+        lines.append(_row("mean", frames, mean_psnr, mean_ssim, self.mean("warping_error")))
+        if published := self.published():
+            lines.append(f"As published ({PUBLISHED_SOURCE}; trained elsewhere, not measured here):")
+            lines += [_row(f"  {name}", "", *figures, None) for name, figures in published.items()]
+        return "\n".join(lines)
+
+
+def _row(name: str, frames: str, psnr_db: float, similarity: float, warping: float | None) -> str:
+    shown = "" if warping is None else f"{warping:.3f}"
+    return f"{name:<32}{frames:>8}{psnr_db:>10.3f}{similarity:>9.4f}{shown:>9}"
+
+
+def evaluate(
+    clips: Sequence[tuple[Clip, Clip | None]],
+    method: Method,
+    protocol: str,
+    *,
+    degradation: Degradation = "BI",
+    space: Literal["y", "rgb"] | None = None,
+    warping: WarpingError | None = None,
+    on_frame: Callable[[], None] = lambda: None,
+) -> EvaluationReport:
+    """Score a method.
+
+    Args:
+        clips: from :func:`pairs`.
+        protocol: a key of PROTOCOLS.
+        space: another than the protocol's.
+        warping: measures temporal consistency where given.
+
+    Raises:
+        InputError: a frame cannot be read.
+    """
+    rules = PROTOCOLS[protocol]
+    space = space or rules.space
+    scores = []
+    for hr, lr in clips:
+        counted = {hr.frames // 2} if rules.centre_only else set(range(hr.frames))
+        size = FrameSize(hr.height // SCALE, hr.width // SCALE)
+        method.begin(size)
+        if warping is not None:
+            warping.begin()
+        psnrs, ssims, errors = [], [], []
+        for index, (low, high) in enumerate(_frame_pairs(hr, lr, size, degradation)):
+            found = method.enlarge(low)
+            if index in counted:
+                planes = [(luma(found), luma(high))] if space == "y" else list(_channels(found, high))
+                psnrs.append(min(psnr(*planes[0]) if space == "y" else psnr(found, high), PSNR_LIMIT))
+                ssims.append(float(np.mean([ssim(a, b) for a, b in planes])))
+            error = None if warping is None else warping.add(found, high)
+            if error is not None:
+                errors.append(error)
+            on_frame()
+        hr.release()
+        steadiness = float(np.mean(errors)) if errors else None
+        scores.append(ClipScore(hr.name, len(psnrs), float(np.mean(psnrs)), float(np.mean(ssims)), steadiness, psnrs))
+    name = degradation if all(lr is None for _, lr in clips) else "as given"
+    return EvaluationReport(protocol, space, name, method.name, scores)
+
+
+def _frame_pairs(
+    hr: Clip, lr: Clip | None, size: FrameSize, degradation: Degradation
+) -> Iterator[tuple[Frames, Frames]]:
+    region = (0, 0, size.upscaled.height, size.upscaled.width)
+    for start in range(0, hr.frames, CHUNK):
+        count = min(CHUNK, hr.frames - start)
+        high = hr.read(start, count, region)
+        low = degrade(high, degradation) if lr is None else lr.read(start, count)
+        yield from zip(low, high, strict=True)
+
+
+def _channels(found: Frames, expected: Frames) -> Iterable[tuple[Frames, Frames]]:
+    return ((found[..., c], expected[..., c]) for c in range(3))

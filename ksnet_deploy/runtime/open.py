@@ -1,0 +1,55 @@
+"""Runtimes behind one interface: :func:`open_runner` gives a :class:`Runner` for any artifact.
+
+``torch`` runs checkpoints and is the reference; ``onnxruntime`` runs exported files; ``rtx`` and ``tensorrt`` run
+engines.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ksnet_deploy.base.errors import ArtifactError, BackendError
+from ksnet_deploy.base.frames import FrameSize, FrameType
+from ksnet_deploy.network.bundled import CHECKPOINT_SUFFIXES
+from ksnet_deploy.runtime.base import Runner
+
+__all__ = ["ENGINE_SUFFIX", "open_runner"]
+ENGINE_SUFFIX = ".engine"
+
+
+def open_runner(artifact: Path, size: FrameSize, *, device: str = "cpu", io: FrameType = "uint8") -> Runner:
+    """Open the runtime that the artifact is made for.
+
+    Args:
+        artifact: a checkpoint (PyTorch runs it), an ``.onnx`` (ONNX Runtime runs it) or an
+            ``.engine`` (the TensorRT it was built by runs it).
+        size: of the LR frames.
+        device: ``cpu`` or ``cuda``; engines always run on the GPU.
+        io: type of the frames for a checkpoint; the others have their own.
+
+    Raises:
+        KSNetError: the artifact cannot be used, or its runtime is missing on this machine.
+    """
+    # Imported here, so that running an ONNX file does not load PyTorch's network and the reverse.
+    if artifact.suffix == ".onnx":
+        try:
+            from ksnet_deploy.runtime.onnx import OnnxRunner
+        except ImportError as error:
+            raise BackendError(
+                f"ONNX Runtime is not installed ({error}); install ksnet-deploy with the 'cpu' or the 'gpu' extra"
+            ) from error
+
+        return OnnxRunner(artifact, size, device=device)
+    if artifact.suffix in CHECKPOINT_SUFFIXES:
+        from ksnet_deploy.network.checkpoints import load_checkpoint
+        from ksnet_deploy.runtime.torch import TorchRunner
+
+        return TorchRunner(load_checkpoint(artifact).model, size, device=device, io=io)
+    if artifact.suffix == ENGINE_SUFFIX:
+        from ksnet_deploy.runtime.tensorrt.runner import TensorRTRunner
+
+        return TensorRTRunner(artifact, size)
+    raise ArtifactError(
+        f"{artifact} is neither a checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}) nor an .onnx or {ENGINE_SUFFIX} file; "
+        "make one with 'ksnet-deploy export' or 'ksnet-deploy build-engine'"
+    )

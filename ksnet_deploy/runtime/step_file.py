@@ -1,0 +1,75 @@
+"""Reading an exported step: the ONNX file, and what it says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from ksnet_deploy.base.errors import ArtifactError
+from ksnet_deploy.base.frames import IO_TYPES, FrameSize, FrameType
+from ksnet_deploy.runtime.base import STATE_PREFIX, SavedState
+
+__all__ = ["exported_metadata", "exported_size", "frame_type", "load_exported", "load_step", "zero_state"]
+
+
+def load_exported(path: Path) -> onnx.ModelProto:
+    """Raises ArtifactError when the file is missing, broken or not a KSNet step."""
+    if not path.is_file():
+        raise ArtifactError(f"{path} does not exist or is not a file; make one with 'ksnet-deploy export'")
+    try:
+        model = onnx.load(path)
+    except Exception as error:  # protobuf's DecodeError has no public home
+        raise ArtifactError(
+            f"{path} cannot be read as ONNX ({error}); export it again with 'ksnet-deploy export'"
+        ) from error
+    names = {value.name for value in model.graph.input}
+    if "lr" not in names or "state.prev_lr" not in names:
+        raise ArtifactError(f"{path} is not a KSNet step: it has no input 'lr' with states; export it again")
+    return model
+
+
+def exported_metadata(model: onnx.ModelProto) -> dict[str, str]:
+    """Configuration, precision, weights and version; see :func:`ksnet_deploy.export.onnx.export_onnx`."""
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def exported_size(model: onnx.ModelProto) -> FrameSize | None:
+    """Of the LR frames; None when it is free."""
+    lr = next(value for value in model.graph.input if value.name == "lr")
+    _, height, width, _ = lr.type.tensor_type.shape.dim
+    if not (height.HasField("dim_value") and width.HasField("dim_value")):
+        return None
+    return FrameSize(height.dim_value, width.dim_value)
+
+
+def load_step(path: Path, size: FrameSize) -> onnx.ModelProto:
+    """An exported file that takes frames of a size. Raises ArtifactError for any other file."""
+    model = load_exported(path)
+    if (exported := exported_size(model)) not in (None, size):
+        raise ArtifactError(
+            f"{path} takes frames of {exported} (height x width), not {size}; export it with --size {size} or --dynamic"
+        )
+    return model
+
+
+def frame_type(path: Path, model: onnx.ModelProto) -> FrameType:
+    """Element type of a step's frames. Raises ArtifactError when it is none of ours."""
+    lr = next(value for value in model.graph.input if value.name == "lr")
+    name = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(lr.type.tensor_type.elem_type)).name
+    if name not in IO_TYPES:
+        raise ArtifactError(f"{path} takes frames of type {name}; expected {', '.join(IO_TYPES)}; export it again")
+    return name  # type: ignore[return-value]
+
+
+def zero_state(model: onnx.ModelProto, size: FrameSize) -> SavedState:
+    """A step's recurrent inputs by name, all zero."""
+    return {
+        value.name.removeprefix(STATE_PREFIX): np.zeros(
+            (1, value.type.tensor_type.shape.dim[1].dim_value, size.height, size.width),
+            onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type),
+        )
+        for value in model.graph.input
+        if value.name.startswith(STATE_PREFIX)
+    }

@@ -1,0 +1,227 @@
+"""Engines of TensorRT 10, 11 and TensorRT-RTX. Not yet run on a GPU: tested with a stand-in for the device."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ksnet_deploy.base.errors import ArtifactError, BackendError
+from ksnet_deploy.base.frames import IO_TYPES, FrameSize, FrameType
+from ksnet_deploy.ops.library import find_plugin_library, load_plugins
+from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, reset_planes
+from ksnet_deploy.runtime.tensorrt.cuda import DeviceBuffer, Graph, PinnedArray, Stream, compute_capability
+from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
+from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, GpuTarget, import_tensorrt
+
+__all__ = ["TensorRTRunner"]
+
+DTYPES = {"UINT8": "uint8", "HALF": "float16", "FLOAT": "float32"}
+"""NumPy's names of TensorRT's types."""
+
+
+class TensorRTRunner(Runner):
+    """Runs an engine. The state stays on the device, in two sets of buffers that swap roles after every step.
+
+    A step is one launch of a CUDA graph (copy in, engine, copy out), of which there is one for each role of the
+    buffers, and one wait, for the frame. Where TensorRT says that an engine cannot be recorded, ``recorded`` is False
+    and the parts are put on the stream one by one.
+    """
+
+    recorded = False
+
+    def __init__(self, path: Path, size: FrameSize) -> None:
+        """Load an engine for frames of one size.
+
+        Raises:
+            ArtifactError: the engine does not fit this machine or the size, or is damaged.
+            BackendError: there is no GPU, or it cannot run the engine.
+        """
+        sidecar = Sidecar.read(path)
+        trt = import_tensorrt(sidecar.flavour)
+        library = find_plugin_library() if sidecar.plugins else None
+        device, reason = _device()
+        sidecar.check(path, size, flavour_version=trt.__version__, device=device, plugin_library=library)
+        if device is None:
+            raise BackendError(f"{path} needs a GPU: {reason}")
+        super().__init__(size, _frame_type(path, sidecar))
+        self.backend = sidecar.flavour
+        self._cleanup = ExitStack()
+        try:
+            self._open(path, sidecar, trt, library)
+        except BaseException:
+            self._cleanup.close()
+            raise
+
+    def _open(self, path: Path, sidecar: Sidecar, trt: Any, library: Path | None) -> None:
+        if library is not None:
+            load_plugins(trt, library)
+        self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        if self._engine is None:
+            raise ArtifactError(
+                f"{FLAVOURS[sidecar.flavour]} {trt.__version__} refuses {path}; "
+                "build it again with 'ksnet-deploy build-engine'"
+            )
+        self._context = self._engine.create_execution_context(*_runtime_config(trt, self._engine))
+        if self._context is None:
+            raise BackendError(
+                f"the GPU has no room for {path}; close other programs that use it, or take smaller frames"
+            )
+        self._stream = Stream()
+        self._cleanup.callback(self._stream.close)
+        shapes = {tensor.name: tensor.at(self.size) for tensor in sidecar.inputs}
+        for name, shape in shapes.items():
+            if not self._context.set_input_shape(name, shape):
+                raise BackendError(f"TensorRT does not take {name} of shape {shape} in {path}; build the engine again")
+        dtypes = {tensor.name: DTYPES[tensor.dtype] for tensor in (*sidecar.inputs, *sidecar.outputs)}
+        self._lr = self._pinned((self.size.height, self.size.width, 3), self.io)
+        self._hr = self._pinned((self.size.upscaled.height, self.size.upscaled.width, 3), self.io)
+        self._planes = self._pinned((3, self.size.height, self.size.width), "float32")
+        self._lr_device = self._buffer(self._lr.array.nbytes)
+        self._hr_device = self._buffer(self._hr.array.nbytes)
+        self._state_kinds = {
+            name.removeprefix(STATE_PREFIX): (shape, dtypes[name])
+            for name, shape in shapes.items()
+            if name.startswith(STATE_PREFIX)
+        }
+        self._state_hosts: dict[str, PinnedArray] | None = None
+        self._states = [
+            {
+                name: self._buffer(int(np.prod(shape)) * np.dtype(dtype).itemsize)
+                for name, (shape, dtype) in self._state_kinds.items()
+            }
+            for _ in range(2)
+        ]
+        self._current = 0
+        self._fresh = True
+        self._graphs: list[Graph] | None = None
+        self._record_graphs()
+
+    def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
+        if self._fresh:
+            self._clear_state(lr)
+        self._lr.array[...] = lr
+        if self._graphs is None:
+            self._enqueue(self._current)
+        else:
+            self._graphs[self._current].launch(self._stream)
+        self._stream.synchronize()
+        self._current = 1 - self._current
+        return self._hr.array.copy()
+
+    def _enqueue(self, current: int) -> None:
+        """Put a step on the stream: frame in, engine from one set of states to the other, frame out."""
+        self._lr_device.load(self._lr, self._stream)
+        bindings = {"lr": self._lr_device, "hr": self._hr_device}
+        bindings |= {STATE_PREFIX + name: buffer for name, buffer in self._states[current].items()}
+        bindings |= {NEXT_PREFIX + name: buffer for name, buffer in self._states[1 - current].items()}
+        for name, buffer in bindings.items():
+            if not self._context.set_tensor_address(name, buffer.pointer):
+                raise BackendError(f"TensorRT does not know the tensor {name}; build the engine again")
+        if not self._context.execute_async_v3(int(self._stream.handle)):
+            raise BackendError("TensorRT could not run the engine on this GPU; build it again for this machine")
+        self._hr_device.store(self._hr, self._stream)
+
+    def _record_graphs(self) -> None:
+        """Record the step for both roles of the states, and make sure that it computes what the plain step does."""
+        frames = np.random.default_rng(0).integers(0, 256, (2, *self._lr.array.shape))
+        frames = frames.astype(self.io) if self.io == "uint8" else (frames / 255).astype(self.io)
+        plain = [self._step(frame) for frame in frames]  # and TensorRT wants a plain run before it is recorded
+        capturable = getattr(self._context, "is_stream_capturable", None)
+        if capturable is None or capturable(int(self._stream.handle)):
+            self._graphs = []
+            for current in range(2):
+                graph = Graph(lambda current=current: self._enqueue(current), self._stream)  # type: ignore[misc]
+                self._graphs.append(graph)
+                self._cleanup.callback(graph.close)
+            self.recorded = True
+            self.reset()
+            for expected, frame in zip(plain, frames, strict=True):
+                if not np.array_equal(self._step(frame), expected):
+                    raise BackendError(
+                        "the recorded step does not give what the plain one gives; update the GPU driver, and report "
+                        "this"
+                    )
+        self.reset()
+
+    def _clear_state(self, lr: NDArray[Any]) -> None:
+        """A fresh state: zeros, and the frame itself as the last one."""
+        for name, buffer in self._states[self._current].items():
+            if name == "prev_lr":
+                self._planes.array[...] = reset_planes(lr)
+                buffer.load(self._planes, self._stream)
+            else:
+                buffer.zero(self._stream)
+        self._fresh = False
+
+    def _pinned(self, shape: tuple[int, ...], dtype: str) -> PinnedArray:
+        array = PinnedArray(shape, dtype)
+        self._cleanup.callback(array.close)
+        return array
+
+    def _buffer(self, size_bytes: int) -> DeviceBuffer:
+        buffer = DeviceBuffer(size_bytes)
+        self._cleanup.callback(buffer.close)
+        return buffer
+
+    def reset(self) -> None:
+        self._fresh = True
+
+    @property
+    def state(self) -> SavedState:
+        if self._fresh:
+            return {}
+        saved = {}
+        for name, host in self._state_arrays().items():
+            self._states[self._current][name].store(host, self._stream)
+            self._stream.synchronize()
+            saved[name] = host.array.copy()
+        return saved
+
+    @state.setter
+    def state(self, saved: SavedState) -> None:
+        self._fresh = not saved
+        for name, host in self._state_arrays().items() if saved else ():
+            host.array[...] = saved[name]
+            self._states[self._current][name].load(host, self._stream)
+            self._stream.synchronize()
+
+    def _state_arrays(self) -> dict[str, PinnedArray]:
+        """Host memory for each state; made when a state is first saved, for most runs never save one."""
+        if self._state_hosts is None:
+            self._state_hosts = {name: self._pinned(*kind) for name, kind in self._state_kinds.items()}
+        return self._state_hosts
+
+    def close(self) -> None:
+        # The context and the engine before the runtime, and all before the memory they use.
+        del self._context, self._engine, self._runtime
+        self._cleanup.close()
+
+
+def _frame_type(path: Path, sidecar: Sidecar) -> FrameType:
+    dtype = next((DTYPES.get(tensor.dtype, tensor.dtype) for tensor in sidecar.inputs if tensor.name == "lr"), "none")
+    if dtype not in IO_TYPES:
+        raise ArtifactError(f"{path} takes frames of type {dtype}; expected {', '.join(IO_TYPES)}; build it again")
+    return dtype  # type: ignore[return-value]
+
+
+def _device() -> tuple[GpuTarget | None, str]:
+    """The GPU, or why there is none."""
+    try:
+        return compute_capability(), ""
+    except BackendError as error:
+        return None, str(error)
+
+
+def _runtime_config(trt: Any, engine: Any) -> tuple[Any, ...]:
+    """TensorRT-RTX compiles kernels for the size at hand; at once, not during the run, which a recording would miss."""
+    strategies = getattr(trt, "DynamicShapesKernelSpecializationStrategy", None)
+    if strategies is None:
+        return ()
+    config = engine.create_runtime_config()
+    config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+    return (config,)

@@ -1,0 +1,12 @@
+"""One video, or a stream of frames, four times larger.
+
+- ``to_video.py``, ``to_frames.py``: from a source to a video file, to pictures or a pipe
+- ``estimate.py``: how long and how large
+- ``prepare.py``, ``plan.py``, ``output.py``: all checks before the first frame; what is done with each; the file
+- ``job.py``: the journal on disk, from which an interrupted job goes on
+- ``upscaler.py``: frames in, frames out
+- ``stages.py``: decoding, network and encoding at once
+- ``memory.py``, ``networks.py``: when tiles are needed; networks by name
+- ``scenes.py``, ``picture_change.py``: scene cuts
+- ``result.py``: what is reported
+"""

@@ -1,0 +1,184 @@
+"""What memory the network takes, what there is, and the tiles that make do with it.
+
+Whether a frame needs tiles is known beforehand from :func:`plan_for_memory` and :func:`available_memory`, or too late
+from :func:`is_out_of_memory`: Linux grants memory that it does not have, and then ends the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from ksnet_deploy.base.errors import ArtifactError, BackendError, CheckpointError, ConfigError
+from ksnet_deploy.base.frames import SCALE, FrameSize
+from ksnet_deploy.network.bundled import check_is_file, checkpoint_path
+from ksnet_deploy.network.config import KSNetConfig
+from ksnet_deploy.runtime.tiles import TilePlan
+from ksnet_deploy.upscale.networks import can_be_tiled
+
+__all__ = [
+    "OVERLAP",
+    "TileChoice",
+    "available_memory",
+    "choose_tiles",
+    "config_of",
+    "is_out_of_memory",
+    "memory_needed",
+    "plan_for_memory",
+    "smaller_tiles",
+]
+
+TileChoice: TypeAlias = FrameSize | Literal["auto", "off"]
+"""The largest tiles to upscale a frame in; whole frames; or what the memory allows."""
+OVERLAP = 32
+"""LR pixels that tiles share."""
+PIPELINE_BYTES = 16 * 220
+"""For every LR pixel, what decoded frames, those that wait between the stages, and the encoder take: 1.8 GB were
+measured for 540x960, with H.264 and its usual lookahead."""
+RESERVE = 0.9
+"""Of the memory that is available, what may be planned with."""
+BASE_BYTES = 140_000_000
+BYTES_PER_CHANNEL = {"direct": 350, "progressive": 430}
+"""What a process takes for the first pixel, and for every LR pixel and channel of a network with that upsampler."""
+
+
+def choose_tiles(
+    size: FrameSize, model: str, tiles: TileChoice, backend: str | None = None, device: str | None = None
+) -> TilePlan | None:
+    """The tiles to run a network in, on frames of a size; None for whole frames.
+
+    ``model``, ``backend`` and ``device`` are as :func:`ksnet_deploy.upscale.networks.open_model` takes them.
+
+    Raises:
+        ConfigError: the network is not run in tiles, or not in such; or none fit into the memory.
+    """
+    if isinstance(tiles, FrameSize):
+        if not can_be_tiled(model, backend):
+            raise ConfigError(
+                f"{backend or model} runs whole frames only; leave --tiles out, or give a checkpoint for ONNX Runtime"
+            )
+        return TilePlan.make(size, tiles, OVERLAP) if size.height > tiles.height or size.width > tiles.width else None
+    if tiles == "off" or device == "cuda" or not can_be_tiled(model, backend):
+        return None
+    available = available_memory()
+    if available is None:
+        return None
+    left = int(RESERVE * available) - PIPELINE_BYTES * size.height * size.width
+    return plan_for_memory(size, config_of(checkpoint_path(model)), left, OVERLAP)
+
+
+def smaller_tiles(size: FrameSize, plan: TilePlan | None, model: str, backend: str | None = None) -> TilePlan | None:
+    """Tiles of at most half the pixels, for a frame that did not fit; None where there are none."""
+    if not can_be_tiled(model, backend):
+        return None
+    tile = plan.tile if plan else size
+    try:
+        return TilePlan.make(size, tile.height * tile.width // 2, OVERLAP)
+    except ConfigError:
+        return None
+
+
+def memory_needed(size: FrameSize, config: KSNetConfig, plan: TilePlan | None = None) -> int:
+    """Bytes that a process takes to upscale frames, whole or in tiles, in ONNX Runtime on the CPU: in proportion to
+    pixels and channels, from above the peaks in ``benchmarks/results/tiling.json``."""
+    runner = plan.tile if plan else size
+    needed = BASE_BYTES + BYTES_PER_CHANNEL[config.upsampler] * config.channels * runner.height * runner.width
+    if plan:
+        picture = 3 * SCALE**2 * (4 + 1)  # the blend in float32, and the frame it becomes
+        state = 4 * (5 * config.channels + 5)
+        # Tiles in lockstep hold as much as half of their state again while they wait for one another.
+        needed += picture * size.height * size.width + 3 * state // 2 * plan.pixels
+    return needed
+
+
+def plan_for_memory(size: FrameSize, config: KSNetConfig, available_bytes: int, overlap: int) -> TilePlan | None:
+    """The largest tiles that can be upscaled in so much memory; None when whole frames can. ConfigError if none can."""
+    if (whole := memory_needed(size, config)) <= available_bytes:
+        return None
+    largest = size.height * size.width
+    try:
+        while True:
+            plan = TilePlan.make(size, largest - 1, overlap)
+            if memory_needed(size, config, plan) <= available_bytes:
+                return plan
+            largest = plan.tile.height * plan.tile.width
+    except ConfigError as error:
+        raise ConfigError(
+            f"the network needs {whole / 1e9:.1f} GB of memory for frames of {size}, and no tiles that overlap by "
+            f"{overlap} pixels fit into the {max(available_bytes, 0) / 1e9:.1f} GB that are left for it; free memory, "
+            "give smaller frames, or try with --tiles off"
+        ) from error
+
+
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Bytes left to this process by its machine and its container; None where ``proc`` under the root does not tell."""
+    try:
+        bounds = [1024 * _field(root / "proc/meminfo", "MemAvailable:")]
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except (OSError, ValueError):  # not Linux
+        return None
+    for group in groups:
+        _, controllers, path = group.split(":", 2)
+        if "memory" in controllers.split(","):
+            mount, limit, usage = "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+        elif not controllers:
+            mount, limit, usage = "sys/fs/cgroup", "memory.max", "memory.current"
+        else:
+            continue
+        inner = Path(path.lstrip("/"))
+        for folder in (root / mount / part for part in (inner, *inner.parents)):  # a group is bound by those around it
+            with contextlib.suppress(OSError, ValueError):  # ValueError: the limit is "max"
+                bound = int((folder / limit).read_text()) - int((folder / usage).read_text())
+                # Files that were read count as used, but make way when memory is needed.
+                bounds.append(bound + _field(folder / "memory.stat", "inactive_file"))
+    return max(0, min(bounds))
+
+
+def _field(path: Path, name: str) -> int:
+    """The number after a name in a file of such lines. Raises OSError or ValueError when it is not there."""
+    match = re.search(rf"^{name}\s+(\d+)", path.read_text(), re.MULTILINE)
+    if match is None:
+        raise ValueError(f"{path} has no {name}")
+    return int(match[1])
+
+
+_OUT_OF_MEMORY = re.compile(
+    r"out of ?memory|out_of_memory|bad[_ ]alloc|failed to allocate memory|can't allocate memory|not enough memory"
+    r"|smaller than requested bytes|cudaErrorMemoryAllocation",
+    re.IGNORECASE,
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a runtime failed because the memory, of the machine or of the GPU, was used up."""
+    if isinstance(error, MemoryError) or "OutOfMemoryError" in {kind.__name__ for kind in type(error).__mro__}:
+        return True
+    from_onnx_runtime = type(error).__module__.startswith("onnxruntime")
+    if from_onnx_runtime or isinstance(error, (RuntimeError, BackendError, ArtifactError)):
+        return _OUT_OF_MEMORY.search(str(error)) is not None
+    return isinstance(error, OSError) and error.errno == errno.ENOMEM
+
+
+def config_of(path: Path) -> KSNetConfig:
+    """The configuration of a checkpoint's network; of a .safetensors file without loading PyTorch.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read.
+    """
+    check_is_file(path)
+    if path.suffix != ".safetensors":
+        from ksnet_deploy.network.checkpoints import load_checkpoint
+
+        return load_checkpoint(path).config
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return KSNetConfig.from_json((file.metadata() or {})["config"])
+    except (SafetensorError, OSError, KeyError, ConfigError) as error:
+        raise CheckpointError(
+            f"the checkpoint {path} carries no KSNet configuration that can be read ({error})"
+        ) from error

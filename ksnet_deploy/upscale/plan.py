@@ -1,0 +1,59 @@
+"""What is to be done with every frame, decided from the frames alone, so that a second run decides alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from ksnet_deploy.upscale.scenes import CutDetector
+from ksnet_deploy.video.reading.reader import Frame
+
+__all__ = ["LONGEST_SEGMENT", "SHORTEST_SEGMENT", "Plan", "Planned"]
+
+SHORTEST_SEGMENT, LONGEST_SEGMENT = 24, 120
+"""In frames. A scene cut ends a segment that is no shorter; without one it ends at the longest. A segment costs a
+keyframe, and is what is lost at most when the process is killed."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A decoded frame and what is to be done with it."""
+
+    frame: Frame
+    starts_scene: bool
+    starts_segment: bool
+    duplicate: bool
+
+
+class Plan:
+    """Where scenes and segments begin, and which frames repeat the one before."""
+
+    def __init__(self, detector: CutDetector, time_base: Fraction) -> None:
+        self._detector, self._time_base = detector, time_base
+        self.frames = self.duplicates = 0
+        self.cuts: list[float] = []
+
+    def of(self, frames: Iterator[Frame], done: int) -> Iterator[Planned]:
+        """The frames after the first ``done``, which are looked at all the same."""
+        in_segment = 0
+        before: Any = None
+        for frame in frames:
+            scene = self._detector.starts_scene(frame.rgb)
+            segment = before is None or in_segment >= (SHORTEST_SEGMENT if scene else LONGEST_SEGMENT)
+            duplicate = not scene and not segment and np.array_equal(frame.rgb, before)
+            if scene and before is not None:
+                self.cuts.append(float(frame.pts * self._time_base))
+            in_segment = 1 if segment else in_segment + 1
+            before = frame.rgb
+            self.frames += 1
+            self.duplicates += duplicate
+            if self.frames > done:
+                yield Planned(frame, scene, segment, duplicate)
+
+    def summary(self) -> dict[str, Any]:
+        """What the result says of it."""
+        return {"frames": self.frames, "duplicates": self.duplicates, "cuts": self.cuts}

@@ -1,0 +1,203 @@
+"""Frames in, frames four times larger out: the network with padding, frame types and scenes taken care of.
+
+with Upscaler("lite") as upscaler:
+    for frame in frames:               # (H, W, 3) RGB, uint8 or uint16
+        larger = upscaler.push(frame)  # (4 H, 4 W, 3) of the same type
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ksnet_deploy.base.errors import BackendError
+from ksnet_deploy.base.frames import FrameSize, FrameType, crop, levels_of, pad, values_of
+from ksnet_deploy.runtime.base import Runner, SavedState
+from ksnet_deploy.runtime.tiles import TilePlan
+from ksnet_deploy.upscale.memory import TileChoice, choose_tiles, is_out_of_memory, smaller_tiles
+from ksnet_deploy.upscale.networks import default_model, model_identity, open_model
+
+__all__ = ["OpenRunner", "Upscaler"]
+
+OpenRunner = Callable[[FrameSize, FrameType], Runner]
+"""Gives a runner for LR frames of a size, of that frame type if it can choose."""
+
+
+class Upscaler:
+    """Upscales the frames of one video, in order. A context manager."""
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        backend: str | None = None,
+        device: str | None = None,
+        tiles: TileChoice = "auto",
+        on_note: Callable[[str], None] = lambda _sentence: None,
+        open_runner: OpenRunner | None = None,
+    ) -> None:
+        """Nothing is loaded before the first frame, which tells the size.
+
+        Args:
+            model: a bundled checkpoint's name, or the path of a checkpoint, an ``.onnx`` or an ``.engine``; None for
+                lite on a CPU, uni on a GPU.
+            backend: "onnxruntime" or "torch", for a checkpoint.
+            device: "cpu" or "cuda".
+            tiles: largest tiles that a frame is upscaled in, in LR pixels; "off" for whole frames; "auto" for the
+                largest that the memory allows. Exported files and PyTorch run whole frames only.
+            on_note: told what a user should know, a sentence at a time: an export, or tiles.
+            open_runner: opens the network for whole frames, instead of all these.
+        """
+        self.tiles = tiles
+        self.plan: TilePlan | None = None
+        """The tiles in use; None for whole frames."""
+        self.steps = 0
+        """Frames that went through the network."""
+        self.step_s = 0.0
+        """Seconds spent in it."""
+        self._model = model or default_model(device)
+        self._backend, self._device = backend, device
+        self._on_note, self._given_opener = on_note, open_runner
+        self._runner: Runner | None = None
+        self._size: FrameSize | None = None
+        self._io: FrameType = "uint8"
+        self._continues = False
+
+    def identity(self) -> dict[str, str]:
+        """What about the network changes its pictures, by names a user understands.
+
+        Raises:
+            KSNetError: there is no such network.
+        """
+        if self._given_opener is not None:
+            return {}
+        return {**model_identity(self._model, self._backend, self._device), "tiles": str(self.tiles)}
+
+    def open(self, size: FrameSize, dtype: np.dtype[Any] = np.dtype(np.uint8)) -> Runner:  # noqa: B008
+        """Load the network for frames of a size and type; :meth:`push` does so by itself.
+
+        Raises:
+            KSNetError: the network cannot be loaded or run here, or not in such tiles.
+        """
+        if self._runner is None:
+            self._size, self._io = size, "uint8" if dtype == np.uint8 else "float32"
+            if self._given_opener is None:
+                self.plan = choose_tiles(size.padded, self._model, self.tiles, self._backend, self._device)
+            self._runner = self._opened()
+        return self._runner
+
+    def _opened(self) -> Runner:
+        """The network, in smaller tiles if the memory does not hold it otherwise."""
+        assert self._size is not None
+        if self._given_opener is not None:
+            return self._given_opener(self._size.padded, self._io)
+        while True:
+            if self.plan is not None:
+                self._on_note(f"Upscaling {self.plan}.")
+            try:
+                return open_model(
+                    self._model,
+                    self._size.padded,
+                    self._backend,
+                    self._device,
+                    io=self._io,
+                    plan=self.plan,
+                    on_export=self._on_note,
+                )
+            except Exception as error:  # the libraries' own exceptions share no base class
+                self._take_smaller_tiles(error)
+
+    def _take_smaller_tiles(self, error: Exception) -> None:
+        """Raise the error, unless the memory is too small and tiles can be smaller."""
+        assert self._size is not None
+        if not is_out_of_memory(error):
+            raise error
+        smaller = None
+        # Tiles keep states of their own, so a scene that has begun cannot go on in others.
+        if self._given_opener is None and self.tiles == "auto" and not (self.steps or self._continues):
+            smaller = smaller_tiles(self._size.padded, self.plan, self._model, self._backend)
+        if smaller is None:
+            raise BackendError(
+                f"the memory does not hold the network on frames of {self._size}; close other programs, or give "
+                "smaller tiles with --tiles"
+            ) from error
+        self._on_note(f"The memory does not hold {self.plan or 'a whole frame'}.")
+        self.plan = smaller
+
+    def push(self, frame: NDArray[Any]) -> NDArray[Any]:
+        """Upscale the next frame.
+
+        Args:
+            frame: (H, W, 3) RGB in R'G'B' levels, uint8 in 0..255 or uint16 in 0..65535, as the frames before.
+
+        Returns:
+            (4 H, 4 W, 3) of the same type. A network that takes 8-bit frames gives 8 bits of precision.
+
+        Raises:
+            BackendError: the frame has another shape than the first, or no levels.
+            KSNetError: the network cannot be loaded or run here.
+        """
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype not in (np.uint8, np.uint16):
+            raise BackendError(
+                f"a frame of shape {frame.shape} and type {frame.dtype} cannot be upscaled; give (H, W, 3) of uint8 or "
+                "uint16"
+            )
+        size = FrameSize(*frame.shape[:2])
+        runner = self.open(size, frame.dtype)
+        if size != self._size:
+            raise BackendError(f"the frame is {size}, those before were {self._size}; use another Upscaler for it")
+        started = time.perf_counter()
+        hr = self._step(pad(values_of(frame, runner.io)))
+        self.step_s += time.perf_counter() - started
+        self.steps += 1
+        return crop(levels_of(hr, frame.dtype), size.upscaled)
+
+    def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
+        """A step, in smaller tiles if the memory does not hold the first one."""
+        while True:
+            assert self._runner is not None
+            try:
+                return self._runner.step(lr)
+            except Exception as error:
+                self._take_smaller_tiles(error)
+            self._runner.close()
+            self._runner = None
+            self._runner = self._opened()
+
+    def reset(self) -> None:
+        """Forget the past: the next frame begins a new scene."""
+        if self._runner is not None:
+            self._runner.reset()
+
+    @property
+    def state(self) -> SavedState:
+        """Copy of the network's recurrent state."""
+        return {} if self._runner is None else self._runner.state
+
+    @state.setter
+    def state(self, saved: SavedState) -> None:
+        assert self._runner is not None, "open() first"
+        self._runner.state = saved
+        self._continues = bool(saved)
+
+    def summary(self) -> dict[str, Any]:
+        """What a result says of it."""
+        return {"steps": self.steps, "step_s": self.step_s, "tiles": self.plan and str(self.plan)}
+
+    def close(self) -> None:
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,90 @@
+"""How many frames a file announces, and how many of them it lacks."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from math import ceil
+
+import av
+from av.container import InputContainer
+from av.stream import Stream
+from av.video.stream import VideoStream
+
+from ksnet_deploy.video.reading.sources import CopiedPacket
+
+__all__ = ["FrameCount"]
+
+
+class FrameCount:
+    """Frames of a file's video track, or of a part of it, by what the container says."""
+
+    def __init__(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        rate: Fraction,
+        start_s: Fraction | None,
+        end_s: Fraction | None,
+    ) -> None:
+        self._container, self._stream, self._rate = container, stream, rate
+        self._start_s, self._end_s = start_s, end_s
+        self._is_part = start_s is not None or end_s is not None
+        self._read_s = Fraction(0)  # end of the last packet of any track
+
+    @property
+    def expected(self) -> int | None:
+        """Frames that the file says it has; None when it does not say.
+
+        Only MP4 and MOV list their frames. What an edit list hides, as in a clip trimmed without re-encoding, is not
+        counted: the index holds it marked as discarded, or not at all.
+        """
+        if "mp4" not in self._container.format.name or self._is_part:
+            return None
+        return sum(not entry.is_discard for entry in self._stream.index_entries) or None
+
+    @property
+    def estimated(self) -> int | None:
+        """:attr:`expected`, or a guess from the duration, for progress only."""
+        if self.expected:
+            return self.expected
+        stream, duration_s = self._stream, None
+        if stream.duration and stream.time_base:
+            duration_s = stream.duration * stream.time_base
+        elif (last_s := _matroska_duration(stream)) is not None:
+            duration_s = last_s - (stream.start_time or 0) * (stream.time_base or Fraction(1, 90_000))
+        elif self._container.duration:
+            duration_s = Fraction(self._container.duration, av.time_base)
+        if self._end_s is not None:
+            duration_s = self._end_s if duration_s is None else min(duration_s, self._end_s)
+        if duration_s is None:
+            return None
+        frames = max(duration_s - (self._start_s or 0), Fraction(0)) * self._rate
+        return round(frames) if self._end_s is None else ceil(frames)  # the last frame begins before the end
+
+    def packet_read(self, packet: CopiedPacket) -> None:
+        """Note how far the file has been read."""
+        if packet.pts is not None:
+            self._read_s = max(self._read_s, (packet.pts + (packet.duration or 0)) * packet.time_base)
+
+    def lost(self, decoded: int, damaged_packets: int) -> int:
+        """Frames that the file announces but did not give, once the stream is read to its end.
+
+        MP4 and MOV announce a number. Elsewhere it is one per packet that could not be decoded, and, where all tracks
+        end before the duration in the header, as many as fit into the difference.
+        """
+        if self.expected is not None:
+            return max(self.expected - decoded, 0)
+        missing = 0
+        if self._container.duration is not None and not self._is_part:
+            missing = int((Fraction(self._container.duration, av.time_base) - self._read_s) * self._rate)
+        return damaged_packets + (missing if missing > max(2.0, float(self._rate) / 5) else 0)
+
+
+def _matroska_duration(track: Stream) -> Fraction | None:
+    """When a track ends in seconds, as Matroska says it in a tag; its container's duration is that of all tracks."""
+    match = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", track.metadata.get("DURATION", ""))
+    if match is None:
+        return None
+    hours, minutes, seconds = map(Fraction, match.groups())
+    return hours * 3600 + minutes * 60 + seconds

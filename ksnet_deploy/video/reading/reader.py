@@ -1,0 +1,313 @@
+"""Decoding: frames of the video, packets of the other tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import av
+import av.error
+import av.stream
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+from ksnet_deploy.base.errors import InputError
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.video.colour import Chroma, Colour, chroma_of
+from ksnet_deploy.video.conversion import rgb_of
+from ksnet_deploy.video.kinds import PIPE
+from ksnet_deploy.video.reading.clock import FrameClock
+from ksnet_deploy.video.reading.counting import FrameCount
+from ksnet_deploy.video.reading.part import Part, is_text
+from ksnet_deploy.video.reading.seeking import place_before
+from ksnet_deploy.video.reading.sources import CopiedPacket, open_source, reason_of, video_of
+from ksnet_deploy.video.side_data import HdrMetadata, named_side_data, shape_of_pixels
+
+__all__ = ["Frame", "VideoReader"]
+
+COPIED_TRACKS = ("audio", "subtitle", "attachment")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A decoded frame."""
+
+    rgb: NDArray[Any]
+    """(H, W, 3); uint8, or uint16 in 0..65535 where the video has more than 8 bits."""
+    pts: int
+    """Presentation time in units of the stream's time base."""
+    duration: int = 0
+    """In the same units; 0 when the file does not say."""
+
+
+class VideoReader:
+    """Decodes the first real video stream of a file and hands through the packets of the other tracks.
+
+    Damaged packets are skipped and counted, so that what can be decoded is.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        start_s: Fraction | None = None,
+        end_s: Fraction | None = None,
+        *,
+        rate: Fraction = Fraction(25),
+    ) -> None:
+        """Open a file.
+
+        Args:
+            path: a video, a folder of pictures (the frames, by name), or ``-`` for YUV4MPEG on standard input.
+            start_s: seconds from the beginning of the file to the first frame wanted. That moment is time zero then;
+                without it, all times are as they are in the file.
+            end_s: seconds from the beginning of the file; frames from there on are left out.
+            rate: of the frames of a folder, per second.
+
+        Raises:
+            InputError: there is no video to read in it, or nothing between start and end.
+        """
+        self.path = path
+        if start_s is not None and end_s is not None and end_s <= start_s:
+            raise InputError(f"the part of {path} to read ends before it starts; give an --end after --start")
+        if not self.is_pipe and not path.exists():
+            raise InputError(f"{path} does not exist; give the path of a video file")
+        try:
+            self.container: InputContainer = open_source(path, rate)
+        except (av.error.FFmpegError, OSError) as error:
+            raise InputError(
+                f"{path} cannot be read as a video ({reason_of(error)}); it is damaged or not a video file"
+            ) from error
+        try:
+            self.stream = video_of(self.container, path)
+        except InputError:
+            self.container.close()
+            raise
+        self.stream.thread_type = "AUTO"
+        self.size = FrameSize(self.stream.codec_context.height, self.stream.codec_context.width)
+        self.colour = Colour.of(self.stream)
+        self.time_base: Fraction = self.stream.time_base or Fraction(1, 90_000)
+        self.rate: Fraction = self.stream.guessed_rate or self.stream.average_rate or Fraction(25)
+        self.tracks: list[Stream] = [s for s in self.container.streams if s.type in COPIED_TRACKS]
+        others = [s for s in self.container.streams if s not in self.tracks and s is not self.stream]
+        # FFmpeg discards the text track in which MP4 keeps chapters, because it has read them.
+        self.left_out = [f"{s.type} track {s.index}" for s in others if s.discard != av.stream.Discard.all]
+        """What is not in the output, in words; see :meth:`keeps`."""
+        self._given = start_s, end_s, rate
+        origin_s = Fraction(self.container.start_time or 0, av.time_base)
+        self._part = Part(
+            None if start_s is None else origin_s + start_s,
+            None if end_s is None else origin_s + end_s,
+            self.time_base,
+        )
+        self.rotation = 0
+        """Counter-clockwise rotation in degrees that a player applies; known once a frame was read."""
+        self.damaged_packets = 0
+        self.decoded = 0
+        self.interlaced_frames = 0
+        self.hdr = HdrMetadata()
+        """Of the first frame; known once that was read."""
+        avi = self.container.format.name == "avi"
+        self._clock = FrameClock(path, self.time_base, self.rate, decoding_times=avi)
+        self._count = FrameCount(self.container, self.stream, self.rate, start_s, end_s)
+
+    @property
+    def is_pipe(self) -> bool:
+        """Whether the frames come through standard input."""
+        return str(self.path) == PIPE
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the frames are pictures in a folder."""
+        return not self.is_pipe and self.path.is_dir()
+
+    @property
+    def repaired_timestamps(self) -> int:
+        """Frames that were given a time, because theirs was missing or no later than the one before."""
+        return self._clock.repaired
+
+    @property
+    def pixel_aspect(self) -> Fraction:
+        """Width of a pixel by its height; 0 when the file does not say. Known once a frame was read."""
+        return self.stream.sample_aspect_ratio or Fraction(0, 1)
+
+    def keeps(self, *facts: str) -> None:
+        """Take back that these are left out, because an output holds them."""
+        self.left_out = [fact for fact in self.left_out if fact not in facts]
+
+    @property
+    def expected_frames(self) -> int | None:
+        """Frames that the file says it has; None when it does not say; see :class:`FrameCount`."""
+        return self._count.expected
+
+    @property
+    def estimated_frames(self) -> int | None:
+        """:attr:`expected_frames`, or a guess from the duration, for progress only."""
+        return self._count.estimated
+
+    @property
+    def is_part(self) -> bool:
+        """Whether a start or an end was given."""
+        return not self._part.is_whole
+
+    @property
+    def part_in_words(self) -> str:
+        """For names of files: empty for the whole, ``_90s-105s`` or ``_90s-end`` for a part."""
+        if not self.is_part:
+            return ""
+        start_s, end_s, _ = self._given
+        return f"_{float(start_s or 0):g}s-" + ("end" if end_s is None else f"{float(end_s):g}s")
+
+    @property
+    def chapters(self) -> list[Any]:
+        """Of the part that is read, with its times; as PyAV gives them."""
+        return self._part.chapters(self.container.chapters())
+
+    @property
+    def depth(self) -> int:
+        """Bits per sample."""
+        video_format = self.stream.codec_context.format
+        return video_format.components[0].bits if video_format is not None else 8
+
+    @property
+    def chroma(self) -> Chroma:
+        """Chroma subsampling: "420", "422" or "444"; what is between them counts as the next finer one."""
+        return chroma_of(self.stream.codec_context.format)
+
+    @property
+    def has_alpha(self) -> bool:
+        video_format = self.stream.codec_context.format
+        return video_format is not None and len(video_format.components) in (2, 4)
+
+    @property
+    def frames_lost(self) -> int:
+        """Frames that the file announces but did not give, once the stream is read to its end."""
+        return self._count.lost(self.decoded, self.damaged_packets)
+
+    def frames(self, *, eight_bits: bool = False) -> Iterator[Frame]:
+        """The frames of the video, in presentation order; ``eight_bits`` rounds those that have more.
+
+        Raises:
+            InputError: none is in the part that is read, or they cannot be one video.
+        """
+        self._eight_bits = eight_bits or self.depth <= 8
+        empty = True
+        self._seek()
+        for frame in self._all_frames():
+            time_s = frame.pts * self.time_base
+            if self._part.ends_before(time_s):
+                break
+            if not self._part.starts_after(time_s):
+                empty = False
+                yield replace(frame, pts=self._part.moved(frame.pts, self.time_base))
+        if empty and self.is_part:
+            start_s, end_s, _ = self._given
+            until = "the end" if end_s is None else f"{float(end_s):g} s"
+            raise InputError(
+                f"no frame of {self.path} lies between {float(start_s or 0):g} s and {until}; choose another part of it"
+            )
+
+    def _seek(self) -> None:
+        """To before the part, if it does not begin with the file."""
+        rate = self._given[2]
+        if self._part.start_s is not None and not self.is_pipe:
+            with open_source(self.path, rate) as trial:
+                place = place_before(trial, self.stream.index, self._part.start_s)
+            if place is not None:
+                self.container.seek(place, backward=True)
+
+    def _all_frames(self) -> Iterator[Frame]:
+        for packet in self._demux([self.stream, *self._copied]):
+            self._count.packet_read(packet)
+            if packet.stream is not self.stream:
+                continue
+            if packet.dts is not None and packet.size:
+                self._clock.packet_read(packet.dts)
+            yield from self._decode(packet)
+
+    @property
+    def _copied(self) -> list[Stream]:
+        """The other tracks that have packets."""
+        return [track for track in self.tracks if track.type != "attachment"]
+
+    def copied_packets(self) -> Iterator[CopiedPacket]:
+        """The packets of the other tracks, as they are, in file order; of a part those that :class:`Part` takes."""
+        read = self._copied
+        if not any(map(is_text, read)):  # a subtitle that is shown at the start may begin anywhere before it
+            self._seek()
+        for packet in self._demux(read) if read else ():
+            if packet.dts is not None and packet.stream in read and self._part.take(packet):
+                yield packet
+
+    def _demux(self, read: list[Stream]) -> Iterator[CopiedPacket]:
+        """Packets until the end of the file or of what is readable of it, then one that flushes the decoder."""
+        packets = self.container.demux(*read)
+        while True:
+            try:
+                packet = next(packets)
+            except (StopIteration, av.error.EOFError):
+                return
+            except (av.error.FFmpegError, OSError):
+                # The container is broken from here on: what the decoder still holds is all there is.
+                self.damaged_packets += 1
+                flush: CopiedPacket = Packet()
+                flush.stream = self.stream
+                yield flush
+                return
+            yield packet
+
+    def _decode(self, packet: CopiedPacket) -> Iterator[Frame]:
+        try:
+            frames = packet.decode()
+        except av.error.EOFError:
+            return
+        except av.error.FFmpegError:
+            self.damaged_packets += 1
+            self._clock.packet_lost()
+            return
+        for frame in frames:
+            if isinstance(frame, VideoFrame):
+                self.decoded += 1
+                self.rotation = frame.rotation
+                self.interlaced_frames += frame.interlaced_frame
+                if self.decoded == 1:
+                    self._notice(frame)
+                pts, duration = self._clock.time_of(frame, self.decoded), self._clock.duration_of(frame)
+                yield Frame(self._rgb(frame), pts, duration)
+
+    def _notice(self, frame: VideoFrame) -> None:
+        """What the first frame carries beside its picture is left out until an output says that it keeps it."""
+        self.hdr = HdrMetadata.of(frame)
+        self.left_out += named_side_data(frame)
+        if self.pixel_aspect not in (0, 1):
+            self.left_out.append(shape_of_pixels(self.pixel_aspect))
+
+    def _rgb(self, frame: VideoFrame) -> NDArray[Any]:
+        if (frame.height, frame.width) != (self.size.height, self.size.width):
+            raise InputError(
+                f"{self.path} changes its frame size from {self.size} to {frame.height}x{frame.width} at frame "
+                f"{self.decoded}; cut it there and upscale the parts"
+            )
+        return rgb_of(frame, self.colour, eight_bits=self._eight_bits)
+
+    def reopened(self) -> VideoReader:
+        """Another reader of the same part of the file, at its beginning."""
+        start_s, end_s, rate = self._given
+        return VideoReader(self.path, start_s, end_s, rate=rate)
+
+    def close(self) -> None:
+        self.container.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,76 @@
+"""What an encoder of the output video is: its name in FFmpeg, its settings, the pixel formats it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ksnet_deploy.base.errors import OutputError
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.video.colour import Chroma
+
+__all__ = ["Encoder", "PixelFormat"]
+
+_SAMPLES_PER_PIXEL: dict[Chroma, float] = {"420": 1.5, "422": 2.0, "444": 3.0}
+
+
+class PixelFormat(NamedTuple):
+    """A Y'CbCr layout."""
+
+    name: str
+    """FFmpeg's."""
+    depth: int
+    """Bits per sample."""
+    chroma: Chroma
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An FFmpeg encoder and its settings; made by :func:`choose_encoder`."""
+
+    name: str
+    """The preset's, or FFmpeg's."""
+    codec: str
+    """FFmpeg's name, for ``add_stream``."""
+    options: Mapping[str, str]
+    """For ``add_stream``: quality, speed, and what keeps the encoder silent and its result repeatable."""
+    formats: tuple[PixelFormat, ...]
+    """Which it takes, its favourite first; at least one."""
+    containers: tuple[str, ...]
+    """Suffixes of the files that commonly hold its video, the best one first."""
+    tag: str | None
+    """Four-character code for ``codec_context.codec_tag``; None for FFmpeg's choice."""
+    least: FrameSize
+    """The smallest frame it may be given."""
+
+    @property
+    def settings(self) -> str:
+        """Its quality and its speed in words, where it has been told; what no user chooses is left out."""
+        return " and ".join(f"{key} {value}" for key, value in self.options.items() if key in _CHOSEN)
+
+    def pixel_format(self, depth: int, chroma: Chroma) -> str:
+        """FFmpeg's name of the format that suits best; what it is, ``av.VideoFormat(name)`` tells.
+
+        It is the exact one; else the smallest that loses nothing; else the one that loses the fewest bits of depth,
+        then the least chroma. It is never one of the ``yuvj`` formats, which mean full range by their name.
+
+        Args:
+            depth: bits per sample of the frames.
+        """
+        wanted = _SAMPLES_PER_PIXEL[chroma]
+
+        def cost(candidate: PixelFormat) -> tuple[float, ...]:
+            samples = _SAMPLES_PER_PIXEL[candidate.chroma]
+            return max(depth - candidate.depth, 0), max(wanted - samples, 0), samples * candidate.depth
+
+        return min(self.formats, key=cost).name  # of equals the first
+
+    def check_size(self, size: FrameSize) -> None:
+        """Raise OutputError for a frame on which the encoder is unsound; the rest it refuses by itself when opened."""
+        if size.height < self.least.height or size.width < self.least.width:
+            raise OutputError(f"{self.name} encodes frames of at least {self.least}, not {size}; use h264")
+
+
+_CHOSEN = frozenset({"crf", "cq", "global_quality", "preset", "cpu-used"})
+"""FFmpeg's options for quality and speed."""

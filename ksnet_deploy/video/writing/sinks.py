@@ -1,0 +1,154 @@
+"""Frames to where no file is muxed: a folder of pictures, or a pipe."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import uuid
+from pathlib import Path
+from typing import Protocol
+
+import av
+import av.error
+import numpy as np
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+
+from ksnet_deploy.base.errors import OutputError
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.video.conversion import picture_of
+from ksnet_deploy.video.picture import write_png
+from ksnet_deploy.video.reading.reader import Frame, VideoReader
+from ksnet_deploy.video.reading.sources import reason_of
+
+__all__ = ["FrameSink", "PictureFolder", "Y4mPipe", "check_new_folder"]
+
+
+class FrameSink(Protocol):
+    """Takes the upscaled frames, in order."""
+
+    pixel_format: str
+
+    def write(self, frame: Frame) -> None:
+        """The next frame, (H, W, 3), uint8 or uint16."""
+
+    def finish(self) -> None:
+        """All frames are written."""
+
+    def abort(self) -> None:
+        """They will not be: leave nothing behind."""
+
+
+def check_new_folder(folder: Path, *, overwrite: bool) -> None:
+    """Raise OutputError unless a folder of pictures may get that name, with nothing lost but what it is to replace."""
+    if folder.is_symlink():
+        raise OutputError(f"{folder} is a link to something else; remove it, or give another name for the output")
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise OutputError(f"{folder} is a file; give the name of a folder, or of a .mp4, .mov or .mkv file")
+    held = sorted(folder.iterdir())
+    if held and not overwrite:
+        raise OutputError(f"{folder} already holds files; pass --overwrite to replace the folder, or another name")
+    for path in held:
+        if path.suffix.lower() != ".png" or path.is_symlink() or not path.is_file():
+            raise OutputError(
+                f"{folder} cannot be replaced because it holds {path.name}, and only .png files may be lost; move that "
+                "elsewhere, or give another name for the output"
+            )
+
+
+class PictureFolder:
+    """A folder of PNG files, of 8 or 16 bits, which gets its name when it is complete."""
+
+    def __init__(self, folder: Path, names: list[str] | None, *, overwrite: bool = False) -> None:
+        """Begin a folder under a hidden name.
+
+        Args:
+            folder: its name in the end.
+            names: of the pictures, without suffix, by the frames' ``pts``; None to number the frames from zero.
+            overwrite: replace a folder of PNG files that has the name.
+
+        Raises:
+            OutputError: it cannot be made.
+        """
+        self._folder, self._names, self._overwrite = folder, names, overwrite
+        self._unfinished = folder.with_name(f".{folder.name}.part")
+        shutil.rmtree(self._unfinished, ignore_errors=True)
+        try:
+            self._unfinished.mkdir()
+        except OSError as error:
+            raise OutputError(
+                f"the folder {folder} cannot be made ({error.strerror}); choose another with --output"
+            ) from error
+        self._written = 0
+        self.pixel_format = "rgb"
+
+    def write(self, frame: Frame) -> None:
+        name = f"{self._written:08}" if self._names is None else self._names[frame.pts]
+        try:
+            write_png(self._unfinished / f"{name}.png", frame.rgb)
+        except (av.error.FFmpegError, OSError) as error:
+            raise OutputError(
+                f"the picture {name}.png cannot be written to {self._folder} ({reason_of(error)})"
+            ) from error
+        self._written += 1
+
+    def finish(self) -> None:
+        check_new_folder(self._folder, overwrite=self._overwrite)  # once more, for the work may have taken hours
+        older = self._folder.with_name(f".{uuid.uuid4().hex}.old")
+        try:
+            if self._folder.exists():
+                self._folder.rename(older)
+            try:
+                self._unfinished.rename(self._folder)
+            except OSError:
+                if older.exists():
+                    older.rename(self._folder)
+                raise
+        except OSError as error:
+            raise OutputError(
+                f"the folder {self._folder} cannot get its name ({error.strerror}); choose another with --output"
+            ) from error
+        shutil.rmtree(older, ignore_errors=True)
+
+    def abort(self) -> None:
+        shutil.rmtree(self._unfinished, ignore_errors=True)
+
+
+class Y4mPipe:
+    """YUV4MPEG on standard output, with the source's chroma, 8 or 10 bits."""
+
+    def __init__(self, reader: VideoReader, size: FrameSize) -> None:
+        depth = "p10le" if reader.depth > 8 else "p"
+        self.pixel_format = f"yuv{reader.chroma}{depth}"
+        self._colour, self._time_base, self._size = reader.colour, 1 / reader.rate, size
+        self._container: OutputContainer = av.open(
+            sys.stdout.buffer, "w", format="yuv4mpegpipe", options={"strict": "unofficial"}
+        )
+        stream = self._container.add_stream("rawvideo", rate=reader.rate)
+        assert isinstance(stream, VideoStream)
+        stream.height, stream.width, stream.pix_fmt = size.height, size.width, self.pixel_format
+        stream.codec_context.color_range = reader.colour.range
+        self._stream = stream
+        self._written = 0
+
+    def write(self, frame: Frame) -> None:
+        rgb = np.ascontiguousarray(frame.rgb)
+        # As the header says: FFmpeg writes "420jpeg" into it.
+        picture = picture_of(rgb, self._colour, self.pixel_format, self._size, centred=True)
+        picture.pts, picture.time_base = self._written, self._time_base
+        self._written += 1
+        try:
+            self._container.mux(self._stream.encode(picture))
+        except (av.error.FFmpegError, OSError) as error:
+            raise OutputError(
+                f"standard output was closed ({reason_of(error)}) after {self._written} frames"
+            ) from error
+
+    def finish(self) -> None:
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+
+    def abort(self) -> None:
+        """What was piped cannot be taken back."""

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clips import ArrayClip, folder_of_frames, noise, smooth_picture
+from networks import new_checkpoint
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from ksnet_deploy.base.errors import BackendError, InputError, OutputError
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.metrics import luma
+from ksnet_deploy.measure.degradation import degrade, enlarge_bicubic
+from ksnet_deploy.measure.evaluation import BicubicMethod, RunnerMethod, evaluate
+from ksnet_deploy.measure.plotting import check_plotting, plot_psnr
+from ksnet_deploy.measure.protocols import PROTOCOLS, EvaluationProtocol, pairs
+from ksnet_deploy.measure.published import PUBLISHED
+from ksnet_deploy.measure.warping import WarpingError
+from ksnet_deploy.network.checkpoints import Checkpoint
+from ksnet_deploy.network.config import KSNetConfig
+from ksnet_deploy.runtime.open import open_runner
+
+VID4 = Path(__file__).parents[3] / "shared/data/vid4"
+FOLDER = PROTOCOLS["folder"]
+
+
+class Recorder:
+    """Enlarges by bicubic and remembers what it was asked."""
+
+    name = "recorder"
+
+    def __init__(self) -> None:
+        self.sizes: list[FrameSize] = []
+        self.frames: list[np.ndarray] = []
+
+    def begin(self, size: FrameSize) -> None:
+        self.sizes.append(size)
+
+    def enlarge(self, lr: np.ndarray) -> np.ndarray:
+        self.frames.append(lr)
+        return enlarge_bicubic(lr)
+
+
+def textured(frames: int, height: int, width: int) -> np.ndarray:
+    picture = smooth_picture(height, width + 4 * frames)
+    picture = np.clip(picture.astype(int) + noise(*picture.shape, seed=3) // 8, 0, 255).astype(np.uint8)
+    return np.stack([picture[:, 4 * t : 4 * t + width] for t in range(frames)])
+
+
+@pytest.mark.parametrize("space", ["y", "rgb"])
+def test_figures_agree_with_scikit_image(space: str) -> None:
+    hr = textured(3, 48, 64)
+    report = evaluate([(ArrayClip(hr), None)], BicubicMethod(), "folder", space=space)  # type: ignore[arg-type]
+    psnrs, ssims = [], []
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
+    for found, expected in zip(enlarge_bicubic(degrade(hr, "BI")), hr, strict=True):
+        a, b = (found, expected) if space == "rgb" else (luma(found), luma(expected))
+        psnrs.append(peak_signal_noise_ratio(b, a, data_range=255))
+        if space == "rgb":
+            options["channel_axis"] = 2
+        ssims.append(structural_similarity(b.astype(np.float64), a.astype(np.float64), **options))
+    assert report.clips[0].psnr_per_frame == pytest.approx(psnrs, abs=1e-3)
+    assert report.clips[0].psnr_db == pytest.approx(np.mean(psnrs), abs=1e-3)
+    assert report.clips[0].ssim == pytest.approx(np.mean(ssims), abs=1e-5)
+
+
+def test_a_long_clip_is_read_in_order_and_to_its_end() -> None:
+    hr, method = textured(37, 16, 16), Recorder()
+    report = evaluate([(ArrayClip(hr), None)], method, "folder")
+    assert report.clips[0].frames == 37
+    np.testing.assert_array_equal(np.stack(method.frames), degrade(hr, "BI"))
+
+
+def test_vimeo_counts_the_middle_frame_alone_and_shows_all() -> None:
+    hr, method = textured(7, 32, 32), Recorder()
+    report = evaluate([(ArrayClip(hr), None)], method, "vimeo90k")
+    whole = evaluate([(ArrayClip(hr), None)], BicubicMethod(), "folder")
+    assert len(method.frames) == 7
+    assert report.clips[0].psnr_per_frame == whole.clips[0].psnr_per_frame[3:4]
+
+
+def test_the_mean_is_over_clips_not_over_frames() -> None:
+    clips = [(ArrayClip(textured(2, 32, 32), "a"), None), (ArrayClip(noise(6, 32, 32, 3), "b"), None)]
+    report = evaluate(clips, BicubicMethod(), "folder")
+    assert report.mean("psnr_db") == pytest.approx((report.clips[0].psnr_db + report.clips[1].psnr_db) / 2)
+
+
+def test_a_network_is_reset_between_clips_and_padded(small: Checkpoint) -> None:
+    clips = [(ArrayClip(textured(3, 48, 64), name), None) for name in "ab"]
+    with closing(RunnerMethod("net", lambda size: open_runner(small.path, size))) as method:
+        report = evaluate(clips, method, "folder")
+    assert report.clips[0].psnr_per_frame == report.clips[1].psnr_per_frame
+
+
+def test_given_lr_frames_are_used(tmp_path: Path) -> None:
+    hr = textured(3, 32, 48)
+    folder_of_frames(tmp_path / "hr/walk", hr)
+    folder_of_frames(tmp_path / "lr/walk", 255 - degrade(hr, "BI"))
+    method = Recorder()
+    report = evaluate(pairs(tmp_path / "hr", tmp_path / "lr", FOLDER), method, "folder")
+    np.testing.assert_array_equal(np.stack(method.frames), 255 - degrade(hr, "BI"))
+    assert report.degradation == "as given"
+
+
+def test_pairs_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    folder_of_frames(tmp_path / "hr/a", noise(3, 32, 48, 3))
+    folder_of_frames(tmp_path / "hr/b", noise(3, 32, 48, 3))
+    folder_of_frames(tmp_path / "lr/a", noise(3, 8, 12, 3))
+    with pytest.raises(InputError, match="no LR clip named 'b'"):
+        pairs(tmp_path / "hr", tmp_path / "lr", FOLDER)
+    short = folder_of_frames(tmp_path / "short", noise(2, 8, 12, 3))
+    with pytest.raises(InputError, match="'a' has 3 HR frames and 2 LR frames"):
+        pairs(tmp_path / "hr/a", short, FOLDER)
+    large = folder_of_frames(tmp_path / "large", noise(3, 16, 12, 3))
+    with pytest.raises(InputError, match=r"32x48 in HR and 16x12 in LR .* must be a quarter, 8x12"):
+        pairs(tmp_path / "hr/a", large, FOLDER)
+
+
+def test_hr_that_four_does_not_divide_is_refused_or_cropped(tmp_path: Path) -> None:
+    folder = folder_of_frames(tmp_path / "walk", noise(2, 34, 48, 3))
+    with pytest.raises(InputError, match=r"'walk' .*34x48 .*--crop"):
+        pairs(folder, None, FOLDER)
+    method = Recorder()
+    evaluate(pairs(folder, None, FOLDER, mod_crop=True), method, "folder")
+    assert method.sizes == [FrameSize(8, 12)]
+
+
+def test_vimeo_counts_the_listed_clips_where_there_is_a_list(tmp_path: Path) -> None:
+    for name in ("00001/0001", "00001/0002"):
+        folder_of_frames(tmp_path / "sequences" / name, noise(7, 16, 16, 3), first=1)
+    assert len(pairs(tmp_path, None, PROTOCOLS["vimeo90k"])) == 2
+    (tmp_path / "sep_testlist.txt").write_text("00001/0002\n")
+    assert [hr.name for hr, _ in pairs(tmp_path, None, PROTOCOLS["vimeo90k"])] == ["sequences/00001/0002"]
+
+
+def test_an_equal_frame_counts_as_a_hundred_db() -> None:
+    report = evaluate([(ArrayClip(np.zeros((2, 16, 16, 3), np.uint8)), None)], BicubicMethod(), "folder")
+    assert report.clips[0].psnr_per_frame == [100.0, 100.0]
+
+
+def test_a_benchmark_with_a_clip_missing_is_refused(tmp_path: Path) -> None:
+    folder_of_frames(tmp_path / "000", noise(2, 16, 16, 3))
+    with pytest.raises(InputError, match="lacks the clip 011, 015, 020"):
+        pairs(tmp_path, None, PROTOCOLS["reds4"])
+    assert len(pairs(tmp_path, None, EvaluationProtocol(clips=("000",)))) == 1
+
+
+def test_flicker_raises_the_warping_error(tmp_path: Path) -> None:
+    config = KSNetConfig(channels=8, extract_blocks=1, deform_groups=2, flow_channels=4)
+    checkpoint = new_checkpoint(tmp_path, config)
+    hr = np.repeat(textured(1, 64, 64), 4, axis=0)  # at rest, where even a random flow network is trusted in flat parts
+    flicker = hr.astype(int) + np.array([0, 9, 0, 9])[:, None, None, None]
+
+    def score(frames: np.ndarray) -> float:
+        measure = WarpingError(checkpoint.path)
+        values = [measure.add(frame, original) for frame, original in zip(frames, hr, strict=True)]
+        assert values[0] is None
+        return float(np.mean([value for value in values[1:] if value is not None]))
+
+    steady = score(hr)
+    assert steady < WarpingError.TRUSTED_LEVELS
+    assert score(np.clip(flicker, 0, 255).astype(np.uint8)) > steady + 3
+
+
+def test_the_report_carries_the_papers_table_marked_as_published() -> None:
+    report = evaluate([(ArrayClip(textured(2, 32, 32)), None)], BicubicMethod(), "vid4")
+    answer = json.loads(json.dumps(report.as_dict()))
+    assert answer["published"]["rows"]["KSNet-uni"] == [27.14, 0.8208]
+    assert set(answer["published"]["rows"]) == {name for name, row in PUBLISHED.items() if "vid4" in row}
+    other = evaluate([(ArrayClip(textured(2, 32, 32)), None)], BicubicMethod(), "vid4", degradation="BD")
+    assert "published" not in other.as_table(), "made by other rules"
+    assert "As published (KSNet, MM '23, Table 1" in report.as_table()
+    own = evaluate([(ArrayClip(textured(2, 32, 32)), None)], BicubicMethod(), "folder")
+    assert own.as_dict()["published"]["rows"] == {}
+    assert "published" not in own.as_table()
+
+
+def test_the_plot_is_written_and_bad_names_are_refused(tmp_path: Path) -> None:
+    report = evaluate([(ArrayClip(textured(3, 32, 32)), None)], BicubicMethod(), "folder")
+    check_plotting(tmp_path / "drift.svg")
+    plot_psnr(report, tmp_path / "drift.svg")
+    assert "<svg" in (tmp_path / "drift.svg").read_text()
+    with pytest.raises(OutputError, match=r"drift\.txt is no picture's name"):
+        check_plotting(tmp_path / "drift.txt")
+    with pytest.raises(OutputError, match="does not exist"):
+        check_plotting(tmp_path / "nowhere/drift.png")
+
+
+def test_a_plot_without_matplotlib_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    with pytest.raises(BackendError, match=r"pip install 'ksnet-deploy\[plots\]'"):
+        check_plotting(tmp_path / "drift.svg")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not VID4.is_dir(), reason="the Vid4 benchmark is not beside the checkout")
+def test_bicubic_on_vid4_gives_the_published_figures() -> None:
+    report = evaluate(pairs(VID4, None, PROTOCOLS["vid4"]), BicubicMethod(), "vid4")
+    published_psnr, published_ssim = PUBLISHED["Bicubic"]["vid4"]
+    assert report.mean("psnr_db") == pytest.approx(published_psnr, abs=0.02)
+    assert report.mean("ssim") == pytest.approx(published_ssim, abs=0.002)

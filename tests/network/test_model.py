@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from networks import SMALL, randomise
+
+from ksnet_deploy.base.errors import ConfigError
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.network.blocks import BicubicUpsample
+from ksnet_deploy.network.complexity import complexity
+from ksnet_deploy.network.config import KSNetConfig
+from ksnet_deploy.network.flow import warp
+from ksnet_deploy.network.model import KSNet
+
+PAPER_SIZE = FrameSize(180, 320)
+
+
+def test_deploy_form_fits_the_papers_budget() -> None:
+    count = complexity(KSNetConfig(), PAPER_SIZE)
+    assert count.params_deploy <= 3.05e6
+    assert count.gmacs_deploy <= 296.9
+    assert count.params_training > count.params_deploy
+    assert count.gmacs_training > count.gmacs_deploy
+
+
+def test_lite_is_cheap_enough_for_a_cpu() -> None:
+    assert complexity(KSNetConfig.named("lite"), PAPER_SIZE).gmacs_deploy <= 20
+
+
+def test_plain_convolutions_have_the_deploy_form_of_rcbs() -> None:
+    plain, rcb = (complexity(KSNetConfig(reparameterize=value), PAPER_SIZE) for value in (False, True))
+    assert (plain.params_deploy, plain.gmacs_deploy) == (rcb.params_deploy, rcb.gmacs_deploy)
+    assert plain.params_training == plain.params_deploy
+
+
+def test_parameters_grow_with_the_keep_ratio_as_in_figure_8() -> None:
+    ratios = ("0.25", "0.5", "0.75", "1")
+    params = [
+        sum(p.numel() for p in KSNet(KSNetConfig().replace([f"keep_ratio={ratio}"])).parameters()) for ratio in ratios
+    ]
+    assert params == sorted(set(params))
+
+
+def test_bi_has_the_parameters_of_uni() -> None:
+    uni, bi = (complexity(KSNetConfig(direction=d), FrameSize(32, 32)) for d in ("uni", "bi"))
+    assert uni.params_deploy == bi.params_deploy
+
+
+def test_multiply_adds_agree_with_a_count_by_hand() -> None:
+    """Extraction alone: one 3->C and 2 C->C convolutions of 3x3 per block, at LR size."""
+    one, two = (complexity(KSNetConfig(extract_blocks=n), PAPER_SIZE) for n in (1, 2))
+    assert two.gmacs_deploy - one.gmacs_deploy == pytest.approx(2 * 64 * 64 * 9 * 180 * 320 / 1e9)
+
+
+@pytest.mark.parametrize("guidance", ["none", "prev1", "prev2", "multi"])
+def test_every_flow_guidance_steps_and_is_differentiable(guidance: str) -> None:
+    torch.manual_seed(0)
+    model = randomise(KSNet(SMALL.replace([f"flow_guidance={guidance}"])))
+    hr = model.forward_window(torch.rand(2, 3, 3, 20, 24))
+    assert hr.shape == (2, 3, 3, 80, 96)
+    hr.square().mean().backward()
+    # The bias of an edge branch's 1x1 meets a filter that sums to zero: it has no effect and no gradient.
+    learned = {name: p.grad for name, p in model.named_parameters() if not name.endswith("squeeze.bias")}
+    assert [name for name, grad in learned.items() if grad is None or not torch.isfinite(grad).all()] == []
+
+
+def test_every_lambda_receives_a_gradient() -> None:
+    torch.manual_seed(0)
+    model = randomise(KSNet(KSNetConfig(extract_blocks=1)))
+    model.forward_window(torch.rand(1, 3, 3, 24, 24)).square().mean().backward()
+    lams = [p for name, p in model.named_parameters() if name.endswith(".lam")]
+    assert len(lams) == 6
+    assert all(lam.grad is not None and lam.grad.abs().item() > 0 for lam in lams)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["alignment=consistent"],
+        ["keep_ratio=1"],
+        ["keep_ratio=0.5"],
+        ["direction=bi"],
+        ["direction=bi", "flow_guidance=none"],
+    ],
+)
+def test_every_configuration_runs(settings: list[str]) -> None:
+    model = randomise(KSNet(SMALL.replace(settings))).eval()
+    with torch.no_grad():
+        assert model.forward_window(torch.rand(1, 3, 3, 17, 19)).shape == (1, 3, 3, 68, 76)
+
+
+def test_literal_and_consistent_readings_differ() -> None:
+    lrs = torch.rand(1, 4, 3, 24, 24)
+    literal = randomise(KSNet(SMALL)).eval()
+    consistent = KSNet(SMALL.replace(["alignment=consistent"])).eval()
+    consistent.load_state_dict(literal.state_dict())
+    with torch.no_grad():
+        difference = (literal.forward_window(lrs) - consistent.forward_window(lrs)).abs().amax(dim=(0, 2, 3, 4))
+    assert difference[3] > 1e-3
+
+
+def test_uni_sees_only_the_past_and_bi_the_future_too() -> None:
+    lrs = torch.rand(1, 4, 3, 20, 20)
+    changed = lrs.clone()
+    changed[:, 3] = torch.rand(1, 3, 20, 20)
+    for direction in ("uni", "bi"):
+        model = randomise(KSNet(SMALL.replace([f"direction={direction}"]))).eval()
+        with torch.no_grad():
+            difference = (model.forward_window(lrs) - model.forward_window(changed)).abs()[:, :3].max()
+        assert (difference > 0) == (direction == "bi")
+
+
+def test_a_fresh_state_forgets_the_past() -> None:
+    model = randomise(KSNet(SMALL)).eval()
+    first, second = torch.rand(2, 1, 3, 20, 20)
+    with torch.no_grad():
+        _, state = model(first, model.initial_state(first))
+        continued, _ = model(second, state)
+        fresh, _ = model(second, model.initial_state(second))
+        again, _ = model(second, model.initial_state(second))
+    assert torch.equal(fresh, again)
+    assert not torch.equal(fresh, continued)
+
+
+def test_samples_of_a_batch_do_not_touch_each_other() -> None:
+    model = randomise(KSNet(SMALL)).eval()
+    lrs = torch.rand(3, 2, 3, 20, 24)
+    with torch.no_grad():
+        together = model.forward_window(lrs)
+        alone = torch.cat([model.forward_window(lr[None]) for lr in lrs])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+
+def test_untrained_network_gives_the_bicubic_base() -> None:
+    torch.manual_seed(0)
+    model = KSNet(SMALL).eval()
+    lrs = torch.rand(1, 2, 3, 20, 24)
+    with torch.no_grad():
+        assert torch.equal(model.forward_window(lrs)[:, 1], model.base(lrs[:, 1]))
+
+
+def test_base_is_bicubic_interpolation() -> None:
+    """Away from the border, where PyTorch renormalises its kernel, antialias=True means a = -0.5 as here."""
+    lr = torch.rand(2, 3, 12, 15)
+    expected = F.interpolate(lr, scale_factor=4, mode="bicubic", antialias=True, align_corners=False)
+    found = BicubicUpsample()(lr)
+    inner = (..., slice(8, -8), slice(8, -8))
+    torch.testing.assert_close(found[inner], expected[inner], atol=1e-5, rtol=0)
+
+
+def test_base_keeps_a_flat_picture_flat_to_the_border() -> None:
+    flat = torch.full((1, 3, 5, 6), 0.7)
+    torch.testing.assert_close(BicubicUpsample()(flat), torch.full((1, 3, 20, 24), 0.7), atol=1e-6, rtol=0)
+
+
+def test_warp_moves_by_whole_and_half_pixels() -> None:
+    x = torch.rand(1, 2, 6, 8)
+    flow = torch.zeros(1, 2, 6, 8)
+    torch.testing.assert_close(warp(x, flow), x, atol=1e-6, rtol=0)
+    flow[:, 0] = 2  # dx first
+    torch.testing.assert_close(warp(x, flow)[..., :-2], x[..., 2:], atol=1e-6, rtol=0)
+    assert (warp(x, flow)[..., -2:] == 0).all()
+    flow = torch.zeros(1, 2, 6, 8)
+    flow[:, 1] = 0.5
+    torch.testing.assert_close(warp(x, flow)[..., :-1, :], (x[..., :-1, :] + x[..., 1:, :]) / 2, atol=1e-6, rtol=0)
+
+
+def test_a_frame_below_the_minimum_is_refused() -> None:
+    model = KSNet(SMALL)
+    lr = torch.rand(1, 3, 15, 40)
+    with pytest.raises(ConfigError, match="too small"):
+        model(lr, model.initial_state(lr))
+
+
+def test_bi_has_no_single_step() -> None:
+    model = KSNet(SMALL.replace(["direction=bi"]))
+    lr = torch.rand(1, 3, 20, 20)
+    with pytest.raises(ConfigError, match="forward_window"):
+        model(lr, model.initial_state(lr))

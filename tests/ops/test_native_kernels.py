@@ -1,0 +1,310 @@
+"""The CUDA sources, run on this CPU: their arithmetic element by element, and the very kernels in emulated blocks.
+
+The tests marked ``gpu`` run the compiled kernels where there is a CUDA device.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import onnxruntime as ort
+import pytest
+import torch
+from onnx import TensorProto, helper
+from torch import Tensor
+
+from ksnet_deploy.base.errors import BackendError
+from ksnet_deploy.ops import native
+from ksnet_deploy.ops.native import DeformConvParams, KernelLibrary, TopKSplitParams
+from ksnet_deploy.ops.reference import channel_scores, deform_conv2d, topk_split
+
+ROOT = Path(__file__).parents[2]
+SHIM = ROOT / "tests" / "native" / "cuda_on_cpu"
+DTYPES = [torch.float32, torch.float16]
+FORWARD, BACKWARD, SHUFFLED = range(3)
+
+
+@pytest.fixture(scope="session")
+def cpu_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The .cu files and the element-wise loops, compiled for the CPU."""
+    compiler = shutil.which("g++")
+    if compiler is None or not (ROOT / "plugins").is_dir():
+        pytest.skip("needs g++ and a checkout")
+    path = tmp_path_factory.mktemp("native") / "libksnet_on_cpu.so"
+    sources = [
+        *sorted((ROOT / "plugins").glob("*/*.cu")),
+        ROOT / "plugins" / "common" / "error_string.cpp",
+        ROOT / "tests" / "native" / "functors.cpp",
+        SHIM / "cuda_on_cpu.cpp",
+    ]
+    flags = ["-std=c++17", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
+    command = [compiler, *flags, "-I", str(SHIM), "-x", "c++", *map(str, sources), "-o", str(path)]
+    subprocess.run(command, check=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def kernels(cpu_library: Path) -> KernelLibrary:
+    """The Python binding of the kernels, on the library for the CPU."""
+    return KernelLibrary(cpu_library)
+
+
+def deform_tensors(
+    shape: tuple[int, int, int, int], groups: int, offset_px: float, c_out: int, dtype: torch.dtype
+) -> list[Tensor]:
+    n, c, h, w = shape
+    generator = torch.Generator().manual_seed(0)
+    shapes = [shape, (c_out, c, 3, 3), (n, groups * 18, h, w), (c_out,), (n, groups * 9, h, w)]
+    x, weight, offset, bias, mask = (torch.randn(s, generator=generator) for s in shapes)
+    return [x.to(dtype), weight.to(dtype), offset * offset_px, bias.to(dtype), mask.sigmoid().to(dtype)]
+
+
+def split_tensors(shape: tuple[int, int, int, int], dtype: torch.dtype) -> list[Tensor]:
+    n, _, h, w = shape
+    generator = torch.Generator().manual_seed(0)
+    f, o = torch.randn(shape, generator=generator), torch.rand(n, 1, h, w, generator=generator)
+    return [f.to(dtype), o, torch.tensor([0.3])]
+
+
+def onnx_deform_conv(inputs: list[Tensor]) -> Tensor:
+    """ONNX Runtime's DeformConv, in float32 from the very values of the inputs."""
+    names = ["x", "weight", "offset", "bias", "mask"]
+    groups = inputs[2].shape[1] // 18
+    node = helper.make_node("DeformConv", names, ["y"], kernel_shape=[3, 3], pads=[1, 1, 1, 1], offset_group=groups)
+    described = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in [*names, "y"]]
+    graph = helper.make_graph([node], "deform_conv", described[:-1], described[-1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    feed = {name: tensor.float().numpy() for name, tensor in zip(names, inputs, strict=True)}
+    return torch.from_numpy(session.run(None, feed)[0])
+
+
+def assert_close_for(found: Tensor, exact: Tensor, plain_half: Callable[[], Tensor], atol: float = 2e-5) -> None:
+    """float32: within ``atol``. float16: at most twice the error of plain half PyTorch."""
+    error = (found.float() - exact).abs().max().item()
+    allowed = atol if found.dtype == torch.float32 else 2 * (plain_half().float() - exact).abs().max().item()
+    assert error <= allowed, f"error {error:.3g}, allowed {allowed:.3g}"
+
+
+DEFORM_CASES = [
+    pytest.param((1, 16, 12, 20), 1, 2.0, 6, id="one group"),
+    pytest.param((2, 16, 9, 11), 8, 2.0, 16, id="eight groups, odd size, batch of 2"),
+    pytest.param((1, 24, 7, 13), 4, 2.0, 24, id="channels not a multiple of 16"),
+    pytest.param((1, 6, 7, 13), 3, 2.0, 3, id="fewer channels than a tile"),
+    pytest.param((1, 80, 5, 9), 5, 2.0, 70, id="more channels than a tile"),
+    pytest.param((1, 8, 16, 24), 8, 60.0, 6, id="offsets far outside the frame"),
+    pytest.param((1, 8, 1, 1), 2, 0.7, 6, id="one pixel"),
+    pytest.param((1, 4, 3, 2100), 2, 3.0, 6, id="wider than 2048"),
+]
+
+
+def tolerance(shape: tuple[int, ...]) -> float:
+    # A float32 coordinate of w px is exact to w * 6e-8 px, and ONNX Runtime rounds it otherwise than the kernel does.
+    return 2e-5 * shape[1] / 16 + (4e-3 if shape[3] > 2048 else 1e-4)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("shape", "groups", "offset_px", "c_out"), DEFORM_CASES)
+def test_deform_conv_arithmetic_matches_onnx_runtime(
+    cpu_library: Path,
+    shape: tuple[int, int, int, int],
+    groups: int,
+    offset_px: float,
+    c_out: int,
+    dtype: torch.dtype,
+) -> None:
+    inputs = deform_tensors(shape, groups, offset_px, c_out, dtype)
+    found = functors_deform_conv(cpu_library, inputs)
+    assert_close_for(found, onnx_deform_conv(inputs), lambda: deform_conv2d(*inputs), tolerance(shape))
+
+
+def functors_deform_conv(library: Path, inputs: list[Tensor]) -> Tensor:
+    n, c, h, w = inputs[0].shape
+    c_out = inputs[1].shape[0]
+    y = inputs[0].new_empty(n, c_out, h, w)
+    groups, kind = inputs[2].shape[1] // 18, int(y.dtype == torch.float16)
+    params = DeformConvParams(*(t.data_ptr() for t in (*inputs, y)), None, n, c, c_out, h, w, groups, kind)
+    ctypes.CDLL(str(library)).functors_deform_conv(ctypes.byref(params))
+    return y
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("shape", "groups", "offset_px", "c_out"), DEFORM_CASES)
+def test_deform_conv_kernel_matches_onnx_runtime(
+    kernels: KernelLibrary,
+    shape: tuple[int, int, int, int],
+    groups: int,
+    offset_px: float,
+    c_out: int,
+    dtype: torch.dtype,
+) -> None:
+    inputs = deform_tensors(shape, groups, offset_px, c_out, dtype)
+    found = kernels.deform_conv2d(*inputs, stream=0)
+    assert_close_for(found, onnx_deform_conv(inputs), lambda: deform_conv2d(*inputs), tolerance(shape))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_samples_at_infinite_undefined_and_huge_offsets_are_zero(kernels: KernelLibrary, dtype: torch.dtype) -> None:
+    inputs = deform_tensors((1, 16, 6, 7), 2, 1.0, 5, dtype)
+    wild = torch.tensor([torch.inf, -torch.inf, torch.nan, 1e30, -1e30, 2.0**31, -(2.0**31), 4000.0, -4000.0])
+    inputs[2][:, ::3] = wild[torch.arange(inputs[2][:, ::3].numel()) % len(wild)].reshape(inputs[2][:, ::3].shape)
+    far = [t.clone() for t in inputs]
+    far[2][~(far[2].abs() < 100)] = 1000.0
+    found = kernels.deform_conv2d(*inputs, stream=0)
+    assert torch.isfinite(found).all()
+    assert torch.equal(found, kernels.deform_conv2d(*far, stream=0))
+    assert_close_for(found, onnx_deform_conv(far), lambda: deform_conv2d(*far), 1e-4)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_order_of_a_blocks_threads_does_not_matter(
+    cpu_library: Path, kernels: KernelLibrary, dtype: torch.dtype
+) -> None:
+    """A missing barrier would show."""
+    deform = deform_tensors((1, 80, 6, 13), 5, 2.0, 40, dtype)
+    split = split_tensors((2, 40, 37, 35), dtype)
+    set_order = ctypes.CDLL(str(cpu_library)).cuda_on_cpu_set_order
+    results = []
+    for order in (FORWARD, BACKWARD, SHUFFLED):
+        set_order(order)
+        results.append((kernels.deform_conv2d(*deform, stream=0), *kernels.topk_split(*split, 30, stream=0)))
+    set_order(FORWARD)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+SPLIT_SHAPES = [
+    pytest.param((1, 64, 9, 10), id="64 channels"),
+    pytest.param((3, 12, 7, 5), id="batch of 3, odd size"),
+    pytest.param((2, 5, 1, 1), id="one pixel"),
+    pytest.param((1, 48, 70, 33), id="several bands"),
+    pytest.param((1, 1000, 4, 4), id="1000 channels"),
+    pytest.param((2, 8, 3, 2100), id="wider than 2048"),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", SPLIT_SHAPES)
+def test_topk_split_kernels_match_the_reference(
+    kernels: KernelLibrary, shape: tuple[int, int, int, int], dtype: torch.dtype
+) -> None:
+    inputs = split_tensors(shape, dtype)
+    k = max(shape[1] * 3 // 4, 1)
+    assert_same_split(kernels.topk_split(*inputs, k, stream=0), inputs, k)
+
+
+def assert_same_split(found: tuple[Tensor, Tensor], inputs: list[Tensor], k: int) -> None:
+    for part, expected in zip(found, topk_split(*inputs, k), strict=True):
+        assert torch.equal(part, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_channel_score_arithmetic_matches_the_reference(cpu_library: Path, dtype: torch.dtype) -> None:
+    f, o, lam = split_tensors((2, 12, 17, 9), dtype)
+    n, c, h, w = f.shape
+    scores = torch.empty(n, c)
+    params = TopKSplitParams(
+        f.data_ptr(), o.data_ptr(), lam.data_ptr(), None, None, None, n, c, 1, h, w, int(dtype == torch.float16)
+    )
+    score = ctypes.CDLL(str(cpu_library)).functors_channel_scores
+    score(ctypes.byref(params), ctypes.c_void_p(scores.data_ptr()))
+    torch.testing.assert_close(scores, channel_scores(f, o, lam), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_ties_go_to_the_lower_channel_and_undefined_scores_come_last(
+    kernels: KernelLibrary, dtype: torch.dtype
+) -> None:
+    f, o, lam = split_tensors((2, 8, 6, 6), dtype)
+    f[:, 1] = f[:, 4] = f[:, 6] = f[:, 0]
+    f[0, 2, 3, 3] = f[0, 7, 0, 0] = torch.nan
+    f[1, 5, 2, 2] = torch.inf  # inf - inf in the gradient
+    for k in range(1, 8):
+        con, dis = kernels.topk_split(f, o, lam, k, stream=0)
+        expected = topk_split(f, o, lam, k)
+        assert torch.equal(con.nan_to_num(1e4), expected.con.nan_to_num(1e4))
+        assert torch.equal(dis.nan_to_num(1e4), expected.dis.nan_to_num(1e4))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_unaligned_tensors_are_split_too(kernels: KernelLibrary, dtype: torch.dtype) -> None:
+    f, o, lam = split_tensors((1, 8, 8, 8), dtype)
+    shifted = torch.empty(f.numel() + 1, dtype=dtype)[1:].reshape(f.shape).copy_(f)
+    assert shifted.data_ptr() % 16
+    assert_same_split(kernels.topk_split(shifted, o, lam, 6, stream=0), [f, o, lam], 6)
+
+
+def test_half_precision_storage_keeps_every_value(cpu_library: Path) -> None:
+    """With the identity for a kernel, what goes in as FP16 comes out unchanged, subnormals and infinities included."""
+    x = torch.arange(2**16, dtype=torch.int32).to(torch.int16).view(torch.float16).reshape(1, 1, 1, 2**16)
+    x = torch.where(torch.isnan(x), torch.zeros(()), x).half()
+    weight = torch.zeros(1, 1, 3, 3, dtype=torch.float16)
+    weight[0, 0, 1, 1] = 1
+    offset, bias = torch.full((1, 18, 1, 2**16), 1e6), torch.zeros(1, dtype=torch.float16)
+    offset[:, 8:10] = 0
+    mask = torch.ones(1, 9, 1, 2**16, dtype=torch.float16)
+    assert torch.equal(functors_deform_conv(cpu_library, [x, weight, offset, bias, mask]), x)
+
+
+def test_shapes_types_and_sizes_that_do_not_fit_are_refused(kernels: KernelLibrary) -> None:
+    inputs = deform_tensors((1, 8, 4, 5), 2, 1.0, 4, torch.float32)
+    with pytest.raises(ValueError, match="deform_conv2d: mask"):
+        kernels.deform_conv2d(*inputs[:4], inputs[4][..., :-1], stream=0)
+    with pytest.raises(ValueError, match="float32 or float16"):
+        kernels.deform_conv2d(*(t.double() for t in inputs), stream=0)
+    split = split_tensors((1, 8, 4, 5), torch.float32)
+    with pytest.raises(ValueError, match="k is 8"):
+        kernels.topk_split(*split, 8, stream=0)
+    with pytest.raises(BackendError, match=r"topk_split: the launch failed \(invalid argument\)"):
+        kernels.topk_split(torch.zeros(1, 1025, 2, 2), torch.zeros(1, 1, 2, 2), split[2], 8, stream=0)
+
+
+def test_a_missing_library_and_cpu_tensors_are_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="not a usable kernel library"):
+        KernelLibrary(tmp_path / "absent.so")
+    with pytest.raises(BackendError, match="one CUDA device; found cpu"):
+        native.topk_split(*split_tensors((1, 8, 4, 5), torch.float32), 4)
+
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+GPU_DEFORM_CASES = [
+    pytest.param((1, 64, 180, 320), 8, 4.0, 64, id="the network's own"),
+    pytest.param((2, 64, 45, 67), 8, 4.0, 64, id="odd size, batch of 2"),
+    pytest.param((1, 24, 31, 2500), 4, 3.0, 70, id="wider than 2048"),
+    pytest.param((1, 16, 64, 64), 16, 5000.0, 16, id="offsets far outside the frame"),
+]
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("shape", "groups", "offset_px", "c_out"), GPU_DEFORM_CASES)
+def test_deform_conv_on_the_gpu_matches_the_reference(
+    shape: tuple[int, int, int, int], groups: int, offset_px: float, c_out: int, dtype: torch.dtype
+) -> None:
+    inputs = deform_tensors(shape, groups, offset_px, c_out, dtype)
+    exact = deform_conv2d(*(t.double() if i != 2 else t for i, t in enumerate(t.float() for t in inputs)))
+    on_gpu = [t.cuda() for t in inputs]
+    found = native.deform_conv2d(*on_gpu)
+    assert_close_for(found.cpu(), exact.float(), lambda: deform_conv2d(*on_gpu).cpu(), 10 * tolerance(shape))
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(1, 64, 180, 320), (2, 48, 45, 67), (1, 36, 31, 2500)], ids=str)
+def test_topk_split_on_the_gpu_matches_the_reference(shape: tuple[int, int, int, int], dtype: torch.dtype) -> None:
+    """Judged by the scores of the kept channels, because near-ties may fall either way."""
+    inputs = split_tensors(shape, dtype)
+    k = shape[1] * 3 // 4
+    found, expected = native.topk_split(*(t.cuda() for t in inputs), k), topk_split(*inputs, k)
+    _, o, lam = inputs
+    for part, reference in zip(found, expected, strict=True):
+        scores = [channel_scores(t.cpu(), o, lam).sort(dim=1).values for t in (part, reference)]
+        torch.testing.assert_close(*scores, rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(a, b) for a, b in zip(found, native.topk_split(*(t.cuda() for t in inputs), k), strict=True))

@@ -1,0 +1,40 @@
+"""Networks with random weights everywhere, so that no zero-initialised layer hides an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ksnet_deploy.network.blocks import RCB
+from ksnet_deploy.network.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from ksnet_deploy.network.config import KSNetConfig
+from ksnet_deploy.network.model import KSNet
+
+SMALL = KSNetConfig(channels=16, extract_blocks=1, deform_groups=4)
+"""Every part of the network at little cost."""
+
+
+def randomise(model: KSNet, seed: int = 0) -> KSNet:
+    """Give every weight, bias, edge scale and offset layer a value that matters."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1:
+                fan_in = parameter[0].numel()
+                parameter.normal_(0, fan_in**-0.5, generator=generator)
+            elif not name.endswith("lam"):
+                parameter.normal_(0, 0.05, generator=generator)
+        for module in model.modules():
+            if isinstance(module, RCB):  # four branches add up
+                for parameter in module.parameters():
+                    parameter.mul_(0.5)
+        model.reconstruct.head[-1].weight.mul_(0.1)
+    return model
+
+
+def new_checkpoint(folder: Path, config: KSNetConfig, seed: int = 0) -> Checkpoint:
+    path = folder / f"c{config.channels}-{seed}.safetensors"
+    torch.manual_seed(seed)
+    save_checkpoint(randomise(KSNet(config), seed), path, training="random", licence="Apache-2.0")
+    return load_checkpoint(path)

@@ -1,0 +1,366 @@
+"""Presets as FFmpeg, the decoder and the terminal see them; encoders in hardware are played by stand-ins."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import os
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from av.codec.context import Flags
+from av.video.codeccontext import VideoCodecContext
+from numpy.typing import NDArray
+from runners import RepeatRunner
+
+import ksnet_deploy
+from ksnet_deploy.base.errors import OutputError
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.upscale.to_video import upscale_video
+from ksnet_deploy.upscale.upscaler import Upscaler
+from ksnet_deploy.video.writing import presets as encoders
+from ksnet_deploy.video.writing import trial
+from ksnet_deploy.video.writing.encoder import Encoder, PixelFormat
+from ksnet_deploy.video.writing.presets import PRESETS, available_encoders, choose_encoder
+
+CLIP = Path(ksnet_deploy.__file__).parent / "bundled" / "city_hr.mp4"
+SOFTWARE = [name for name in PRESETS if "-" not in name]
+SIZE = FrameSize(96, 160)
+SHAPES = list(itertools.product((8, 10), ("420", "422", "444")))
+
+Packets = list[tuple[bytes, int | None, int | None, bool]]
+
+
+def frames(count: int, pixel_format: str) -> list[av.VideoFrame]:
+    """A moving texture with some noise."""
+    rng = np.random.default_rng(0)
+    texture = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
+    made = []
+    for i in range(count):
+        rgb = texture[i : i + SIZE.height, 2 * i : 2 * i + SIZE.width] // 2 + rng.integers(
+            0, 40, (SIZE.height, SIZE.width, 3)
+        )
+        frame = av.VideoFrame.from_ndarray(rgb.astype(np.uint8), format="rgb24").reformat(format=pixel_format)
+        frame.pts, frame.time_base = i, Fraction(1, 25)
+        made.append(frame)
+    return made
+
+
+def clip_frames(count: int, pixel_format: str) -> list[av.VideoFrame]:
+    """The first of the bundled clip, 288x512."""
+    with av.open(str(CLIP)) as container:
+        pictures = [p.reformat(format=pixel_format) for p in itertools.islice(container.decode(video=0), count)]
+    for index, picture in enumerate(pictures):
+        picture.pts, picture.time_base = index, Fraction(1, 25)
+    return pictures
+
+
+def encode(encoder: Encoder, pictures: list[av.VideoFrame], threads: int = 0) -> tuple[Packets, bytes | None]:
+    """Packets and header."""
+    context = av.CodecContext.create(encoder.codec, "w")
+    assert isinstance(context, VideoCodecContext)
+    context.height, context.width, context.pix_fmt = (pictures[0].height, pictures[0].width, pictures[0].format.name)
+    context.time_base, context.framerate, context.options = Fraction(1, 25), Fraction(25), dict(encoder.options)
+    context.flags |= Flags.global_header
+    context.thread_count = threads
+    packets = [packet for picture in [*pictures, None] for packet in context.encode(picture)]
+    return [(bytes(p), p.pts, p.dts, p.is_keyframe) for p in packets], context.extradata
+
+
+def write(encoder: Encoder, path: Path, pictures: list[av.VideoFrame]) -> Path:
+    with av.open(str(path), "w", format="mp4" if path.suffix == ".m4v" else None) as container:
+        stream = container.add_stream(encoder.codec, rate=25, options=dict(encoder.options))
+        stream.height, stream.width, stream.pix_fmt = pictures[0].height, pictures[0].width, pictures[0].format.name
+        if encoder.tag:
+            stream.codec_context.codec_tag = encoder.tag
+        for picture in [*pictures, None]:
+            container.mux(stream.encode(picture))
+    return path
+
+
+def luma(path: Path, count: int) -> NDArray[np.float64]:
+    """(count, height, width)."""
+    with av.open(str(path)) as container:
+        pictures = itertools.islice(container.decode(video=0), count)
+        return np.stack([p.reformat(format="yuv420p").to_ndarray()[: p.height].astype(np.float64) for p in pictures])
+
+
+@pytest.mark.parametrize("name", SOFTWARE)
+def test_an_encoder_prints_nothing(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    encoder = choose_encoder(name)
+    packets, _ = encode(encoder, frames(3, encoder.pixel_format(8, "420")))
+    assert len(packets) == 3
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("depth", [8, 10])
+@pytest.mark.parametrize("name", SOFTWARE)
+def test_the_same_frames_give_the_same_bytes(name: str, depth: int) -> None:
+    encoder = choose_encoder(name)
+    pictures = frames(30, encoder.pixel_format(depth, "420"))
+    first, second = encode(encoder, pictures), encode(encoder, pictures)
+    assert len(first[0]) == 30
+    assert first == second
+
+
+def print_digests() -> None:
+    """Of what each preset makes of the same frames."""
+    for name in SOFTWARE:
+        for depth in (8, 10):
+            encoder = choose_encoder(name)
+            packets, header = encode(encoder, frames(12, encoder.pixel_format(depth, "420")))
+            print(name, depth, hashlib.sha256(repr((packets, header)).encode()).hexdigest())
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc fills the memory")
+def test_the_bytes_do_not_depend_on_what_was_in_the_memory() -> None:
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", "import test_encoders; test_encoders.print_digests()"],
+            cwd=Path(__file__).parent,
+            # Fresh memory from the system would be zero; this takes it from the heap, filled with a byte.
+            env={
+                **os.environ,
+                "PYTHONPATH": str(Path(__file__).parents[1] / "support"),
+                "MALLOC_PERTURB_": fill,
+                "MALLOC_MMAP_THRESHOLD_": "4000000000",
+            },
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()
+        for fill in ("85", "255")
+    ]
+    assert len(printed[0]) == 2 * len(SOFTWARE)
+    assert printed[0] == printed[1]
+
+
+def test_the_header_of_hevc_does_not_depend_on_the_number_of_threads() -> None:
+    encoder = choose_encoder("hevc")
+    pictures = frames(3, "yuv420p")
+    assert encode(encoder, pictures, threads=1)[1] == encode(encoder, pictures, threads=5)[1]
+
+
+def test_the_bytes_of_vp9_do_not_depend_on_the_number_of_threads() -> None:
+    pictures = clip_frames(4, "yuv420p")  # wide enough for two columns of tiles
+    one, five = (encode(choose_encoder("vp9", speed="4"), pictures, threads=count) for count in (1, 5))
+    assert one == five
+
+
+def test_h264_is_not_cut_into_slices_for_the_threads() -> None:
+    packets, _ = encode(choose_encoder("h264"), clip_frames(6, "yuv420p"), threads=4)
+    for content, *_ in packets:
+        kinds = [part[0] & 31 for part in content.split(b"\0\0\1")[1:]]  # of the NAL units, in Annex B
+        assert sum(kind in (1, 5) for kind in kinds) == 1
+
+
+@pytest.mark.parametrize("name", SOFTWARE)
+def test_every_named_container_holds_the_video(name: str, tmp_path: Path) -> None:
+    encoder = choose_encoder(name)
+    pictures = frames(3, encoder.pixel_format(8, "420"))
+    for suffix in encoder.containers:
+        with av.open(str(write(encoder, tmp_path / f"v{suffix}", pictures))) as container:
+            assert len(list(container.decode(video=0))) == 3
+            if name == "hevc" and suffix != ".mkv":
+                assert container.streams.video[0].codec_context.codec_tag == "hvc1"
+
+
+@pytest.mark.parametrize(
+    ("name", "least_db"), [("h264", 38), ("hevc", 36), ("av1", 37), ("vp9", 38), ("prores", 40), ("ffv1", 99)]
+)
+def test_the_default_quality_stays_close_to_the_frames(name: str, least_db: float, tmp_path: Path) -> None:
+    encoder = choose_encoder(name)
+    path = write(encoder, tmp_path / "v.mkv", clip_frames(8, encoder.pixel_format(8, "420")))
+    error = np.mean((luma(path, 8) - luma(CLIP, 8)) ** 2)
+    assert 10 * np.log10(255**2 / max(error, 1e-9)) > least_db
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("h264", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"]),
+        ("hevc", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"]),
+        ("av1", ["yuv420p"] * 3 + ["yuv420p10le"] * 3),
+        ("vp9", ["yuv420p", "yuv422p", "yuv444p"] * 2),
+        ("prores", ["yuv422p10le", "yuv422p10le", "yuv444p10le"] * 2),
+        ("ffv1", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"]),
+    ],
+)
+def test_the_pixel_format_is_the_best_there_is(name: str, found: list[str]) -> None:
+    encoder = choose_encoder(name)
+    assert [encoder.pixel_format(depth, chroma) for depth, chroma in SHAPES] == found
+
+
+def test_nothing_is_lost_that_a_format_can_keep_and_nothing_is_added_without_need() -> None:
+    every = [PixelFormat(f"{depth}-{chroma}", depth, chroma) for depth, chroma in SHAPES]
+    for count in (1, 2, 3):
+        for formats in itertools.combinations(every, count):
+            encoder = dataclasses.replace(choose_encoder("ffv1"), formats=formats)
+            for depth, chroma in SHAPES:
+                chosen = next(f for f in formats if f.name == encoder.pixel_format(depth, chroma))
+                lossless = [f for f in formats if f.depth >= depth and f.chroma >= chroma]
+                if lossless:
+                    assert chosen in lossless
+                    smaller = [f for f in lossless if f.depth <= chosen.depth and f.chroma <= chosen.chroma]
+                    assert smaller == [chosen]
+                else:
+                    kept = min(depth, max(f.depth for f in formats))
+                    assert min(chosen.depth, depth) == kept
+                    assert min(chosen.chroma, chroma) == min(chroma, max(f.chroma for f in formats if f.depth >= kept))
+
+
+def test_every_format_of_every_encoder_can_be_made_and_is_not_full_range() -> None:
+    rgb = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+    seen = set()
+    for name in sorted(av.codecs_available):
+        codec = encoders._find(name)
+        if codec is None or codec.type != "video":
+            continue
+        for found in encoders._formats(codec):
+            seen.add(found.name)
+            video_format = av.VideoFormat(found.name)
+            assert [part.bits for part in video_format.components] == [found.depth] * 3
+            assert not found.name.startswith(("yuvj", "gbr", "rgb"))
+    assert {"yuv420p", "yuv422p10le", "yuv444p", "nv12", "p010le"} <= seen
+    for pixel_format in seen:
+        assert rgb.reformat(format=pixel_format).format.name == pixel_format
+
+
+def test_quality_and_speed_reach_the_encoder() -> None:
+    pictures = frames(5, "yuv420p")
+
+    def size(**settings: object) -> int:
+        return sum(len(content) for content, *_ in encode(choose_encoder(**settings), pictures)[0])  # type: ignore[arg-type]
+
+    for name in ("h264", "hevc", "av1", "vp9"):
+        assert size(name=name, quality=10) > 2 * size(name=name, quality=45)
+    assert size(name="h264", speed="ultrafast") != size(name="h264", speed="slow")
+    assert choose_encoder("libvpx", quality=20, speed="5").options == {"crf": "20", "cpu-used": "5"}
+
+
+def test_an_ffmpeg_name_of_a_preset_has_its_settings() -> None:
+    assert choose_encoder("libx265").options == choose_encoder("hevc").options
+    assert choose_encoder("libx265").least == choose_encoder("hevc").least
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("nope", {}, "no encoder 'nope' in this FFmpeg; use h264, hevc, av1, vp9, prores, ffv1"),
+        ("aac", {}, "'aac' encodes audio"),
+        ("libx264rgb", {}, "takes no Y'CbCr frames"),
+        ("h264", {"quality": 52}, "qualities from 0 to 51, not 52"),
+        ("av1", {"quality": 0}, "qualities from 1 to 63, not 0"),  # libsvtav1 would take its own default, 35
+        ("prores", {"quality": 5}, "prores has no setting for quality"),
+        ("mpeg4", {"quality": 5}, "mpeg4 has no setting for quality"),
+        ("libvpx", {"quality": 64}, "qualities from 0 to 63, not 64"),
+        ("vp9", {"speed": "-5"}, "no speed '-5'; give one of 0, 1, "),
+        ("h264", {"speed": "warp"}, "no speed 'warp'; give one of ultrafast, "),
+        ("av1", {"speed": "slow"}, "no speed 'slow'; give one of 0, 1, "),
+        ("ffv1", {"speed": "slow"}, "ffv1 has no setting for speed"),
+    ],
+)
+def test_what_an_encoder_has_not_is_refused_silently(
+    name: str, settings: dict[str, object], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(OutputError, match=message):
+        choose_encoder(name, **settings)  # type: ignore[arg-type]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_frames_on_which_an_encoder_is_unsound_are_refused() -> None:
+    for name in ("hevc", "av1"):
+        choose_encoder(name).check_size(FrameSize(16, 64))
+        for size in (FrameSize(128, 48), FrameSize(8, 64)):
+            with pytest.raises(OutputError, match=f"{name} encodes frames of at least 16x64, not {size}; use h264"):
+                choose_encoder(name).check_size(size)
+    choose_encoder("h264").check_size(FrameSize(8, 8))
+
+
+def test_every_preset_is_tried_and_the_software_works(capfd: pytest.CaptureFixture[str]) -> None:
+    found = available_encoders()
+    assert tuple(found) == PRESETS
+    assert {name for name in SOFTWARE if found[name] is not None} == set()
+    assert all(problem is None or problem for problem in found.values())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_preset_that_ffmpeg_lacks_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(encoders._PRESETS, "av1-qsv", encoders._Settings("no_such_encoder"))
+    assert available_encoders()["av1-qsv"] == "FFmpeg was built without no_such_encoder"
+    with pytest.raises(OutputError, match=r"no encoder 'av1-qsv' \(no_such_encoder\)"):
+        choose_encoder("av1-qsv")
+
+
+CRASHING = """
+import json, os, sys, time
+for name, *_ in json.load(sys.stdin):
+    print("[INFO] a driver says hello", flush=True)
+    if name == "hevc": os.abort()
+    if name == "av1": time.sleep(60)
+    print(json.dumps([name, None]), flush=True)
+"""
+
+
+def test_an_encoder_that_ends_or_stops_its_process_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "_CHILD", CRASHING)
+    monkeypatch.setattr(trial, "_PATIENCE_S", 1)
+    found = trial.try_out([choose_encoder(name) for name in SOFTWARE])
+    assert found == {
+        "h264": None,
+        "hevc": "trying it ended the process with -6",
+        "av1": "it did not answer within 1 s",
+        "vp9": None,
+        "prores": None,
+        "ffv1": None,
+    }
+
+
+def test_an_encoder_in_hardware_is_tried_before_it_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    if encoders._find("h264_nvenc") is None:
+        pytest.skip("this FFmpeg has no encoder in hardware")
+    monkeypatch.setattr(trial, "_CHILD", 'print(\'["h264-nvenc", "the card is on fire"]\')')
+    with pytest.raises(OutputError, match=r"h264-nvenc does not work here \(the card is on fire\); use h264, "):
+        choose_encoder("h264-nvenc")
+    monkeypatch.setattr(trial, "_CHILD", "print('[\"h264-nvenc\", null]')")
+    chosen = choose_encoder("h264-nvenc", quality=25, speed="p7")
+    assert (chosen.options["cq"], chosen.options["preset"]) == ("25", "p7")
+    assert [chosen.pixel_format(depth, "420") for depth in (8, 10)] == ["yuv420p", "p010le"]
+
+
+def test_the_reason_is_what_ffmpeg_says() -> None:
+    """The child process turns FFmpeg's words on and catches them; its error number alone says little."""
+    refused = dataclasses.replace(choose_encoder("h264"), options={"preset": "warp"})
+    assert trial.try_out([refused, choose_encoder("ffv1")]) == {
+        "h264": "Error setting preset/tune warp/(null)",
+        "ffv1": None,
+    }
+
+
+@pytest.mark.parametrize("name", ["h264", "hevc", "vp9", "av1", "prores", "ffv1"])
+def test_every_preset_keeps_the_colour_tags(tmp_path: Path, name: str) -> None:
+    source = tmp_path / "v.mkv"
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("libx265", rate=25, options={"x265-params": "log-level=none"})
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p10le"
+        context = stream.codec_context
+        context.colorspace, context.color_range, context.color_primaries, context.color_trc = 9, 1, 9, 16
+        frame = av.VideoFrame(96, 64, "yuv420p10le")
+        for plane in frame.planes:
+            plane.update(np.full(plane.buffer_size // 2, 512, np.uint16).tobytes())
+        frame.pts = 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    upscaler = Upscaler(open_runner=RepeatRunner)
+    result = upscale_video(source, tmp_path / "o.mkv", upscaler, encoder=choose_encoder(name))
+    with av.open(str(result.target)) as container:
+        next(container.decode(video=0))
+        context = container.streams.video[0].codec_context
+        found = context.colorspace, context.color_range, context.color_primaries, context.color_trc
+    assert found == (9, 1, 9, 16)
