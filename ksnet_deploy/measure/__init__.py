@@ -1,7 +1,8 @@
 """How good, and how fast.
 
 - ``evaluation.py``, ``protocols.py``: benchmarks of quality, by the field's protocols
-- ``compare.py``, ``layout.py``: two versions of a video against each other, shown in one
+- ``compare.py``, ``pairing.py``, ``layout.py``: two versions of a video against each other; which frames belong
+  together; both shown in one
 - ``speed.py``: the step and the whole way
 - ``degradation.py``, ``warping.py``: BI, BD and bicubic; flicker
 - ``plotting.py``, ``published.py``: plots; the paper's figures
