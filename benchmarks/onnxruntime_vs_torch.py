@@ -51,7 +51,7 @@ def main() -> None:
         "rounds": [report.as_dict() for report in reports],
     }
     path.write_text(json.dumps(summary, indent=1) + "\n")
-    print(reports[-1].as_table())
+    print(reports[-1].as_text())
     print(f"ONNX Runtime takes {ratio:.2f} of PyTorch's time (medians of {arguments.rounds} rounds; of each: {ratios})")
     print(f"Written to {path}")
 

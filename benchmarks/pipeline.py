@@ -25,7 +25,7 @@ from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.measure.speed import BENCH_CLIP
 from ksnet_deploy.runtime.base import Runner, SavedState
 from ksnet_deploy.upscale.result import UpscaleResult
-from ksnet_deploy.upscale.to_video import upscale_video
+from ksnet_deploy.upscale.run import upscale_video
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.video.reading.reader import VideoReader
 

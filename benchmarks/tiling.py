@@ -37,7 +37,7 @@ from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.runtime.tiles import TiledRunner, TilePlan
 from ksnet_deploy.upscale.memory import OVERLAP
-from ksnet_deploy.upscale.networks import open_model
+from ksnet_deploy.upscale.networks import find_network
 from ksnet_deploy.video.clips.find import find_clips
 
 KEYS = {"quality": ("video", "model", "size", "frames", "plan", "ranking"), "memory": ("model", "size", "tile")}
@@ -47,11 +47,11 @@ import json, sys
 from pathlib import Path
 import numpy as np
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.upscale.networks import open_model
+from ksnet_deploy.upscale.networks import find_network
 from ksnet_deploy.runtime.tiles import TilePlan
 size, tile = FrameSize.parse(sys.argv[2]), sys.argv[3]
 plan = TilePlan.make(size, FrameSize.parse(tile), int(sys.argv[4])) if tile else None
-with open_model(sys.argv[1], size, plan=plan) as runner:
+with find_network(sys.argv[1]).open(size, "uint8", plan) as runner:
     for level in (0, 128, 255):
         runner.step(np.full((size.height, size.width, 3), level, np.uint8))
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
@@ -149,12 +149,12 @@ def main() -> None:
         key = {"video": video.name if video else "bundled clip", "model": model, "size": str(size)}
         key |= {"frames": options.frames, "weights_sha256": sha256_of(bundled_checkpoint(model))}
         lrs = read_frames(video, size, options.frames)
-        whole = run(open_model(model, size), lrs)
+        whole = run(find_network(model).open(size, "uint8"), lrs)
         for overlap in options.overlaps:
             # Tiles start at multiples of six, which may add up to eleven lines to a side.
             largest = FrameSize(half.height + -(-overlap // 2) + 11, half.width + -(-overlap // 2) + 11)
             plan = TilePlan.make(size, largest, overlap)
-            shared = run(open_model(model, size, plan=plan), lrs)
+            shared = run(find_network(model).open(size, "uint8", plan), lrs)
             add("quality", {**key, "plan": str(plan), "ranking": "frame's", **compare(shared, whole, plan)})
             tile = cached_onnx(bundled_checkpoint(model), plan.tile)
             own = run(TiledRunner(OnnxRunner(tile, plan.tile), plan), lrs)

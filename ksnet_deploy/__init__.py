@@ -15,7 +15,7 @@ from ksnet_deploy.base.version import __version__
 
 if TYPE_CHECKING:
     from ksnet_deploy.upscale.result import Events, UpscaleResult
-    from ksnet_deploy.upscale.to_video import upscale_video
+    from ksnet_deploy.upscale.run import upscale_video
     from ksnet_deploy.upscale.upscaler import Upscaler
 
 __all__ = ["Events", "KSNetError", "UpscaleResult", "Upscaler", "__version__", "upscale_video"]
@@ -24,7 +24,7 @@ _LAZY = {
     "Events": "ksnet_deploy.upscale.result",
     "UpscaleResult": "ksnet_deploy.upscale.result",
     "Upscaler": "ksnet_deploy.upscale.upscaler",
-    "upscale_video": "ksnet_deploy.upscale.to_video",
+    "upscale_video": "ksnet_deploy.upscale.run",
 }
 
 

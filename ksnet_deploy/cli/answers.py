@@ -1,9 +1,9 @@
-"""What ``upscale`` answers: objects for programs and for reports, and sentences for people."""
+"""What ``upscale`` answers for each video, and the report that is made of it."""
 
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,78 +12,65 @@ from ksnet_deploy.base.files import check_new_file, replacing
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.upscale.estimate import Estimate
 from ksnet_deploy.upscale.result import UpscaleResult
+from ksnet_deploy.video.kinds import PIPE
 
-__all__ = ["Answer", "answer_of", "begin_report", "text_of", "write_report"]
-
-Answer = dict[str, Any]
-"""Of one video, as ``--json`` and ``--report`` give it."""
+__all__ = ["Answer", "Failed", "Skipped", "begin_report", "write_report"]
 
 
-def answer_of(result: UpscaleResult | Estimate) -> Answer:
-    """What was done, or what would be."""
-    common = {
-        "output": str(result.target),
-        "height": result.size.height,
-        "width": result.size.width,
-        "pixel_format": result.pixel_format,
-        "frames": result.frames,
-        "fps": round(result.fps, 3),
-        "tiles": result.tiles,
-    }
-    if isinstance(result, Estimate):
-        return common | {
-            "dry_run": True,
-            "seconds": None if result.seconds is None else round(result.seconds, 1),
-            "bytes": result.bytes,
-            "measured_frames": result.measured_frames,
-            "finished_frames": result.finished_frames,
-        }
-    return common | {
-        "frames_lost": result.frames_lost,
-        "resumed_frames": result.resumed_frames,
-        "duplicates": result.duplicates,
-        "cuts_s": [round(cut, 3) for cut in result.cuts],
-        "seconds": round(result.times.wall_s, 3),
-        "stages_s": {name: round(busy, 3) for name, busy in result.times.busy_s.items()},
-        "bottleneck": result.times.bottleneck,
-        "stages": result.times.summary(),
-        "notes": result.notes,
-    }
+@dataclass(frozen=True)
+class Skipped:
+    """A video that was left out, because its output exists."""
+
+    target: Path
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"output": str(self.target), "skipped": True}
+
+    def as_text(self) -> str:
+        return f"left out, {self.target} exists"
 
 
-def text_of(answer: Answer) -> str:
-    """The same for people, in a few lines."""
-    if "error" in answer:
-        return f"{answer['input']}: failed"
-    if "skipped" in answer:
-        return f"{answer['input']}: left out, {answer['output']} exists"
-    frames = f"frames of {answer['height']}x{answer['width']} (height x width)"
-    if "dry_run" in answer:
-        return _text_of_estimate(answer, frames)
-    lines = [
-        f"{answer['output']}: {answer['frames']} {frames} in {answer['seconds']:.1f} s, {answer['fps']:.2f} fps; "
-        f"{answer['stages']}"
-    ]
-    if answer["resumed_frames"]:
-        lines.append(f"{answer['resumed_frames']} of the frames were finished by an earlier run.")
-    if answer["cuts_s"] or answer["duplicates"]:
-        lines.append(f"{len(answer['cuts_s'])} scene cuts; {answer['duplicates']} repeated frames cost nothing.")
-    return "\n".join(lines + answer["notes"])
+@dataclass(frozen=True)
+class Failed:
+    """A video that could not be upscaled."""
+
+    error: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"error": self.error}
+
+    def as_text(self) -> str:
+        return "failed"
 
 
-def _text_of_estimate(answer: Answer, frames: str) -> str:
-    if answer["frames"] is None:
-        takes = f"{frames}, {answer['fps']:.2f} fps; the source does not say how many"
-    else:
-        duration = timedelta(seconds=max(round(answer["seconds"]), 1))
-        takes = (
-            f"{answer['frames']} {frames} would take about {duration} (h:mm:ss, {answer['fps']:.2f} fps) and "
-            f"{max(answer['bytes'] / 1e6, 0.1):,.1f} MB"
-        )
-    lines = [f"{answer['output']}: {takes}; measured on {answer['measured_frames']} frames, no output was written."]
-    if answer["finished_frames"]:
-        lines.append(f"{answer['finished_frames']} frames are finished in an unfinished job, which would go on.")
-    return "\n".join(lines)
+@dataclass(frozen=True)
+class Answer:
+    """What came of one of the videos."""
+
+    video: Path
+    outcome: UpscaleResult | Estimate | Skipped | Failed
+    model: str | None = None
+    """Network that was taken."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as ``--json`` and ``--report`` give them."""
+        model = {} if self.model is None else {"model": self.model}
+        return {"input": str(self.video), **model, **self.outcome.as_dict()}
+
+    def as_text(self) -> str:
+        """Some lines for people."""
+        text = self.outcome.as_text()
+        return f"{self.video}: {text}" if isinstance(self.outcome, Skipped | Failed) else text
+
+    @property
+    def frames_lost(self) -> int:
+        """Frames of the source that could not be decoded."""
+        return self.outcome.frames_lost if isinstance(self.outcome, UpscaleResult) else 0
+
+    @property
+    def went_to_pipe(self) -> bool:
+        """Whether standard output holds the frames."""
+        return isinstance(self.outcome, UpscaleResult) and str(self.outcome.target) == PIPE
 
 
 def begin_report(path: Path, *, overwrite: bool) -> None:
@@ -102,8 +89,10 @@ def begin_report(path: Path, *, overwrite: bool) -> None:
 
 
 def write_report(path: Path, answers: list[Answer]) -> None:
+    """Write what came of all videos, as JSON."""
+    videos = [answer.as_dict() for answer in answers]
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps({"ksnet_deploy": __version__, "videos": answers}, indent=2) + "\n")
+        temporary.write_text(json.dumps({"ksnet_deploy": __version__, "videos": videos}, indent=2) + "\n")
 
 
 def _is_report(path: Path) -> bool:

@@ -28,7 +28,7 @@ def bench(
         report = run_benchmark(
             checkpoint_path(model), FrameSize.parse(size), clip=clip, seconds=seconds, on_phase=bar.begin
         )
-    print(json.dumps(report.as_dict()) if as_json else report.as_table())
+    print(json.dumps(report.as_dict()) if as_json else report.as_text())
 
 
 def info(

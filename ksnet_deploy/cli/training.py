@@ -72,7 +72,7 @@ def evaluate(
     from ksnet_deploy.measure.protocols import PROTOCOLS, pairs
     from ksnet_deploy.measure.warping import WarpingError
     from ksnet_deploy.network.bundled import bundled_checkpoint
-    from ksnet_deploy.upscale.networks import default_model, open_model
+    from ksnet_deploy.upscale.networks import default_model, find_network
 
     if plot is not None:
         from ksnet_deploy.measure.plotting import check_plotting
@@ -81,9 +81,8 @@ def evaluate(
     chosen = model or default_model(device)
     with progress("Evaluating", show=not as_json) as bar:
         clips = pairs(hr, lr, PROTOCOLS[protocol], mod_crop=crop)
-        network = evaluation.RunnerMethod(
-            chosen, lambda size: open_model(chosen, size, backend, device, on_export=bar.say)
-        )
+        found = find_network(chosen, backend, device)
+        network = evaluation.RunnerMethod(chosen, lambda size: found.open(size, "uint8", on_note=bar.say))
         bar.begin(f"{len(clips)} clips", sum(high.frames for high, _ in clips))
         with closing(network):
             report = evaluation.evaluate(
@@ -99,7 +98,7 @@ def evaluate(
         from ksnet_deploy.measure.plotting import plot_psnr
 
         plot_psnr(report, plot)
-    print(json.dumps(report.as_dict()) if as_json else report.as_table())
+    print(json.dumps(report.as_dict()) if as_json else report.as_text())
 
 
 def pack(

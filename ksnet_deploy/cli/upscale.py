@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -84,9 +85,11 @@ def upscale(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
     """Upscale videos four times in width and height, with their sound, subtitles and timestamps."""
-    from ksnet_deploy.cli.answers import begin_report, text_of, write_report
+    from ksnet_deploy.cli.answers import Answer, Failed, begin_report, write_report
     from ksnet_deploy.cli.batch import Batch
-    from ksnet_deploy.cli.inputs import find_videos, parse_height, parse_rate, parse_tiles, parse_time
+    from ksnet_deploy.cli.inputs import find_videos
+    from ksnet_deploy.upscale.values import parse_height, parse_rate, parse_tiles, parse_time
+    from ksnet_deploy.video.kinds import DEFAULT_RATE, Source
 
     chosen = model or default_model(device)
     batch = Batch(
@@ -98,9 +101,7 @@ def upscale(
         crf=crf,
         preset=preset,
         height=None if target is None else parse_height(target),
-        rate=None if fps is None else parse_rate(fps),
-        start_s=None if start is None else parse_time(start),
-        end_s=None if end is None else parse_time(end),
+        rate_given=fps is not None,
         tiles=parse_tiles(tiles),
         cuts=cuts,
         scene_reset=scene_reset,
@@ -110,8 +111,10 @@ def upscale(
         skip_existing=skip_existing,
         dry_run=dry_run,
     )
-    videos = find_videos(inputs)
-    batch.check(videos)
+    start_s, end_s = (None if moment is None else parse_time(moment) for moment in (start, end))
+    rate = DEFAULT_RATE if fps is None else parse_rate(fps)
+    sources = [Source(path, start_s, end_s, rate) for path in find_videos(inputs)]
+    batch.check(sources)
     answers: list[Answer] = []
     if report is not None:
         begin_report(report, overwrite=overwrite)
@@ -120,37 +123,41 @@ def upscale(
         if model is None:
             bar.say(f"Using the network '{chosen}', the default on this device; choose another with --model.")
         try:
-            for video in videos:
+            for source in sources:
                 try:
-                    answers.append(batch.upscale(video, bar))
+                    answers.append(batch.upscale(source, bar))
                 except (KSNetError, OSError, MemoryError) as error:
-                    answers.append({"input": str(video), "error": str(error) or type(error).__name__})
-                    if len(videos) == 1 and style != "json":
+                    answers.append(Answer(source.path, Failed(str(error) or type(error).__name__)))
+                    if len(sources) == 1 and style != "json":
                         raise
-                    bar.complain(answers[-1]["error"])
+                    bar.complain(str(error) or type(error).__name__)
                 if not as_json:
-                    (bar.say if answers[-1].get("output") == "-" else bar.say_result)(text_of(answers[-1]))
+                    (bar.say if answers[-1].went_to_pipe else bar.say_result)(answers[-1].as_text())
         finally:
             if report is not None:
                 write_report(report, answers)
-    if as_json and all(answer.get("output") != "-" for answer in answers):
-        print(json.dumps(answers[0] if len(answers) == 1 else {"videos": answers}))
+    if as_json and not any(answer.went_to_pipe for answer in answers):
+        found = [answer.as_dict() for answer in answers]
+        print(json.dumps(found[0] if len(found) == 1 else {"videos": found}))
     _leave(answers, bar)
 
 
-def _leave(answers: list[Answer], bar: Progress) -> None:
+def _leave(answers: Sequence[Answer], bar: Progress) -> None:
     """End with the exit code that says what came of it all."""
+    from ksnet_deploy.cli.answers import Failed
+    from ksnet_deploy.upscale.result import UpscaleResult
+
     for answer in answers:
-        if answer.get("frames_lost"):
+        if isinstance(answer.outcome, UpscaleResult) and answer.frames_lost:
             bar.complain(
-                f"{answer['input']} is damaged: {answer['frames_lost']} frames could not be decoded, "
-                f"{answer['frames']} were upscaled to {answer['output']}; get an intact copy of the video to have "
-                "the rest"
+                f"{answer.video} is damaged: {answer.frames_lost} frames could not be decoded, "
+                f"{answer.outcome.frames} were upscaled to {answer.outcome.target}; get an intact copy of the video to "
+                "have the rest"
             )
-    failed = sum("error" in answer for answer in answers)
+    failed = sum(isinstance(answer.outcome, Failed) for answer in answers)
     if failed:
         if len(answers) > 1:
             bar.complain(f"{failed} of {len(answers)} videos failed, each for the reason above")
         raise typer.Exit(EXIT_FAILED)
-    if any(answer.get("frames_lost") for answer in answers):
+    if any(answer.frames_lost for answer in answers):
         raise typer.Exit(EXIT_INCOMPLETE)

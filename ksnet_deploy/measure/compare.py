@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,6 +69,51 @@ class Comparison:
     """Frames of the reference and of the other that have no counterpart at their time."""
     notes: list[str]
     """What a user should know about the result, one sentence each."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values. JSON knows no infinity: the PSNR of what is identical becomes null."""
+
+        def figures(of: Figures) -> dict[str, float | None]:
+            return {name: None if value == math.inf else value for name, value in vars(of).items()}
+
+        return {
+            "reference": str(self.reference),
+            "found": str(self.found),
+            "output": None if self.target is None else str(self.target),
+            "height": self.size.height,
+            "width": self.size.width,
+            "frames": self.frames,
+            "identical": self.identical_frames == self.frames,
+            "identical_frames": self.identical_frames,
+            "mean": figures(self.mean),
+            "worst": {
+                "frame": self.worst_frame,
+                "time_s": self.worst_at if isinstance(self.worst_at, float) else None,
+                "picture": self.worst_at if isinstance(self.worst_at, str) else None,
+                **figures(self.worst),
+            },
+            "unmatched": {"reference": self.unmatched[0], "found": self.unmatched[1]},
+            "notes": self.notes,
+        }
+
+    def as_text(self) -> str:
+        """A table for people."""
+        single = self.frames == 1
+        what = f"{self.size} (height x width)" if single else f"{self.frames} frames of {self.size} (height x width)"
+        lines = [
+            f"{self.found} against {self.reference}, {what}",
+            f"{'':<12}{'PSNR RGB':>12}{'PSNR Y':>12}{'SSIM Y':>10}",
+        ]
+        for name, figures in [("", self.mean)] if single else [("mean", self.mean), ("worst frame", self.worst)]:
+            similarity = "-" if figures.ssim_y is None else f"{figures.ssim_y:.4f}"
+            lines.append(f"{name:<12}{_decibels(figures.psnr_rgb_db)}{_decibels(figures.psnr_y_db)}{similarity:>10}")
+        if not single:
+            at = f"at {self.worst_at:.3f} s" if isinstance(self.worst_at, float) else self.worst_at
+            lines.append(f"The worst is frame {self.worst_frame} of the original, counted from 0: {at}.")
+            lines.append(
+                f"{self.identical_frames} of {self.frames} frames are identical; in a mean each counts 100 dB."
+            )
+        return "\n".join(lines)
 
 
 class _Score:
@@ -173,3 +219,7 @@ def compare(
             (pairs.unmatched[0], pairs.unmatched[1]),
             notes + pairs.notes(),
         )
+
+
+def _decibels(value: float) -> str:
+    return f"{'infinite' if value == math.inf else f'{value:.2f} dB':>12}"

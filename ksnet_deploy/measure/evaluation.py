@@ -131,7 +131,7 @@ class EvaluationReport:
             "published": {"source": PUBLISHED_SOURCE, "rows": self.published()},
         }
 
-    def as_table(self) -> str:
+    def as_text(self) -> str:
         """Plain text for people."""
         lines = [
             f"{self.method} on {self.protocol}, degradation {self.degradation}, {self.space.upper()}",

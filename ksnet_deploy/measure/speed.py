@@ -105,7 +105,7 @@ class BenchmarkReport:
             "published": {"source": "KSNet, MM '23, Table 1", "machine": "RTX 3080", "ms": 31, "fps": 32.3},
         }
 
-    def as_table(self) -> str:
+    def as_text(self) -> str:
         """Plain text for people."""
         clip = f"clip fps ({self.clip_size})"
         head = f"{'backend':<13}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}{'n':>5}{'step fps':>10}{clip:>20}"
@@ -236,7 +236,7 @@ def _is_trained(checkpoint: Path) -> bool:
 
 
 def _measure(job: _Job) -> BackendResult:
-    from ksnet_deploy.upscale.to_video import upscale_video
+    from ksnet_deploy.upscale.run import upscale_video
     from ksnet_deploy.upscale.upscaler import Upscaler
 
     frames = moving_frames(job.size)

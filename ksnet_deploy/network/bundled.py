@@ -9,20 +9,6 @@ from ksnet_deploy.base.errors import CheckpointError, ConfigError
 __all__ = ["CHECKPOINT_SUFFIXES", "bundled_checkpoint", "check_is_file", "checkpoint_path"]
 
 
-def checkpoint_path(model: str) -> Path:
-    """A path as it is; a bare name is a bundled checkpoint. Raises ConfigError for anything else."""
-    from ksnet_deploy.network.bundled import CHECKPOINT_SUFFIXES
-
-    path = Path(model)
-    if path.suffix in CHECKPOINT_SUFFIXES:
-        return path
-    if path.suffix or len(path.parts) != 1:
-        raise ConfigError(f"'{model}' is not a checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}); give one with --model")
-    from ksnet_deploy.network.bundled import bundled_checkpoint
-
-    return bundled_checkpoint(model)
-
-
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
@@ -41,3 +27,13 @@ def bundled_checkpoint(name: str = "uni") -> Path:
         shipped = ", ".join(sorted(p.stem for p in folder.glob("*.safetensors")))
         raise CheckpointError(f"no checkpoint named '{name}' ships with ksnet-deploy; there is {shipped}")
     return path
+
+
+def checkpoint_path(model: str) -> Path:
+    """A path as it is; a bare name is a bundled checkpoint. Raises ConfigError for anything else."""
+    path = Path(model)
+    if path.suffix in CHECKPOINT_SUFFIXES:
+        return path
+    if path.suffix or len(path.parts) != 1:
+        raise ConfigError(f"'{model}' is not a checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}); give one with --model")
+    return bundled_checkpoint(model)

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.upscale.job import unfinished_frames
-from ksnet_deploy.upscale.plan import LONGEST_SEGMENT, Plan
-from ksnet_deploy.upscale.prepare import Prepared, frame_dtype, prepare
-from ksnet_deploy.upscale.result import Events
-from ksnet_deploy.upscale.scenes import CutDetector, NoCuts, SceneDetector
+from ksnet_deploy.upscale.plan import LONGEST_SEGMENT, FramePlan
+from ksnet_deploy.upscale.prepare import frame_dtype, prepare
+from ksnet_deploy.upscale.result import Events, common_values
+from ksnet_deploy.upscale.scenes import NoCuts
 from ksnet_deploy.upscale.stages import run_stages
-from ksnet_deploy.upscale.to_video import Network, Upscaled
+from ksnet_deploy.upscale.to_video import NetworkStage, Upscaled
 from ksnet_deploy.upscale.upscaler import Upscaler
+from ksnet_deploy.upscale.work import Work
 from ksnet_deploy.video.reading.reader import VideoReader
 from ksnet_deploy.video.writing.encoder import Encoder
-from ksnet_deploy.video.writing.encoding import FrameEncoder
-from ksnet_deploy.video.writing.presets import choose_encoder
+from ksnet_deploy.video.writing.encoding import FrameEncoder, PictureFormat
 
-__all__ = ["Estimate", "estimate_video"]
+__all__ = ["Estimate", "estimate"]
 
 MOMENTS = (Fraction(1, 10), Fraction(1, 2), Fraction(9, 10))
 """Shares of the video at which frames are measured."""
@@ -48,7 +50,34 @@ class Estimate:
     measured_frames: int
     tiles: str | None
     finished_frames: int
-    """Of an unfinished job that would go on; they take no time any more."""
+    """Frames already finished by an interrupted job."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values, as ``--json`` gives them."""
+        return {
+            **common_values(self),
+            "dry_run": True,
+            "seconds": None if self.seconds is None else round(self.seconds, 1),
+            "bytes": self.bytes,
+            "measured_frames": self.measured_frames,
+            "finished_frames": self.finished_frames,
+        }
+
+    def as_text(self) -> str:
+        """The same for people, in a few lines."""
+        frames = f"frames of {self.size} (height x width)"
+        if self.frames is None or self.seconds is None or self.bytes is None:
+            takes = f"{frames}, {self.fps:.2f} fps; the source does not say how many"
+        else:
+            duration = timedelta(seconds=max(round(self.seconds), 1))
+            takes = (
+                f"{self.frames} {frames} would take about {duration} (h:mm:ss, {self.fps:.2f} fps) and "
+                f"{max(self.bytes / 1e6, 0.1):,.1f} MB"
+            )
+        lines = [f"{self.target}: {takes}; measured on {self.measured_frames} frames, no output was written."]
+        if self.finished_frames:
+            lines.append(f"{self.finished_frames} frames are finished in an unfinished job, which would go on.")
+        return "\n".join(lines)
 
 
 @dataclass
@@ -62,9 +91,9 @@ class _Sample:
 
     @classmethod
     def of(
-        cls, reader: VideoReader, upscaler: Upscaler, encoder: Encoder, prepared: Prepared, events: Events
+        cls, reader: VideoReader, upscaler: Upscaler, encoder: Encoder, picture: PictureFormat, events: Events
     ) -> _Sample:
-        sample, encoding = cls(), FrameEncoder(encoder, prepared.picture)
+        sample, encoding = cls(), FrameEncoder(encoder, picture)
 
         def take(upscaled: Upscaled) -> None:
             sample.sizes += [len(packet.data) for packet in encoding.encode(upscaled.frame)]
@@ -73,50 +102,37 @@ class _Sample:
             sample.sizes += [len(packet.data) for packet in encoding.finish()]
 
         upscaler.reset()
-        plan = Plan(NoCuts(), reader.time_base)
+        plan = FramePlan(NoCuts(), reader.time_base)
         planned = plan.of(itertools.islice(reader.frames(), FRAMES), 0)
-        sample.wall_s = run_stages(planned, Network(upscaler, {}, events.on_frame), take, finish=finish).wall_s
+        sample.wall_s = run_stages(planned, NetworkStage(upscaler, {}, events.on_frame), take, finish=finish).wall_s
         sample.frames = plan.frames
         return sample
 
 
-def estimate_video(
-    source: Path,
-    target: Path | None,
-    upscaler: Upscaler | None = None,
-    *,
-    encoder: Encoder | None = None,
-    detector: CutDetector | None = None,
-    height: int | None = None,
-    start_s: Fraction | None = None,
-    end_s: Fraction | None = None,
-    rate: Fraction = Fraction(25),
-    overwrite: bool = False,
-    resume: bool = True,
-    events: Events | None = None,
-) -> Estimate:
+def estimate(work: Work, upscaler: Upscaler, events: Events) -> Estimate:
     """Upscale a few frames of a video and say what all of it will take; nothing is written.
 
-    Arguments and errors are those of :func:`ksnet_deploy.upscale.to_video.upscale_video`, with the same checks.
+    The checks are those of :func:`ksnet_deploy.upscale.run.upscale_video`. The upscaler is a new one, and is closed in
+    the end.
     """
-    upscaler, encoder, events = upscaler or Upscaler(), encoder or choose_encoder("h264"), events or Events()
-    with VideoReader(source, start_s, end_s, rate=rate) as reader, upscaler:
-        prepared = prepare(reader, target, encoder, height, overwrite=overwrite)
-        settings = prepared.settings(encoder, detector or SceneDetector(), upscaler, start_s, end_s)
-        finished = unfinished_frames(prepared.target, settings) if resume else 0
+    source = work.source
+    with VideoReader(source) as reader, upscaler:
+        prepared = prepare(reader, work, upscaler)
+        target, picture = work.destination.path, prepared.picture
+        finished = unfinished_frames(target, prepared.identity) if work.resume else 0
         upscaler.open(reader.size, frame_dtype(reader))
         frames = reader.estimated_frames
         span_s = Fraction(0) if frames is None else frames / reader.rate
-        moments = [start_s]
+        moments = [source.start_s]
         if frames is not None and frames > FRAMES * len(MOMENTS):
-            moments = [(start_s or 0) + share * span_s for share in MOMENTS]
+            moments = [(source.start_s or 0) + share * span_s for share in MOMENTS]
         events.on_start(reader.size, FRAMES * len(moments), 0)
         upscaler.push(next(prepared.frames).rgb)  # the first step loads what the others find loaded
         samples: list[_Sample] = []
         for moment in moments:
             try:
-                with VideoReader(source, moment, end_s, rate=rate) as part:
-                    samples.append(_Sample.of(part, upscaler, encoder, prepared, events))
+                with VideoReader(replace(source, start_s=moment)) as part:
+                    samples.append(_Sample.of(part, upscaler, work.encoder, picture, events))
             except InputError:  # the source is damaged there, or ends before it says
                 if moment == moments[-1] and not samples:
                     raise
@@ -124,15 +140,15 @@ def estimate_video(
         frame_s = sum(sample.wall_s for sample in samples) / measured
         video_bytes = None if frames is None else _bytes_of(frames, [sample.sizes for sample in samples])
         return Estimate(
-            target=prepared.target,
-            size=prepared.picture.size,
-            pixel_format=prepared.picture.pixel_format,
+            target=target,
+            size=picture.size,
+            pixel_format=picture.pixel_format,
             frames=frames,
             fps=1 / frame_s,
             seconds=None if frames is None else max(frames - finished, 0) * frame_s,
             bytes=None if video_bytes is None else video_bytes + round(_other_bytes_per_s(reader) * float(span_s)),
             measured_frames=measured,
-            tiles=str(upscaler.plan) if upscaler.plan else None,
+            tiles=str(upscaler.tiling) if upscaler.tiling else None,
             finished_frames=finished,
         )
 

@@ -1,4 +1,4 @@
-"""What memory the network takes, what there is, and the tiles that make do with it.
+"""What memory the network takes, what there is, and the tiles that fit into it.
 
 Whether a frame needs tiles is known beforehand from :func:`plan_for_memory` and :func:`available_memory`, or too late
 from :func:`is_out_of_memory`: Linux grants memory that it does not have, and then ends the process.
@@ -10,29 +10,24 @@ import contextlib
 import errno
 import re
 from pathlib import Path
-from typing import Literal, TypeAlias
 
-from ksnet_deploy.base.errors import ArtifactError, BackendError, CheckpointError, ConfigError
+from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
 from ksnet_deploy.base.frames import SCALE, FrameSize
-from ksnet_deploy.network.bundled import check_is_file, checkpoint_path
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.runtime.tiles import TilePlan
-from ksnet_deploy.upscale.networks import can_be_tiled
+from ksnet_deploy.upscale.networks import Network
+from ksnet_deploy.upscale.values import TileChoice
 
 __all__ = [
     "OVERLAP",
-    "TileChoice",
     "available_memory",
     "choose_tiles",
-    "config_of",
     "is_out_of_memory",
     "memory_needed",
     "plan_for_memory",
     "smaller_tiles",
 ]
 
-TileChoice: TypeAlias = FrameSize | Literal["auto", "off"]
-"""The largest tiles to upscale a frame in; whole frames; or what the memory allows."""
 OVERLAP = 32
 """LR pixels that tiles share."""
 PIPELINE_BYTES = 16 * 220
@@ -45,36 +40,32 @@ BYTES_PER_CHANNEL = {"direct": 350, "progressive": 430}
 """What a process takes for the first pixel, and for every LR pixel and channel of a network with that upsampler."""
 
 
-def choose_tiles(
-    size: FrameSize, model: str, tiles: TileChoice, backend: str | None = None, device: str | None = None
-) -> TilePlan | None:
+def choose_tiles(size: FrameSize, network: Network, tiles: TileChoice) -> TilePlan | None:
     """The tiles to run a network in, on frames of a size; None for whole frames.
-
-    ``model``, ``backend`` and ``device`` are as :func:`ksnet_deploy.upscale.networks.open_model` takes them.
 
     Raises:
         ConfigError: the network is not run in tiles, or not in such; or none fit into the memory.
     """
     if isinstance(tiles, FrameSize):
-        if not can_be_tiled(model, backend):
+        if not network.can_be_tiled:
             raise ConfigError(
-                f"{backend or model} runs whole frames only; leave --tiles out, or give a checkpoint for ONNX Runtime"
+                f"{network.label} runs whole frames only here; leave --tiles out, or give a checkpoint for ONNX Runtime"
             )
         return TilePlan.make(size, tiles, OVERLAP) if size.height > tiles.height or size.width > tiles.width else None
-    if tiles == "off" or device == "cuda" or not can_be_tiled(model, backend):
+    if tiles == "off" or network.device == "cuda" or not network.can_be_tiled:
         return None
-    available = available_memory()
-    if available is None:
+    available, config = available_memory(), network.config()
+    if available is None or config is None:
         return None
     left = int(RESERVE * available) - PIPELINE_BYTES * size.height * size.width
-    return plan_for_memory(size, config_of(checkpoint_path(model)), left, OVERLAP)
+    return plan_for_memory(size, config, left, OVERLAP)
 
 
-def smaller_tiles(size: FrameSize, plan: TilePlan | None, model: str, backend: str | None = None) -> TilePlan | None:
+def smaller_tiles(size: FrameSize, tiling: TilePlan | None, network: Network) -> TilePlan | None:
     """Tiles of at most half the pixels, for a frame that did not fit; None where there are none."""
-    if not can_be_tiled(model, backend):
+    if not network.can_be_tiled:
         return None
-    tile = plan.tile if plan else size
+    tile = tiling.tile if tiling else size
     try:
         return TilePlan.make(size, tile.height * tile.width // 2, OVERLAP)
     except ConfigError:
@@ -160,25 +151,3 @@ def is_out_of_memory(error: BaseException) -> bool:
     if from_onnx_runtime or isinstance(error, (RuntimeError, BackendError, ArtifactError)):
         return _OUT_OF_MEMORY.search(str(error)) is not None
     return isinstance(error, OSError) and error.errno == errno.ENOMEM
-
-
-def config_of(path: Path) -> KSNetConfig:
-    """The configuration of a checkpoint's network; of a .safetensors file without loading PyTorch.
-
-    Raises:
-        CheckpointError: the checkpoint cannot be read.
-    """
-    check_is_file(path)
-    if path.suffix != ".safetensors":
-        from ksnet_deploy.network.checkpoints import load_checkpoint
-
-        return load_checkpoint(path).config
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return KSNetConfig.from_json((file.metadata() or {})["config"])
-    except (SafetensorError, OSError, KeyError, ConfigError) as error:
-        raise CheckpointError(
-            f"the checkpoint {path} carries no KSNet configuration that can be read ({error})"
-        ) from error

@@ -1,53 +1,218 @@
-"""Networks by the name that a user gives: a bundled checkpoint, a checkpoint's path, or an exported file's.
+"""Networks as a user names them: a bundled checkpoint, a checkpoint's path, or an exported file's.
 
 Imported with the command line; what is heavy stands inside the functions.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
-from ksnet_deploy.base.errors import ConfigError
-from ksnet_deploy.network.bundled import checkpoint_path
+from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
+from ksnet_deploy.network.bundled import check_is_file, checkpoint_path
 
 if TYPE_CHECKING:
     from ksnet_deploy.base.frames import FrameSize, FrameType
+    from ksnet_deploy.network.config import KSNetConfig
     from ksnet_deploy.runtime.base import Runner
     from ksnet_deploy.runtime.tiles import TilePlan
 
-__all__ = ["can_be_tiled", "default_model", "model_identity", "open_model"]
+__all__ = ["Backend", "Device", "GivenNetwork", "Network", "NetworkFile", "OpenRunner", "default_model", "find_network"]
 
-EXPORTED_SUFFIXES = (".onnx", ".engine")
+Backend = Literal["onnxruntime", "torch"]
+"""What runs a checkpoint."""
+Device = Literal["cpu", "cuda"]
+NetworkKind = Literal["checkpoint", "onnx", "engine"]
+EXPORTED: dict[str, NetworkKind] = {".onnx": "onnx", ".engine": "engine"}
+
+OpenRunner = "Callable[[FrameSize, FrameType], Runner]"
+"""Gives a runner for LR frames of a size, of that frame type if it can choose."""
 
 
 def default_model(device: str | None) -> str:
-    """The bundled network that suits a device: ``lite`` on a CPU, which is the default, ``uni`` on a GPU."""
+    """Name of the bundled network that suits a device: ``lite`` on a CPU, which is the default, ``uni`` on a GPU."""
     return "uni" if device == "cuda" else "lite"
 
 
-def model_identity(model: str, backend: str | None = None, device: str | None = None) -> dict[str, str]:
-    """Everything about a network that changes its pictures, by names a user understands.
+class Network(ABC):
+    """A network that can be opened for frames of a size."""
+
+    label: str
+    """Name for messages."""
+    can_be_tiled = False
+    """Whether it runs in tiles; else :meth:`open` takes whole frames only."""
+    device: str = "cpu"
+
+    @abstractmethod
+    def identity(self) -> dict[str, str]:
+        """Everything about the network that changes its pictures, by names a user understands."""
+
+    @abstractmethod
+    def open(
+        self,
+        size: FrameSize,
+        io: FrameType,
+        tiling: TilePlan | None = None,
+        *,
+        on_note: Callable[[str], None] = lambda _line: None,
+    ) -> Runner:
+        """A runner for LR frames of a size.
+
+        Args:
+            io: type of the frames, where the network leaves a choice; an exported file has its own.
+            tiling: the tiles that frames are run in, where :attr:`can_be_tiled`; None for whole frames.
+            on_note: told that a checkpoint is being exported, which happens once per size.
+
+        Raises:
+            KSNetError: the network cannot be loaded or run here.
+        """
+
+    def config(self) -> KSNetConfig | None:
+        """Configuration, where it can be had without loading PyTorch."""
+        return None
+
+
+@dataclass(frozen=True)
+class GivenNetwork(Network):
+    """A network that a function opens, for whole frames."""
+
+    opener: Callable[[FrameSize, FrameType], Runner]
+    label: str = "the given network"
+
+    def identity(self) -> dict[str, str]:
+        return {}
+
+    def open(
+        self,
+        size: FrameSize,
+        io: FrameType,
+        tiling: TilePlan | None = None,  # noqa: ARG002
+        *,
+        on_note: Callable[[str], None] = lambda _line: None,  # noqa: ARG002
+    ) -> Runner:
+        return self.opener(size, io)
+
+
+@dataclass(frozen=True)
+class NetworkFile(Network):
+    """A network in a file; made by :func:`find_network`."""
+
+    label: str
+    path: Path
+    kind: NetworkKind
+    backend: str
+    """``onnxruntime``, ``torch`` or ``tensorrt``."""
+    device: str
+    """``cpu`` or ``cuda``."""
+
+    @property
+    def can_be_tiled(self) -> bool:  # type: ignore[override]
+        """Whether it runs in tiles: ONNX Runtime runs checkpoints so."""
+        return self.kind == "checkpoint" and self.backend == "onnxruntime"
+
+    def identity(self) -> dict[str, str]:
+        from ksnet_deploy.base.files import sha256_of
+
+        libraries = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "torch": ("torch",)}.get(self.backend, ())
+        found = [f"{name} {_version(name)}" for name in libraries if _version(name)]
+        identity = {
+            "network": f"{self.path.name} {sha256_of(self.path)[:12]}",
+            "runtime": f"{' and '.join(found) or self.backend} on {self.device}",
+        }
+        if self.kind == "checkpoint" and self.backend == "onnxruntime":
+            identity["torch"] = _version("torch") or "none"  # which exports it
+        return identity
+
+    def config(self) -> KSNetConfig | None:
+        if self.kind != "checkpoint":
+            return None
+        from ksnet_deploy.network.checkpoint_config import config_of
+
+        return config_of(self.path)
+
+    def open(
+        self,
+        size: FrameSize,
+        io: FrameType,
+        tiling: TilePlan | None = None,
+        *,
+        on_note: Callable[[str], None] = lambda _line: None,
+    ) -> Runner:
+        from ksnet_deploy.runtime.open import open_runner
+
+        if self.kind == "engine":
+            return open_runner(self.path, size)
+        if self.backend == "torch" or self.kind == "onnx":
+            return open_runner(self.path, size, device=self.device, io=io)
+        from ksnet_deploy.export.cache import cached_onnx
+
+        _check_onnxruntime(self.device)  # before an export, which takes long
+        exported = tiling.tile if tiling else size
+        path = cached_onnx(
+            self.path,
+            exported,
+            io,
+            on_export=lambda: on_note(f"Exporting {self.label} for frames of {exported}, once."),
+        )
+        if tiling:
+            from ksnet_deploy.runtime.lockstep import LockstepOnnxRunner
+            from ksnet_deploy.runtime.tiles import TiledRunner
+
+            return TiledRunner(LockstepOnnxRunner(path, tiling.tile, device=self.device), tiling)
+        return open_runner(path, size, device=self.device, io=io)
+
+
+def find_network(model: str | Path, backend: str | None = None, device: str | None = None) -> NetworkFile:
+    """The network of a name or path.
+
+    Args:
+        model: a bundled checkpoint's name, or the path of a checkpoint, an ``.onnx`` or an ``.engine``.
+        backend: ``onnxruntime`` or ``torch``, for a checkpoint (default: onnxruntime).
+        device: ``cpu`` or ``cuda`` (default: cpu; an engine runs on the GPU).
 
     Raises:
-        KSNetError: there is no such network.
+        CheckpointError, ArtifactError: there is no such network.
+        ConfigError: it is not run by that backend or on that device.
     """
-    from ksnet_deploy.base.files import sha256_of
-    from ksnet_deploy.network.bundled import check_is_file
+    label = str(model)
+    _check_choice("backend", backend, get_args(Backend))
+    _check_choice("device", device, get_args(Device))
+    kind = EXPORTED.get(Path(model).suffix.lower(), "checkpoint")
+    if kind == "engine" and (backend is not None or device == "cpu"):
+        raise ConfigError(
+            f"{label} is run by TensorRT on the GPU; leave --backend and --device out, or give a checkpoint"
+        )
+    if kind == "onnx" and backend not in (None, "onnxruntime"):
+        raise ConfigError(f"{label} is run by ONNX Runtime; give a checkpoint with --model for --backend {backend}")
+    if kind == "checkpoint":
+        path = checkpoint_path(label)
+        check_is_file(path)
+        return NetworkFile(label, path, kind, backend or "onnxruntime", device or "cpu")
+    path = Path(model)
+    if not path.is_file():
+        maker = "export" if kind == "onnx" else "build-engine"
+        raise ArtifactError(f"{path} does not exist or is not a file; make one with 'ksnet-deploy {maker}'")
+    backend, device = ("tensorrt", "cuda") if kind == "engine" else ("onnxruntime", device or "cpu")
+    return NetworkFile(label, path, kind, backend, device)
 
-    exported = model.endswith(EXPORTED_SUFFIXES)
-    path = Path(model) if exported else checkpoint_path(model)
-    check_is_file(path)
-    runtime = "tensorrt" if model.endswith(".engine") else backend or "onnxruntime"
-    libraries = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "torch": ("torch",)}.get(runtime, ())
-    found = [f"{name} {_version(name)}" for name in libraries if _version(name)]
-    return {
-        "network": f"{path.name} {sha256_of(path)[:12]}",
-        "runtime": f"{' and '.join(found) or runtime} on {device or 'its default device'}",
-        # Which exports a checkpoint for ONNX Runtime.
-        **({} if exported or runtime == "torch" else {"torch": _version("torch") or "none"}),
-    }
+
+def _check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:
+    if value is not None and value not in choices:
+        raise ConfigError(f"there is no {name} '{value}'; give {' or '.join(choices)}")
+
+
+def _check_onnxruntime(device: str) -> None:
+    """Raise BackendError where ONNX Runtime is missing, or does not have the device."""
+    try:
+        from ksnet_deploy.runtime.onnx import check_device
+    except ImportError as error:
+        raise BackendError(
+            f"ONNX Runtime is not installed ({error}); install ksnet-deploy with the 'cpu' or the 'gpu' extra"
+        ) from error
+    check_device(device)
 
 
 def _version(library: str) -> str | None:
@@ -57,59 +222,3 @@ def _version(library: str) -> str | None:
         return version(library)
     except PackageNotFoundError:
         return None
-
-
-def can_be_tiled(model: str, backend: str | None = None) -> bool:
-    """Whether a network can be run in tiles: ONNX Runtime runs checkpoints so."""
-    return not model.endswith(EXPORTED_SUFFIXES) and backend in (None, "onnxruntime")
-
-
-def open_model(
-    model: str,
-    size: FrameSize,
-    backend: str | None = None,
-    device: str | None = None,
-    *,
-    io: FrameType = "uint8",
-    plan: TilePlan | None = None,
-    on_export: Callable[[str], None] = lambda _line: None,
-) -> Runner:
-    """A runner for LR frames of a size.
-
-    Args:
-        io: type of the frames, where a checkpoint is given; an exported file or an engine has its own.
-        backend: "onnxruntime" or "torch", for a checkpoint; None for ONNX Runtime.
-        device: "cpu" or "cuda"; None for the CPU, or the GPU for an engine.
-        plan: the tiles that the frames are run in, where :func:`can_be_tiled` says so; None for whole frames.
-        on_export: told that a checkpoint is being exported, which happens once per size.
-
-    Raises:
-        KSNetError: the network cannot be loaded or run here.
-    """
-    from ksnet_deploy.runtime.open import ENGINE_SUFFIX, open_runner
-
-    if model.endswith(ENGINE_SUFFIX):
-        if backend is not None or device == "cpu":
-            raise ConfigError(
-                f"{model} is run by TensorRT on the GPU; leave --backend and --device out, or give a checkpoint"
-            )
-        return open_runner(Path(model), size)
-    device = device or "cpu"
-    if model.endswith(".onnx"):
-        if backend not in (None, "onnxruntime"):
-            raise ConfigError(f"{model} is run by ONNX Runtime; give a checkpoint with --model for --backend {backend}")
-        return open_runner(Path(model), size, device=device)
-    path = checkpoint_path(model)
-    if backend in (None, "onnxruntime"):
-        from ksnet_deploy.export.cache import cached_onnx
-
-        exported = plan.tile if plan else size
-        path = cached_onnx(
-            path, exported, io, on_export=lambda: on_export(f"Exporting {model} for frames of {exported}, once.")
-        )
-        if plan:
-            from ksnet_deploy.runtime.lockstep import LockstepOnnxRunner
-            from ksnet_deploy.runtime.tiles import TiledRunner
-
-            return TiledRunner(LockstepOnnxRunner(path, plan.tile, device=device), plan)
-    return open_runner(path, size, device=device, io=io)

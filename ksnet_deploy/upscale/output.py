@@ -34,7 +34,7 @@ def choose_target(reader: VideoReader, target: Path | None, encoder: Encoder) ->
     if target is None or target.is_dir():
         suffix = fitting[0] if fitting else ".mkv"
         folder = reader.path.parent if target is None else target
-        target = folder / f"{reader.path.stem}{reader.part_in_words}{RESULT_SUFFIX}{suffix}"
+        target = folder / f"{reader.source.stem}{reader.source.part_in_words}{RESULT_SUFFIX}{suffix}"
     if problem := container_problem(reader, target.suffix, encoder.codec):
         remedies = []
         if codecs := fitting_codecs(reader, target.suffix):

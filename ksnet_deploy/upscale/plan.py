@@ -12,7 +12,7 @@ import numpy as np
 from ksnet_deploy.upscale.scenes import CutDetector
 from ksnet_deploy.video.reading.reader import Frame
 
-__all__ = ["LONGEST_SEGMENT", "SHORTEST_SEGMENT", "Plan", "Planned"]
+__all__ = ["LONGEST_SEGMENT", "SHORTEST_SEGMENT", "FramePlan", "Planned"]
 
 SHORTEST_SEGMENT, LONGEST_SEGMENT = 24, 120
 """In frames. A scene cut ends a segment that is no shorter; without one it ends at the longest. A segment costs a
@@ -29,7 +29,7 @@ class Planned:
     duplicate: bool
 
 
-class Plan:
+class FramePlan:
     """Where scenes and segments begin, and which frames repeat the one before."""
 
     def __init__(self, detector: CutDetector, time_base: Fraction) -> None:

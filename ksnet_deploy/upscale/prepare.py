@@ -5,21 +5,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ksnet_deploy.base.errors import ConfigError, InputError
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.version import __version__
 from ksnet_deploy.upscale.job import fingerprint
-from ksnet_deploy.upscale.output import OutputFile, check_target, choose_target, container_notes
-from ksnet_deploy.upscale.scenes import CutDetector
+from ksnet_deploy.upscale.output import OutputFile, check_target
 from ksnet_deploy.upscale.upscaler import Upscaler
+from ksnet_deploy.upscale.work import Work
 from ksnet_deploy.video.reading.reader import Frame, VideoReader
-from ksnet_deploy.video.writing.encoder import Encoder
 from ksnet_deploy.video.writing.encoding import PictureFormat
 
 __all__ = ["Prepared", "first_frame_read", "frame_dtype", "output_size", "prepare"]
@@ -29,58 +27,45 @@ __all__ = ["Prepared", "first_frame_read", "frame_dtype", "output_size", "prepar
 class Prepared:
     """What is known before the first frame is upscaled: that all of it can be done."""
 
-    target: Path
     picture: PictureFormat
     output: OutputFile
     frames: Iterator[Frame]
-    """Of the source, all of them."""
-    source: Path
-    rate: Fraction
-    """Of the source, in frames per second."""
-    notes: list[str]
-    """What a user should know of the choices."""
-
-    def settings(
-        self,
-        encoder: Encoder,
-        detector: CutDetector,
-        upscaler: Upscaler,
-        start_s: Fraction | None,
-        end_s: Fraction | None,
-    ) -> dict[str, str]:
-        """Everything that changes the output's bytes, by names that a user understands."""
-        return {
-            "source": fingerprint(self.source),
-            "frame rate": str(self.rate),
-            "part": f"{start_s or 0} s to {'the end' if end_s is None else f'{end_s} s'}",
-            "encoder": " ".join([encoder.codec, *(f"{k}={v}" for k, v in encoder.options.items())]),
-            "pixel format": self.picture.pixel_format,
-            "output size": str(self.picture.size),
-            "scene cuts": repr(detector),
-            "ksnet-deploy": version("ksnet-deploy"),
-            "av": version("av"),
-            **upscaler.identity(),
-        }
+    """All frames of the source."""
+    identity: dict[str, str]
+    """Everything that changes the output's bytes, by names that a user understands."""
 
 
-def prepare(
-    reader: VideoReader, target: Path | None, encoder: Encoder, height: int | None, *, overwrite: bool
-) -> Prepared:
-    """Choose and try out everything that can be before there is a picture.
+def prepare(reader: VideoReader, work: Work, upscaler: Upscaler) -> Prepared:
+    """Try out everything that can be before there is a picture.
 
     Raises:
-        KSNetError: what :func:`ksnet_deploy.upscale.to_video.upscale_video` raises before it begins.
+        KSNetError: what :func:`ksnet_deploy.upscale.run.upscale_video` raises before it begins.
     """
-    notes = container_notes(reader, target, encoder)
-    target = choose_target(reader, target, encoder)
-    check_target(reader, target, overwrite=overwrite)
-    size = output_size(reader.size, height)
+    target, encoder = work.destination.path, work.encoder
+    check_target(reader, target, overwrite=work.overwrite)
+    size = output_size(reader.size, work.height)
     encoder.check_size(size)
     frames = first_frame_read(reader)
     picture = PictureFormat.of(reader, size, encoder)
     output = OutputFile(reader, target, picture, encoder)
     output.try_out()
-    return Prepared(target, picture, output, frames, reader.path, reader.rate, notes)
+    return Prepared(picture, output, frames, _identity(reader, work, picture, upscaler))
+
+
+def _identity(reader: VideoReader, work: Work, picture: PictureFormat, upscaler: Upscaler) -> dict[str, str]:
+    source, encoder = work.source, work.encoder
+    return {
+        "source": fingerprint(source.path),
+        "frame rate": str(reader.rate),
+        "part": f"{source.start_s or 0} s to {'the end' if source.end_s is None else f'{source.end_s} s'}",
+        "encoder": " ".join([encoder.codec, *(f"{k}={v}" for k, v in encoder.options.items())]),
+        "pixel format": picture.pixel_format,
+        "output size": str(picture.size),
+        "scene cuts": repr(work.detector),
+        "ksnet-deploy": __version__,
+        "av": version("av"),
+        **upscaler.identity(),
+    }
 
 
 def output_size(source: FrameSize, height: int | None) -> FrameSize:

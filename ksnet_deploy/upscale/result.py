@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.upscale.stages import StageTimes
 from ksnet_deploy.video.reading.reader import VideoReader
 
-__all__ = ["Events", "UpscaleResult", "notes_on"]
+__all__ = ["Events", "UpscaleResult", "common_values", "notes_on"]
 
 
 @dataclass(frozen=True)
@@ -29,19 +30,19 @@ class UpscaleResult:
 
     target: Path
     size: FrameSize
-    """Of the output frames."""
+    """Size of the output frames."""
     frames: int
     frames_lost: int
     """Frames that the source announces and that could not be decoded."""
     resumed_frames: int
-    """Of the frames, those that an earlier run had finished."""
+    """Frames that an earlier run had finished."""
     duplicates: int
-    """Of the frames, those equal to the one before, which cost no step."""
+    """Frames equal to the one before, which cost no step."""
     cuts: list[float]
     """Seconds at which a new scene begins, the first frame's apart."""
     steps: int
     step_s: float
-    """Of this run, spent in the network."""
+    """Seconds of this run that were spent in the network."""
     tiles: str | None
     """The tiles that the frames were upscaled in; None for whole frames."""
     times: StageTimes
@@ -51,8 +52,65 @@ class UpscaleResult:
 
     @property
     def fps(self) -> float:
-        """Of this run."""
+        """Frames per second of this run."""
         return (self.frames - self.resumed_frames) / self.times.wall_s if self.times.wall_s else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values, as ``--json`` gives them."""
+        return {
+            **common_values(self),
+            "frames_lost": self.frames_lost,
+            "resumed_frames": self.resumed_frames,
+            "duplicates": self.duplicates,
+            "cuts_s": [round(cut, 3) for cut in self.cuts],
+            "seconds": round(self.times.wall_s, 3),
+            "stages_s": {name: round(busy, 3) for name, busy in self.times.busy_s.items()},
+            "bottleneck": self.times.bottleneck,
+            "stages": self.times.summary(),
+            "notes": self.notes,
+        }
+
+    def as_text(self) -> str:
+        """The same for people, in a few lines."""
+        lines = [
+            f"{self.target}: {self.frames} frames of {self.size} (height x width) in {self.times.wall_s:.1f} s, "
+            f"{self.fps:.2f} fps; {self.times.summary()}"
+        ]
+        if self.resumed_frames:
+            lines.append(f"{self.resumed_frames} of the frames were finished by an earlier run.")
+        if self.cuts or self.duplicates:
+            lines.append(f"{len(self.cuts)} scene cuts; {self.duplicates} repeated frames cost nothing.")
+        return "\n".join(lines + self.notes)
+
+
+class _Made(Protocol):
+    """What a result and an estimate have in common."""
+
+    @property
+    def target(self) -> Path: ...
+    @property
+    def size(self) -> FrameSize: ...
+    @property
+    def pixel_format(self) -> str: ...
+    @property
+    def frames(self) -> int | None: ...
+    @property
+    def fps(self) -> float: ...
+    @property
+    def tiles(self) -> str | None: ...
+
+
+def common_values(made: _Made) -> dict[str, Any]:
+    """Plain values that a result and an estimate have in common."""
+    return {
+        "output": str(made.target),
+        "height": made.size.height,
+        "width": made.size.width,
+        "pixel_format": made.pixel_format,
+        "frames": made.frames,
+        "fps": round(made.fps, 3),
+        "tiles": made.tiles,
+    }
 
 
 def notes_on(reader: VideoReader, depth: int, io: str) -> list[str]:

@@ -1,84 +1,53 @@
-"""Frames to folders of pictures and pipes: the stages of ``pipeline.py`` without a file, tracks or a journal."""
+"""Frames to a folder of PNG files or a YUV4MPEG pipe: the stages of ``to_video.py`` without tracks or a journal."""
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from ksnet_deploy.base.errors import OutputError
-from ksnet_deploy.upscale.output import RESULT_SUFFIX
-from ksnet_deploy.upscale.plan import Plan
+from ksnet_deploy.upscale.plan import FramePlan
 from ksnet_deploy.upscale.prepare import first_frame_read, frame_dtype
 from ksnet_deploy.upscale.result import Events, UpscaleResult, notes_on
-from ksnet_deploy.upscale.scenes import CutDetector, SceneDetector
 from ksnet_deploy.upscale.stages import run_stages
-from ksnet_deploy.upscale.to_video import Network
+from ksnet_deploy.upscale.to_video import NetworkStage
 from ksnet_deploy.upscale.upscaler import Upscaler
-from ksnet_deploy.video.kinds import PIPE, is_folder
+from ksnet_deploy.upscale.work import Work
 from ksnet_deploy.video.reading.reader import VideoReader
 from ksnet_deploy.video.reading.sources import picture_files
 from ksnet_deploy.video.writing.sinks import FrameSink, PictureFolder, Y4mPipe, check_new_folder
 
-__all__ = ["frames_target", "is_stream", "upscale_frames"]
+__all__ = ["write_frames"]
 
 
-def is_stream(source: Path, target: Path | None) -> bool:
-    """Whether the target is no video file: a pipe, or a folder of pictures."""
-    if str(target) == PIPE:
-        return True
-    if target is None or target.is_dir():
-        return str(source) == PIPE or is_folder(source)
-    return not target.suffix
+def write_frames(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResult:
+    """Upscale frames into a folder of PNG files or a pipe; see :func:`ksnet_deploy.upscale.run.upscale_video`.
 
-
-def upscale_frames(
-    source: Path,
-    target: Path | None,
-    upscaler: Upscaler | None = None,
-    *,
-    detector: CutDetector | None = None,
-    start_s: Fraction | None = None,
-    end_s: Fraction | None = None,
-    rate: Fraction = Fraction(25),
-    overwrite: bool = False,
-    events: Events | None = None,
-) -> UpscaleResult:
-    """Upscale the frames of a video, a folder of pictures or a pipe into a folder of PNG files or a pipe.
-
-    Unlike a job of :func:`ksnet_deploy.upscale.to_video.upscale_video` this cannot be resumed: a folder appears
-    under its name when it is complete, and what interrupts the work leaves none. Until then an older folder stays.
-
-    Args:
-        upscaler: a new one, which is closed in the end; None for the bundled network that suits the CPU.
-        source, start_s, end_s, rate: as :class:`ksnet_deploy.video.reading.reader.VideoReader` takes them.
-        target: a new folder, or ``-`` for YUV4MPEG on standard output; an existing folder for ``name_x4`` in it; None
-            for ``-`` where the source is one, else ``name_x4`` beside the source. Pictures are named as in the folder
-            that they come from, or by their numbers from 0.
-        overwrite: replace a folder of that name that holds nothing but ``.png`` files.
+    A folder appears under its name when it is complete, and what interrupts the work leaves none. Until then an older
+    folder stays; it is replaced where it holds nothing but ``.png`` files. Pictures are named as in the folder that
+    they come from, or by their numbers from 0. The upscaler is a new one, and is closed in the end.
 
     Raises:
         InputError: the source cannot be read.
         OutputError: the folder exists already, may not be replaced, or cannot be written.
     """
-    upscaler, events, detector = upscaler or Upscaler(), events or Events(), detector or SceneDetector()
-    with VideoReader(source, start_s, end_s, rate=rate) as reader, upscaler:
-        target = frames_target(source, target)
-        if str(target) != PIPE:
-            _check_target(reader, target, overwrite=overwrite)
+    target, is_pipe = work.destination.path, work.destination.kind == "pipe"
+    with VideoReader(work.source) as reader, upscaler:
+        if not is_pipe:
+            _check_target(reader, target, overwrite=work.overwrite)
         frames = first_frame_read(reader)
         runner = upscaler.open(reader.size, frame_dtype(reader))
         events.on_start(reader.size, reader.estimated_frames, 0)
         sink: FrameSink
-        if str(target) == PIPE:
+        if is_pipe:
             sink = Y4mPipe(reader, reader.size.upscaled)
         else:
-            sink = PictureFolder(target, _names(reader, start_s), overwrite=overwrite)
-        plan = Plan(detector, reader.time_base)
+            sink = PictureFolder(target, _names(reader), overwrite=work.overwrite)
+        plan = FramePlan(work.detector, reader.time_base)
         try:
             times = run_stages(
                 plan.of(frames, 0),
-                Network(upscaler, {}, events.on_frame),
+                NetworkStage(upscaler, {}, events.on_frame),
                 lambda upscaled: sink.write(upscaled.frame),
                 finish=sink.finish,
             )
@@ -98,19 +67,8 @@ def upscale_frames(
         )
 
 
-def frames_target(source: Path, target: Path | None) -> Path:
-    """Where :func:`upscale_frames` writes: the given place, or a folder named after the source, beside it or in it."""
-    if str(target) == PIPE or (target is None and str(source) == PIPE):
-        return Path(PIPE)
-    source = source if source.name not in ("", "..") else source.resolve()
-    name = f"{source.name if is_folder(source) else source.stem}{RESULT_SUFFIX}"
-    if target is None:
-        return source.with_name(name)
-    return target / name if target.is_dir() else target
-
-
 def _check_target(reader: VideoReader, target: Path, *, overwrite: bool) -> None:
-    if not reader.is_pipe and target.exists():
+    if reader.source.kind != "pipe" and target.exists():
         source, place = reader.path.resolve(), target.resolve()
         if source.is_relative_to(place):
             what = "is the source itself" if source == place else f"holds the source {reader.path}"
@@ -120,9 +78,9 @@ def _check_target(reader: VideoReader, target: Path, *, overwrite: bool) -> None
         raise OutputError(f"the folder {target.parent} does not exist; make it first, or give another name")
 
 
-def _names(reader: VideoReader, start_s: Fraction | None) -> list[str] | None:
-    """Of the pictures that a folder holds from the start on, by their places; None where frames have no names."""
-    if not reader.is_folder:
+def _names(reader: VideoReader) -> list[str] | None:
+    """Names of the pictures that a folder holds from the start on, by their places; None where frames have no names."""
+    if reader.source.kind != "folder":
         return None
-    first = int((start_s or 0) // reader.time_base)  # which has time zero then
+    first = int((reader.source.start_s or 0) // reader.time_base)  # which has time zero then
     return [path.stem for path in picture_files(reader.path)][first:]

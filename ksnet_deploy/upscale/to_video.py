@@ -1,6 +1,6 @@
 """One video, from file to file: decode, upscale, encode, with the other tracks copied; a job that can go on.
 
-The three run at the same time (``stages.py``). The encoded frames go to disk in segments (``segments.py``), and when
+The three run at the same time (``stages.py``). The encoded frames go to disk in segments (``job.py``), and when
 the last is there the output file is put together from them, checked, and given its name.
 """
 
@@ -8,27 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.runtime.base import SavedState
 from ksnet_deploy.upscale.job import Job
-from ksnet_deploy.upscale.output import OutputFile, choose_target
-from ksnet_deploy.upscale.plan import Plan, Planned
+from ksnet_deploy.upscale.output import OutputFile
+from ksnet_deploy.upscale.plan import FramePlan, Planned
 from ksnet_deploy.upscale.prepare import frame_dtype, prepare
 from ksnet_deploy.upscale.result import Events, UpscaleResult, notes_on
-from ksnet_deploy.upscale.scenes import CutDetector, SceneDetector
 from ksnet_deploy.upscale.stages import run_stages
 from ksnet_deploy.upscale.upscaler import Upscaler
+from ksnet_deploy.upscale.work import Work
 from ksnet_deploy.video.reading.reader import Frame, VideoReader
 from ksnet_deploy.video.writing.encoder import Encoder
 from ksnet_deploy.video.writing.encoding import EncodedPacket, FrameEncoder, PictureFormat
-from ksnet_deploy.video.writing.presets import choose_encoder
 
-__all__ = ["Network", "Upscaled", "target_of", "upscale_video"]
+__all__ = ["NetworkStage", "Upscaled", "write_video"]
 
 
 @dataclass(frozen=True)
@@ -36,85 +33,39 @@ class Upscaled:
     """A frame as it comes from the network."""
 
     frame: Frame
-    ends_segment: SavedState | None
-    """Where the frame begins a segment: the network's state before it, empty at a new scene. Else None."""
+    state_before: SavedState | None
+    """The network's state before the frame, where it begins a segment; empty at a new scene. Else None."""
 
 
-def upscale_video(
-    source: Path | str,
-    target: Path | str | None,
-    upscaler: Upscaler | None = None,
-    *,
-    encoder: Encoder | None = None,
-    detector: CutDetector | None = None,
-    height: int | None = None,
-    start_s: Fraction | None = None,
-    end_s: Fraction | None = None,
-    rate: Fraction = Fraction(25),
-    overwrite: bool = False,
-    resume: bool = True,
-    keep_partial: bool = False,
-    events: Events | None = None,
-) -> UpscaleResult:
-    """Upscale a video four times in width and height.
+def write_video(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResult:
+    """Upscale a video to a file; see :func:`ksnet_deploy.upscale.run.upscale_video`.
 
-    Every frame keeps its timestamp; audio, subtitles, chapters, attachments and metadata are copied; depth, chroma
-    and colour tags are the source's. A file under the target's name is always whole. What interrupts the work leaves
-    the finished segments in a hidden folder beside the target, and the same call goes on from there; its result is
-    the same to the byte.
-
-    Args:
-        source: any video that FFmpeg reads, or a folder of pictures.
-        target: .mp4, .m4v, .mov, .mkv or .webm; an existing folder, or None for the source's, for ``name_x4`` in it.
-        upscaler: a new one, which is closed in the end; None for the bundled network that suits the CPU.
-        detector: says where scenes begin; None for :class:`ksnet_deploy.upscale.scenes.SceneDetector`.
-        height: of the output's frames, which are resized to it from four times the source's; even.
-        start_s, end_s: the part to upscale, in seconds; see :class:`ksnet_deploy.video.reading.reader.VideoReader`.
-        rate: frames per second of a folder of pictures.
-        overwrite: replace an existing target.
-        resume: go on with an unfinished job, begun with the same settings, and keep this one when it fails; otherwise
-            throw that away, and leave nothing.
-        keep_partial: when interrupted (KeyboardInterrupt, SystemExit), or when the source cannot be read to its end,
-            make a playable ``name.partial`` beside the target of the frames that are finished.
-        events: what to tell while it works.
-
-    Raises:
-        InputError: the source cannot be read, or not a single frame of it.
-        OutputError: the target cannot be written, exists, or cannot hold the source's tracks.
+    The upscaler is a new one, and is closed in the end.
     """
-    source, target = Path(source), None if target is None else Path(target)
-    upscaler, detector = upscaler or Upscaler(), detector or SceneDetector()
-    encoder, events = encoder or choose_encoder("h264"), events or Events()
-    with VideoReader(source, start_s, end_s, rate=rate) as reader, upscaler:
-        prepared = prepare(reader, target, encoder, height, overwrite=overwrite)
-        target, picture, output = prepared.target, prepared.picture, prepared.output
-        settings = prepared.settings(encoder, detector, upscaler, start_s, end_s)
-        with Job(target, settings, resume=resume) as job:
-            done, sink = job.frames, _SegmentSink(job, encoder, picture, upscaler)
+    target = work.destination.path
+    with VideoReader(work.source) as reader, upscaler:
+        prepared = prepare(reader, work, upscaler)
+        picture, output = prepared.picture, prepared.output
+        with Job(target, prepared.identity, resume=work.resume) as job:
+            done, sink = job.frames, _SegmentSink(job, work.encoder, picture, upscaler)
             try:
                 if done:  # in the tiles, or none, that it was begun with
                     tiles = job.segments[-1].tiles
                     upscaler.tiles = FrameSize.parse(tiles) if tiles else "off"
                 runner = upscaler.open(reader.size, frame_dtype(reader))
                 events.on_start(reader.size, reader.estimated_frames, done)
-                plan = Plan(detector, reader.time_base)
-                planned = plan.of(prepared.frames, done)
+                plan = FramePlan(work.detector, reader.time_base)
                 times = run_stages(
-                    planned,
-                    Network(upscaler, job.state() if done else {}, events.on_frame),
+                    plan.of(prepared.frames, done),
+                    NetworkStage(upscaler, job.state() if done else {}, events.on_frame),
                     sink.take,
                     finish=sink.end,
                 )
-                output.assemble(job, target, overwrite=overwrite)
+                output.assemble(job, target, overwrite=work.overwrite)
             except BaseException as error:
-                if keep_partial and isinstance(error, KeyboardInterrupt | SystemExit | InputError):
-                    _keep_partial(job, sink, output, events)
-                if resume and job.segments:
-                    events.on_note(f"{job.frames} frames are finished; the same command goes on after them.")
-                else:  # nothing that is worth keeping, or not wanted
-                    job.discard()
+                _leave(error, work, job, sink, output, events)
                 raise
-            notes = notes_on(reader, picture.depth, runner.io) + prepared.notes
+            notes = notes_on(reader, picture.depth, runner.io) + list(work.destination.notes)
             if output.damaged_packets:
                 notes.append(f"{output.damaged_packets} damaged packets of other tracks were left out.")
             lost = reader.frames_lost
@@ -131,7 +82,17 @@ def upscale_video(
     )
 
 
-class Network:
+def _leave(error: BaseException, work: Work, job: Job, sink: _SegmentSink, output: OutputFile, events: Events) -> None:
+    """Keep what is finished, where that is wanted, and throw away the rest."""
+    if work.keep_partial and isinstance(error, KeyboardInterrupt | SystemExit | InputError):
+        _keep_partial(job, sink, output, events)
+    if work.resume and job.segments:
+        events.on_note(f"{job.frames} frames are finished; the same command goes on after them.")
+    else:  # nothing that is worth keeping, or not wanted
+        job.discard()
+
+
+class NetworkStage:
     """The middle stage: frames through the network, with its state forgotten where a scene begins."""
 
     def __init__(self, upscaler: Upscaler, state: SavedState, on_frame: Callable[[], None]) -> None:
@@ -153,16 +114,16 @@ class _SegmentSink:
     """The last stage: frames into encoded segments on disk."""
 
     def __init__(self, job: Job, encoder: Encoder, picture: PictureFormat, upscaler: Upscaler) -> None:
-        self._job, self._settings, self._picture, self._upscaler = job, encoder, picture, upscaler
+        self._job, self._given_encoder, self._picture, self._upscaler = job, encoder, picture, upscaler
         self._encoder: FrameEncoder | None = None
         self._packets: list[EncodedPacket] = []
         self._frames: list[tuple[int, int]] = []
 
     def take(self, upscaled: Upscaled) -> None:
-        if upscaled.ends_segment is not None:
-            self._close(upscaled.ends_segment)
+        if upscaled.state_before is not None:
+            self._close(upscaled.state_before)
         if self._encoder is None:
-            self._encoder = FrameEncoder(self._settings, self._picture)
+            self._encoder = FrameEncoder(self._given_encoder, self._picture)
         self._packets += self._encoder.encode(upscaled.frame)
         self._frames.append((upscaled.frame.pts, upscaled.frame.duration))
 
@@ -175,7 +136,7 @@ class _SegmentSink:
             return
         self._packets += self._encoder.finish()
         pts, durations = (list(column) for column in zip(*self._frames, strict=True))
-        tile = str(self._upscaler.plan.tile) if self._upscaler.plan else None
+        tile = str(self._upscaler.tiling.tile) if self._upscaler.tiling else None
         self._job.add(self._packets, pts, durations, self._encoder.header, state, tile, provisional=provisional)
         self._encoder, self._packets, self._frames = None, [], []
 
@@ -186,11 +147,3 @@ def _keep_partial(job: Job, sink: _SegmentSink, output: OutputFile, events: Even
     if job.segments:
         events.on_note(f"{job.frames} frames are finished; they are in {output.assemble_partial(job)}.")
     job.drop_provisional()
-
-
-def target_of(
-    source: Path, target: Path | None, encoder: Encoder, start_s: Fraction | None = None, end_s: Fraction | None = None
-) -> Path:
-    """The file that :func:`upscale_video` would write. Raises KSNetError where it could not."""
-    with VideoReader(source, start_s, end_s) as reader:
-        return choose_target(reader, target, encoder)

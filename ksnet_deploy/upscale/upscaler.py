@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,13 +20,13 @@ from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.base.frames import FrameSize, FrameType, crop, levels_of, pad, values_of
 from ksnet_deploy.runtime.base import Runner, SavedState
 from ksnet_deploy.runtime.tiles import TilePlan
-from ksnet_deploy.upscale.memory import TileChoice, choose_tiles, is_out_of_memory, smaller_tiles
-from ksnet_deploy.upscale.networks import default_model, model_identity, open_model
+from ksnet_deploy.upscale.memory import choose_tiles, is_out_of_memory, smaller_tiles
+from ksnet_deploy.upscale.networks import GivenNetwork, Network, default_model, find_network
+from ksnet_deploy.upscale.values import TileChoice, parse_tiles
 
-__all__ = ["OpenRunner", "Upscaler"]
+__all__ = ["Upscaler"]
 
-OpenRunner = Callable[[FrameSize, FrameType], Runner]
-"""Gives a runner for LR frames of a size, of that frame type if it can choose."""
+UINT8 = np.dtype(np.uint8)
 
 
 class Upscaler:
@@ -33,52 +34,53 @@ class Upscaler:
 
     def __init__(
         self,
-        model: str | None = None,
+        model: str | Path | Network | None = None,
         *,
         backend: str | None = None,
         device: str | None = None,
-        tiles: TileChoice = "auto",
+        tiles: TileChoice | str = "auto",
         on_note: Callable[[str], None] = lambda _sentence: None,
-        open_runner: OpenRunner | None = None,
+        open_runner: Callable[[FrameSize, FrameType], Runner] | None = None,
     ) -> None:
-        """Nothing is loaded before the first frame, which tells the size.
+        """Find the network; it is loaded with the first frame, which tells the size.
 
         Args:
-            model: a bundled checkpoint's name, or the path of a checkpoint, an ``.onnx`` or an ``.engine``; None for
-                lite on a CPU, uni on a GPU.
-            backend: "onnxruntime" or "torch", for a checkpoint.
-            device: "cpu" or "cuda".
-            tiles: largest tiles that a frame is upscaled in, in LR pixels; "off" for whole frames; "auto" for the
-                largest that the memory allows. Exported files and PyTorch run whole frames only.
+            model: a bundled checkpoint's name, or the path of a checkpoint, an ``.onnx`` or an ``.engine``
+                (default: lite on a CPU, uni on a GPU).
+            backend: ``onnxruntime`` or ``torch``, for a checkpoint (default: onnxruntime).
+            device: ``cpu`` or ``cuda`` (default: cpu; an engine runs on the GPU).
+            tiles: largest tiles that a frame is upscaled in, in LR pixels; ``off`` for whole frames (default: the
+                largest that the memory allows). Exported files and PyTorch run whole frames only.
             on_note: told what a user should know, a sentence at a time: an export, or tiles.
             open_runner: opens the network for whole frames, instead of all these.
+
+        Raises:
+            KSNetError: there is no such network, backend, device or size of tiles.
         """
-        self.tiles = tiles
-        self.plan: TilePlan | None = None
+        self.tiles = parse_tiles(tiles)
+        self.tiling: TilePlan | None = None
         """The tiles in use; None for whole frames."""
         self.steps = 0
         """Frames that went through the network."""
         self.step_s = 0.0
         """Seconds spent in it."""
-        self._model = model or default_model(device)
-        self._backend, self._device = backend, device
-        self._on_note, self._given_opener = on_note, open_runner
+        if open_runner is not None:
+            self.network: Network = GivenNetwork(open_runner)
+        elif isinstance(model, Network):
+            self.network = model
+        else:
+            self.network = find_network(default_model(device) if model is None else model, backend, device)
+        self._on_note = on_note
         self._runner: Runner | None = None
         self._size: FrameSize | None = None
         self._io: FrameType = "uint8"
         self._continues = False
 
     def identity(self) -> dict[str, str]:
-        """What about the network changes its pictures, by names a user understands.
+        """Everything about the network that changes its pictures, by names a user understands."""
+        return {**self.network.identity(), "tiles": str(self.tiles)}
 
-        Raises:
-            KSNetError: there is no such network.
-        """
-        if self._given_opener is not None:
-            return {}
-        return {**model_identity(self._model, self._backend, self._device), "tiles": str(self.tiles)}
-
-    def open(self, size: FrameSize, dtype: np.dtype[Any] = np.dtype(np.uint8)) -> Runner:  # noqa: B008
+    def open(self, size: FrameSize, dtype: np.dtype[Any] = UINT8) -> Runner:
         """Load the network for frames of a size and type; :meth:`push` does so by itself.
 
         Raises:
@@ -86,29 +88,18 @@ class Upscaler:
         """
         if self._runner is None:
             self._size, self._io = size, "uint8" if dtype == np.uint8 else "float32"
-            if self._given_opener is None:
-                self.plan = choose_tiles(size.padded, self._model, self.tiles, self._backend, self._device)
+            self.tiling = choose_tiles(size.padded, self.network, self.tiles)
             self._runner = self._opened()
         return self._runner
 
     def _opened(self) -> Runner:
         """The network, in smaller tiles if the memory does not hold it otherwise."""
         assert self._size is not None
-        if self._given_opener is not None:
-            return self._given_opener(self._size.padded, self._io)
         while True:
-            if self.plan is not None:
-                self._on_note(f"Upscaling {self.plan}.")
+            if self.tiling is not None:
+                self._on_note(f"Upscaling {self.tiling}.")
             try:
-                return open_model(
-                    self._model,
-                    self._size.padded,
-                    self._backend,
-                    self._device,
-                    io=self._io,
-                    plan=self.plan,
-                    on_export=self._on_note,
-                )
+                return self.network.open(self._size.padded, self._io, self.tiling, on_note=self._on_note)
             except Exception as error:  # the libraries' own exceptions share no base class
                 self._take_smaller_tiles(error)
 
@@ -119,21 +110,22 @@ class Upscaler:
             raise error
         smaller = None
         # Tiles keep states of their own, so a scene that has begun cannot go on in others.
-        if self._given_opener is None and self.tiles == "auto" and not (self.steps or self._continues):
-            smaller = smaller_tiles(self._size.padded, self.plan, self._model, self._backend)
+        if self.tiles == "auto" and not (self.steps or self._continues):
+            smaller = smaller_tiles(self._size.padded, self.tiling, self.network)
         if smaller is None:
             raise BackendError(
                 f"the memory does not hold the network on frames of {self._size}; close other programs, or give "
                 "smaller tiles with --tiles"
             ) from error
-        self._on_note(f"The memory does not hold {self.plan or 'a whole frame'}.")
-        self.plan = smaller
+        self._on_note(f"The memory does not hold {self.tiling or 'a whole frame'}.")
+        self.tiling = smaller
 
-    def push(self, frame: NDArray[Any]) -> NDArray[Any]:
+    def push(self, frame: Any) -> NDArray[Any]:
         """Upscale the next frame.
 
         Args:
-            frame: (H, W, 3) RGB in R'G'B' levels, uint8 in 0..255 or uint16 in 0..65535, as the frames before.
+            frame: an array or a tensor, (H, W, 3) RGB in R'G'B' levels, uint8 in 0..255 or uint16 in 0..65535, as the
+                frames before.
 
         Returns:
             (4 H, 4 W, 3) of the same type. A network that takes 8-bit frames gives 8 bits of precision.
@@ -142,6 +134,7 @@ class Upscaler:
             BackendError: the frame has another shape than the first, or no levels.
             KSNetError: the network cannot be loaded or run here.
         """
+        frame = _as_array(frame)
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype not in (np.uint8, np.uint16):
             raise BackendError(
                 f"a frame of shape {frame.shape} and type {frame.dtype} cannot be upscaled; give (H, W, 3) of uint8 or "
@@ -187,7 +180,7 @@ class Upscaler:
 
     def summary(self) -> dict[str, Any]:
         """What a result says of it."""
-        return {"steps": self.steps, "step_s": self.step_s, "tiles": self.plan and str(self.plan)}
+        return {"steps": self.steps, "step_s": self.step_s, "tiles": self.tiling and str(self.tiling)}
 
     def close(self) -> None:
         if self._runner is not None:
@@ -201,3 +194,11 @@ class Upscaler:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _as_array(frame: Any) -> NDArray[Any]:
+    """A frame in the main memory, whatever library holds it."""
+    if hasattr(frame, "detach"):  # a tensor, which may be on a GPU
+        frame = frame.detach().cpu().numpy()
+    array: NDArray[Any] = np.asarray(frame)
+    return array

@@ -1,20 +1,74 @@
-"""What a path names: a video, pictures, or a pipe; told by names alone, with nothing heavy imported."""
+"""What a user names as a source: a video file, a folder of pictures, or a pipe. Nothing heavy is imported."""
 
 from __future__ import annotations
 
+import stat
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
-__all__ = ["PICTURE_SUFFIXES", "PIPE", "VIDEO_SUFFIXES", "is_folder"]
+from ksnet_deploy.base.errors import InputError
+
+__all__ = ["DEFAULT_RATE", "PICTURE_SUFFIXES", "PIPE", "VIDEO_SUFFIXES", "Source", "SourceKind", "is_folder"]
 
 PIPE = "-"
 """Stands for standard input or output in the place of a path."""
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
-
+"""Suffixes of the files that are taken for frames in a folder."""
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv", ".vob"}
     | {".ogv", ".3gp", ".y4m", ".mxf"}
 )
-"""Of the files that are taken from a folder; a file that is named itself may have any."""
+"""Suffixes of the files that are taken for videos in a folder; a file that is named itself may have any."""
+DEFAULT_RATE = Fraction(25)
+"""Frames per second of a folder of pictures, which says none."""
+
+SourceKind = Literal["file", "folder", "pipe"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Frames to read: a video or a part of one, a folder of pictures, or YUV4MPEG on standard input.
+
+    Raises:
+        InputError: the part ends before it starts, or the path is no regular file, as a named pipe is none.
+    """
+
+    path: Path
+    """A video, a folder of pictures (the frames, by name), or ``-`` for standard input."""
+    start_s: Fraction | None = None
+    """Seconds from the beginning of the file to the first frame wanted. That moment is time zero then; where it is
+    None, all times are as they are in the file."""
+    end_s: Fraction | None = None
+    """Seconds from the beginning of the file; frames from there on are left out."""
+    rate: Fraction = DEFAULT_RATE
+    """Frames per second of a folder of pictures."""
+    kind: SourceKind = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.start_s is not None and self.end_s is not None and self.end_s <= self.start_s:
+            raise InputError(f"the part of {self.path} to read ends before it starts; give an --end after --start")
+        object.__setattr__(self, "kind", _kind_of(self.path))
+
+    @property
+    def stem(self) -> str:
+        """Name without a file's suffix; a folder has none."""
+        path = self.path if self.path.name not in ("", "..") else self.path.resolve()
+        return path.name if self.kind == "folder" else path.stem
+
+    @property
+    def is_part(self) -> bool:
+        """Whether a start or an end was given."""
+        return self.start_s is not None or self.end_s is not None
+
+    @property
+    def part_in_words(self) -> str:
+        """For names of files: empty for the whole, ``_90s-105s`` or ``_90s-end`` for a part."""
+        if not self.is_part:
+            return ""
+        end = "end" if self.end_s is None else f"{float(self.end_s):g}s"
+        return f"_{float(self.start_s or 0):g}s-{end}"
 
 
 def is_folder(path: Path) -> bool:
@@ -23,3 +77,21 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError:
         return False
+
+
+def _kind_of(path: Path) -> SourceKind:
+    if str(path) == PIPE:
+        return "pipe"
+    if is_folder(path):
+        return "folder"
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # which opening it will tell
+        return "file"
+    if not stat.S_ISREG(mode):
+        what = "a named pipe" if stat.S_ISFIFO(mode) else "a device or socket"
+        raise InputError(
+            f"{path} is {what}, which cannot be read twice; give a regular file, or - to read YUV4MPEG from standard "
+            "input"
+        )
+    return "file"

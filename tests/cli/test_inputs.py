@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from ksnet_deploy.base.errors import InputError
-from ksnet_deploy.cli.inputs import find_videos, parse_height, parse_rate, parse_time
-from ksnet_deploy.upscale.to_frames import is_stream
+from ksnet_deploy.cli.inputs import find_videos
+from ksnet_deploy.upscale.destination import is_for_frames
+from ksnet_deploy.upscale.values import parse_height, parse_rate, parse_time
+from ksnet_deploy.video.kinds import Source
 
 FOREIGN = ["1e999999999", "1e2", "-1", "+1", "1_000", " 1", "1 ", "٣", "nan", "inf", "", ".", "1.2.3", "9" * 5000]
 """What Python takes for a number, or nearly, and a user does not write."""
@@ -77,8 +79,8 @@ def test_a_name_that_is_too_long_is_taken_for_a_file_and_stops_no_other(tmp_path
         long.stat()
     (tmp_path / "a.mp4").touch()
     assert find_videos([str(long), str(tmp_path)]) == [long, tmp_path / "a.mp4"]
-    assert not is_stream(long, None)
-    assert not is_stream(long, tmp_path)
+    assert not is_for_frames(Source(long), None)
+    assert not is_for_frames(Source(long), tmp_path)
 
 
 def test_a_pattern_that_is_too_long_matches_nothing(tmp_path: Path) -> None:

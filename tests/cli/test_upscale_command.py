@@ -17,7 +17,8 @@ from runners import RepeatRunner
 
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.cli.inputs import find_videos, parse_time
+from ksnet_deploy.cli.inputs import find_videos
+from ksnet_deploy.upscale.values import parse_time
 
 SIZE = FrameSize(32, 48)
 Run = Callable[..., tuple[int, str, str]]
@@ -27,7 +28,7 @@ Run = Callable[..., tuple[int, str, str]]
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run `ksnet-deploy upscale ARGUMENTS`: exit code, standard output, standard error."""
     monkeypatch.setattr(
-        "ksnet_deploy.upscale.upscaler.open_model", lambda _model, size, *_, io, **__: RepeatRunner(size, io)
+        "ksnet_deploy.upscale.networks.NetworkFile.open", lambda _network, size, io, *_, **__: RepeatRunner(size, io)
     )
     monkeypatch.setenv("COLUMNS", "500")
 
@@ -206,7 +207,7 @@ def test_an_interrupted_run_keeps_what_is_finished_when_asked(
             return super()._step(lr)
 
     monkeypatch.setattr(
-        "ksnet_deploy.upscale.upscaler.open_model", lambda _model, size, *_, io, **__: Interrupted(size, io)
+        "ksnet_deploy.upscale.networks.NetworkFile.open", lambda _network, size, io, *_, **__: Interrupted(size, io)
     )
     code, _, err = run(video, "--keep-partial", "--no-scene-reset")
     assert code == 130
@@ -277,7 +278,7 @@ def test_one_failure_of_any_kind_stops_no_other(run: Run, tmp_path: Path, monkey
 
     kinds = iter([None, OSError, None])
     monkeypatch.setattr(
-        "ksnet_deploy.upscale.upscaler.open_model", lambda _model, size, *_, io, **__: Failing(size, io)
+        "ksnet_deploy.upscale.networks.NetworkFile.open", lambda _network, size, io, *_, **__: Failing(size, io)
     )
     code, _, err = run(*videos)
     assert code == 1
@@ -302,7 +303,7 @@ def test_an_option_without_effect_is_refused(run: Run, tmp_path: Path, options: 
     video = make_video(tmp_path / "v.mp4", SIZE, frames=3)
     code, _, err = run(video, "-o", tmp_path / "frames", *options)
     assert code == 1
-    assert f"{options[0]} can be had for video files only" in err
+    assert f"{options[0]} applies to video files only" in err
     assert {p.name for p in tmp_path.iterdir()} == {"v.mp4"}
 
 
@@ -322,7 +323,7 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(
             target.write_text("precious")
 
     monkeypatch.setattr(
-        "ksnet_deploy.upscale.upscaler.open_model", lambda _model, size, *_, io, **__: Meanwhile(size, io)
+        "ksnet_deploy.upscale.networks.NetworkFile.open", lambda _network, size, io, *_, **__: Meanwhile(size, io)
     )
     code, _, err = run(video)
     assert code == 1

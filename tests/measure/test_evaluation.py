@@ -171,11 +171,11 @@ def test_the_report_carries_the_papers_table_marked_as_published() -> None:
     assert answer["published"]["rows"]["KSNet-uni"] == [27.14, 0.8208]
     assert set(answer["published"]["rows"]) == {name for name, row in PUBLISHED.items() if "vid4" in row}
     other = evaluate([(ArrayClip(textured(2, 32, 32)), None)], BicubicMethod(), "vid4", degradation="BD")
-    assert "published" not in other.as_table(), "made by other rules"
-    assert "As published (KSNet, MM '23, Table 1" in report.as_table()
+    assert "published" not in other.as_text(), "made by other rules"
+    assert "As published (KSNet, MM '23, Table 1" in report.as_text()
     own = evaluate([(ArrayClip(textured(2, 32, 32)), None)], BicubicMethod(), "folder")
     assert own.as_dict()["published"]["rows"] == {}
-    assert "published" not in own.as_table()
+    assert "published" not in own.as_text()
 
 
 def test_the_plot_is_written_and_bad_names_are_refused(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_report_compares_every_backend_with_the_reference(small: Checkpoint, cli
         assert row["peak_memory_mb"] > 50
     assert torch_row["psnr_db"] is None
     assert onnx_row["equal_to_reference"] or onnx_row["psnr_db"] > 50
-    table = report.as_table()
+    table = report.as_text()
     assert "as published" in table
     assert table.count("\n") == 4
 

@@ -14,7 +14,7 @@ from ksnet_deploy.network.model import State
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.open import open_runner
 from ksnet_deploy.runtime.torch import advance_in_place, decode_frame
-from ksnet_deploy.upscale.networks import open_model
+from ksnet_deploy.upscale.networks import find_network
 
 SIZE = FrameSize(32, 48)
 SmallOnnx = Callable[..., Path]
@@ -160,4 +160,4 @@ def test_an_engine_is_not_run_where_something_else_was_asked_for(tmp_path: Path)
     engine = str(tmp_path / "x.engine")
     for backend, device in (("torch", None), (None, "cpu")):
         with pytest.raises(ConfigError, match="leave --backend and --device out"):
-            open_model(engine, SIZE, backend, device)
+            find_network(engine, backend, device)

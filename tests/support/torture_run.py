@@ -9,7 +9,7 @@ from runners import RepeatRunner
 from torture import NoCuts
 
 from ksnet_deploy.upscale.result import UpscaleResult
-from ksnet_deploy.upscale.to_video import upscale_video
+from ksnet_deploy.upscale.run import upscale_video
 from ksnet_deploy.upscale.upscaler import Upscaler
 
 

@@ -15,9 +15,9 @@ from runners import RepeatRunner
 from ksnet_deploy.base.errors import ConfigError, OutputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.measure.speed import BENCH_CLIP
-from ksnet_deploy.upscale.estimate import FRAMES, MOMENTS, estimate_video
+from ksnet_deploy.upscale.estimate import FRAMES, MOMENTS
 from ksnet_deploy.upscale.result import Events
-from ksnet_deploy.upscale.to_video import upscale_video
+from ksnet_deploy.upscale.run import estimate_video, upscale_video
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.video.writing.presets import choose_encoder
 
@@ -89,13 +89,13 @@ def test_an_unfinished_job_is_told_and_left_alone(tmp_path: Path) -> None:
     assert found.finished_frames == 120
     assert found.seconds == pytest.approx(80 / found.fps)
     with pytest.raises(OutputError, match=r"begun with other settings \(encoder"):
-        estimate_video(source, None, instant(), encoder=choose_encoder("h264", quality=30))
+        estimate_video(source, None, instant(), codec=choose_encoder("h264", quality=30))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 def test_the_command_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "ksnet_deploy.upscale.upscaler.open_model", lambda _model, size, *_, io, **__: RepeatRunner(size, io)
+        "ksnet_deploy.upscale.networks.NetworkFile.open", lambda _network, size, io, *_, **__: RepeatRunner(size, io)
     )
     source = make_video(tmp_path / "v.mp4", SIZE, frames=12, sound=True)
     told = run("upscale", source, "--dry-run")
@@ -107,5 +107,5 @@ def test_the_command_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert answer["bytes"] > 0
     refused = run("upscale", source, "-o", tmp_path / "frames", "--dry-run")
     assert refused.returncode == 1
-    assert "--dry-run can be had for video files only" in refused.stderr
+    assert "--dry-run applies to video files only" in refused.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"v.mp4"}

@@ -25,7 +25,7 @@ from torture import Case, NoCuts, Sound, make
 from torture_cases import AVI, MKV, MOV, MP4, TS, WHOLE
 
 from ksnet_deploy.base.errors import KSNetError
-from ksnet_deploy.upscale.to_video import upscale_video
+from ksnet_deploy.upscale.run import upscale_video
 from ksnet_deploy.upscale.upscaler import Upscaler
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")

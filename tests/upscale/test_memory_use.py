@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from runners import RepeatRunner
 
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.upscale.to_video import upscale_video
+from ksnet_deploy.upscale.run import upscale_video
 from ksnet_deploy.upscale.upscaler import Upscaler
 
 SIZE = FrameSize(144, 256)

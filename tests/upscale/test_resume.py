@@ -27,8 +27,8 @@ from ksnet_deploy.upscale import job as segments
 from ksnet_deploy.upscale.job import Job, job_folder
 from ksnet_deploy.upscale.plan import LONGEST_SEGMENT, SHORTEST_SEGMENT
 from ksnet_deploy.upscale.result import Events, UpscaleResult
+from ksnet_deploy.upscale.run import upscale_video
 from ksnet_deploy.upscale.scenes import NoCuts
-from ksnet_deploy.upscale.to_video import upscale_video
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.video.picture import write_png
 from ksnet_deploy.video.writing.presets import choose_encoder
@@ -183,9 +183,9 @@ def test_other_settings_do_not_go_on_with_the_job(film: Path, tmp_path: Path) ->
     interrupted(film, target, 140)
     other = choose_encoder("h264", quality=30)
     with pytest.raises(OutputError, match=r"encoder: .*crf=18.* -> .*crf=30.*--no-resume"):
-        upscale(film, target, encoder=other)
+        upscale(film, target, codec=other)
     assert len((job_folder(target) / "journal.jsonl").read_text().splitlines()) == 1
-    result = upscale(film, target, encoder=other, resume=False)
+    result = upscale(film, target, codec=other, resume=False)
     assert (result.resumed_frames, names(tmp_path)) == (0, {"o.mp4"})
 
 
@@ -232,7 +232,7 @@ def test_duplicates_cost_no_step_and_show_the_same_picture(tmp_path: Path) -> No
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pictures[index])))
         container.mux(stream.encode(None))
     result = upscale_video(
-        source, None, Upscaler(open_runner=FadingRunner), detector=Cuts(), encoder=choose_encoder("ffv1")
+        source, None, Upscaler(open_runner=FadingRunner), detector=Cuts(), codec=choose_encoder("ffv1")
     )
     assert (result.frames, result.duplicates, result.steps) == (10, 4, 6)
     with av.open(str(result.target)) as container:

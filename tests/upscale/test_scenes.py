@@ -18,8 +18,8 @@ from ksnet_deploy.export.proof.sequence import moving_pattern
 from ksnet_deploy.measure.speed import moving_frames
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.runtime.torch import TorchRunner
+from ksnet_deploy.upscale.run import upscale_video
 from ksnet_deploy.upscale.scenes import CutDetector, GivenCuts, NoCuts, SceneDetector, read_cuts
-from ksnet_deploy.upscale.to_video import upscale_video
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.video.reading.reader import VideoReader
 from ksnet_deploy.video.writing.presets import choose_encoder
@@ -264,7 +264,7 @@ def test_the_first_frame_after_a_cut_is_that_of_a_fresh_start_bit_for_bit(small:
         source,
         None,
         Upscaler(open_runner=lambda size, io: Recording(small.model, size, io=io)),
-        encoder=choose_encoder("ffv1"),
+        codec=choose_encoder("ffv1"),
     )
     assert result.cuts == [0.2]
     with VideoReader(source) as reader:

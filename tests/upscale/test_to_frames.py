@@ -19,9 +19,13 @@ from runners import RepeatRunner
 
 from ksnet_deploy.base.errors import BackendError, InputError, OutputError
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.upscale.to_frames import is_stream, upscale_frames
-from ksnet_deploy.upscale.to_video import upscale_video
+from ksnet_deploy.upscale.destination import Destination, is_for_frames
+from ksnet_deploy.upscale.result import Events
+from ksnet_deploy.upscale.run import upscale_video
+from ksnet_deploy.upscale.to_frames import write_frames
 from ksnet_deploy.upscale.upscaler import Upscaler
+from ksnet_deploy.upscale.work import Work
+from ksnet_deploy.video.kinds import Source
 from ksnet_deploy.video.picture import read_picture, write_png
 from ksnet_deploy.video.writing.presets import choose_encoder
 
@@ -49,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_of_frames_becomes_one_with_the_same_names(folder: Path) -> None:
-    result = upscale_frames(folder, None, Upscaler(open_runner=RepeatRunner))
+    result = upscale_video(folder, None, Upscaler(open_runner=RepeatRunner))
     assert result.target == folder.with_name("shot [1] 100%_x4")
     found = sorted(result.target.iterdir())
     assert [p.name for p in found] == [f"frame_{i:04}.png" for i in range(7, 12)]
@@ -62,7 +66,7 @@ def test_deep_pictures_stay_deep(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     deep = np.random.default_rng(1).integers(0, 65536, (SIZE.height, SIZE.width, 3), dtype=np.uint16)
     write_png(tmp_path / "in" / "a.png", deep)
-    upscale_frames(tmp_path / "in", tmp_path / "out", Upscaler(open_runner=RepeatRunner))
+    upscale_video(tmp_path / "in", tmp_path / "out", Upscaler(open_runner=RepeatRunner))
     with av.open(str(tmp_path / "out" / "a.png")) as container:
         frame = next(container.decode(video=0))
     assert frame.format.name == "rgb48be"
@@ -72,7 +76,7 @@ def test_deep_pictures_stay_deep(tmp_path: Path) -> None:
 def test_a_folder_of_frames_becomes_a_video_of_a_rate(folder: Path, tmp_path: Path) -> None:
     rate = Fraction(24000, 1001)
     result = upscale_video(
-        folder, tmp_path / "o.mkv", Upscaler(open_runner=RepeatRunner), rate=rate, encoder=choose_encoder("ffv1")
+        folder, tmp_path / "o.mkv", Upscaler(open_runner=RepeatRunner), rate=rate, codec=choose_encoder("ffv1")
     )
     assert (result.frames, result.pixel_format) == (5, "yuv444p")
     times = presentation_times(result.target)
@@ -81,8 +85,8 @@ def test_a_folder_of_frames_becomes_a_video_of_a_rate(folder: Path, tmp_path: Pa
 
 def test_a_video_becomes_a_folder_of_frames(tmp_path: Path) -> None:
     source = make_video(tmp_path / "v.mp4", SIZE, frames=12)
-    assert is_stream(source, tmp_path / "frames")
-    result = upscale_frames(source, tmp_path / "frames", Upscaler(open_runner=RepeatRunner), start_s=Fraction(4, 25))
+    assert is_for_frames(Source(source), tmp_path / "frames")
+    result = upscale_video(source, tmp_path / "frames", Upscaler(open_runner=RepeatRunner), start_s=Fraction(4, 25))
     assert result.frames == 8
     assert sorted(p.name for p in result.target.iterdir()) == [f"{i:08}.png" for i in range(8)]
 
@@ -92,7 +96,7 @@ def test_a_picture_that_cannot_be_decoded_takes_no_name_of_another(
     folder: Path, start_s: Fraction | None, names: list[int]
 ) -> None:
     (folder / "frame_0009.png").write_bytes(b"broken")
-    result = upscale_frames(folder, None, Upscaler(open_runner=RepeatRunner), start_s=start_s, rate=Fraction(24))
+    result = upscale_video(folder, None, Upscaler(open_runner=RepeatRunner), start_s=start_s, rate=Fraction(24))
     assert (result.frames, result.frames_lost) == (len(names), 1)
     assert sorted(p.name for p in result.target.iterdir()) == [f"frame_{name:04}.png" for name in names]
     for name in names:
@@ -134,13 +138,13 @@ def test_what_interrupts_leaves_nothing_and_keeps_the_older_folder(
 ) -> None:
     before = contents(folder.parent)
     with pytest.raises(seen):
-        upscale_frames(folder, None, Upscaler(open_runner=interrupted(raising(error))))
+        upscale_video(folder, None, Upscaler(open_runner=interrupted(raising(error))))
     assert contents(folder.parent) == before
-    upscale_frames(folder, None, Upscaler(open_runner=RepeatRunner))
+    upscale_video(folder, None, Upscaler(open_runner=RepeatRunner))
     (folder / "frame_0007.png").unlink()
     before = contents(folder.parent)
     with pytest.raises(seen):
-        upscale_frames(folder, None, Upscaler(open_runner=interrupted(raising(error))), overwrite=True)
+        upscale_video(folder, None, Upscaler(open_runner=interrupted(raising(error))), overwrite=True)
     assert contents(folder.parent) == before
     assert {p.name for p in folder.parent.iterdir()} == {folder.name, f"{folder.name}_x4"}
 
@@ -149,7 +153,7 @@ def test_what_interrupts_leaves_nothing_and_keeps_the_older_folder(
 def test_the_older_folder_stays_when_the_new_one_cannot_get_its_name(
     folder: Path, monkeypatch: pytest.MonkeyPatch, failing: int
 ) -> None:
-    upscale_frames(folder, None, Upscaler(open_runner=RepeatRunner))
+    upscale_video(folder, None, Upscaler(open_runner=RepeatRunner))
     before, rename, calls = contents(folder.parent), Path.rename, []
 
     def refuse(path: Path, target: Path) -> Path:
@@ -160,17 +164,17 @@ def test_the_older_folder_stays_when_the_new_one_cannot_get_its_name(
 
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(OutputError, match=r"cannot get its name \(No space left on device\)"):
-        upscale_frames(folder, None, Upscaler(open_runner=RepeatRunner), overwrite=True)
+        upscale_video(folder, None, Upscaler(open_runner=RepeatRunner), overwrite=True)
     assert contents(folder.parent) == before
     assert {p.name for p in folder.parent.iterdir()} == {folder.name, f"{folder.name}_x4"}
 
 
 def test_a_folder_of_pictures_is_replaced_whole(folder: Path) -> None:
-    target = upscale_frames(folder, None, Upscaler(open_runner=RepeatRunner)).target
+    target = upscale_video(folder, None, Upscaler(open_runner=RepeatRunner)).target
     with pytest.raises(OutputError, match="already holds files; pass --overwrite"):
-        upscale_frames(folder, None, Upscaler(open_runner=RepeatRunner))
+        upscale_video(folder, None, Upscaler(open_runner=RepeatRunner))
     (folder / "frame_0007.png").unlink()
-    upscale_frames(folder, None, Upscaler(open_runner=RepeatRunner), overwrite=True)
+    upscale_video(folder, None, Upscaler(open_runner=RepeatRunner), overwrite=True)
     assert sorted(p.name for p in target.iterdir()) == [f"frame_{i:04}.png" for i in range(8, 12)]
     assert {p.name for p in folder.parent.iterdir()} == {folder.name, target.name}
 
@@ -180,7 +184,7 @@ def test_an_existing_folder_is_one_for_results(folder: Path, tmp_path: Path, ove
     library = tmp_path / "lib"
     library.mkdir()
     (library / "precious.txt").write_text("precious")
-    result = upscale_frames(folder, library, Upscaler(open_runner=RepeatRunner), overwrite=overwrite)
+    result = upscale_video(folder, library, Upscaler(open_runner=RepeatRunner), overwrite=overwrite)
     assert result.target == library / f"{folder.name}_x4"
     assert {p.name for p in library.iterdir()} == {"precious.txt", result.target.name}
     assert (library / "precious.txt").read_text() == "precious"
@@ -190,12 +194,12 @@ def test_folders_that_differ_after_a_dot_have_results_of_their_own(folder: Path,
     library = tmp_path / "lib"
     library.mkdir()
     source = folder.rename(tmp_path / "shot.v2")
-    assert upscale_frames(source, library, Upscaler(open_runner=RepeatRunner)).target == library / "shot.v2_x4"
+    assert upscale_video(source, library, Upscaler(open_runner=RepeatRunner)).target == library / "shot.v2_x4"
 
 
 def test_the_current_folder_has_a_name_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    result = upscale_frames(Path(), None, Upscaler(open_runner=RepeatRunner))
+    result = upscale_video(Path(), None, Upscaler(open_runner=RepeatRunner))
     assert result.target == folder.with_name(f"{folder.name}_x4")
 
 
@@ -209,7 +213,7 @@ def test_only_pictures_of_ours_are_replaced(folder: Path, tmp_path: Path, precio
     before = contents(full)
     words = "cannot be replaced because it holds" if overwrite else "already holds files"
     with pytest.raises(OutputError, match=words):
-        upscale_frames(folder, tmp_path / "lib", Upscaler(open_runner=RepeatRunner), overwrite=overwrite)
+        upscale_video(folder, tmp_path / "lib", Upscaler(open_runner=RepeatRunner), overwrite=overwrite)
     assert contents(full) == before
 
 
@@ -222,7 +226,7 @@ def test_what_appears_in_the_meantime_is_not_replaced(folder: Path, overwrite: b
         (target / "precious.txt").write_text("precious")
 
     with pytest.raises(OutputError, match="holds"):
-        upscale_frames(folder, None, Upscaler(open_runner=interrupted(put)), overwrite=overwrite)
+        upscale_video(folder, None, Upscaler(open_runner=interrupted(put)), overwrite=overwrite)
     assert contents(target) == {"precious.txt": b"precious"}
     assert {p.name for p in folder.parent.iterdir()} == {folder.name, target.name}
 
@@ -237,14 +241,21 @@ def test_the_source_is_never_replaced(folder: Path, tmp_path: Path, overwrite: b
     picture = hidden / "shot.png"
     (hidden / "frame_0007.png").rename(picture)
     before = contents(library)
-    for source, words in ((tmp_path / "shot", "is the source itself"), (picture, "holds the source")):
-        with pytest.raises(OutputError, match=words):
-            upscale_frames(source, library, Upscaler(open_runner=RepeatRunner), overwrite=overwrite)
+    with pytest.raises(OutputError, match="is the source itself"):
+        upscale_video(tmp_path / "shot", library, Upscaler(open_runner=RepeatRunner), overwrite=overwrite)
+    work = Work(
+        source=Source(picture),
+        destination=Destination(hidden, "pictures"),
+        encoder=choose_encoder("h264"),
+        overwrite=overwrite,
+    )
+    with pytest.raises(OutputError, match="holds the source"):
+        write_frames(work, Upscaler(open_runner=RepeatRunner), Events())
     assert contents(library) == before
     (library / "other_x4").symlink_to(hidden)
     other = hidden.rename(tmp_path / "other")
     with pytest.raises(OutputError, match="is a link to something else"):
-        upscale_frames(other, library, Upscaler(open_runner=RepeatRunner), overwrite=overwrite)
+        upscale_video(other, library, Upscaler(open_runner=RepeatRunner), overwrite=overwrite)
     assert len(contents(other)) == 5
 
 
@@ -253,14 +264,14 @@ def test_bad_folders_are_refused(folder: Path, tmp_path: Path) -> None:
     for overwrite in (False, True):
         for target, words in ((tmp_path / "file", "is a file"), (tmp_path / "none" / "out", "does not exist")):
             with pytest.raises(OutputError, match=words):
-                upscale_frames(folder, target, Upscaler(open_runner=RepeatRunner), overwrite=overwrite)
+                upscale_video(folder, target, Upscaler(open_runner=RepeatRunner), overwrite=overwrite)
     assert (tmp_path / "file").read_text() == "precious"
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no pictures"):
-        upscale_frames(tmp_path / "empty", None, Upscaler(open_runner=RepeatRunner))
+        upscale_video(tmp_path / "empty", None, Upscaler(open_runner=RepeatRunner))
     (folder / "other.jpg").write_bytes(b"")
     with pytest.raises(InputError, match=r"holds \.jpg and \.png pictures"):
-        upscale_frames(folder, None, Upscaler(open_runner=RepeatRunner))
+        upscale_video(folder, None, Upscaler(open_runner=RepeatRunner))
 
 
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p", "yuv444p10le"])
@@ -276,7 +287,7 @@ def test_a_pipe_gives_the_frames_of_a_pipe(pixel_format: str, monkeypatch: pytes
     target = io.BytesIO()
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=Unseekable(source.getvalue())))
     monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=target))
-    result = upscale_frames(Path("-"), None, Upscaler(open_runner=RepeatRunner))
+    result = upscale_video(Path("-"), None, Upscaler(open_runner=RepeatRunner))
     assert (result.frames, str(result.target), result.pixel_format) == (6, "-", pixel_format)
     with av.open(io.BytesIO(target.getvalue()), format="yuv4mpegpipe") as container:
         stream = container.streams.video[0]

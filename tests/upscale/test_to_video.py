@@ -24,7 +24,7 @@ from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.runtime.open import open_runner
 from ksnet_deploy.runtime.torch import TorchRunner
 from ksnet_deploy.upscale.result import UpscaleResult
-from ksnet_deploy.upscale.to_video import upscale_video
+from ksnet_deploy.upscale.run import upscale_video
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.video.colour import SWSCALE
 from ksnet_deploy.video.reading.reader import VideoReader
@@ -115,7 +115,7 @@ def test_the_picture_is_the_networks(
         clip,
         tmp_path / "o.mkv",
         Upscaler(open_runner=lambda size, _io: open_runner(artifact, size)),
-        encoder=choose_encoder("ffv1"),
+        codec=choose_encoder("ffv1"),
     )
     runner = TorchRunner(small.model, SIZE)
     with VideoReader(clip) as source, VideoReader(result.target) as found:
@@ -148,7 +148,7 @@ def test_flat_colours_and_tags_survive(tmp_path: Path, matrix: int, full_range: 
             frame.pts = index
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    target = upscale(source, encoder=choose_encoder("ffv1")).target
+    target = upscale(source, codec=choose_encoder("ffv1")).target
     with VideoReader(source) as before, VideoReader(target) as after:
         assert after.stream.codec_context.colorspace == matrix
         assert after.stream.codec_context.color_range == (2 if full_range else 1)
@@ -252,7 +252,7 @@ def test_a_source_whose_container_is_not_written_becomes_matroska(tmp_path: Path
 def test_crf_changes_the_size_of_the_file(tmp_path: Path) -> None:
     source = make_video(tmp_path / "v.mp4", SIZE, frames=10)
     sizes = [
-        upscale(source, tmp_path / f"{crf}.mp4", encoder=choose_encoder("h264", quality=crf)).target.stat().st_size
+        upscale(source, tmp_path / f"{crf}.mp4", codec=choose_encoder("h264", quality=crf)).target.stat().st_size
         for crf in (5, 45)
     ]
     assert sizes[0] > 2 * sizes[1]
@@ -443,5 +443,5 @@ def test_another_container_is_told_only_where_the_choice_was_ours(tmp_path: Path
         container.mux(stream.encode(None))
     assert any(".webm cannot hold h264" in note for note in upscale(source).notes)
     for target, encoder in ((tmp_path / "named.mkv", "vp9"), (tmp_path / "other.mkv", "h264"), (None, "vp9")):
-        notes = upscale(source, target, encoder=choose_encoder(encoder), overwrite=True).notes
+        notes = upscale(source, target, codec=choose_encoder(encoder), overwrite=True).notes
         assert not any("cannot hold" in note for note in notes)

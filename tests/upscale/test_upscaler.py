@@ -14,13 +14,14 @@ from runners import RepeatRunner
 import ksnet_deploy
 from ksnet_deploy import Upscaler
 from ksnet_deploy.base.errors import BackendError, CheckpointError, ConfigError
-from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.measure.speed import moving_frames
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.tiles import TiledRunner, TilePlan
 from ksnet_deploy.runtime.torch import TorchRunner
 from ksnet_deploy.upscale.memory import TileChoice
+from ksnet_deploy.upscale.networks import NetworkFile
 
 SmallOnnx = Callable[..., Path]
 SIZE = FrameSize(32, 48)
@@ -64,7 +65,7 @@ def test_what_is_no_frame_is_refused(small: Checkpoint) -> None:
         with pytest.raises(BackendError, match="those before were 32x48"):
             upscaler.push(np.zeros((32, 64, 3), np.uint8))
     with pytest.raises(CheckpointError, match="giant"):
-        Upscaler("giant").push(np.zeros((32, 48, 3), np.uint8))
+        Upscaler("giant")
 
 
 def test_the_package_offers_its_interface_by_name() -> None:
@@ -75,15 +76,15 @@ def test_the_package_offers_its_interface_by_name() -> None:
 
 
 class LittleMemory:
-    """Opens networks as ``open_model`` does, for whole frames or tiles, that fail beyond a number of pixels."""
+    """Opens networks as ``NetworkFile.open`` does, for whole frames or tiles, that fail beyond a number of pixels."""
 
     def __init__(self, pixels: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.pixels, self.opened = pixels, []  # type: tuple[int, list[str]]
         self.closed = 0
-        monkeypatch.setattr("ksnet_deploy.upscale.upscaler.open_model", self)
+        monkeypatch.setattr(NetworkFile, "open", lambda _network, *args, **options: self.open(*args, **options))
         monkeypatch.setattr("ksnet_deploy.upscale.memory.available_memory", lambda: None)
 
-    def __call__(self, _model: str, size: FrameSize, *_: object, plan: TilePlan | None, **__: object) -> Runner:
+    def open(self, size: FrameSize, _io: FrameType, tiling: TilePlan | None, **_: object) -> Runner:
         memory = self
 
         class Enlarging(RepeatRunner):
@@ -95,8 +96,8 @@ class LittleMemory:
             def close(self) -> None:
                 memory.closed += 1
 
-        self.opened.append(str(plan.tile if plan else size))
-        return TiledRunner(Enlarging(plan.tile), plan) if plan else Enlarging(size)
+        self.opened.append(str(tiling.tile if tiling else size))
+        return TiledRunner(Enlarging(tiling.tile), tiling) if tiling else Enlarging(size)
 
 
 def test_a_first_frame_that_does_not_fit_is_upscaled_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +105,7 @@ def test_a_first_frame_that_does_not_fit_is_upscaled_in_tiles(monkeypatch: pytes
     frame = moving_frames(FrameSize(180, 320), 1)[0]
     with Upscaler("lite", on_note=notes.append) as upscaler:
         np.testing.assert_array_equal(upscaler.push(frame), frame.repeat(4, axis=0).repeat(4, axis=1))
-        assert upscaler.summary()["tiles"] == str(upscaler.plan)
+        assert upscaler.summary()["tiles"] == str(upscaler.tiling)
     assert memory.opened[0] == "180x320"
     heights_and_widths = [FrameSize.parse(opened) for opened in memory.opened]
     pixels = [size.height * size.width for size in heights_and_widths]
@@ -112,7 +113,7 @@ def test_a_first_frame_that_does_not_fit_is_upscaled_in_tiles(monkeypatch: pytes
     assert pixels[-1] <= 12_000 < pixels[-2]
     assert memory.closed == len(memory.opened)
     assert notes[0] == "The memory does not hold a whole frame."
-    assert notes[-1] == f"Upscaling {upscaler.plan}."
+    assert notes[-1] == f"Upscaling {upscaler.tiling}."
 
 
 @pytest.mark.parametrize(("pixels", "tiles"), [(60, "auto"), (12_000, "off"), (12_000, FrameSize(180, 160))])
@@ -147,8 +148,8 @@ def test_frames_that_would_not_fit_are_tiled_from_the_start(monkeypatch: pytest.
     monkeypatch.setattr("ksnet_deploy.upscale.memory.available_memory", lambda: 850_000_000)
     with Upscaler("lite") as upscaler:
         upscaler.push(np.zeros((180, 320, 3), np.uint8))
-        assert upscaler.plan is not None
-    assert memory.opened == [str(upscaler.plan.tile)]
+        assert upscaler.tiling is not None
+    assert memory.opened == [str(upscaler.tiling.tile)]
 
 
 def test_what_runs_whole_frames_only_refuses_tiles(small: Checkpoint, small_onnx: SmallOnnx) -> None:

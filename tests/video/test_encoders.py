@@ -22,7 +22,7 @@ from runners import RepeatRunner
 import ksnet_deploy
 from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.upscale.to_video import upscale_video
+from ksnet_deploy.upscale.run import upscale_video
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.video.writing import presets as encoders
 from ksnet_deploy.video.writing import trial
@@ -358,7 +358,7 @@ def test_every_preset_keeps_the_colour_tags(tmp_path: Path, name: str) -> None:
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     upscaler = Upscaler(open_runner=RepeatRunner)
-    result = upscale_video(source, tmp_path / "o.mkv", upscaler, encoder=choose_encoder(name))
+    result = upscale_video(source, tmp_path / "o.mkv", upscaler, codec=choose_encoder(name))
     with av.open(str(result.target)) as container:
         next(container.decode(video=0))
         context = container.streams.video[0].codec_context

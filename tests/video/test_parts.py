@@ -106,7 +106,7 @@ def test_a_subtitle_that_is_shown_in_a_part_is_shown_as_long_as_the_part_has_it(
     )
     (folder := tmp_path / "plain").mkdir()
     source = with_subtitles(make(case, folder), codec, tmp_path)
-    result = upscale(source, tmp_path / f"o{target}", encoder=choose_encoder(encoder), start_s=START_S, end_s=END_S)
+    result = upscale(source, tmp_path / f"o{target}", codec=choose_encoder(encoder), start_s=START_S, end_s=END_S)
     output = contents(result.target)
     assert (result.frames, output.times[0]) == (15, 0)
     (track,) = output.tracks
@@ -121,7 +121,7 @@ def test_the_place_and_name_of_a_webvtt_cue_are_kept(tmp_path: Path) -> None:
     case = Case("plain", ".webm", codec="libvpx-vp9", options={"deadline": "realtime", "cpu-used": "8"})
     (folder := tmp_path / "plain").mkdir()
     source = with_subtitles(make(case, folder), "webvtt", tmp_path)
-    result = upscale(source, tmp_path / "o.webm", encoder=choose_encoder("vp9"))
+    result = upscale(source, tmp_path / "o.webm", codec=choose_encoder("vp9"))
     with av.open(str(result.target)) as file:
         cues = [packet for packet in file.demux(subtitles=0) if packet.size]
         assert len(cues) == len(OVERLAPPING)

@@ -15,7 +15,7 @@ from torture import Case, contents, make
 from torture_run import upscale
 
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.upscale.to_frames import upscale_frames
+from ksnet_deploy.upscale.run import upscale_video
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.video.writing.presets import choose_encoder
 
@@ -72,7 +72,7 @@ def carried(path: Path) -> tuple[list[float] | None, tuple[int, ...] | None]:
 )
 def test_static_hdr_metadata_is_kept(tmp_path: Path, case: Case, encoder: str, suffix: str) -> None:
     source = make(case, tmp_path)
-    result = upscale(source, tmp_path / f"o{suffix}", encoder=choose_encoder(encoder))
+    result = upscale(source, tmp_path / f"o{suffix}", codec=choose_encoder(encoder))
     display, light = carried(result.target)
     # AV1 counts chromaticities in 1/65536, the luminance of black in 1/16384 and that of white in 1/256.
     assert display == pytest.approx(NUMBERS, abs=2 / 16384)
@@ -82,19 +82,19 @@ def test_static_hdr_metadata_is_kept(tmp_path: Path, case: Case, encoder: str, s
 
 
 def test_hevc_keeps_static_hdr_metadata_of_hevc_to_the_digit(tmp_path: Path) -> None:
-    result = upscale(make(HEVC, tmp_path), tmp_path / "o.mkv", encoder=choose_encoder("hevc"))
+    result = upscale(make(HEVC, tmp_path), tmp_path / "o.mkv", codec=choose_encoder("hevc"))
     assert carried(result.target) == (NUMBERS, LIGHT)
 
 
 @pytest.mark.parametrize(("encoder", "suffix"), [("vp9", ".webm"), ("ffv1", ".mkv"), ("prores", ".mov")])
 def test_static_hdr_metadata_that_an_encoder_cannot_take_is_named(tmp_path: Path, encoder: str, suffix: str) -> None:
-    result = upscale(make(HEVC, tmp_path), tmp_path / f"o{suffix}", encoder=choose_encoder(encoder))
+    result = upscale(make(HEVC, tmp_path), tmp_path / f"o{suffix}", codec=choose_encoder(encoder))
     assert carried(result.target) == (None, None)
     assert LOST in result.notes
 
 
 def test_pictures_do_not_keep_hdr_metadata_and_it_is_said(tmp_path: Path) -> None:
-    result = upscale_frames(make(HEVC, tmp_path), tmp_path / "frames", Upscaler(open_runner=RepeatRunner))
+    result = upscale_video(make(HEVC, tmp_path), tmp_path / "frames", Upscaler(open_runner=RepeatRunner))
     assert LOST in result.notes
 
 
@@ -125,7 +125,7 @@ def test_closed_captions_are_named_as_lost(tmp_path: Path) -> None:
 )
 def test_the_shape_of_pixels_is_kept_or_named_as_lost(tmp_path: Path, encoder: str, suffix: str, kept: bool) -> None:
     source = make(Case("wide", ".mp4", pts=(0, 512), aspect=Fraction(4, 3), matrix=1), tmp_path)
-    result = upscale(source, tmp_path / f"o{suffix}", encoder=choose_encoder(encoder))
+    result = upscale(source, tmp_path / f"o{suffix}", codec=choose_encoder(encoder))
     assert contents(result.target).aspect == (Fraction(4, 3) if kept else 1)
     assert ("Not copied: the pixels' shape of 4:3." in result.notes) == (not kept)
 

@@ -22,7 +22,7 @@ from torture_run import upscale
 from ksnet_deploy.base.errors import InputError, OutputError
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.upscale.result import UpscaleResult
-from ksnet_deploy.upscale.to_video import upscale_video
+from ksnet_deploy.upscale.run import upscale_video
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.video.writing.encoder import Encoder
 from ksnet_deploy.video.writing.presets import choose_encoder
@@ -49,7 +49,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Case], Run]:
         if str(case) not in done:
             (own := folder / str(case)).mkdir()
             source = make(case, own)
-            result = upscale(source, encoder=choose_encoder(case.encoder))
+            result = upscale(source, codec=choose_encoder(case.encoder))
             done[str(case)] = Run(case, contents(source), result, contents(result.target))
         return done[str(case)]
 
@@ -295,7 +295,7 @@ def refused(source: Path, target: Path, encoder: Encoder) -> str:
         return RepeatRunner(size, io)
 
     with pytest.raises(OutputError) as raised:
-        upscale_video(source, target, Upscaler(open_runner=open_runner), detector=NoCuts(), encoder=encoder)
+        upscale_video(source, target, Upscaler(open_runner=open_runner), detector=NoCuts(), codec=encoder)
     assert opened == []
     assert list(target.parent.iterdir()) == [source]
     return str(raised.value)

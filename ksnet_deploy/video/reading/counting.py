@@ -11,6 +11,7 @@ from av.container import InputContainer
 from av.stream import Stream
 from av.video.stream import VideoStream
 
+from ksnet_deploy.video.kinds import Source
 from ksnet_deploy.video.reading.sources import CopiedPacket
 
 __all__ = ["FrameCount"]
@@ -19,17 +20,9 @@ __all__ = ["FrameCount"]
 class FrameCount:
     """Frames of a file's video track, or of a part of it, by what the container says."""
 
-    def __init__(
-        self,
-        container: InputContainer,
-        stream: VideoStream,
-        rate: Fraction,
-        start_s: Fraction | None,
-        end_s: Fraction | None,
-    ) -> None:
+    def __init__(self, container: InputContainer, stream: VideoStream, rate: Fraction, source: Source) -> None:
         self._container, self._stream, self._rate = container, stream, rate
-        self._start_s, self._end_s = start_s, end_s
-        self._is_part = start_s is not None or end_s is not None
+        self._source = source
         self._read_s = Fraction(0)  # end of the last packet of any track
 
     @property
@@ -39,7 +32,7 @@ class FrameCount:
         Only MP4 and MOV list their frames. What an edit list hides, as in a clip trimmed without re-encoding, is not
         counted: the index holds it marked as discarded, or not at all.
         """
-        if "mp4" not in self._container.format.name or self._is_part:
+        if "mp4" not in self._container.format.name or self._source.is_part:
             return None
         return sum(not entry.is_discard for entry in self._stream.index_entries) or None
 
@@ -55,12 +48,12 @@ class FrameCount:
             duration_s = last_s - (stream.start_time or 0) * (stream.time_base or Fraction(1, 90_000))
         elif self._container.duration:
             duration_s = Fraction(self._container.duration, av.time_base)
-        if self._end_s is not None:
-            duration_s = self._end_s if duration_s is None else min(duration_s, self._end_s)
+        if self._source.end_s is not None:
+            duration_s = self._source.end_s if duration_s is None else min(duration_s, self._source.end_s)
         if duration_s is None:
             return None
-        frames = max(duration_s - (self._start_s or 0), Fraction(0)) * self._rate
-        return round(frames) if self._end_s is None else ceil(frames)  # the last frame begins before the end
+        frames = max(duration_s - (self._source.start_s or 0), Fraction(0)) * self._rate
+        return round(frames) if self._source.end_s is None else ceil(frames)  # the last frame begins before the end
 
     def packet_read(self, packet: CopiedPacket) -> None:
         """Note how far the file has been read."""
@@ -76,7 +69,7 @@ class FrameCount:
         if self.expected is not None:
             return max(self.expected - decoded, 0)
         missing = 0
-        if self._container.duration is not None and not self._is_part:
+        if self._container.duration is not None and not self._source.is_part:
             missing = int((Fraction(self._container.duration, av.time_base) - self._read_s) * self._rate)
         return damaged_packets + (missing if missing > max(2.0, float(self._rate) / 5) else 0)
 

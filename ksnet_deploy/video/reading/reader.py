@@ -22,7 +22,7 @@ from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.video.colour import Chroma, Colour, chroma_of
 from ksnet_deploy.video.conversion import rgb_of
-from ksnet_deploy.video.kinds import PIPE
+from ksnet_deploy.video.kinds import Source
 from ksnet_deploy.video.reading.clock import FrameClock
 from ksnet_deploy.video.reading.counting import FrameCount
 from ksnet_deploy.video.reading.part import Part, is_text
@@ -53,30 +53,16 @@ class VideoReader:
     Damaged packets are skipped and counted, so that what can be decoded is.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        start_s: Fraction | None = None,
-        end_s: Fraction | None = None,
-        *,
-        rate: Fraction = Fraction(25),
-    ) -> None:
-        """Open a file.
-
-        Args:
-            path: a video, a folder of pictures (the frames, by name), or ``-`` for YUV4MPEG on standard input.
-            start_s: seconds from the beginning of the file to the first frame wanted. That moment is time zero then;
-                without it, all times are as they are in the file.
-            end_s: seconds from the beginning of the file; frames from there on are left out.
-            rate: of the frames of a folder, per second.
+    def __init__(self, source: Source | Path) -> None:
+        """Open a source; a path alone is the whole of what it names.
 
         Raises:
             InputError: there is no video to read in it, or nothing between start and end.
         """
-        self.path = path
-        if start_s is not None and end_s is not None and end_s <= start_s:
-            raise InputError(f"the part of {path} to read ends before it starts; give an --end after --start")
-        if not self.is_pipe and not path.exists():
+        self.source = source if isinstance(source, Source) else Source(source)
+        self.path = path = self.source.path
+        start_s, end_s, rate = self.source.start_s, self.source.end_s, self.source.rate
+        if self.source.kind != "pipe" and not path.exists():
             raise InputError(f"{path} does not exist; give the path of a video file")
         try:
             self.container: InputContainer = open_source(path, rate)
@@ -99,7 +85,6 @@ class VideoReader:
         # FFmpeg discards the text track in which MP4 keeps chapters, because it has read them.
         self.left_out = [f"{s.type} track {s.index}" for s in others if s.discard != av.stream.Discard.all]
         """What is not in the output, in words; see :meth:`keeps`."""
-        self._given = start_s, end_s, rate
         origin_s = Fraction(self.container.start_time or 0, av.time_base)
         self._part = Part(
             None if start_s is None else origin_s + start_s,
@@ -115,17 +100,7 @@ class VideoReader:
         """Of the first frame; known once that was read."""
         avi = self.container.format.name == "avi"
         self._clock = FrameClock(path, self.time_base, self.rate, decoding_times=avi)
-        self._count = FrameCount(self.container, self.stream, self.rate, start_s, end_s)
-
-    @property
-    def is_pipe(self) -> bool:
-        """Whether the frames come through standard input."""
-        return str(self.path) == PIPE
-
-    @property
-    def is_folder(self) -> bool:
-        """Whether the frames are pictures in a folder."""
-        return not self.is_pipe and self.path.is_dir()
+        self._count = FrameCount(self.container, self.stream, self.rate, self.source)
 
     @property
     def repaired_timestamps(self) -> int:
@@ -150,19 +125,6 @@ class VideoReader:
     def estimated_frames(self) -> int | None:
         """:attr:`expected_frames`, or a guess from the duration, for progress only."""
         return self._count.estimated
-
-    @property
-    def is_part(self) -> bool:
-        """Whether a start or an end was given."""
-        return not self._part.is_whole
-
-    @property
-    def part_in_words(self) -> str:
-        """For names of files: empty for the whole, ``_90s-105s`` or ``_90s-end`` for a part."""
-        if not self.is_part:
-            return ""
-        start_s, end_s, _ = self._given
-        return f"_{float(start_s or 0):g}s-" + ("end" if end_s is None else f"{float(end_s):g}s")
 
     @property
     def chapters(self) -> list[Any]:
@@ -206,8 +168,8 @@ class VideoReader:
             if not self._part.starts_after(time_s):
                 empty = False
                 yield replace(frame, pts=self._part.moved(frame.pts, self.time_base))
-        if empty and self.is_part:
-            start_s, end_s, _ = self._given
+        if empty and self.source.is_part:
+            start_s, end_s = self.source.start_s, self.source.end_s
             until = "the end" if end_s is None else f"{float(end_s):g} s"
             raise InputError(
                 f"no frame of {self.path} lies between {float(start_s or 0):g} s and {until}; choose another part of it"
@@ -215,9 +177,8 @@ class VideoReader:
 
     def _seek(self) -> None:
         """To before the part, if it does not begin with the file."""
-        rate = self._given[2]
-        if self._part.start_s is not None and not self.is_pipe:
-            with open_source(self.path, rate) as trial:
+        if self._part.start_s is not None and self.source.kind != "pipe":
+            with open_source(self.path, self.source.rate) as trial:
                 place = place_before(trial, self.stream.index, self._part.start_s)
             if place is not None:
                 self.container.seek(place, backward=True)
@@ -298,8 +259,7 @@ class VideoReader:
 
     def reopened(self) -> VideoReader:
         """Another reader of the same part of the file, at its beginning."""
-        start_s, end_s, rate = self._given
-        return VideoReader(self.path, start_s, end_s, rate=rate)
+        return VideoReader(self.source)
 
     def close(self) -> None:
         self.container.close()

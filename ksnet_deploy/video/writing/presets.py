@@ -24,7 +24,7 @@ from ksnet_deploy.video.colour import Chroma
 from ksnet_deploy.video.writing.encoder import Encoder, PixelFormat
 from ksnet_deploy.video.writing.trial import try_out
 
-__all__ = ["PRESETS", "available_encoders", "choose_encoder", "software_presets"]
+__all__ = ["DEFAULT_ENCODER", "PRESETS", "available_encoders", "choose_encoder", "software_presets"]
 _CHROMA_OF_BLOCK: dict[tuple[int, int], Chroma] = {(8, 8): "420", (16, 8): "422", (16, 16): "444"}
 """By the (height, width) in chroma samples of 16x16 pixels."""
 
@@ -90,6 +90,8 @@ def _videotoolbox(codec: str) -> _Settings:
     return _Settings(codec, "global_quality", (1, 100), 65, 118, speed_option=None, options={"flags": "+qscale"})
 
 
+DEFAULT_ENCODER = "h264"
+"""Preset that is taken where none is named."""
 _PRESETS = {
     # PyAV's default is a slice per core in every frame, which takes more bits the more cores there are.
     "h264": _x26x("libx264", 18, {"x264-params": f"sliced-threads=0{_SAFE_X264}"}),

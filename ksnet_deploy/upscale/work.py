@@ -1,0 +1,34 @@
+"""One piece of work: from where, to where, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ksnet_deploy.upscale.destination import Destination
+from ksnet_deploy.upscale.scenes import CutDetector, SceneDetector
+from ksnet_deploy.video.kinds import Source
+from ksnet_deploy.video.writing.encoder import Encoder
+
+__all__ = ["Work"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Everything that is asked for beside the network."""
+
+    source: Source
+    destination: Destination
+    encoder: Encoder
+    """Encoder of the output video."""
+    height: int | None = None
+    """Height of the output's frames, even, which are resized to it (default: four times the source's)."""
+    detector: CutDetector = field(default_factory=SceneDetector)
+    """Says where scenes begin; it has looked at one video only."""
+    overwrite: bool = False
+    """Replace an existing output."""
+    resume: bool = True
+    """Go on with an unfinished job, begun with the same settings, and keep this one when it fails; otherwise throw
+    that away, and leave nothing."""
+    keep_partial: bool = False
+    """When interrupted, or when the source cannot be read to its end, make a playable ``name.partial`` beside the
+    target of the frames that are finished."""
