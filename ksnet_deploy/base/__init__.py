@@ -4,5 +4,6 @@
 - ``version.py``: the version of the package
 - ``files.py``: files that appear whole or not at all; hashes
 - ``frames.py``: sizes and element types of frames, levels, borders
+- ``machine.py``: cores, processor, memory taken
 - ``metrics.py``: PSNR and SSIM
 """

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ksnet_deploy.base.errors import KSNetError
+from ksnet_deploy.base.machine import cores, cpu_flags
 from ksnet_deploy.cli.requirements import _NAME, Requirement, _version, fits, requirements
 
 if TYPE_CHECKING:
@@ -154,16 +155,13 @@ def _encoders() -> Iterator[Check]:
 
 
 def _cpu() -> Iterator[Check]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    listed = Path("/proc/cpuinfo")
-    if listed.is_file():
-        flags = set(listed.read_text(errors="replace").split())
+    if (flags := cpu_flags()) is not None:
         extensions = [name for flag, name in (("avx2", "AVX2"), ("avx512f", "AVX512")) if flag in flags]
     else:
         import torch
 
         extensions = {"AVX2": ["AVX2"], "AVX512": ["AVX2", "AVX512"]}.get(torch.backends.cpu.get_cpu_capability(), [])
-    found = f"{cores} cores of {platform.machine()}, {' and '.join(extensions) or 'neither AVX2 nor AVX512'}"
+    found = f"{cores()} cores of {platform.machine()}, {' and '.join(extensions) or 'neither AVX2 nor AVX512'}"
     slow = not extensions and platform.machine().lower() in ("x86_64", "amd64")
     yield Check("cpu", "not here" if slow else "ok", found, "upscale works, but slowly" if slow else None)
 

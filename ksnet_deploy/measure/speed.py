@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-import os
-import platform
-import resource
 import signal
 import tempfile
 import time
@@ -26,6 +23,7 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.base.errors import BackendError, KSNetError
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.machine import cores, cpu_name, peak_memory
 from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.export.cache import cached_onnx
@@ -178,8 +176,8 @@ def run_benchmark(
                 artifacts = [cached_onnx(checkpoint, s.padded) for s in (size, clip_size)]
             job = _Job(backend, artifacts[0], artifacts[1], size.padded, clip, Path(folder), suffix, end_s, seconds)
             results.append(_in_child(job))
-    threads = len(_affinity())
-    return BenchmarkReport(size.padded, clip_size, _machine(), threads, results)
+    threads = cores()
+    return BenchmarkReport(size.padded, clip_size, cpu_name(), threads, results)
 
 
 @dataclass(frozen=True)
@@ -251,7 +249,7 @@ def _measure(job: _Job) -> BackendResult:
             np.save(reference, pictures)
     elif reference.exists():
         quality = psnr(pictures, np.load(reference))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    peak = peak_memory() / 1e6
     result = upscale_video(
         job.clip,
         job.folder / f"{job.backend}{job.suffix}",
@@ -271,17 +269,3 @@ def moving_frames(size: FrameSize, count: int = 8) -> list[NDArray[np.uint8]]:
         for frame in itertools.islice(reader.frames(), count):
             frames.append(np.ascontiguousarray(np.tile(frame.rgb, repeat)[: size.height, : size.width]))
     return frames
-
-
-def _affinity() -> set[int]:
-
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-
-
-def _machine() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

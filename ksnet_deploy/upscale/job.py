@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 import numpy as np
+from filelock import lock_descriptor
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -227,6 +228,9 @@ class Job:
 
     def discard(self) -> None:
         """Remove the folder and all in it, while no other process can begin to use it."""
+        if os.name != "posix":  # Windows removes no file that is open
+            self._empty()
+            self.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.close()
 
@@ -296,16 +300,14 @@ def _intact(folder: Path) -> list[Segment]:
 def _lock(file: IO[bytes], path: Path, target: Path) -> None:
     """Hold the file until it is closed or the process ends, however it ends."""
     try:
-        import fcntl
-    except ImportError:  # Windows: two processes on one target are the user's to avoid
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(file.fileno()).st_ino != path.stat().st_ino:  # whoever held it has removed it since
-            raise BlockingIOError
-    except (BlockingIOError, FileNotFoundError) as error:
+        held = lock_descriptor(file.fileno(), blocking=False)
+        if held and os.name == "posix":  # whoever held it may have removed it since
+            held = os.fstat(file.fileno()).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        held = False
+    if not held:
         file.close()
-        raise OutputError(f"another process is already writing {target}; wait for it, or stop it first") from error
+        raise OutputError(f"another process is already writing {target}; wait for it, or stop it first")
 
 
 def _save_durably(arrays: Mapping[str, Any], path: Path) -> None:

@@ -11,7 +11,6 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -31,7 +30,9 @@ from ksnet_deploy.video.writing import presets as encoders
 
 Patch = pytest.MonkeyPatch
 
-PACKAGES = ("av", "numpy", "onnx", "onnxscript", "platformdirs", "safetensors", "torch", "typer")
+PACKAGES = (
+    *("av", "filelock", "numpy", "onnx", "onnxscript", "platformdirs", "psutil", "safetensors", "torch", "typer"),
+)
 ENCODERS = tuple(f"encoder {name}" for name in encoders.PRESETS)
 NAMES = ["python", *PACKAGES, "onnxruntime", "checkpoint lite", "checkpoint uni", *ENCODERS, "cache", "cpu", "memory"]
 NAMES += ["disk", "nvidia gpu", "torch cuda", "tensorrt-rtx", "tensorrt", "cuda-bindings"]
@@ -340,23 +341,16 @@ def test_the_tools_of_build_plugins(monkeypatch: Patch, name: str, printed: str 
     assert (only(name).state, only(name).found) == (state, found)
 
 
-def play(monkeypatch: Patch, files: dict[str, str]) -> None:
-    """Let the diagnosis find these texts where the system's own files are, and no others."""
-    played = {
-        path: SimpleNamespace(is_file=lambda path=path: path in files, read_text=lambda path=path, **_: files[path])
-        for path in ("/proc/cpuinfo",)
-    }
-    monkeypatch.setattr(doctor, "Path", played.__getitem__)
-
-
-def test_the_processor_is_what_the_system_says(monkeypatch: Patch) -> None:
+def test_the_processor_is_what_the_system_says(monkeypatch: Patch, tmp_path: Path) -> None:
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     for flags, state, words in (
         ("sse2 avx avx2 avx512f", "ok", "AVX2 and AVX512"),
         ("sse2 avx avx2", "ok", "AVX2"),
         ("sse2 avx", "not here", "neither AVX2 nor AVX512"),
     ):
-        play(monkeypatch, {"/proc/cpuinfo": f"flags\t\t: fpu {flags} bmi1\n"})
+        listed = tmp_path / "cpuinfo"
+        listed.write_text(f"flags\t\t: fpu {flags} bmi1\n")
+        monkeypatch.setattr("ksnet_deploy.base.machine.CPUINFO", listed)
         check = only("cpu")
         assert (check.state, check.found.split(", ")[1]) == (state, words)
 

@@ -1,0 +1,52 @@
+"""What this machine is: its processor, its cores, and the memory that a process has taken; on any system."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import psutil
+
+__all__ = ["cores", "cpu_flags", "cpu_name", "peak_memory"]
+
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def cores() -> int:
+    """Number of logical processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return psutil.cpu_count() or 1
+
+
+def cpu_name() -> str:
+    """Name of the processor's model, as far as the system tells it."""
+    if CPUINFO.is_file():
+        for line in CPUINFO.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def cpu_flags() -> set[str] | None:
+    """Extensions of the processor by Linux's names, such as ``avx2``; None where the system does not list them."""
+    return set(CPUINFO.read_text(errors="replace").split()) if CPUINFO.is_file() else None
+
+
+def peak_memory() -> int:
+    """Most bytes of main memory that this process has held at once.
+
+    On Linux it is this program's alone. ``getrusage``, which is asked on macOS, begins with what the process had that
+    started it, where that was more.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return 1024 * int(line.split()[1])
+    memory = psutil.Process().memory_info()
+    if hasattr(memory, "peak_wset"):  # Windows
+        return int(memory.peak_wset)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
