@@ -4,6 +4,7 @@
 - ``channel_selection.py``, ``blocks.py``, ``flow.py``: the kernel split; re-parameterized convolutions; SpyNet
 - ``folding.py``: the fold, as algebra on (weight, bias)
 - ``checkpoints.py``, ``bundled.py``: weights in files; the weights that ship with the package
+- ``checkpoint_config.py``, ``macs.py``: configuration and work of a network, without loading PyTorch
 - ``precision.py``, ``complexity.py``: what is half and what float32; parameters and multiply-adds
 - ``config.py``: everything that shapes the network
 """
