@@ -109,14 +109,33 @@ def pack(
     ] = 0,
     shard_mb: Annotated[int, typer.Option("--shard-mb", help="Largest size of a file in 1e6 bytes.", min=1)] = 48,
     crop: Annotated[bool, typer.Option("--crop", help="Leave out rows and columns that 4 does not divide.")] = False,
+    degradation: Annotated[
+        Literal["video"] | None,
+        typer.Option("--degradation", help="Keep LR versions that went through an encoder too (default: none)."),
+    ] = None,
+    variants: Annotated[
+        int | None, typer.Option("--variants", help="How many of each clip (default: 4).", min=1)
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the LR versions (default: 0).", min=0)] = 0,
 ) -> None:
     """Decode clips once into shards, which training reads without decoding."""
+    from ksnet_deploy.base.errors import ConfigError
     from ksnet_deploy.training.pack import pack_clips
+
+    if variants is not None and degradation is None:
+        raise ConfigError(f"--variants {variants} needs to know of what; add --degradation video, or leave it out")
 
     with progress("Packing", show=True) as bar:
         bar.begin("clips", None)
         counts = pack_clips(
-            data, output, hold_out=hold_out, max_bytes=shard_mb * 10**6, mod_crop=crop, on_clip=lambda _: bar.advance()
+            data,
+            output,
+            hold_out=hold_out,
+            max_bytes=shard_mb * 10**6,
+            mod_crop=crop,
+            variants=0 if degradation is None else variants or 4,
+            seed=seed,
+            on_clip=lambda _: bar.advance(),
         )
     for folder, count in counts.items():
         print(f"{folder}: {count} clips")
@@ -153,7 +172,10 @@ def train(
     flow_frozen: Annotated[
         int | None, typer.Option("--flow-frozen", help="Iterations for which the flow network stays as it is.", min=0)
     ] = None,
-    degradation: Annotated[Literal["BI", "BD"], typer.Option("--degradation", help="How LR is made.")] = "BI",
+    degradation: Annotated[
+        Literal["BI", "BD", "video"],
+        typer.Option("--degradation", help="How LR is made; 'video' takes what 'pack' made of it (default: BI)."),
+    ] = "BI",
     precision: PrecisionOption = "fp32",
     device: DeviceOption = "cpu",
     licence: Annotated[

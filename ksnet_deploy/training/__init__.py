@@ -4,5 +4,6 @@
 - ``loop.py``, ``optimizer.py``, ``log.py``: the loop with exact resume; Muon and Adam; the log
 - ``ksnet_task.py``, ``flow_task.py``: what is trained
 - ``pack.py``, ``dataset.py``, ``motion.py``: shards; windows; synthetic motion
+- ``variants.py``, ``kernels.py``: LR as videos have it; reductions
 - ``flow_weights.py``, ``recipe.py``: weights of flow networks; schedules
 """

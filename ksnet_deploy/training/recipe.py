@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from ksnet_deploy.base.errors import ConfigError
-from ksnet_deploy.measure.degradation import Degradation
+from ksnet_deploy.measure.degradation import TrainingDegradation
 
 __all__ = ["RECIPES", "OptimizerName", "Recipe", "Stage", "recipe_fits"]
 
@@ -67,7 +67,7 @@ class Recipe:
     """Gradients are scaled down to this norm; None for never."""
     optimizer: OptimizerName = "adam"
     """Muon is for the main network's convolution kernels only; all else is Adam's."""
-    degradation: Degradation = "BI"
+    degradation: TrainingDegradation = "BI"
     still_share: float = 0.25
     """Of the windows, how many come from stills under synthetic camera motion, where the data has stills."""
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ksnet_deploy.base.errors import BackendError, CheckpointError, InputError
-from ksnet_deploy.measure.degradation import Degradation
+from ksnet_deploy.measure.degradation import TrainingDegradation
 from ksnet_deploy.network.bundled import checkpoint_path
 from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.config import KSNetConfig
@@ -80,7 +80,7 @@ class TrainingRequest(_Request):
     learning_rate: float | None = None
     flow_frozen: int | None = None
     optimizer: OptimizerName | None = None
-    degradation: Degradation = "BI"
+    degradation: TrainingDegradation = "BI"
     licence: str = "not stated"
 
 
@@ -131,7 +131,7 @@ def train_ksnet(request: TrainingRequest, on_start: OnStart, on_progress: OnProg
         seed=request.seed,
         licence=request.licence,
         workers=request.workers,
-        note=f"recipe {request.recipe}, {request.precision},",
+        note=f"recipe {request.recipe}, degradation {request.degradation}, {request.precision},",
     )
     return _run(task, request, world, target, on_start, on_progress)
 
