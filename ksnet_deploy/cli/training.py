@@ -185,6 +185,14 @@ def train(
     workers: Workers = 0,
     threads: Threads = None,
     max_minutes: Minutes = None,
+    hours: Annotated[
+        float | None,
+        typer.Option(
+            "--hours",
+            help="Measure the speed, then make the run so long that its rate ends when these are over; --stage and "
+            "--recipe give shapes and proportions only (default: as many iterations as they say).",
+        ),
+    ] = None,
     validate_every: ValidateEvery = 500,
 ) -> None:
     """Train KSNet; rerun to resume. Several GPUs: torchrun --nproc-per-node=gpu -m ksnet_deploy train ..."""
@@ -211,6 +219,7 @@ def train(
         workers=workers,
         threads=threads,
         max_seconds=None if max_minutes is None else 60 * max_minutes,
+        hours=hours,
         validate_every=validate_every,
     )
     _carry_out(train_ksnet, request)
@@ -256,13 +265,13 @@ Request = TypeVar("Request")
 
 
 def _carry_out(
-    run: Callable[[Request, Callable[[int, str], None], Callable[[Progress], None]], Path], request: Request
+    run: Callable[[Request, Callable[[int | None, str], None], Callable[[Progress], None]], Path], request: Request
 ) -> None:
     """Run a training with its progress shown, and print the path of its weights."""
     leads = os.environ.get("RANK", "0") == "0"  # the only process, or torchrun's first
     with progress("Training", show=leads) as bar:
 
-        def start(iterations: int, what: str) -> None:
+        def start(iterations: int | None, what: str) -> None:
             bar.say(f"Training on {what}.")
             bar.begin("", iterations)
 
@@ -278,6 +287,9 @@ def _reporter(bar: Bar) -> Callable[[Progress], None]:
     def report(state: Progress) -> None:
         figures = "".join(f", {name} {value:.3f}" for name, value in state.figures.items())
         speed = f"{state.iterations_per_s:.2f} it/s, {state.samples_per_s:.1f} samples/s, data {state.data_share:.0%}"
+        if state.fit is not None:
+            bar.say(f"{state.fit}.")
+            bar.begin("", state.fit.iterations, state.iteration)
         line = f"loss {state.loss:.5f}, rate {state.rate:.1e}"
         if live:
             bar.reach(state.iteration)

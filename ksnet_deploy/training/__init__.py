@@ -1,7 +1,7 @@
 """From clips to a checkpoint.
 
 - ``run.py``: what ``train`` and ``train-flow`` do
-- ``loop.py``, ``optimizer.py``, ``log.py``: the loop with exact resume; Muon and Adam; the log
+- ``loop.py``, ``optimizer.py``, ``log.py``, ``pace.py``: the loop with exact resume; Muon and Adam; the log; how long
 - ``ksnet_task.py``, ``flow_task.py``: what is trained
 - ``pack.py``, ``dataset.py``, ``motion.py``: shards; windows; synthetic motion
 - ``variants.py``, ``kernels.py``: LR as videos have it; reductions

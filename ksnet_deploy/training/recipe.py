@@ -92,6 +92,20 @@ class Recipe:
         for stage in self.stages:
             yield stage.iterations, stage.batch, stage.frames, stage.patch_px
 
+    def spread(self, iterations: int) -> Recipe:
+        """The same stages over so many iterations, in proportion; each has one at least."""
+        wanted = [max(round(iterations * stage.iterations / self.iterations), 1) for stage in self.stages]
+        longest = wanted.index(max(wanted))
+        wanted[longest] = max(wanted[longest] + iterations - sum(wanted), 1)
+        return replace(self, stages=tuple(replace(s, iterations=n) for s, n in zip(self.stages, wanted, strict=True)))
+
+    @property
+    def cost_ratio(self) -> float:
+        """Pixels of an iteration, in the mean over all, by those of one of the first stage."""
+        pixels = [stage.batch * stage.frames * stage.patch_px**2 for stage in self.stages]
+        total = sum(stage.iterations * each for stage, each in zip(self.stages, pixels, strict=True))
+        return total / self.iterations / pixels[0]
+
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
 

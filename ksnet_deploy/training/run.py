@@ -40,8 +40,8 @@ FLOW_RECIPE = Recipe(
     gradient_norm=1.0,
 )
 
-OnStart = Callable[[int, str], None]
-"""Told the number of iterations, and what will be trained on, in words."""
+OnStart = Callable[[int | None, str], None]
+"""Told the number of iterations, where it is known, and what will be trained on, in words."""
 OnProgress = Callable[[Progress], None]
 
 
@@ -58,12 +58,17 @@ class _Request:
     workers: int = 0
     threads: int | None = None
     max_seconds: float | None = None
+    hours: float | None = None
     validate_every: int = 500
 
     @property
     def loop(self) -> LoopSettings:
         return LoopSettings(
-            self.folder, self.precision, validate_every=self.validate_every, max_seconds=self.max_seconds
+            self.folder,
+            self.precision,
+            validate_every=self.validate_every,
+            max_seconds=self.max_seconds,
+            hours=self.hours,
         )
 
 
@@ -197,7 +202,9 @@ def _prepare(request: _Request) -> World:
 
 def _run(task: Task, request: _Request, world: World, target: Path, on_start: OnStart, on_progress: OnProgress) -> Path:
     if world.leads:
-        on_start(task.iterations, f"{task.identity['data'].rpartition(' ')[0]}, {task.iterations} iterations")
+        iterations = task.iterations if request.hours is None else None
+        length = f"{request.hours:g} hours" if iterations is None else f"{iterations} iterations"
+        on_start(iterations, f"{task.identity['data'].rpartition(' ')[0]}, {length}")
     run_loop(task, request.loop, world, on_progress)
     world.leave()
     return target
