@@ -157,6 +157,10 @@ def train(
     init: Annotated[
         str | None, typer.Option("--init", help="Start from the weights of a checkpoint, 'uni' or 'lite'.")
     ] = None,
+    init_partial: Annotated[
+        bool,
+        typer.Option("--init-partial", help="Take from --init what fits, if the network differs (default: refuse)."),
+    ] = False,
     flow: Annotated[
         Path | None, typer.Option("--flow", help="Start the flow network from train-flow's or public SpyNet weights.")
     ] = None,
@@ -205,6 +209,7 @@ def train(
         recipe=recipe,
         settings=tuple(set_ or ()),
         init=init,
+        init_partial=init_partial,
         flow=flow,
         validation=validation,
         stages=tuple(stage or ()),

@@ -5,5 +5,5 @@
 - ``ksnet_task.py``, ``flow_task.py``: what is trained
 - ``pack.py``, ``dataset.py``, ``motion.py``: shards; windows; synthetic motion
 - ``variants.py``, ``kernels.py``: LR as videos have it; reductions
-- ``flow_weights.py``, ``recipe.py``: weights of flow networks; schedules
+- ``start.py``, ``flow_weights.py``, ``recipe.py``: weights to start from; those of flow networks; schedules
 """
