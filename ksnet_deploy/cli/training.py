@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
@@ -59,6 +60,18 @@ def evaluate(
         Literal["cpu", "cuda"] | None, typer.Option("--device", help="Where the network runs; the CPU unless told.")
     ] = None,
     degradation: Annotated[Literal["BI", "BD"], typer.Option("--degradation", help="How LR is made.")] = "BI",
+    codec: Annotated[
+        Literal["h264", "hevc", "mpeg2", "vp9", "mjpeg"] | None,
+        typer.Option("--codec", help="Put LR through this encoder first; bicubic is measured too (default: none)."),
+    ] = None,
+    crf: Annotated[
+        int | None,
+        typer.Option(
+            "--crf",
+            help="The codec's own quality, lower is better: 0-51 for h264 and hevc, 0-63 for vp9, 1-31 for mpeg2 and "
+            "mjpeg (default: 23, 28, 33, 5, 5).",
+        ),
+    ] = None,
     space: Annotated[
         Literal["y", "rgb"] | None, typer.Option("--space", help="Luma or RGB; the protocol's unless told.")
     ] = None,
@@ -68,12 +81,20 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure PSNR and SSIM by the field's protocols: Vid4, REDS4, Vimeo90K-T, or any clips."""
+    from ksnet_deploy.base.errors import ConfigError
     from ksnet_deploy.measure import evaluation
     from ksnet_deploy.measure.protocols import PROTOCOLS, pairs
     from ksnet_deploy.measure.warping import WarpingError
     from ksnet_deploy.network.bundled import bundled_checkpoint
     from ksnet_deploy.upscale.networks import default_model, find_network
 
+    if crf is not None and codec is None:
+        raise ConfigError(f"--crf {crf} needs to know of which codec; add --codec h264, or leave it out")
+    compression = None
+    if codec is not None:
+        from ksnet_deploy.video.compression import Compression
+
+        compression = Compression.usual(codec, crf)
     if plot is not None:
         from ksnet_deploy.measure.plotting import check_plotting
 
@@ -83,17 +104,25 @@ def evaluate(
         clips = pairs(hr, lr, PROTOCOLS[protocol], mod_crop=crop)
         found = find_network(chosen, backend, device)
         network = evaluation.RunnerMethod(chosen, lambda size: found.open(size, "uint8", on_note=bar.say))
-        bar.begin(f"{len(clips)} clips", sum(high.frames for high, _ in clips))
-        with closing(network):
-            report = evaluation.evaluate(
+        beside = method == "network" and compression is not None
+        bar.begin(f"{len(clips)} clips", sum(high.frames for high, _ in clips) * (1 + beside))
+
+        def score(chosen: evaluation.Method) -> evaluation.EvaluationReport:
+            return evaluation.evaluate(
                 clips,
-                evaluation.BicubicMethod() if method == "bicubic" else network,
+                chosen,
                 protocol,
                 degradation=degradation,
+                compression=compression,
                 space=space,
                 warping=WarpingError(bundled_checkpoint("uni")) if warping else None,
                 on_frame=bar.advance,
             )
+
+        with closing(network):
+            report = score(evaluation.BicubicMethod() if method == "bicubic" else network)
+        if beside:
+            report = replace(report, bicubic=score(evaluation.BicubicMethod()))
     if plot is not None:
         from ksnet_deploy.measure.plotting import plot_psnr
 

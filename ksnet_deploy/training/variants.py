@@ -58,7 +58,7 @@ GOPS: dict[CodecName, tuple[int, ...]] = {
     "mpeg2": (12, 15),
     "mjpeg": (1,),
 }
-REFERENCE = Compression("h264", 23)
+REFERENCE = Compression.usual("h264", 23)
 """What validation clips go through: x264 as it is used most."""
 
 Choice = TypeVar("Choice")

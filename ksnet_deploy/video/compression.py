@@ -9,7 +9,7 @@ encoder (:func:`encoder_version`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from typing import Any, Literal, TypeAlias
 
@@ -48,6 +48,8 @@ class Codec:
     """Best and poorest."""
     default: int
     """Of a usual download."""
+    preset: str | None = None
+    """The encoder's own choice of speed; None where it has no choice."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Added to those of ``choose_encoder``."""
     by_quantizer: bool = False
@@ -60,11 +62,13 @@ class Codec:
 
 
 CODECS: Mapping[CodecName, Codec] = {
-    "h264": Codec("h264", "h264", (0, 51), 23),
-    # One thread: libx265 decides differently when frames are encoded side by side.
-    "hevc": Codec("hevc", "hevc", (0, 51), 28, {"x265-params": ":pools=none:frame-threads=1"}, least=FrameSize(16, 64)),
-    "mpeg2": Codec("mpeg2video", "mpeg2video", (1, 31), 5, {"bf": "2"}, by_quantizer=True),
-    "vp9": Codec("vp9", "vp9", (0, 63), 33, siting_unsaid=True),
+    "h264": Codec("h264", "h264", (0, 51), 23, "medium"),
+    # One thread: with a pool of them libx265 decides differently, whatever their number.
+    "hevc": Codec(
+        "hevc", "hevc", (0, 51), 28, "medium", {"x265-params": ":pools=none:frame-threads=1"}, least=FrameSize(16, 64)
+    ),
+    "mpeg2": Codec("mpeg2video", "mpeg2video", (1, 31), 5, options={"bf": "2"}, by_quantizer=True),
+    "vp9": Codec("vp9", "vp9", (0, 63), 33, "2", siting_unsaid=True),
     "mjpeg": Codec("mjpeg", "mjpeg", (1, 31), 5, by_quantizer=True, is_jpeg=True),
 }
 """By name. Quality is the codec's own number, lower is better: the CRF of libx264, libx265 and libvpx-vp9, the
@@ -90,6 +94,16 @@ class Compression:
             raise ConfigError(
                 f"{self.codec} has qualities from {best} (best) to {poorest}, not {self.quality}; give one of these"
             )
+
+    @classmethod
+    def usual(cls, codec: CodecName, quality: int | None = None) -> Compression:
+        """With the encoder's usual speed, and its usual quality unless told. Raises ConfigError as the class does."""
+        known = CODECS[codec]
+        return cls(codec, known.default if quality is None else quality, known.preset)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, with the version of the encoder on this machine."""
+        return {**asdict(self), "encoder": encoder_version(self.codec)}
 
     def __str__(self) -> str:
         number = "q" if CODECS[self.codec].by_quantizer else "CRF"
