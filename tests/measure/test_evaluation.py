@@ -167,6 +167,20 @@ def test_flicker_raises_the_warping_error(tmp_path: Path) -> None:
     assert score(np.clip(flicker, 0, 255).astype(np.uint8)) > steady + 3
 
 
+def test_remembered_flows_give_the_same_warping_error(tmp_path: Path) -> None:
+    config = KSNetConfig(channels=8, extract_blocks=1, deform_groups=2, flow_channels=4)
+    checkpoint = new_checkpoint(tmp_path, config)
+    clips = [textured(3, 64, 64), smooth_picture(64, 64)[None].repeat(3, axis=0)]
+    once, remembering = WarpingError(checkpoint.path), WarpingError(checkpoint.path, remember=True)
+    for _ in range(2):
+        for hr in clips:
+            once.begin()
+            remembering.begin()
+            for frame in hr:
+                found = enlarge_bicubic(degrade(frame, "BI"))
+                assert remembering.add(found, frame) == once.add(found, frame)
+
+
 def test_the_report_carries_the_papers_table_marked_as_published() -> None:
     report = evaluate([(ArrayClip(textured(2, 32, 32)), None)], BicubicMethod(), "vid4")
     answer = json.loads(json.dumps(report.as_dict()))
