@@ -14,14 +14,16 @@ from torch.utils.data import Dataset, Sampler
 
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import SCALE
-from ksnet_deploy.measure.degradation import MARGIN, Degradation, degrade
+from ksnet_deploy.measure.degradation import MARGIN, TrainingDegradation, degrade
 from ksnet_deploy.training.motion import camera_window
-from ksnet_deploy.video.clips.clip import Clip
+from ksnet_deploy.video.clips.clip import Clip, check_divisible
 
-__all__ = ["Draw", "DrawSampler", "WindowDataset", "check_clips", "fingerprint"]
+__all__ = ["Draw", "DrawSampler", "WindowDataset", "check_clips", "check_variants", "fingerprint"]
 
 STILL_VIEW_PX = 640
 """Largest side of the part of a still that a camera moves over."""
+ENCODED_MARGIN = 4
+"""LR pixels around a window of a still that is encoded by itself: what the kernels see, and some more for the codec."""
 FLAT_STD = 3.0
 """Crops whose standard deviation is below this, of 255, teach nothing: black bars, sky."""
 TRIES = 8
@@ -58,14 +60,17 @@ class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
 
     An item is a pair of uint8 tensors, LR (T, 3, P, P) and HR (T, 3, 4 P, 4 P). It depends only on the seed and the
     draw, so that a resumed run sees the batches it would have seen. The LR crop equals the same crop of the degraded
-    frame: it is degraded with a margin.
+    frame: it is degraded with a margin. With the degradation "video" it is cut from a version that was packed with the
+    clip, any of them, and windows of stills are encoded by themselves.
     """
 
-    def __init__(self, clips: Sequence[Clip], *, degradation: Degradation, still_share: float, seed: int) -> None:
+    def __init__(
+        self, clips: Sequence[Clip], *, degradation: TrainingDegradation, still_share: float, seed: int
+    ) -> None:
         self.clips = [clip for clip in clips if clip.frames > 1]
         self.stills = [clip for clip in clips if clip.frames == 1]
         self.still_share = 1.0 if not self.clips else still_share if self.stills else 0.0
-        self.degradation: Degradation = degradation
+        self.degradation: TrainingDegradation = degradation
         self.seed = seed
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
@@ -83,16 +88,21 @@ class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
         clip = self.clips[rng.integers(len(self.clips))]
         height, width, patch = clip.height // SCALE, clip.width // SCALE, draw.patch_px
         top, left = int(rng.integers(height - patch + 1)), int(rng.integers(width - patch + 1))
-        above, before = min(MARGIN, top), min(MARGIN, left)
-        below, after = min(MARGIN, height - top - patch), min(MARGIN, width - left - patch)
         count = min(draw.frames, clip.frames)
         start = int(rng.integers(clip.frames - count + 1))
+        order = _back_and_forth(count, draw.frames)
+        if self.degradation == "video":
+            variant = int(rng.integers(len(clip.variants)))
+            lr = clip.read_variant(variant, start, count, (top, left, patch, patch))
+            hr = clip.read(start, count, (SCALE * top, SCALE * left, SCALE * patch, SCALE * patch))
+            return lr[order], hr[order]
+        above, before = min(MARGIN, top), min(MARGIN, left)
+        below, after = min(MARGIN, height - top - patch), min(MARGIN, width - left - patch)
         extent = (SCALE * (above + patch + below), SCALE * (before + patch + after))
         hr = clip.read(start, count, (SCALE * (top - above), SCALE * (left - before), *extent))
         lr = degrade(hr, self.degradation)
         lr = lr[:, above : above + patch, before : before + patch]
         hr = hr[:, SCALE * above : SCALE * (above + patch), SCALE * before : SCALE * (before + patch)]
-        order = _back_and_forth(count, draw.frames)
         return lr[order], hr[order]
 
     def _from_still(self, draw: Draw, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -100,11 +110,17 @@ class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
         height, width = min(still.height, STILL_VIEW_PX), min(still.width, STILL_VIEW_PX)
         top, left = rng.integers(still.height - height + 1), rng.integers(still.width - width + 1)
         picture = still.read(0, 1, (int(top), int(left), height, width))[0]
-        side = SCALE * (draw.patch_px + 2 * MARGIN)
+        margin = ENCODED_MARGIN if self.degradation == "video" else MARGIN
+        side = SCALE * (draw.patch_px + 2 * margin)
         hr = camera_window(picture, draw.frames, side, side, rng)
-        lr = degrade(hr, self.degradation)
-        inner = SCALE * MARGIN
-        return lr[:, MARGIN:-MARGIN, MARGIN:-MARGIN], hr[:, inner:-inner, inner:-inner]
+        if self.degradation == "video":
+            from ksnet_deploy.training.variants import random_lr  # needs PyAV, which packed clips do without
+
+            lr = random_lr(hr, rng)
+        else:
+            lr = degrade(hr, self.degradation)
+        inner = SCALE * margin
+        return lr[:, margin:-margin, margin:-margin], hr[:, inner:-inner, inner:-inner]
 
 
 def check_clips(clips: Sequence[Clip], patch_px: int) -> None:
@@ -112,11 +128,7 @@ def check_clips(clips: Sequence[Clip], patch_px: int) -> None:
     for clip in clips:
         if clip.frames == 1:
             continue  # resampled by the camera, whatever its size
-        if clip.height % SCALE or clip.width % SCALE:
-            raise InputError(
-                f"{clip} is {clip.height}x{clip.width} (height x width), which {SCALE} does "
-                "not divide; crop it, or let 'ksnet-deploy pack --crop' do so"
-            )
+        check_divisible(clip)
         if min(clip.height, clip.width) < SCALE * patch_px:
             raise InputError(
                 f"{clip} is {clip.height}x{clip.width} (height x width), smaller than an HR patch of "
@@ -124,9 +136,25 @@ def check_clips(clips: Sequence[Clip], patch_px: int) -> None:
             )
 
 
-def fingerprint(clips: Sequence[Clip]) -> str:
-    """Short text that changes with the names, lengths and sizes of the clips."""
+def check_variants(clips: Sequence[Clip]) -> None:
+    """Raise InputError for a clip without LR versions to train the degradation "video" on, naming it."""
+    for clip in clips:
+        if clip.frames > 1 and not clip.variants:
+            raise InputError(
+                f"{clip} has no encoded LR versions, which the degradation 'video' trains on; make shards that have "
+                "them with 'ksnet-deploy pack DATA -o FOLDER --degradation video'"
+            )
+
+
+def fingerprint(clips: Sequence[Clip], degradation: TrainingDegradation = "BI") -> str:
+    """Short text that changes with the names, lengths and sizes of the clips, and with what "video" makes of them."""
     lines = "\n".join(f"{clip.name} {clip.frames}x{clip.height}x{clip.width}" for clip in clips)
+    if degradation == "video":
+        lines = "\n".join([lines, *(facts for clip in clips for facts in clip.variants)])
+        if any(clip.frames == 1 for clip in clips):  # encoded when they are drawn
+            from ksnet_deploy.training.variants import encoder_versions
+
+            lines = "\n".join([lines, *encoder_versions()])
     stills = sum(clip.frames == 1 for clip in clips)
     return f"{len(clips) - stills} clips and {stills} stills {hashlib.sha256(lines.encode()).hexdigest()[:16]}"
 

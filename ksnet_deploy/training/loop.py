@@ -11,18 +11,20 @@ import copy
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ksnet_deploy.base.errors import BackendError, CheckpointError
+from ksnet_deploy.base.errors import BackendError, CheckpointError, ConfigError
 from ksnet_deploy.base.files import replacing
 from ksnet_deploy.training.log import Meter, Progress, append_line, drop_lines_after
 from ksnet_deploy.training.optimizer import make_optimizer
+from ksnet_deploy.training.pace import OPEN_ENDED, Fit, Pace
+from ksnet_deploy.training.recipe import Recipe
 
 __all__ = ["LoopSettings", "Precision", "Task", "World", "train"]
 
@@ -35,6 +37,7 @@ class Task(ABC):
     """What is trained."""
 
     model: nn.Module
+    recipe: Recipe
     iterations: int
     ema_decay: float
     gradient_norm: float | None
@@ -48,6 +51,10 @@ class Task(ABC):
     @abstractmethod
     def rate(self, role: str, iteration: int) -> float:
         """Learning rate of a parameter group. At 0 the group is frozen: no gradient is computed for it."""
+
+    def follow(self, recipe: Recipe) -> None:
+        """Go on by another recipe; :meth:`batches` is asked anew then."""
+        self.recipe, self.iterations = recipe, recipe.iterations
 
     @abstractmethod
     def batches(self, start: int, world: World) -> Iterable[tuple[Tensor, ...]]:
@@ -104,6 +111,14 @@ class World:
         torch.distributed.all_reduce(sum_of_flags)
         return bool(sum_of_flags > 0)
 
+    def agreed(self, number: int) -> int:
+        """The number that the leading process has."""
+        if self.size == 1:
+            return number
+        value = torch.tensor(number if self.leads else 0, device=self.device)
+        torch.distributed.all_reduce(value)
+        return int(value)
+
     def leave(self) -> None:
         """Disconnect the processes, all at once: one that leaves early aborts the others."""
         if self.size > 1:
@@ -133,6 +148,14 @@ class LoopSettings:
     log_every: int = 20
     max_seconds: float | None = None
     """Stop (resumably) after so long; for leased machines."""
+    hours: float | None = None
+    """Make the run so long that its learning rate ends then; the task's own iterations are proportions only."""
+    clock: Callable[[], float] = time.monotonic
+    """In seconds."""
+
+    def __post_init__(self) -> None:
+        if self.hours is not None and not self.hours > 0:
+            raise ConfigError(f"a run of {self.hours:g} hours cannot be planned; give --hours a number above 0")
 
 
 def train(task: Task, settings: LoopSettings, world: World, on_progress: Callable[[Progress], None]) -> nn.Module:
@@ -157,19 +180,26 @@ class _Run:
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=settings.precision == "fp16")
         self.averaged = copy.deepcopy(task.model).requires_grad_(False)
         self.iteration = 0
+        self.fit: Fit | None = None
         self._resume()
+        if settings.hours is not None:
+            self.proportions = task.recipe
+            task.follow(self.proportions.spread(OPEN_ENDED if self.fit is None else self.fit.iterations))
 
     def run(self, on_progress: Callable[[Progress], None]) -> nn.Module:
         settings, task = self.settings, self.task
         settings.folder.mkdir(parents=True, exist_ok=True)
         started = saved = time.monotonic()
         meter = Meter(self.world.size)
-        for batch in meter.timed(task.batches(self.iteration, self.world)):
+        pace = None if settings.hours is None or self.fit is not None else Pace(settings.hours, settings.clock)
+        new = self.fit  # known from before, but not told in this process
+        for batch in self._batches(meter):
             meter.add(self._step(batch), len(batch[0]))
             self.iteration += 1
+            fixes = pace is not None and self.world.any(self.world.leads and pace.is_known())
             ends = self.iteration == task.iterations
             validates = ends or self.iteration % settings.validate_every == 0
-            if not validates and self.iteration % settings.log_every:
+            if not (validates or fixes) and self.iteration % settings.log_every:
                 continue
             # Only here, at iterations that all processes agree on, is anything logged, saved or stopped: a run resumes
             # where a line of its log ends, and weights are saved only after their loss was seen to be finite.
@@ -177,17 +207,36 @@ class _Run:
             stops = settings.max_seconds is not None and self.world.any(spent > settings.max_seconds)
             if self.world.leads:
                 progress = meter.take(self.iteration, task.rate("main", self.iteration - 1))
-                figures = self._validate() if validates else {}
-                progress = replace(progress, figures=figures)
+                figures, validation_s = self._validate() if validates or fixes else ({}, 0.0)
+                if fixes and pace is not None:
+                    new = self.fit = pace.fit(
+                        self.iteration, task.recipe.cost_ratio, validation_s, settings.validate_every
+                    )
+            if fixes:
+                length = self.world.agreed(0 if self.fit is None else self.fit.iterations)
+                task.follow(self.proportions.spread(length))
+                pace = None
+            if self.world.leads:
+                progress, new = replace(progress, figures=figures, fit=new), None
                 append_line(settings.folder / LOG_FILE, progress)
                 on_progress(progress)
-                if validates or stops or time.monotonic() - saved > settings.save_every_s:
+                if validates or fixes or stops or time.monotonic() - saved > settings.save_every_s:
                     self._save(figures)
                     saved = time.monotonic()
             meter.restart()
             if stops:
                 break
         return self.averaged
+
+    def _batches(self, meter: Meter) -> Iterator[tuple[Tensor, ...]]:
+        """The batches of the run, which may get another length while they are taken."""
+        length = None
+        while length != self.task.iterations:
+            length = self.task.iterations
+            for batch in meter.timed(self.task.batches(self.iteration, self.world)):
+                yield batch
+                if length != self.task.iterations:
+                    break
 
     def _step(self, batch: tuple[Tensor, ...]) -> Tensor:
         for group in self.optimizer.param_groups:
@@ -218,10 +267,12 @@ class _Run:
             return contextlib.nullcontext()
         return torch.autocast(self.world.device.type, dtypes[self.settings.precision])
 
-    def _validate(self) -> Mapping[str, float]:
+    def _validate(self) -> tuple[Mapping[str, float], float]:
+        """Figures of the averaged model, and the seconds it took."""
+        started = self.settings.clock()
         model = copy.deepcopy(self.averaged).eval()
         with torch.inference_mode():
-            return self.task.validate(model)
+            return self.task.validate(model), self.settings.clock() - started
 
     def _save(self, figures: Mapping[str, float]) -> None:
         self.task.save(self.averaged, self.iteration, figures)
@@ -234,12 +285,14 @@ class _Run:
                     "averaged": self.averaged.state_dict(),
                     "optimizer": self.optimizer.state_dict(),
                     "scaler": self.scaler.state_dict(),
+                    "fit": None if self.fit is None else asdict(self.fit),
                 },
                 temporary,
             )
 
     def _identity(self) -> dict[str, str]:
-        return {**self.task.identity, "precision": self.settings.precision}
+        identity = {**self.task.identity, "precision": self.settings.precision}
+        return identity if self.settings.hours is None else {**identity, "number of hours": f"{self.settings.hours:g}"}
 
     def _resume(self) -> None:
         path = self.settings.folder / RESUME_FILE
@@ -255,7 +308,7 @@ class _Run:
                 f"{path} cannot be read ({type(error).__name__}); remove it to start the run anew"
             ) from error
         expected = self._identity()
-        if differing := [name for name in expected if identity.get(name) != expected[name]]:
+        if differing := [n for n in {**identity, **expected} if identity.get(n) != expected.get(n)]:
             raise CheckpointError(
                 f"{path} belongs to a run with another {', another '.join(differing)}; continue with that run's "
                 "settings, or choose another folder"
@@ -265,5 +318,6 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.iteration = state["iteration"]
+        self.fit = Fit(**state["fit"]) if state.get("fit") else None
         if self.world.leads:
             drop_lines_after(self.settings.folder / LOG_FILE, self.iteration)

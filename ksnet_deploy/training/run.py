@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from ksnet_deploy.base.errors import BackendError, CheckpointError, InputError
-from ksnet_deploy.measure.degradation import Degradation
+from ksnet_deploy.base.errors import BackendError, CheckpointError, ConfigError, InputError
+from ksnet_deploy.measure.degradation import TrainingDegradation
 from ksnet_deploy.network.bundled import checkpoint_path
-from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.flow import SpyNet
 from ksnet_deploy.network.model import KSNet
@@ -23,6 +21,7 @@ from ksnet_deploy.training.log import Progress
 from ksnet_deploy.training.loop import LoopSettings, Precision, Task, World
 from ksnet_deploy.training.loop import train as run_loop
 from ksnet_deploy.training.recipe import RECIPES, OptimizerName, Recipe, Stage
+from ksnet_deploy.training.start import initialise
 from ksnet_deploy.video.clips.clip import Clip
 from ksnet_deploy.video.clips.find import REDS4, find_clips, read_listing
 
@@ -40,8 +39,8 @@ FLOW_RECIPE = Recipe(
     gradient_norm=1.0,
 )
 
-OnStart = Callable[[int, str], None]
-"""Told the number of iterations, and what will be trained on, in words."""
+OnStart = Callable[[int | None, str], None]
+"""Told the number of iterations, where it is known, and what will be trained on, in words."""
 OnProgress = Callable[[Progress], None]
 
 
@@ -58,12 +57,17 @@ class _Request:
     workers: int = 0
     threads: int | None = None
     max_seconds: float | None = None
+    hours: float | None = None
     validate_every: int = 500
 
     @property
     def loop(self) -> LoopSettings:
         return LoopSettings(
-            self.folder, self.precision, validate_every=self.validate_every, max_seconds=self.max_seconds
+            self.folder,
+            self.precision,
+            validate_every=self.validate_every,
+            max_seconds=self.max_seconds,
+            hours=self.hours,
         )
 
 
@@ -76,11 +80,13 @@ class TrainingRequest(_Request):
     settings: tuple[str, ...] = ()
     """Changes to the network's configuration, NAME=VALUE."""
     init: str | None = None
+    init_partial: bool = False
+    """Whether ``init`` may be built differently: what fits is taken."""
     flow: Path | None = None
     learning_rate: float | None = None
     flow_frozen: int | None = None
     optimizer: OptimizerName | None = None
-    degradation: Degradation = "BI"
+    degradation: TrainingDegradation = "BI"
     licence: str = "not stated"
 
 
@@ -101,14 +107,17 @@ def train_ksnet(request: TrainingRequest, on_start: OnStart, on_progress: OnProg
     world = _prepare(request)
     torch.manual_seed(request.seed)
     model = KSNet(KSNetConfig.named(request.size).replace(request.settings))
+    new: list[str] = []
     if request.init is not None:
-        _initialise(model, checkpoint_path(request.init))
+        new = initialise(model, checkpoint_path(request.init), partial=request.init_partial)
+    elif request.init_partial:
+        raise ConfigError("--init-partial needs weights to take what fits from; name them with --init")
     if request.flow is not None:
         if model.flow is None:
             raise CheckpointError(f"{request.flow} cannot be used: this network has no flow network to load it into")
         model.flow.load_state_dict(load_flow_weights(request.flow, model.flow))
     recipe = RECIPES[request.recipe].with_stages(tuple(map(Stage.parse, request.stages)))
-    untrained_flow = request.flow is None and request.init is None
+    untrained_flow = request.flow is None and (request.init is None or any(n.split(".")[0] == "flow" for n in new))
     changes = {
         "learning_rate": request.learning_rate,
         "optimizer": request.optimizer,
@@ -131,9 +140,10 @@ def train_ksnet(request: TrainingRequest, on_start: OnStart, on_progress: OnProg
         seed=request.seed,
         licence=request.licence,
         workers=request.workers,
-        note=f"recipe {request.recipe}, {request.precision},",
+        note=f"recipe {request.recipe}, degradation {request.degradation}, {request.precision},",
     )
-    return _run(task, request, world, target, on_start, on_progress)
+    note = f"; from nothing: {', '.join(new)}; all else from {request.init}" if new else ""
+    return _run(task, request, world, target, lambda count, what: on_start(count, what + note), on_progress)
 
 
 def train_flow_network(request: FlowRequest, on_start: OnStart, on_progress: OnProgress) -> Path:
@@ -152,19 +162,6 @@ def train_flow_network(request: FlowRequest, on_start: OnStart, on_progress: OnP
     recipe = FLOW_RECIPE.with_stages(tuple(map(Stage.parse, request.stages)))
     task = FlowTask(model, clips, _validation(request), recipe, target, seed=request.seed, workers=request.workers)
     return _run(task, request, world, target, on_start, on_progress)
-
-
-def _initialise(model: KSNet, path: Path) -> None:
-    checkpoint = load_checkpoint(path)
-    found: Mapping[str, Tensor] = checkpoint.model.state_dict()
-    expected = model.state_dict()
-    differing = [name for name in expected if name not in found or found[name].shape != expected[name].shape]
-    if differing or len(found) != len(expected):
-        raise CheckpointError(
-            f"{path} holds another network than the one to train ({checkpoint.config.to_json()} instead of "
-            f"{model.config.to_json()}); choose --size and --set accordingly, or another --init"
-        )
-    model.load_state_dict(dict(found))
 
 
 def _selected(path: Path, recipe: str) -> Sequence[Clip]:
@@ -197,7 +194,9 @@ def _prepare(request: _Request) -> World:
 
 def _run(task: Task, request: _Request, world: World, target: Path, on_start: OnStart, on_progress: OnProgress) -> Path:
     if world.leads:
-        on_start(task.iterations, f"{task.identity['data'].rpartition(' ')[0]}, {task.iterations} iterations")
+        iterations = task.iterations if request.hours is None else None
+        length = f"{request.hours:g} hours" if iterations is None else f"{iterations} iterations"
+        on_start(iterations, f"{task.identity['data'].rpartition(' ')[0]}, {length}")
     run_loop(task, request.loop, world, on_progress)
     world.leave()
     return target
