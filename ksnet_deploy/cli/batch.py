@@ -10,6 +10,7 @@ from pathlib import Path
 from ksnet_deploy.base.errors import ConfigError, KSNetError
 from ksnet_deploy.cli.answers import Answer, Skipped
 from ksnet_deploy.cli.terminal import Progress
+from ksnet_deploy.upscale.choice import choose_network
 from ksnet_deploy.upscale.destination import Destination, choose_destination, is_for_frames
 from ksnet_deploy.upscale.estimate import estimate
 from ksnet_deploy.upscale.result import Events, UpscaleResult
@@ -30,7 +31,8 @@ class Batch:
     """Settings as the options of ``upscale`` name them; None where an option was not given."""
 
     output: Path | None
-    model: str
+    model: str | None
+    """None for the one that suits each source."""
     backend: str | None
     device: str | None
     codec: str | None
@@ -110,12 +112,17 @@ class Batch:
             on_frame=bar.advance,
             on_note=bar.say,
         )
-        upscaler = Upscaler(self.model, backend=self.backend, device=self.device, tiles=self.tiles, on_note=bar.say)
+        model = self.model
+        if model is None:
+            choice = choose_network(source, self.device)
+            model = choice.name
+            bar.say(choice.sentence())
+        upscaler = Upscaler(model, backend=self.backend, device=self.device, tiles=self.tiles, on_note=bar.say)
         outcome = estimate(work, upscaler, events) if self.dry_run else carry_out(work, upscaler, events)
         if isinstance(work.detector, GivenCuts) and source.end_s is None and isinstance(outcome, UpscaleResult):
             beyond = sum(cut >= outcome.frames for cut in work.detector.cuts)
             outcome.notes.extend([f"{beyond} of the given cuts lie beyond the last frame."] if beyond else [])
-        return Answer(source.path, outcome, self.model)
+        return Answer(source.path, outcome, model)
 
     @cached_property
     def encoder(self) -> Encoder:

@@ -11,7 +11,6 @@ import typer
 
 from ksnet_deploy.base.errors import KSNetError
 from ksnet_deploy.cli.terminal import Progress, progress
-from ksnet_deploy.upscale.networks import default_model
 
 if TYPE_CHECKING:
     from ksnet_deploy.cli.answers import Answer
@@ -91,10 +90,9 @@ def upscale(
     from ksnet_deploy.upscale.values import parse_height, parse_rate, parse_tiles, parse_time
     from ksnet_deploy.video.kinds import DEFAULT_RATE, Source
 
-    chosen = model or default_model(device)
     batch = Batch(
         output=output,
-        model=chosen,
+        model=model,
         backend=backend,
         device=device,
         codec=codec,
@@ -120,8 +118,6 @@ def upscale(
         begin_report(report, overwrite=overwrite)
     style = "none" if as_json and progress_as == "bar" else progress_as
     with progress("Upscaling", style=style) as bar:
-        if model is None:
-            bar.say(f"Using the network '{chosen}', the default on this device; choose another with --model.")
         try:
             for source in sources:
                 try:

@@ -6,10 +6,13 @@ from pathlib import Path
 
 from ksnet_deploy.base.errors import CheckpointError, ConfigError
 
-__all__ = ["CHECKPOINT_SUFFIXES", "bundled_checkpoint", "check_is_file", "checkpoint_path"]
+__all__ = ["CHECKPOINT_SUFFIXES", "bundled_checkpoint", "bundled_names", "check_is_file", "checkpoint_path"]
 
 
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+FOLDER = Path(__file__).parents[1] / "bundled"
 
 
 def check_is_file(path: Path) -> None:
@@ -21,12 +24,16 @@ def check_is_file(path: Path) -> None:
 
 def bundled_checkpoint(name: str = "uni") -> Path:
     """Path of a checkpoint that ships with the package. Raises CheckpointError for an unknown name."""
-    folder = Path(__file__).parents[1] / "bundled"
-    path = folder / f"{name}.safetensors"
+    path = FOLDER / f"{name}.safetensors"
     if not path.is_file():
-        shipped = ", ".join(sorted(p.stem for p in folder.glob("*.safetensors")))
+        shipped = ", ".join(bundled_names())
         raise CheckpointError(f"no checkpoint named '{name}' ships with ksnet-deploy; there is {shipped}")
     return path
+
+
+def bundled_names() -> list[str]:
+    """Names of the checkpoints that ship with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.safetensors"))
 
 
 def checkpoint_path(model: str) -> Path:

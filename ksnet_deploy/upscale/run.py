@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+from ksnet_deploy.upscale.choice import choose_network
 from ksnet_deploy.upscale.destination import choose_destination
 from ksnet_deploy.upscale.estimate import Estimate, estimate
 from ksnet_deploy.upscale.networks import Network
@@ -54,7 +55,7 @@ def upscale_video(
         target: .mp4, .m4v, .mov, .mkv or .webm; a new folder for PNG files; ``-`` for YUV4MPEG on standard output; an
             existing folder, or None for the source's, for ``name_x4`` in it.
         upscaler: a new one, which is closed in the end, or the network it is to have (default: the bundled one that
-            suits the CPU).
+            suits the source on a CPU).
         codec: a preset or FFmpeg's name of an encoder, or what
             :func:`ksnet_deploy.video.writing.presets.choose_encoder` gave.
         detector: says where scenes begin (default: :class:`ksnet_deploy.upscale.scenes.SceneDetector`).
@@ -71,7 +72,7 @@ def upscale_video(
     """
     work = _work(source, target, codec, detector, height, start_s, end_s, rate)
     work = replace(work, overwrite=overwrite, resume=resume, keep_partial=keep_partial)
-    return carry_out(work, _upscaler(upscaler), events or Events())
+    return carry_out(work, _upscaler(upscaler, work), events or Events())
 
 
 def estimate_video(
@@ -93,7 +94,7 @@ def estimate_video(
     Arguments and errors are those of :func:`upscale_video`, with the same checks.
     """
     work = _work(source, target, codec, detector, height, start_s, end_s, DEFAULT_RATE)
-    return estimate(replace(work, overwrite=overwrite, resume=resume), _upscaler(upscaler), events or Events())
+    return estimate(replace(work, overwrite=overwrite, resume=resume), _upscaler(upscaler, work), events or Events())
 
 
 def carry_out(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResult:
@@ -101,7 +102,9 @@ def carry_out(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResult:
     return (write_video if work.destination.kind == "video" else write_frames)(work, upscaler, events)
 
 
-def _upscaler(given: Upscaler | Network | Path | str | None) -> Upscaler:
+def _upscaler(given: Upscaler | Network | Path | str | None, work: Work) -> Upscaler:
+    if given is None:
+        given = choose_network(work.source).name
     return given if isinstance(given, Upscaler) else Upscaler(given)
 
 

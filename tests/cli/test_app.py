@@ -62,7 +62,7 @@ def test_upscale_needs_no_argument_but_the_video(tmp_path: Path) -> None:
     assert second.returncode == 0
     assert "Exporting lite for frames of 16x16, once." in first.stderr
     assert "Exporting" not in second.stderr
-    assert "Using the network 'lite', the default on this device" in first.stderr
+    assert "Using the network 'lite" in first.stderr
 
 
 def test_upscale_json_is_one_object(clip: Path, small_onnx: SmallOnnx, tmp_path: Path) -> None:
