@@ -21,7 +21,7 @@ CODECS = [
     *[("libvpx-vp9", "yuv420p", ".webm", "vp9"), ("mpeg2video", "yuv420p", ".mpg", "mpeg2video")],
     *[("mpeg4", "yuv420p", ".avi", "mpeg4"), ("mjpeg", "yuvj420p", ".mov", "mjpeg")],
     *[("prores_ks", "yuv422p10le", ".mov", "prores"), ("libsvtav1", "yuv420p", ".mp4", "av1")],
-    *[("ffv1", "yuv420p", ".mkv", None), ("huffyuv", "yuv422p", ".avi", None), ("ffvhuff", "yuv420p", ".mkv", None)],
+    *[("ffv1", "yuv420p", ".mkv", None), ("huffyuv", "yuv422p", ".avi", None), ("ffvhuff", "yuv420p", ".avi", None)],
     *[("png", "rgb24", ".mov", None), ("rawvideo", "yuv420p", ".nut", None), ("qtrle", "rgb24", ".mov", None)],
 ]
 
