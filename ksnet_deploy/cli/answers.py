@@ -47,6 +47,7 @@ def answer_of(result: UpscaleResult | Estimate) -> Answer:
         "stages_s": {name: round(busy, 3) for name, busy in result.times.busy_s.items()},
         "bottleneck": result.times.bottleneck,
         "stages": result.times.summary(),
+        "tracks": [track.report() for track in result.tracks],
         "notes": result.notes,
     }
 

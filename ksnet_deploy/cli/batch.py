@@ -24,6 +24,7 @@ from ksnet_deploy.video.writing.presets import choose_encoder
 
 if TYPE_CHECKING:
     from ksnet_deploy.upscale.memory import TileChoice
+    from ksnet_deploy.video.writing.tracks import TrackChoice
 
 __all__ = ["Batch"]
 
@@ -46,6 +47,7 @@ class Batch:
     start_s: Fraction | None
     end_s: Fraction | None
     tiles: TileChoice
+    tracks: TrackChoice | None
     cuts: Path | None
     scene_reset: bool
     resume: bool
@@ -77,7 +79,7 @@ class Batch:
                 target = frames_target(video, self.output)
             else:
                 try:
-                    target = target_of(video, self.output, encoder, self.start_s, self.end_s)
+                    target = target_of(video, self.output, encoder, self.start_s, self.end_s, self.tracks or "convert")
                 except (KSNetError, OSError):  # which is said when its turn comes
                     continue
             if target in taken:
@@ -96,7 +98,7 @@ class Batch:
         encoder, streaming = self.encoder, is_stream(video, self.output)
         self._check_effect(video, streaming=streaming)
         if self.skip_existing:
-            target = target_of(video, self.output, encoder, self.start_s, self.end_s)
+            target = target_of(video, self.output, encoder, self.start_s, self.end_s, self.tracks or "convert")
             if target.exists():
                 return {"input": str(video), "output": str(target), "skipped": True}
         detector = self._detector()
@@ -114,6 +116,7 @@ class Batch:
             ),
         }
         of_files: dict[str, Any] = {"encoder": encoder, "height": self.height, "resume": self.resume}
+        of_files["tracks"] = self.tracks or "convert"
         if streaming:
             answer = answer_of(upscale_frames(video, self.output, upscaler, **common))
         elif self.dry_run:
@@ -148,6 +151,7 @@ class Batch:
             "--codec": self.codec is not None,
             "--crf": self.crf is not None,
             "--preset": self.preset is not None,
+            "--tracks": self.tracks is not None,
             "--no-resume": not self.resume,
             "--keep-partial": self.keep_partial,
             "--skip-existing": self.skip_existing,

@@ -59,6 +59,14 @@ def upscale(
         str,
         typer.Option("--tiles", help="Largest tiles of a frame, for example 270x480; 'auto' as memory allows; 'off'."),
     ] = "auto",
+    tracks: Annotated[
+        Literal["copy", "convert", "drop"] | None,
+        typer.Option(
+            "--tracks",
+            help="Sound, subtitles, attachments: copy all or refuse; convert what the output cannot hold, or leave it "
+            "out; drop all (default: convert).",
+        ),
+    ] = None,
     cuts: Annotated[
         Path | None, typer.Option("--cuts", help="File of scene cuts, a frame number a line, instead of detection.")
     ] = None,
@@ -102,6 +110,7 @@ def upscale(
         start_s=None if start is None else parse_time(start),
         end_s=None if end is None else parse_time(end),
         tiles=parse_tiles(tiles),
+        tracks=tracks,
         cuts=cuts,
         scene_reset=scene_reset,
         resume=resume,

@@ -22,6 +22,7 @@ from ksnet_deploy.video.reading.reader import VideoReader
 from ksnet_deploy.video.writing.encoder import Encoder
 from ksnet_deploy.video.writing.encoding import FrameEncoder
 from ksnet_deploy.video.writing.presets import choose_encoder
+from ksnet_deploy.video.writing.tracks import TrackChoice
 
 __all__ = ["Estimate", "estimate_video"]
 
@@ -93,6 +94,7 @@ def estimate_video(
     rate: Fraction = Fraction(25),
     overwrite: bool = False,
     resume: bool = True,
+    tracks: TrackChoice = "convert",
     events: Events | None = None,
 ) -> Estimate:
     """Upscale a few frames of a video and say what all of it will take; nothing is written.
@@ -101,7 +103,7 @@ def estimate_video(
     """
     upscaler, encoder, events = upscaler or Upscaler(), encoder or choose_encoder("h264"), events or Events()
     with VideoReader(source, start_s, end_s, rate=rate) as reader, upscaler:
-        prepared = prepare(reader, target, encoder, height, overwrite=overwrite)
+        prepared = prepare(reader, target, encoder, height, overwrite=overwrite, tracks=tracks)
         settings = prepared.settings(encoder, detector or SceneDetector(), upscaler, start_s, end_s)
         finished = unfinished_frames(prepared.target, settings) if resume else 0
         upscaler.open(reader.size, frame_dtype(reader))

@@ -15,12 +15,13 @@ import numpy as np
 from ksnet_deploy.base.errors import ConfigError, InputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.upscale.job import fingerprint
-from ksnet_deploy.upscale.output import OutputFile, check_target, choose_target, container_notes
+from ksnet_deploy.upscale.output import OutputFile, check_target, choose_target, container_notes, track_notes
 from ksnet_deploy.upscale.scenes import CutDetector
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.video.reading.reader import Frame, VideoReader
 from ksnet_deploy.video.writing.encoder import Encoder
 from ksnet_deploy.video.writing.encoding import PictureFormat
+from ksnet_deploy.video.writing.tracks import TrackChoice, TrackPlanner
 
 __all__ = ["Prepared", "first_frame_read", "frame_dtype", "output_size", "prepare"]
 
@@ -37,6 +38,8 @@ class Prepared:
     source: Path
     rate: Fraction
     """Of the source, in frames per second."""
+    tracks: TrackChoice
+    """What is wanted of the source's other tracks."""
     notes: list[str]
     """What a user should know of the choices."""
 
@@ -57,6 +60,7 @@ class Prepared:
             "pixel format": self.picture.pixel_format,
             "output size": str(self.picture.size),
             "scene cuts": repr(detector),
+            "other tracks": self.tracks,
             "ksnet-deploy": version("ksnet-deploy"),
             "av": version("av"),
             **upscaler.identity(),
@@ -64,23 +68,31 @@ class Prepared:
 
 
 def prepare(
-    reader: VideoReader, target: Path | None, encoder: Encoder, height: int | None, *, overwrite: bool
+    reader: VideoReader,
+    target: Path | None,
+    encoder: Encoder,
+    height: int | None,
+    *,
+    overwrite: bool,
+    tracks: TrackChoice = "convert",
 ) -> Prepared:
     """Choose and try out everything that can be before there is a picture.
 
     Raises:
         KSNetError: what :func:`ksnet_deploy.upscale.to_video.upscale_video` raises before it begins.
     """
-    notes = container_notes(reader, target, encoder)
-    target = choose_target(reader, target, encoder)
+    planner = TrackPlanner(reader, tracks)
+    notes = container_notes(planner, target, encoder)
+    target = choose_target(planner, target, encoder)
     check_target(reader, target, overwrite=overwrite)
     size = output_size(reader.size, height)
     encoder.check_size(size)
     frames = first_frame_read(reader)
     picture = PictureFormat.of(reader, size, encoder)
-    output = OutputFile(reader, target, picture, encoder)
+    output = OutputFile(planner, target, picture, encoder)
     output.try_out()
-    return Prepared(target, picture, output, frames, reader.path, reader.rate, notes)
+    notes += track_notes(output.tracks)
+    return Prepared(target, picture, output, frames, reader.path, reader.rate, tracks, notes)
 
 
 def output_size(source: FrameSize, height: int | None) -> FrameSize:

@@ -9,6 +9,7 @@ from pathlib import Path
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.upscale.stages import StageTimes
 from ksnet_deploy.video.reading.reader import VideoReader
+from ksnet_deploy.video.writing.tracks import TrackPlan
 
 __all__ = ["Events", "UpscaleResult", "notes_on"]
 
@@ -46,6 +47,8 @@ class UpscaleResult:
     """The tiles that the frames were upscaled in; None for whole frames."""
     times: StageTimes
     pixel_format: str
+    tracks: list[TrackPlan] = field(default_factory=list)
+    """What became of the source's other tracks."""
     notes: list[str] = field(default_factory=list)
     """What a user should know about the result, one sentence each."""
 

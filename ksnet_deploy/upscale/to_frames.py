@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from ksnet_deploy.upscale.stages import run_stages
 from ksnet_deploy.upscale.to_video import Network
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.video.kinds import PIPE, is_folder
-from ksnet_deploy.video.reading.reader import VideoReader
+from ksnet_deploy.video.orientation import DisplayMatrix
+from ksnet_deploy.video.reading.reader import Frame, VideoReader
 from ksnet_deploy.video.reading.sources import picture_files
 from ksnet_deploy.video.writing.sinks import FrameSink, PictureFolder, Y4mPipe, check_new_folder
 
@@ -69,9 +71,10 @@ def upscale_frames(
         frames = first_frame_read(reader)
         runner = upscaler.open(reader.size, frame_dtype(reader))
         events.on_start(reader.size, reader.estimated_frames, 0)
+        size = reader.size.upscaled if reader.display is None else reader.display.upright_size(reader.size.upscaled)
         sink: FrameSink
         if str(target) == PIPE:
-            sink = Y4mPipe(reader, reader.size.upscaled)
+            sink = Y4mPipe(reader, size)
         else:
             sink = PictureFolder(target, _names(reader, start_s), overwrite=overwrite)
         plan = Plan(detector, reader.time_base)
@@ -79,7 +82,7 @@ def upscale_frames(
             times = run_stages(
                 plan.of(frames, 0),
                 Network(upscaler, {}, events.on_frame),
-                lambda upscaled: sink.write(upscaled.frame),
+                lambda upscaled: sink.write(_upright(upscaled.frame, reader.display)),
                 finish=sink.finish,
             )
         except BaseException:
@@ -88,14 +91,25 @@ def upscale_frames(
         arguments: dict[str, Any] = plan.summary() | upscaler.summary()
         return UpscaleResult(
             target=target,
-            size=reader.size.upscaled,
+            size=size,
             frames_lost=reader.frames_lost,
             resumed_frames=0,
             times=times,
             pixel_format=sink.pixel_format,
-            notes=notes_on(reader, 10 if reader.depth > 8 else 8, runner.io),
+            notes=notes_on(reader, 10 if reader.depth > 8 else 8, runner.io) + _display_notes(reader.display),
             **arguments,
         )
+
+
+def _upright(frame: Frame, display: DisplayMatrix | None) -> Frame:
+    """The frame as it is to be shown, because neither a picture nor YUV4MPEG says how."""
+    return frame if display is None else replace(frame, rgb=display.upright(frame.rgb))
+
+
+def _display_notes(display: DisplayMatrix | None) -> list[str]:
+    if display is None or display.turns is not None:
+        return []
+    return ["The source is shown turned by no quarter turn; the frames are as they are stored."]
 
 
 def frames_target(source: Path, target: Path | None) -> Path:

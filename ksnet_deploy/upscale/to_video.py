@@ -27,6 +27,7 @@ from ksnet_deploy.video.reading.reader import Frame, VideoReader
 from ksnet_deploy.video.writing.encoder import Encoder
 from ksnet_deploy.video.writing.encoding import EncodedPacket, FrameEncoder, PictureFormat
 from ksnet_deploy.video.writing.presets import choose_encoder
+from ksnet_deploy.video.writing.tracks import TrackChoice, TrackPlanner
 
 __all__ = ["Network", "Upscaled", "target_of", "upscale_video"]
 
@@ -54,6 +55,7 @@ def upscale_video(
     overwrite: bool = False,
     resume: bool = True,
     keep_partial: bool = False,
+    tracks: TrackChoice = "convert",
     events: Events | None = None,
 ) -> UpscaleResult:
     """Upscale a video four times in width and height.
@@ -76,6 +78,9 @@ def upscale_video(
             throw that away, and leave nothing.
         keep_partial: when interrupted (KeyboardInterrupt, SystemExit), or when the source cannot be read to its end,
             make a playable ``name.partial`` beside the target of the frames that are finished.
+        tracks: what becomes of sound, subtitles, attachments and covers: ``convert`` copies what the target's
+            container holds, converts sound and text that it does not, and leaves out the rest; ``copy`` refuses what
+            cannot be copied; ``drop`` leaves all of them out.
         events: what to tell while it works.
 
     Raises:
@@ -86,7 +91,7 @@ def upscale_video(
     upscaler, detector = upscaler or Upscaler(), detector or SceneDetector()
     encoder, events = encoder or choose_encoder("h264"), events or Events()
     with VideoReader(source, start_s, end_s, rate=rate) as reader, upscaler:
-        prepared = prepare(reader, target, encoder, height, overwrite=overwrite)
+        prepared = prepare(reader, target, encoder, height, overwrite=overwrite, tracks=tracks)
         target, picture, output = prepared.target, prepared.picture, prepared.output
         settings = prepared.settings(encoder, detector, upscaler, start_s, end_s)
         with Job(target, settings, resume=resume) as job:
@@ -127,6 +132,7 @@ def upscale_video(
         times=times,
         pixel_format=picture.pixel_format,
         notes=notes,
+        tracks=output.tracks,
         **(plan.summary() | upscaler.summary()),
     )
 
@@ -189,8 +195,13 @@ def _keep_partial(job: Job, sink: _SegmentSink, output: OutputFile, events: Even
 
 
 def target_of(
-    source: Path, target: Path | None, encoder: Encoder, start_s: Fraction | None = None, end_s: Fraction | None = None
+    source: Path,
+    target: Path | None,
+    encoder: Encoder,
+    start_s: Fraction | None = None,
+    end_s: Fraction | None = None,
+    tracks: TrackChoice = "convert",
 ) -> Path:
     """The file that :func:`upscale_video` would write. Raises KSNetError where it could not."""
     with VideoReader(source, start_s, end_s) as reader:
-        return choose_target(reader, target, encoder)
+        return choose_target(TrackPlanner(reader, tracks), target, encoder)

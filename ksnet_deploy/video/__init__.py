@@ -7,5 +7,6 @@ had in the file.
 - ``writing/``: encoders, containers, files, folders and pipes of frames
 - ``reading/``: decoding, clocks, parts of a film
 - ``side_data.py``, ``picture.py``, ``conversion.py``, ``colour.py``: HDR metadata; pictures; RGB and Y'CbCr; tags
+- ``orientation.py``, ``timecode.py``: turns and mirrors; the recorder's count of frames
 - ``kinds.py``: what a path names; imports nothing heavy
 """

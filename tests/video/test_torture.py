@@ -26,6 +26,7 @@ from ksnet_deploy.upscale.to_video import upscale_video
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.video.writing.encoder import Encoder
 from ksnet_deploy.video.writing.presets import choose_encoder
+from ksnet_deploy.video.writing.tracks import TrackChoice
 
 MILLISECOND = Fraction(1, 1000)
 UNSPECIFIED = 2
@@ -286,7 +287,7 @@ def test_a_part_that_holds_no_frame_is_refused_in_a_sentence(tmp_path: Path, cas
     assert [path.name for path in tmp_path.iterdir()] == [source.name]
 
 
-def refused(source: Path, target: Path, encoder: Encoder) -> str:
+def refused(source: Path, target: Path, encoder: Encoder, tracks: TrackChoice = "convert") -> str:
     """The sentence, after which nothing is left but the source."""
     opened: list[FrameSize] = []
 
@@ -294,8 +295,9 @@ def refused(source: Path, target: Path, encoder: Encoder) -> str:
         opened.append(size)
         return RepeatRunner(size, io)
 
+    upscaler = Upscaler(open_runner=open_runner)
     with pytest.raises(OutputError) as raised:
-        upscale_video(source, target, Upscaler(open_runner=open_runner), detector=NoCuts(), encoder=encoder)
+        upscale_video(source, target, upscaler, detector=NoCuts(), encoder=encoder, tracks=tracks)
     assert opened == []
     assert list(target.parent.iterdir()) == [source]
     return str(raised.value)
@@ -311,8 +313,11 @@ def test_webm_names_the_codecs_that_it_can_hold(tmp_path: Path) -> None:
 
 def test_no_codec_is_named_where_another_track_does_not_fit(tmp_path: Path) -> None:
     source = make(Case("v", MP4, sounds=(Sound(),)), tmp_path)
-    said = refused(source, tmp_path / "o.webm", choose_encoder("vp9"))
-    assert "cannot hold the audio track (aac); write to a file ending in .mp4 or .mkv" in said
+    said = refused(source, tmp_path / "o.webm", choose_encoder("vp9"), tracks="copy")
+    assert (
+        "the audio track 1 (aac) cannot be copied: a .webm file cannot hold it; write to a file ending in .mp4" in said
+    )
+    assert said.endswith(", or pass --tracks convert")
 
 
 @pytest.mark.parametrize(

@@ -23,16 +23,18 @@ from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.video.colour import Chroma, Colour, chroma_of
 from ksnet_deploy.video.conversion import rgb_of
 from ksnet_deploy.video.kinds import PIPE
+from ksnet_deploy.video.orientation import DisplayMatrix
 from ksnet_deploy.video.reading.clock import FrameClock
 from ksnet_deploy.video.reading.counting import FrameCount
-from ksnet_deploy.video.reading.part import Part, is_text
+from ksnet_deploy.video.reading.part import Part
+from ksnet_deploy.video.reading.sample import SamplePacket, first_packets
 from ksnet_deploy.video.reading.seeking import place_before
 from ksnet_deploy.video.reading.sources import CopiedPacket, open_source, reason_of, video_of
-from ksnet_deploy.video.side_data import HdrMetadata, named_side_data, shape_of_pixels
+from ksnet_deploy.video.reading.tracks import COPIED, is_cover, is_text, is_timecode, is_unread
+from ksnet_deploy.video.side_data import HdrMetadata, display_matrix, named_side_data, shape_of_pixels
+from ksnet_deploy.video.timecode import with_timecode_advanced
 
 __all__ = ["Frame", "VideoReader"]
-
-COPIED_TRACKS = ("audio", "subtitle", "attachment")
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,11 @@ class VideoReader:
         self.colour = Colour.of(self.stream)
         self.time_base: Fraction = self.stream.time_base or Fraction(1, 90_000)
         self.rate: Fraction = self.stream.guessed_rate or self.stream.average_rate or Fraction(25)
-        self.tracks: list[Stream] = [s for s in self.container.streams if s.type in COPIED_TRACKS]
+        self.tracks: list[Stream] = [s for s in self.container.streams if s.type in COPIED or is_cover(s)]
+        """All that can be in the output beside the video."""
         others = [s for s in self.container.streams if s not in self.tracks and s is not self.stream]
         # FFmpeg discards the text track in which MP4 keeps chapters, because it has read them.
-        self.left_out = [f"{s.type} track {s.index}" for s in others if s.discard != av.stream.Discard.all]
+        self.left_out = [f"{s.type} track {s.index}" for s in others if not (is_timecode(s) or is_unread(s))]
         """What is not in the output, in words; see :meth:`keeps`."""
         self._given = start_s, end_s, rate
         origin_s = Fraction(self.container.start_time or 0, av.time_base)
@@ -108,6 +111,9 @@ class VideoReader:
         )
         self.rotation = 0
         """Counter-clockwise rotation in degrees that a player applies; known once a frame was read."""
+        self.display: DisplayMatrix | None = None
+        """Turns and mirrors that a player applies; None for none. Known once a frame was read."""
+        self._frames_skipped = 0
         self.damaged_packets = 0
         self.decoded = 0
         self.interlaced_frames = 0
@@ -116,6 +122,7 @@ class VideoReader:
         avi = self.container.format.name == "avi"
         self._clock = FrameClock(path, self.time_base, self.rate, decoding_times=avi)
         self._count = FrameCount(self.container, self.stream, self.rate, start_s, end_s)
+        self._sample: dict[int, list[SamplePacket]] | None = None
 
     @property
     def is_pipe(self) -> bool:
@@ -204,6 +211,9 @@ class VideoReader:
             if self._part.ends_before(time_s):
                 break
             if not self._part.starts_after(time_s):
+                if empty and self._part.start_s is not None:
+                    before = (frame.pts - (self.stream.start_time or 0)) * self.time_base
+                    self._frames_skipped = max(round(before * self.rate), 0)
                 empty = False
                 yield replace(frame, pts=self._part.moved(frame.pts, self.time_base))
         if empty and self.is_part:
@@ -223,7 +233,8 @@ class VideoReader:
                 self.container.seek(place, backward=True)
 
     def _all_frames(self) -> Iterator[Frame]:
-        for packet in self._demux([self.stream, *self._copied]):
+        # Of all tracks, for where only one that is not wanted goes on, the file is read so far and not cut off.
+        for packet in self._demux([s for s in self.container.streams if s.type != "attachment" and not is_unread(s)]):
             self._count.packet_read(packet)
             if packet.stream is not self.stream:
                 continue
@@ -233,8 +244,8 @@ class VideoReader:
 
     @property
     def _copied(self) -> list[Stream]:
-        """The other tracks that have packets."""
-        return [track for track in self.tracks if track.type != "attachment"]
+        """The other tracks that have packets with a time."""
+        return [track for track in self.tracks if track.type != "attachment" and not is_cover(track)]
 
     def copied_packets(self) -> Iterator[CopiedPacket]:
         """The packets of the other tracks, as they are, in file order; of a part those that :class:`Part` takes."""
@@ -244,6 +255,22 @@ class VideoReader:
         for packet in self._demux(read) if read else ():
             if packet.dts is not None and packet.stream in read and self._part.take(packet):
                 yield packet
+
+    @property
+    def sample(self) -> dict[int, list[SamplePacket]]:
+        """The first packets of the other tracks, by the tracks' indices; all of a cover, which is one."""
+        if self._sample is None:
+            with self.reopened() as again:
+                self._sample = first_packets(again.copied_packets(), again._copied)
+            for cover in filter(is_cover, self.tracks):
+                with self.reopened() as again:
+                    packets = again.container.demux(again.container.streams[cover.index])
+                    self._sample[cover.index] = [SamplePacket.of(packet) for packet in packets if packet.size][:1]
+        return self._sample
+
+    def metadata_of(self, holder: Stream | InputContainer) -> dict[str, str]:
+        """Of a track or of the file, with the time code of the first frame that is read, once that was."""
+        return with_timecode_advanced(holder.metadata, self._frames_skipped, self.rate)
 
     def _demux(self, read: list[Stream]) -> Iterator[CopiedPacket]:
         """Packets until the end of the file or of what is readable of it, then one that flushes the decoder."""
@@ -274,7 +301,6 @@ class VideoReader:
         for frame in frames:
             if isinstance(frame, VideoFrame):
                 self.decoded += 1
-                self.rotation = frame.rotation
                 self.interlaced_frames += frame.interlaced_frame
                 if self.decoded == 1:
                     self._notice(frame)
@@ -283,7 +309,7 @@ class VideoReader:
 
     def _notice(self, frame: VideoFrame) -> None:
         """What the first frame carries beside its picture is left out until an output says that it keeps it."""
-        self.hdr = HdrMetadata.of(frame)
+        self.hdr, self.display, self.rotation = HdrMetadata.of(frame), display_matrix(frame), frame.rotation
         self.left_out += named_side_data(frame)
         if self.pixel_aspect not in (0, 1):
             self.left_out.append(shape_of_pixels(self.pixel_aspect))
@@ -297,9 +323,12 @@ class VideoReader:
         return rgb_of(frame, self.colour, eight_bits=self._eight_bits)
 
     def reopened(self) -> VideoReader:
-        """Another reader of the same part of the file, at its beginning."""
+        """Another reader of the same part of the file, at its beginning; it knows what this one has seen."""
         start_s, end_s, rate = self._given
-        return VideoReader(self.path, start_s, end_s, rate=rate)
+        again = VideoReader(self.path, start_s, end_s, rate=rate)
+        again.display, again.rotation, again._frames_skipped = self.display, self.rotation, self._frames_skipped
+        again._sample = self._sample
+        return again
 
     def close(self) -> None:
         self.container.close()
