@@ -96,7 +96,7 @@ def upscale_frames(
             resumed_frames=0,
             times=times,
             pixel_format=sink.pixel_format,
-            notes=notes_on(reader, 10 if reader.depth > 8 else 8, runner.io) + _display_notes(reader.display),
+            notes=notes_on(reader, sink.depth, runner.io) + _display_notes(reader.display),
             **arguments,
         )
 

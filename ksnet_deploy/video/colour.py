@@ -6,11 +6,12 @@ import itertools
 from dataclasses import dataclass
 from typing import Literal
 
+from av.video.codeccontext import VideoCodecContext
 from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
-from av.video.stream import VideoStream
 
-__all__ = ["SWSCALE", "SWSCALE_LANCZOS", "SWS_MATRIX", "Chroma", "Colour", "chroma_of"]
+__all__ = ["SWSCALE", "SWSCALE_LANCZOS", "SWS_MATRIX", "Chroma", "Colour", "chroma_of", "is_grey", "is_rgb"]
 
 Chroma = Literal["420", "422", "444"]
 """How much of the colour is kept: a quarter of the samples, half, all."""
@@ -38,8 +39,45 @@ MATRIX_NAMES = {1: "BT.709", 4: "FCC", 5: "BT.601", 6: "BT.601", 7: "SMPTE 240M"
 SILENT = frozenset({*itertools.product(("av1", "ffv1", "prores", "vp8", "vp9"), ("420", "422")), ("hevc", "422")})
 """Compressions, and their chroma, that say nothing of where it lies; AV1 could, but its encoders hardly ever do."""
 
+LIMITED_BY_STANDARD = frozenset(
+    {"av1", "h263", "h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "prores", "vc1", "vp8", "vp9", "vvc"}
+)
+"""Compressions whose video is of limited range unless it says otherwise."""
+
+UNSUPPORTED = {
+    8: "YCgCo",
+    10: "BT.2020 with constant luminance",
+    11: "SMPTE ST 2085",
+    12: "a matrix that follows from its primaries",
+    13: "a matrix that follows from its primaries, with constant luminance",
+    14: "ICtCp",
+    15: "IPT-C2",
+    16: "YCgCo-Re",
+    17: "YCgCo-Ro",
+}
+"""By AVColorSpace."""
+
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 """AVColorTransferCharacteristic of the two high-dynamic-range curves."""
+
+
+def is_grey(video_format: VideoFormat | None) -> bool:
+    """Whether there is no colour in it, with or without alpha."""
+    return (
+        video_format is not None
+        and not video_format.has_palette
+        and sum(not part.is_alpha for part in video_format.components) == 1
+    )
+
+
+def is_rgb(video_format: VideoFormat | None) -> bool:
+    """Whether it is coded as R'G'B', or as a palette of such colours."""
+    return video_format is not None and (video_format.is_rgb or video_format.has_palette)
+
+
+def is_yuvj(video_format: VideoFormat | None) -> bool:
+    """Whether it is one of FFmpeg's formats that are of full range by their name."""
+    return video_format is not None and video_format.name.startswith("yuvj")
 
 
 def chroma_of(video_format: VideoFormat | None) -> Chroma:
@@ -67,22 +105,37 @@ class Colour:
     siting_unsaid: bool = False
     """Whether its frames do not say where their chroma lies; then it is at the left pixel of those that share it."""
 
+    unsupported: str | None = None
+    """Name of the way in which the colours are coded, where there is no conversion for it."""
+
     @classmethod
-    def of(cls, stream: VideoStream) -> Colour:
-        """Tags of a stream. An untagged matrix is BT.709 from 720 lines on and BT.601 below, as players assume."""
-        context = stream.codec_context
-        matrix = int(context.colorspace)
+    def of(cls, tagged: VideoFrame | VideoCodecContext, codec: str) -> Colour:
+        """Tags of a frame, or of a stream before there is one.
+
+        An untagged matrix is BT.709 from 720 lines on and BT.601 below, as players assume. An untagged range is
+        limited, but full for grey of compressions that do not say so either, as FFmpeg takes it.
+
+        Args:
+            codec: FFmpeg's name of the compression.
+        """
+        video_format = tagged.format
+        matrix, plain = int(tagged.colorspace), is_grey(video_format) or is_rgb(video_format)
         guessed = matrix not in SWS_MATRIX
+        unsupported = None if plain else UNSUPPORTED.get(matrix)
         if guessed:
-            matrix = BT709 if max(context.height, context.width * 9 // 16) >= 720 else SMPTE170M
-        full = int(context.color_range) == ColorRange.JPEG or (context.pix_fmt or "").startswith("yuvj")
+            matrix = BT709 if max(tagged.height, tagged.width * 9 // 16) >= 720 else SMPTE170M
+        full = int(tagged.color_range) == ColorRange.JPEG or (
+            int(tagged.color_range) != ColorRange.MPEG
+            and (is_yuvj(video_format) or (is_grey(video_format) and codec not in LIMITED_BY_STANDARD))
+        )
         return cls(
             matrix,
             int(ColorRange.JPEG if full else ColorRange.MPEG),
-            int(context.color_primaries),
-            int(context.color_trc),
-            guessed and not (context.format is not None and context.format.is_rgb),
-            (context.codec.canonical_name, chroma_of(context.format)) in SILENT,
+            int(tagged.color_primaries),
+            int(tagged.color_trc),
+            guessed and not plain,
+            (codec, chroma_of(video_format)) in SILENT,
+            unsupported,
         )
 
     @property

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.video.colour import Chroma, Colour, chroma_of
+from ksnet_deploy.video.colour import Chroma, Colour, chroma_of, is_rgb
 from ksnet_deploy.video.conversion import rgb_of
 from ksnet_deploy.video.kinds import PIPE
 from ksnet_deploy.video.orientation import DisplayMatrix
@@ -35,6 +35,9 @@ from ksnet_deploy.video.side_data import HdrMetadata, display_matrix, named_side
 from ksnet_deploy.video.timecode import with_timecode_advanced
 
 __all__ = ["Frame", "VideoReader"]
+
+TAGGED_BY_FILE = frozenset({"vp8"})
+"""Compressions whose frames say the same of their colours, in FFmpeg, whatever the file says."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,8 @@ class VideoReader:
             raise
         self.stream.thread_type = "AUTO"
         self.size = FrameSize(self.stream.codec_context.height, self.stream.codec_context.width)
-        self.colour = Colour.of(self.stream)
+        self.colour = Colour.of(self.stream.codec_context, self._codec)
+        """Tags of the first frame, once it was read. A later one may have others, by which it is read."""
         self.time_base: Fraction = self.stream.time_base or Fraction(1, 90_000)
         self.rate: Fraction = self.stream.guessed_rate or self.stream.average_rate or Fraction(25)
         self.tracks: list[Stream] = [s for s in self.container.streams if s.type in COPIED or is_cover(s)]
@@ -188,9 +192,20 @@ class VideoReader:
         return chroma_of(self.stream.codec_context.format)
 
     @property
+    def is_rgb(self) -> bool:
+        """Whether the source is coded as R'G'B'."""
+        return is_rgb(self.stream.codec_context.format)
+
+    @property
     def has_alpha(self) -> bool:
+        """Whether some of it may be transparent; of VP8 and VP9 FFmpeg decodes the rest only, and a tag tells."""
         video_format = self.stream.codec_context.format
-        return video_format is not None and len(video_format.components) in (2, 4)
+        tagged = {key.lower(): value for key, value in self.stream.metadata.items()}.get("alpha_mode") == "1"
+        return tagged or (video_format is not None and len(video_format.components) in (2, 4))
+
+    @property
+    def _codec(self) -> str:
+        return self.stream.codec_context.codec.canonical_name
 
     @property
     def frames_lost(self) -> int:
@@ -320,7 +335,15 @@ class VideoReader:
                 f"{self.path} changes its frame size from {self.size} to {frame.height}x{frame.width} at frame "
                 f"{self.decoded}; cut it there and upscale the parts"
             )
-        return rgb_of(frame, self.colour, eight_bits=self._eight_bits)
+        colour = self.colour if self._codec in TAGGED_BY_FILE else Colour.of(frame, self._codec)
+        if colour.unsupported is not None:
+            raise InputError(
+                f"the colours of {self.path} are coded as {colour.unsupported}, which is not supported; convert the "
+                "video to BT.709 first"
+            )
+        if self.decoded == 1:
+            self.colour = colour
+        return rgb_of(frame, colour, eight_bits=self._eight_bits)
 
     def reopened(self) -> VideoReader:
         """Another reader of the same part of the file, at its beginning; it knows what this one has seen."""
