@@ -42,6 +42,7 @@ class Batch:
     codec: str | None
     crf: int | None
     preset: str | None
+    pixel_format: str | None
     height: int | None
     rate: Fraction | None
     start_s: Fraction | None
@@ -132,7 +133,9 @@ class Batch:
     @cached_property
     def encoder(self) -> Encoder:
         """Looked for once: hardware is tried in a process of its own. Raises OutputError where there is none."""
-        return choose_encoder(self.codec or DEFAULT_CODEC, quality=self.crf, speed=self.preset)
+        return choose_encoder(
+            self.codec or DEFAULT_CODEC, quality=self.crf, speed=self.preset, pixel_format=self.pixel_format
+        )
 
     def _detector(self) -> CutDetector:
         if self.cuts is not None:
@@ -151,6 +154,7 @@ class Batch:
             "--codec": self.codec is not None,
             "--crf": self.crf is not None,
             "--preset": self.preset is not None,
+            "--pixel-format": self.pixel_format is not None,
             "--tracks": self.tracks is not None,
             "--no-resume": not self.resume,
             "--keep-partial": self.keep_partial,

@@ -47,6 +47,13 @@ def upscale(
     ] = None,
     crf: Annotated[int | None, typer.Option("--crf", help="Constant quality, on the encoder's scale.", min=0)] = None,
     preset: Annotated[str | None, typer.Option("--preset", help="Encoder preset, for example slow.")] = None,
+    pixel_format: Annotated[
+        str | None,
+        typer.Option(
+            "--pixel-format",
+            help="FFmpeg's, for example yuv444p (default: depth and chroma of the source, 4:2:0 of RGB).",
+        ),
+    ] = None,
     target: Annotated[
         str | None, typer.Option("--target", help="Resize to a height, for example 1080p, from four times the size.")
     ] = None,
@@ -105,6 +112,7 @@ def upscale(
         codec=codec,
         crf=crf,
         preset=preset,
+        pixel_format=pixel_format,
         height=None if target is None else parse_height(target),
         rate=None if fps is None else parse_rate(fps),
         start_s=None if start is None else parse_time(start),

@@ -128,9 +128,9 @@ def test_size_depth_and_chroma(run: Get, case: Case) -> None:
         "yuvj420p": ("yuv420p", "yuvj420p"),
         "gray": ("yuv420p", "yuvj420p"),
         "yuva420p": ("yuv420p",),
-        "gbrp": ("yuv444p", "yuvj444p"),
-        "gbrap": ("yuv444p", "yuvj444p"),
-        "gbrp10le": ("yuv444p10le",),
+        "gbrp": ("yuv420p", "yuvj420p"),
+        "gbrap": ("yuv420p", "yuvj420p"),
+        "gbrp10le": ("yuv420p10le",),
         # What PyAV calls full range of H.264; that of VP9 has no name of its own.
         "yuv420p": ("yuvj420p",) if case.full_range and case.encoder == "h264" else ("yuv420p",),
     }.get(case.pixel_format, (case.pixel_format,))
