@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from av.video.codeccontext import VideoCodecContext
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.stream import VideoStream
 
-__all__ = ["SWSCALE", "SWSCALE_LANCZOS", "SWS_MATRIX", "Chroma", "Colour", "chroma_of", "is_grey", "is_rgb"]
+from ksnet_deploy.base.errors import InputError
+
+__all__ = [
+    "SWSCALE",
+    "SWSCALE_LANCZOS",
+    "SWS_MATRIX",
+    "Chroma",
+    "Colour",
+    "chroma_of",
+    "has_alpha",
+    "is_grey",
+    "is_rgb",
+]
 
 Chroma = Literal["420", "422", "444"]
 """How much of the colour is kept: a quarter of the samples, half, all."""
@@ -43,6 +57,9 @@ LIMITED_BY_STANDARD = frozenset(
     {"av1", "h263", "h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "prores", "vc1", "vp8", "vp9", "vvc"}
 )
 """Compressions whose video is of limited range unless it says otherwise."""
+
+TAGGED_BY_FILE = frozenset({"vp8"})
+"""Compressions whose frames say the same of their colours, in FFmpeg, whatever the file says."""
 
 UNSUPPORTED = {
     8: "YCgCo",
@@ -78,6 +95,13 @@ def is_rgb(video_format: VideoFormat | None) -> bool:
 def is_yuvj(video_format: VideoFormat | None) -> bool:
     """Whether it is one of FFmpeg's formats that are of full range by their name."""
     return video_format is not None and video_format.name.startswith("yuvj")
+
+
+def has_alpha(stream: VideoStream) -> bool:
+    """Whether some of it may be transparent; of VP8 and VP9 FFmpeg decodes the rest only, and a tag tells."""
+    video_format = stream.codec_context.format
+    tagged = {key.lower(): value for key, value in stream.metadata.items()}.get("alpha_mode") == "1"
+    return tagged or (video_format is not None and len(video_format.components) in (2, 4))
 
 
 def chroma_of(video_format: VideoFormat | None) -> Chroma:
@@ -137,6 +161,18 @@ class Colour:
             (codec, chroma_of(video_format)) in SILENT,
             unsupported,
         )
+
+    def of_next(self, frame: VideoFrame, codec: str) -> Colour:
+        """Tags of a frame of a stream whose tags are these, as far as frames of its compression have their own."""
+        return self if codec in TAGGED_BY_FILE else Colour.of(frame, codec)
+
+    def check(self, path: Path) -> None:
+        """Raise InputError for colours that there is no conversion for, of a file of this name."""
+        if self.unsupported is not None:
+            raise InputError(
+                f"the colours of {path} are coded as {self.unsupported}, which is not supported; convert the video to "
+                "BT.709 first"
+            )
 
     @property
     def is_hdr(self) -> bool:

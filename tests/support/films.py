@@ -7,6 +7,7 @@ import struct
 import subprocess
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-__all__ = ["CLICKS_S", "FFMPEG", "SOUNDS", "SUBTITLES", "clicks_of", "film_with_sound", "film_with_subtitles", "wave"]
+from ksnet_deploy.video.writing.encoder import Encoder
+from ksnet_deploy.video.writing.presets import choose_encoder
+
+__all__ = [
+    "CLICKS_S",
+    "FFMPEG",
+    "SOUNDS",
+    "SUBTITLES",
+    "clicks_of",
+    "encoder_for",
+    "film_with_sound",
+    "film_with_subtitles",
+    "first_picture_s",
+    "wave",
+]
 
 FFMPEG = shutil.which("ffmpeg")
 LENGTH_S = 1.2
@@ -56,6 +71,16 @@ def wave(rate: int, channels: int, length_s: float = LENGTH_S, clicks_s: tuple[f
     time = np.arange(round(rate * length_s)) / rate
     mono = sum(np.sin(2 * np.pi * 700 * (time - c)) * ((time >= c) & (time < c + 0.04)) for c in clicks_s) * 0.7
     return np.repeat(np.asarray(mono, np.float32)[None], channels, axis=0)
+
+
+@cache
+def encoder_for(suffix: str) -> Encoder:
+    return choose_encoder("vp9", speed="8") if suffix == ".webm" else choose_encoder("h264", speed="ultrafast")
+
+
+def first_picture_s(path: Path) -> float:
+    with av.open(str(path)) as file:
+        return float(next(file.decode(video=0)).time)
 
 
 def clicks_of(path: Path) -> list[float]:

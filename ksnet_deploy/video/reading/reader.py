@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.video.colour import Chroma, Colour, chroma_of, is_rgb
+from ksnet_deploy.video.colour import Chroma, Colour, chroma_of, has_alpha, is_rgb
 from ksnet_deploy.video.conversion import rgb_of
 from ksnet_deploy.video.kinds import PIPE
 from ksnet_deploy.video.orientation import DisplayMatrix
 from ksnet_deploy.video.reading.clock import FrameClock
 from ksnet_deploy.video.reading.counting import FrameCount
 from ksnet_deploy.video.reading.part import Part
-from ksnet_deploy.video.reading.sample import SamplePacket, first_packets
+from ksnet_deploy.video.reading.sample import SamplePacket, first_packet, first_packets
 from ksnet_deploy.video.reading.seeking import place_before
 from ksnet_deploy.video.reading.sources import CopiedPacket, open_source, reason_of, video_of
 from ksnet_deploy.video.reading.tracks import COPIED, is_cover, is_text, is_timecode, is_unread
@@ -35,9 +35,6 @@ from ksnet_deploy.video.side_data import HdrMetadata, display_matrix, named_side
 from ksnet_deploy.video.timecode import with_timecode_advanced
 
 __all__ = ["Frame", "VideoReader"]
-
-TAGGED_BY_FILE = frozenset({"vp8"})
-"""Compressions whose frames say the same of their colours, in FFmpeg, whatever the file says."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +93,7 @@ class VideoReader:
             raise
         self.stream.thread_type = "AUTO"
         self.size = FrameSize(self.stream.codec_context.height, self.stream.codec_context.width)
+        self._codec = self.stream.codec_context.codec.canonical_name
         self.colour = Colour.of(self.stream.codec_context, self._codec)
         """Tags of the first frame, once it was read. A later one may have others, by which it is read."""
         self.time_base: Fraction = self.stream.time_base or Fraction(1, 90_000)
@@ -118,9 +116,7 @@ class VideoReader:
         self.display: DisplayMatrix | None = None
         """Turns and mirrors that a player applies; None for none. Known once a frame was read."""
         self._frames_skipped = 0
-        self.damaged_packets = 0
-        self.decoded = 0
-        self.interlaced_frames = 0
+        self.damaged_packets = self.decoded = self.interlaced_frames = 0
         self.hdr = HdrMetadata()
         """Of the first frame; known once that was read."""
         avi = self.container.format.name == "avi"
@@ -198,14 +194,8 @@ class VideoReader:
 
     @property
     def has_alpha(self) -> bool:
-        """Whether some of it may be transparent; of VP8 and VP9 FFmpeg decodes the rest only, and a tag tells."""
-        video_format = self.stream.codec_context.format
-        tagged = {key.lower(): value for key, value in self.stream.metadata.items()}.get("alpha_mode") == "1"
-        return tagged or (video_format is not None and len(video_format.components) in (2, 4))
-
-    @property
-    def _codec(self) -> str:
-        return self.stream.codec_context.codec.canonical_name
+        """Whether some of it may be transparent."""
+        return has_alpha(self.stream)
 
     @property
     def frames_lost(self) -> int:
@@ -279,8 +269,7 @@ class VideoReader:
                 self._sample = first_packets(again.copied_packets(), again._copied)
             for cover in filter(is_cover, self.tracks):
                 with self.reopened() as again:
-                    packets = again.container.demux(again.container.streams[cover.index])
-                    self._sample[cover.index] = [SamplePacket.of(packet) for packet in packets if packet.size][:1]
+                    self._sample[cover.index] = first_packet(again.container, cover.index)
         return self._sample
 
     def metadata_of(self, holder: Stream | InputContainer) -> dict[str, str]:
@@ -335,12 +324,8 @@ class VideoReader:
                 f"{self.path} changes its frame size from {self.size} to {frame.height}x{frame.width} at frame "
                 f"{self.decoded}; cut it there and upscale the parts"
             )
-        colour = self.colour if self._codec in TAGGED_BY_FILE else Colour.of(frame, self._codec)
-        if colour.unsupported is not None:
-            raise InputError(
-                f"the colours of {self.path} are coded as {colour.unsupported}, which is not supported; convert the "
-                "video to BT.709 first"
-            )
+        colour = self.colour.of_next(frame, self._codec)
+        colour.check(self.path)
         if self.decoded == 1:
             self.colour = colour
         return rgb_of(frame, colour, eight_bits=self._eight_bits)

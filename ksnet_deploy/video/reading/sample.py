@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 
 from ksnet_deploy.video.reading.sources import CopiedPacket
 
-__all__ = ["SamplePacket", "first_packets"]
+__all__ = ["SamplePacket", "first_packet", "first_packets"]
 
 PACKETS = 200
 """Of each track, at most."""
@@ -43,6 +44,12 @@ class SamplePacket:
         packet.pts, packet.dts, packet.duration = self.pts, self.dts, self.duration
         packet.is_keyframe = self.is_keyframe
         return packet
+
+
+def first_packet(container: InputContainer, index: int) -> list[SamplePacket]:
+    """The first packet of a track of a file that was just opened, if there is one."""
+    packets = container.demux(container.streams[index])
+    return [SamplePacket.of(packet) for packet in packets if packet.size][:1]
 
 
 def first_packets(packets: Iterable[CopiedPacket], tracks: list[Stream]) -> dict[int, list[SamplePacket]]:

@@ -148,6 +148,7 @@ class SoundConverter:
         """A converter whose packets go into a new track of a file."""
         self.stream, self._sound = sound.add_to(file), sound
         self.stream.disposition = track.disposition
+        self._decoder: Any = track.codec_context
         self._fifo = AudioFifo()
         self._resampler: AudioResampler | None = None
         self._given: tuple[str, str, int] | None = None  # format, layout and rate of the frames that it was made for
@@ -159,24 +160,30 @@ class SoundConverter:
 
     def convert(self, packet: CopiedPacket) -> Iterator[CopiedPacket]:
         """The packets that are ready once this one of the source is decoded."""
-        frames: list[Any]
-        try:
-            frames = list(packet.decode())
-        except av.error.FFmpegError:
-            self.damaged_packets += 1
-            self._suspect = True
-            return
-        for frame in frames:
-            if frame.samples:
-                yield from self._take(frame)
+        return self._decode(packet)
 
     def finish(self) -> Iterator[CopiedPacket]:
         """All that is left."""
+        yield from self._decode(None)
         self._resample(None)
         yield from self._encode()
         if self._fifo.samples:
             yield from self._encode_next(self._fifo.samples)
         yield from self.stream.encode(None)
+
+    def _decode(self, packet: CopiedPacket | None) -> Iterator[CopiedPacket]:
+        """The sound of a packet, or, of None, what the decoder still holds; turned into packets of the output."""
+        frames: list[Any] = []
+        try:
+            frames = list(self._decoder.decode(packet))
+        except av.error.EOFError:  # it was asked before
+            pass
+        except av.error.FFmpegError:
+            self.damaged_packets += 1
+            self._suspect = True
+        for frame in frames:
+            if frame.samples:
+                yield from self._take(frame)
 
     def _take(self, frame: AudioFrame) -> Iterator[CopiedPacket]:
         given = frame.format.name, frame.layout.name, frame.sample_rate
