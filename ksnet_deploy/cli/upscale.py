@@ -47,6 +47,13 @@ def upscale(
     ] = None,
     crf: Annotated[int | None, typer.Option("--crf", help="Constant quality, on the encoder's scale.", min=0)] = None,
     preset: Annotated[str | None, typer.Option("--preset", help="Encoder preset, for example slow.")] = None,
+    pixel_format: Annotated[
+        str | None,
+        typer.Option(
+            "--pixel-format",
+            help="FFmpeg's, for example yuv444p (default: depth and chroma of the source, 4:2:0 of RGB).",
+        ),
+    ] = None,
     target: Annotated[
         str | None, typer.Option("--target", help="Resize to a height, for example 1080p, from four times the size.")
     ] = None,
@@ -59,6 +66,14 @@ def upscale(
         str,
         typer.Option("--tiles", help="Largest tiles of a frame, for example 270x480; 'auto' as memory allows; 'off'."),
     ] = "auto",
+    tracks: Annotated[
+        Literal["copy", "convert", "drop"] | None,
+        typer.Option(
+            "--tracks",
+            help="Sound, subtitles, attachments: copy all or refuse; convert what the output cannot hold, or leave it "
+            "out; drop all (default: convert).",
+        ),
+    ] = None,
     cuts: Annotated[
         Path | None, typer.Option("--cuts", help="File of scene cuts, a frame number a line, instead of detection.")
     ] = None,
@@ -98,9 +113,11 @@ def upscale(
         codec=codec,
         crf=crf,
         preset=preset,
+        pixel_format=pixel_format,
         height=None if target is None else parse_height(target),
         rate_given=fps is not None,
         tiles=parse_tiles(tiles),
+        tracks=tracks,
         cuts=cuts,
         scene_reset=scene_reset,
         resume=resume,

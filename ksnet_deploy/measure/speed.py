@@ -161,12 +161,13 @@ def run_benchmark(
     from ksnet_deploy.video.reading.reader import VideoReader
     from ksnet_deploy.video.writing.containers import fitting_suffixes
     from ksnet_deploy.video.writing.presets import choose_encoder
+    from ksnet_deploy.video.writing.tracks import TrackPlanner
 
     clip = clip or BENCH_CLIP
     with VideoReader(clip) as reader:
         clip_size = reader.size
         end_s = CLIP_FRAMES / reader.rate
-        suffix = next(iter(fitting_suffixes(reader, choose_encoder("h264"))), ".mkv")  # refused later if none fits
+        suffix = fitting_suffixes(TrackPlanner(reader), choose_encoder("h264"))[0]
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for backend in (REFERENCE_BACKEND, "onnxruntime"):

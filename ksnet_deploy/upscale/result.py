@@ -11,6 +11,7 @@ from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.upscale.stages import StageTimes
 from ksnet_deploy.video.reading.reader import VideoReader
 from ksnet_deploy.video.reading.sources import missing_numbers, picture_files
+from ksnet_deploy.video.writing.tracks import TrackPlan
 
 __all__ = ["Events", "UpscaleResult", "common_values", "notes_on"]
 
@@ -48,6 +49,8 @@ class UpscaleResult:
     """The tiles that the frames were upscaled in; None for whole frames."""
     times: StageTimes
     pixel_format: str
+    tracks: list[TrackPlan] = field(default_factory=list)
+    """What became of the source's other tracks."""
     notes: list[str] = field(default_factory=list)
     """What a user should know about the result, one sentence each."""
 
@@ -68,6 +71,7 @@ class UpscaleResult:
             "stages_s": {name: round(busy, 3) for name, busy in self.times.busy_s.items()},
             "bottleneck": self.times.bottleneck,
             "stages": self.times.summary(),
+            "tracks": [track.report() for track in self.tracks],
             "notes": self.notes,
         }
 

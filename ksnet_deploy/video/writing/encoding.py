@@ -42,8 +42,14 @@ class PictureFormat:
 
     @classmethod
     def of(cls, reader: VideoReader, size: FrameSize, encoder: Encoder) -> PictureFormat:
-        """The source's clock and tags, and of its depth and chroma what the encoder takes, for frames of a size."""
-        pixel_format = encoder.pixel_format(reader.depth, reader.chroma)
+        """The source's clock and tags, and of its depth and chroma what the encoder takes, for frames of a size.
+
+        Of pictures coded as R'G'B', which say nothing of chroma, it is what players take.
+        """
+        depth, chroma = reader.depth, reader.chroma
+        if reader.is_rgb and encoder.is_for_players:
+            depth, chroma = min(depth, 10), "420"
+        pixel_format = encoder.pixel_format(depth, chroma)
         aspect = reader.pixel_aspect
         return cls(size, pixel_format, reader.colour, reader.time_base, reader.rate, aspect, reader.hdr)
 

@@ -136,7 +136,9 @@ _TAGS = {"hevc": "hvc1"}
 """Apple's players take HEVC in MP4 and MOV only under this tag; FFmpeg writes hev1 unless told."""
 
 
-def choose_encoder(name: str, *, quality: int | None = None, speed: str | None = None) -> Encoder:
+def choose_encoder(
+    name: str, *, quality: int | None = None, speed: str | None = None, pixel_format: str | None = None
+) -> Encoder:
     """The encoder of a name, with its settings.
 
     Args:
@@ -144,9 +146,11 @@ def choose_encoder(name: str, *, quality: int | None = None, speed: str | None =
         quality: constant quality on the encoder's own scale, where lower is better (except with VideoToolbox); None
             for the preset's default.
         speed: the encoder's trade of speed for size in its own words, such as ``slow``; None for the default.
+        pixel_format: FFmpeg's name of the layout of the frames that it is given, such as ``yuv444p10le``; None for
+            what suits the source.
 
     Raises:
-        OutputError: there is no such encoder, it does not work here, or it has no such quality or speed.
+        OutputError: there is no such encoder, it does not work here, or it has no such quality, speed or layout.
     """
     settings = _PRESETS.get(name) or next((s for s in _PRESETS.values() if s.codec == name), None)
     codec = _find(settings.codec if settings else name)
@@ -158,6 +162,8 @@ def choose_encoder(name: str, *, quality: int | None = None, speed: str | None =
     encoder = _configured(name, settings or _read_settings(name), codec, quality, speed)
     if not encoder.formats:
         raise OutputError(f"'{name}' takes no Y'CbCr frames from memory; {_remedy()}")
+    if pixel_format is not None:
+        encoder = encoder.given(pixel_format)
     if codec.capabilities & (Capabilities.hardware | Capabilities.hybrid) and (problem := try_out([encoder])[name]):
         raise OutputError(f"{name} does not work here ({problem}); {_remedy()}")
     return encoder
