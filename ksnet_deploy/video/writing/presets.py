@@ -123,6 +123,8 @@ _PRESETS = {
 }
 PRESETS = tuple(_PRESETS)
 """Names of the presets, software first."""
+ALIASES = {"h265": "hevc", "x264": "h264", "x265": "hevc"}
+"""Other names that people know presets by."""
 
 _CONTAINERS: dict[str, tuple[str, ...]] = {
     "h264": (".mp4", ".mkv", ".mov", ".m4v"),
@@ -152,6 +154,7 @@ def choose_encoder(
     Raises:
         OutputError: there is no such encoder, it does not work here, or it has no such quality, speed or layout.
     """
+    name = ALIASES.get(name, name)
     settings = _PRESETS.get(name) or next((s for s in _PRESETS.values() if s.codec == name), None)
     codec = _find(settings.codec if settings else name)
     if codec is None:
