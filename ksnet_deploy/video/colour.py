@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from av.video.stream import VideoStream
 
 from ksnet_deploy.base.errors import InputError
+from ksnet_deploy.video.monochrome import is_monochrome
 
 __all__ = [
     "SWSCALE",
@@ -138,6 +139,9 @@ class Colour:
     unsupported: str | None = None
     """Name of the way in which the colours are coded, where there is no conversion for it."""
 
+    monochrome: bool = False
+    """Whether it is known to have no colours, although its pixel format has."""
+
     @classmethod
     def of(cls, tagged: VideoFrame | VideoCodecContext, codec: str) -> Colour:
         """Tags of a frame, or of a stream before there is one.
@@ -151,6 +155,8 @@ class Colour:
         video_format = tagged.format
         matrix, plain = int(tagged.colorspace), is_grey(video_format) or is_rgb(video_format)
         guessed = matrix not in SWS_MATRIX
+        header = tagged.extradata if isinstance(tagged, VideoCodecContext) and codec == "h264" else None
+        monochrome = header is not None and is_monochrome(header)
         unsupported = None if plain else UNSUPPORTED.get(matrix)
         if guessed:
             matrix = usual_matrix(tagged.height, tagged.width)
@@ -163,14 +169,18 @@ class Colour:
             int(ColorRange.JPEG if full else ColorRange.MPEG),
             int(tagged.color_primaries),
             int(tagged.color_trc),
-            guessed and not plain,
+            guessed and not plain and not monochrome,
             (codec, chroma_of(video_format)) in SILENT,
             unsupported,
+            monochrome,
         )
 
     def of_next(self, frame: VideoFrame, codec: str) -> Colour:
         """Tags of a frame of a stream whose tags are these, as far as frames of its compression have their own."""
-        return self if codec in TAGGED_BY_FILE else Colour.of(frame, codec)
+        if codec in TAGGED_BY_FILE:
+            return self
+        found = Colour.of(frame, codec)
+        return replace(found, guessed=found.guessed and not self.monochrome, monochrome=self.monochrome)
 
     def check(self, path: Path) -> None:
         """Raise InputError for colours that there is no conversion for, of a file of this name."""

@@ -104,10 +104,16 @@ def test_grey_keeps_its_levels(tmp_path: Path, layout: str, depth: int, colour_r
     got = av.VideoFormat(result.pixel_format).components[0].bits
     expected = values[0] / (2**depth - 1) * (2**got - 1) if colour_range == FULL else values[0] / 2.0 ** (depth - got)
     assert np.abs(found - expected).max() <= (0 if got == depth else 1)
-    with VideoReader(source) as reader:
-        no_colour = reader.stream.codec_context.format.name.startswith("gray")
-    assert no_colour or codec == "libx264"  # whose grey FFmpeg decodes into colours
-    assert any("matrix" in note for note in result.notes) == (not no_colour)
+    assert not any("matrix" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts"])
+@pytest.mark.parametrize("layout", ["gray", "gray10le", "yuv420p", "yuv422p10le", "yuv444p"])
+def test_h264_is_told_from_its_header_to_have_no_colours(tmp_path: Path, layout: str, suffix: str) -> None:
+    frame = frame_of("gray", [ramp(8, 16, 235)], 96, 64).reformat(format=layout)
+    source = write(tmp_path / f"v{suffix}", [frame] * 12, "libx264", LIMITED)
+    notes = upscale(source, tmp_path / "o.mkv").notes
+    assert any("does not name its colour matrix" in note for note in notes) == (not layout.startswith("gray"))
 
 
 @pytest.mark.parametrize(("codec", "full"), [("ffv1", True), ("mpeg4", False)])

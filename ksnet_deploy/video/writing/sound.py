@@ -110,13 +110,12 @@ class SoundFormat:
 
 
 def formats_for(track: Stream, heard: AudioFrame) -> Iterator[SoundFormat]:
-    """Formats for a track, the best one first: lossless where its codec is.
+    """Formats for a track, the best one first: lossless where its codec is, or can be.
 
     Args:
         heard: a frame of it.
     """
-    codec = track.codec_context.codec
-    for name in (*LOSSLESS, *LOSSY) if codec.lossless and not codec.lossy else LOSSY:
+    for name in (*LOSSLESS, *LOSSY) if track.codec_context.codec.lossless else LOSSY:
         with suppress(av.codec.codec.UnknownCodecError):
             if (found := _format_for(av.Codec(name, "w"), heard)) is not None:
                 yield found

@@ -101,7 +101,7 @@ class TrackPlanner:
         codec = "file" if kind == "attachment" else "unknown" if context is None else context.codec.canonical_name
         sample, left_out = self.reader.sample.get(track.index, []), "as --tracks drop says"
         if self.choice != "drop" and codec == "unknown":
-            left_out = "FFmpeg does not know its codec"
+            left_out = "FFmpeg does not know its codec, or has no decoder for it"
         elif self.choice != "drop":
             if takes(container, lambda file: _try_copy(file, track, sample)):
                 return TrackPlan(track.index, kind, codec, "copied")
@@ -110,7 +110,7 @@ class TrackPlanner:
                 if (into := self._converted(track, container, sample)) is not None:
                     return TrackPlan(track.index, kind, codec, "converted", into, left_out)
                 if kind == "audio":
-                    left_out += ", and it cannot be decoded" if sample else ", and it is empty"
+                    left_out = f"{left_out}, and it cannot be decoded" if sample else "it is empty"
         return TrackPlan(track.index, kind, codec, "left out", why=left_out)
 
     def _converted(self, track: Stream, container: str, sample: list[SamplePacket]) -> SoundFormat | str | None:
