@@ -29,7 +29,6 @@ from torture_run import upscale
 
 from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.cli.answers import answer_of
 from ksnet_deploy.upscale.result import UpscaleResult
 
 CONTAINERS = (".mkv", ".mp4", ".mov", ".webm")
