@@ -155,7 +155,7 @@ def test_truehd_in_mp4_goes_to_a_container_that_takes_it(film: Callable[[str], P
 
 
 def test_the_report_says_what_was_done_to_each_track(film: Callable[[str], Path], tmp_path: Path) -> None:
-    (track,) = answer_of(upscale(film("adpcm"), tmp_path / "o.mkv"))["tracks"]
+    (track,) = upscale(film("adpcm"), tmp_path / "o.mkv").as_dict()["tracks"]
     assert track == {
         "track": 1,
         "kind": "audio",
@@ -168,7 +168,7 @@ def test_the_report_says_what_was_done_to_each_track(film: Callable[[str], Path]
 
 def test_tracks_are_refused_as_an_option_for_frames(film: Callable[[str], Path], tmp_path: Path) -> None:
     said = failure_of(run("upscale", film("adpcm"), "-o", tmp_path / "frames", "--tracks", "drop"))
-    assert "--tracks can be had for video files only" in said
+    assert "--tracks applies to video files only" in said
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov"])
