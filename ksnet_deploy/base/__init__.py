@@ -1,4 +1,4 @@
-"""What every room needs: it imports nothing of the package but itself.
+"""Needs of every room: it imports nothing of the package but itself.
 
 - ``errors.py``: the tree of errors, each one sentence for a user
 - ``version.py``: the version of the package

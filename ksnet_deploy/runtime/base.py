@@ -1,4 +1,4 @@
-"""What all runtimes have in common: the Runner and the frame types it takes."""
+"""Common part of all runtimes: the Runner and the frame types it takes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ksnet_deploy.base.frames import FrameSize, FrameType
 __all__ = ["NEXT_PREFIX", "STATE_PREFIX", "Runner", "SavedState", "reset_planes"]
 
 STATE_PREFIX, NEXT_PREFIX = "state.", "next."
-"""Of the names that an exported step gives its recurrent inputs and outputs."""
+"""Prefixes of the names that an exported step gives its recurrent inputs and outputs."""
 
 SavedState = dict[str, NDArray[Any]]
 """Recurrent state by name, (1, C, H, W) each; empty before the first frame of a scene."""

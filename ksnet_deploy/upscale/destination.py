@@ -17,7 +17,7 @@ __all__ = ["Destination", "choose_destination", "is_for_frames"]
 
 @dataclass(frozen=True)
 class Destination:
-    """What is written, and what a user should know of the choice."""
+    """Place and kind of the output, and notes for a user on the choice."""
 
     path: Path
     kind: Literal["video", "pictures", "pipe"]

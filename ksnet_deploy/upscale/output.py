@@ -61,7 +61,7 @@ def container_notes(tracks: TrackPlanner, target: Path | None, encoder: Encoder)
 
 
 def track_notes(plans: Sequence[TrackPlan]) -> list[str]:
-    """What a user should know of the tracks that are not copied."""
+    """Notes on the tracks that are not copied."""
     return [
         f"The {plan.name} ({plan.codec}) was converted to {plan.codec_after}, because {plan.why}."
         for plan in plans
@@ -93,12 +93,12 @@ class OutputFile:
     def __init__(self, tracks: TrackPlanner, target: Path, picture: PictureFormat, encoder: Encoder) -> None:
         self._reader, self._target, self._picture, self._encoder = tracks.reader, target, picture, encoder
         self.tracks = tracks.plan(target.suffix)
-        """What becomes of the source's other tracks."""
+        """Plans for the source's other tracks."""
         reader = tracks.reader
         reader.left_out += [f"{p.name} ({p.codec}: {p.why})" for p in self.tracks if p.done == "left out"]
         reader.keeps(*facts_kept(reader, picture, target.suffix, encoder.codec))
         self.damaged_packets = 0
-        """Of the other tracks, left out because no file can hold them."""
+        """Packets of the other tracks, left out because no file can hold them."""
 
     def _writer(self, path: Path, reader: VideoReader) -> VideoWriter:
         return VideoWriter(
@@ -175,4 +175,4 @@ class OutputFile:
 
 
 RESULT_SUFFIX = "_x4"
-"""Of the names of results. In a folder, files of such names are taken for results and left alone."""
+"""Ending of the names of results. In a folder, files of such names are taken for results and left alone."""

@@ -27,14 +27,14 @@ __all__ = ["Prepared", "first_frame_read", "frame_dtype", "output_size", "prepar
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is known before the first frame is upscaled: that all of it can be done."""
+    """Facts that are known before the first frame is upscaled: all of it can be done."""
 
     picture: PictureFormat
     output: OutputFile
     frames: Iterator[Frame]
     """All frames of the source."""
     notes: list[str]
-    """What a user should know of the choices."""
+    """Notes for a user on the choices."""
     segment: int
     """Frames that are encoded together where there is no cut."""
     identity: dict[str, str]

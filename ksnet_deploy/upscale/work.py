@@ -26,7 +26,7 @@ class Work:
     detector: CutDetector = field(default_factory=SceneDetector)
     """Says where scenes begin; it has looked at one video only."""
     tracks: TrackChoice = "convert"
-    """What becomes of sound, subtitles, attachments and covers: ``convert`` copies what the container holds, converts
+    """Fate of sound, subtitles, attachments and covers: ``convert`` copies what the container holds, converts
     sound and text that it does not, and leaves out the rest; ``copy`` refuses what cannot be copied; ``drop`` leaves
     all of them out."""
     overwrite: bool = False

@@ -60,7 +60,7 @@ class Sidecar:
     onnx_sha256: str
     flavour: Flavour
     version: str
-    """Of TensorRT, which only runs engines of its own version."""
+    """Version of TensorRT, which only runs engines of its own version."""
     model: str
     """The checkpoint or ONNX file, as it was named to the command."""
     sm: int

@@ -1,4 +1,4 @@
-"""What fits where: which container holds which codecs, tracks and facts."""
+"""Fitting together: which container holds which codecs, tracks and facts."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def fitting_codecs(tracks: TrackPlanner, suffix: str) -> list[str]:
 
 
 def loss(tracks: TrackPlanner, suffix: str) -> tuple[int, ...]:
-    """What becomes of the other tracks, the less the better: left out, with loss, and converted."""
+    """Loss of the other tracks, the less the better: left out, with loss, and converted."""
     return tuple(map(sum, zip(*(plan.cost for plan in tracks.plan(suffix)), strict=True)))
 
 
@@ -76,7 +76,7 @@ def _holds_video(container: str, codec: str) -> bool:
 
 
 def facts_kept(reader: VideoReader, picture: PictureFormat, suffix: str, codec: str) -> list[str]:
-    """Of what the source's frames carry beside their pictures, the names of what the output will say too."""
+    """Names of the facts beside the pictures of the source that the output will say too."""
     kept = picture.hdr.kept_by(codec)
     in_video = av.Codec(codec, "w").canonical_name in ASPECT_IN_VIDEO
     if in_video or FORMATS[suffix.lower()] in ASPECT_IN_FILE:

@@ -1,4 +1,4 @@
-"""What an encoder of the output video is: its name in FFmpeg, its settings, the pixel formats it takes."""
+"""Encoder of the output video: its name in FFmpeg, its settings, the pixel formats it takes."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ __all__ = ["EncodedPacket", "FrameEncoder", "PictureFormat", "refusal"]
 
 @dataclass(frozen=True)
 class PictureFormat:
-    """What an encoder is told of the frames to come, and a container of its video track."""
+    """Facts for an encoder about the frames to come, and a container of its video track."""
 
     size: FrameSize
     """Even numbers."""
@@ -128,7 +128,7 @@ class FrameEncoder:
         return self._packets(picture)
 
     def finish(self) -> list[EncodedPacket]:
-        """What the encoder still holds. Nothing can be encoded afterwards."""
+        """Packets that the encoder still holds. Nothing can be encoded afterwards."""
         return self._packets(None)
 
     def _packets(self, picture: VideoFrame | None) -> list[EncodedPacket]:

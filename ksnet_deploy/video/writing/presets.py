@@ -41,7 +41,7 @@ _X26X_SPEEDS = ("ultrafast", "superfast", *_QSV_SPEEDS, "placebo")
 
 @dataclass(frozen=True)
 class _Settings:
-    """What is known of one of FFmpeg's encoders."""
+    """Known settings of one of FFmpeg's encoders."""
 
     codec: str
     quality_option: str | None = None
@@ -50,7 +50,7 @@ class _Settings:
     quality: int | None = None
     """Unless told."""
     quality_unit: int = 1
-    """What FFmpeg's option counts one step as."""
+    """Units of FFmpeg's option to one step."""
     speed_option: str | None = "preset"
     speeds: tuple[str, ...] = ()
     """All there are; empty where only the encoder knows."""
@@ -202,7 +202,7 @@ def _remedy() -> str:
 
 
 def _read_settings(name: str) -> _Settings:
-    """Of an encoder without a preset: the options that FFmpeg lists for it."""
+    """Settings of an encoder without a preset: the options that FFmpeg lists for it."""
     listed = {option.name: option for option in av.CodecContext.create(name, "w").supported_options.private}
     quality = next((option for option in ("crf", "cq") if option in listed), None)
     speed = next((option for option in ("preset", "cpu-used") if option in listed), None)

@@ -122,7 +122,7 @@ def formats_for(track: Stream, heard: AudioFrame) -> Iterator[SoundFormat]:
 
 
 def _format_for(encoder: av.Codec, heard: AudioFrame) -> SoundFormat | None:
-    """What of the frame's rate, depth and loudspeakers an encoder takes."""
+    """Those of the frame's rate, depth and loudspeakers an encoder takes."""
     rates = encoder.audio_rates or [heard.sample_rate]
     rate = min((r for r in rates if r >= heard.sample_rate), default=max(rates))
     depth = 2 if heard.format.bytes <= 2 else 4

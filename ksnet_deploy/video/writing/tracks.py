@@ -1,4 +1,4 @@
-"""What becomes of a source's other tracks in a container: copied, converted, or left out.
+"""Plans for a source's other tracks in a container: copied, converted, or left out.
 
 Which codecs a container holds is asked of FFmpeg by writing the first packets of each track into one, because its list
 counts codecs that the container then refuses, and leaves out some that it takes.
@@ -28,31 +28,31 @@ from ksnet_deploy.video.writing.subtitles import SubtitleConverter, formats_of_t
 __all__ = ["FORMATS", "TrackChoice", "TrackPlan", "TrackPlanner", "add_copy", "add_cover"]
 
 TrackChoice = Literal["copy", "convert", "drop"]
-"""Of the other tracks: all as they are; those that do not fit in another codec, or else left out; none."""
+"""Choices for the other tracks: all as they are; those that do not fit in another codec, or else left out; none."""
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 """Containers that are written, by the suffix of the file's name."""
 
 REFUSALS = (av.error.FFmpegError, ValueError, OSError)
-"""What PyAV raises where a container does not take a track."""
+"""Errors of PyAV where a container does not take a track."""
 
 MIMETYPES = {"mjpeg": ("image/jpeg", "jpg"), "png": ("image/png", "png"), "webp": ("image/webp", "webp")}
-"""Of covers in Matroska, which are attached files there, with the suffixes of their names."""
+"""Types of covers in Matroska, which are attached files there, with the suffixes of their names."""
 
 
 @dataclass(frozen=True)
 class TrackPlan:
-    """What is done with one of the source's other tracks."""
+    """Plan for one of the source's other tracks."""
 
     index: int
-    """Of the source's track."""
+    """Index of the source's track."""
     kind: str
     """``audio``, ``subtitle``, ``attachment`` or ``cover``."""
     codec: str
     """FFmpeg's name, or ``unknown``."""
     done: Literal["copied", "converted", "left out"]
     into: SoundFormat | str | None = None
-    """What it is converted to: sound, or FFmpeg's name of a codec of subtitles."""
+    """Format that it is converted to: sound, or FFmpeg's name of a codec of subtitles."""
     why: str | None = None
     """The reason where it is not copied."""
 
@@ -89,7 +89,7 @@ class TrackPlanner:
         self._heard: dict[int, AudioFrame | None] = {}
 
     def plan(self, suffix: str) -> list[TrackPlan]:
-        """What becomes of each track in a container, one of FORMATS."""
+        """Plan for each track in a container, one of FORMATS."""
         container = FORMATS[suffix.lower()]
         if container not in self._plans:
             self._plans[container] = [self._plan(track, container, suffix) for track in self.reader.tracks]

@@ -29,7 +29,7 @@ from ksnet_deploy.video.writing.tracks import FORMATS, TrackPlan, add_copy, add_
 __all__ = ["VideoWriter", "decoding_times", "frame_times"]
 
 DAMAGE = (av.error.InvalidDataError, av.error.ArgumentError)
-"""What FFmpeg raises for packets and tracks that are not as they should be."""
+"""Errors of FFmpeg for packets and tracks that are not as they should be."""
 
 STALE_TAGS = frozenset({"alpha_mode", "encoder", "duration", "bps", "number_of_frames", "number_of_bytes"})
 """Metadata that describes the source's own encoding; alpha is lost with it."""
@@ -85,7 +85,7 @@ class VideoWriter:
         self._copies: dict[int, Stream] = {}
         self._converters: dict[int, SoundConverter | SubtitleConverter] = {}
         self.damaged_packets = 0
-        """Of the other tracks, left out because they are damaged."""
+        """Packets of the other tracks, left out because they are damaged."""
         name = FORMATS[suffix.lower()]
         flags = {"fflags": "+bitexact"} | ({"movflags": "+faststart"} if name in ("mp4", "mov") else {})
         try:
@@ -231,7 +231,7 @@ class VideoWriter:
         self._guard(lambda: self._container.mux(packet))
 
     def _mux_all(self, packets: Iterator[CopiedPacket]) -> None:
-        """What a converter makes, which fails as writing does."""
+        """Packets of a converter, which fails as writing does."""
         found: list[CopiedPacket] = []
         self._guard(lambda: found.extend(itertools.islice(packets, 1)))
         while found:
