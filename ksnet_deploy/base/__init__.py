@@ -1,4 +1,4 @@
-"""Needs of every room: it imports nothing of the package but itself.
+"""Ground floor, which every room stands on: it imports nothing of the package but itself.
 
 - ``errors.py``: the tree of errors, each one sentence for a user
 - ``version.py``: the version of the package

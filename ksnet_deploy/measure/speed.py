@@ -70,8 +70,8 @@ class BackendResult:
     peak_memory_mb: float
     """Largest resident memory of the process, in 1e6 bytes."""
     psnr_db: float | None
-    """PSNR in dB of the first frames against the reference backend; infinite when equal. None for the reference itself, and
-    where the network is untrained, so that its output is the bicubic base whatever the layers before it compute."""
+    """PSNR in dB of the first frames against the reference backend; infinite when equal. None for the reference itself,
+    and where the network is untrained, so that its output is the bicubic base whatever the layers before it compute."""
 
 
 @dataclass(frozen=True)

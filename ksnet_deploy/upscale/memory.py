@@ -37,7 +37,7 @@ RESERVE = 0.9
 """Share of the available memory that may be planned with."""
 BASE_BYTES = 140_000_000
 BYTES_PER_CHANNEL = {"direct": 350, "progressive": 430}
-"""Bytes that a process takes for the first pixel, and for every LR pixel and channel of a network with that upsampler."""
+"""Bytes for the first pixel, and for every LR pixel and channel of a network with that upsampler."""
 
 
 def choose_tiles(size: FrameSize, network: Network, tiles: TileChoice) -> TilePlan | None:

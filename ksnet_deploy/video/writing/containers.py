@@ -1,4 +1,4 @@
-"""Fitting together: which container holds which codecs, tracks and facts."""
+"""Containers: which of them holds which codecs, tracks and facts."""
 
 from __future__ import annotations
 
