@@ -3,6 +3,9 @@
 - ``errors.py``: the tree of errors, each one sentence for a user
 - ``version.py``: the version of the package
 - ``files.py``: files that appear whole or not at all; hashes
+- ``memory.py``: what is left to this process
+- ``sealed.py``: JSON files with a hash of what they say
+- ``leftovers.py``: what killed processes left behind
 - ``frames.py``: sizes and element types of frames, levels, borders
 - ``metrics.py``: PSNR and SSIM
 """
