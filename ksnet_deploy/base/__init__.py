@@ -4,6 +4,9 @@
 - ``version.py``: the version of the package
 - ``files.py``: files that appear whole or not at all; hashes
 - ``locks.py``: locks between processes
+- ``memory.py``: what is left to this process
+- ``sealed.py``: JSON files with a hash of what they say
+- ``leftovers.py``: what killed processes left behind
 - ``frames.py``: sizes and element types of frames, levels, borders
 - ``machine.py``: cores, processor, memory taken
 - ``metrics.py``: PSNR and SSIM

@@ -249,7 +249,7 @@ class TiledRunner(Runner):
             for prefix, part in zip(prefixes, parts, strict=True)
         ]
 
-    def close(self) -> None:
+    def _close(self) -> None:
         self._states = []
         self._runner.close()
 
