@@ -10,6 +10,7 @@ from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.export.onnx import export_onnx
 from ksnet_deploy.export.proof.float32 import SequenceReport, verify_onnx
 from ksnet_deploy.export.proof.half import HalfReport, verify_half
+from ksnet_deploy.export.proof.sequence import check_frames
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.network.config import Precision
 from ksnet_deploy.network.model import KSNet
@@ -26,6 +27,7 @@ def export_verified(
     io: FrameType,
     precision: Precision,
     frames: int,
+    inline: bool = False,
     on_verify: Callable[[], None] = lambda: None,
     on_frame: Callable[[], None] = lambda: None,
 ) -> SequenceReport | HalfReport | None:
@@ -34,14 +36,17 @@ def export_verified(
     Args:
         size: of the frames; with ``dynamic``, of those of the verification only.
         frames: to verify over; 0 for none, which gives None.
+        inline: as for :func:`ksnet_deploy.export.onnx.exported_model`.
         on_verify: called when the export is done.
 
     Raises:
         KSNetError: the export or the verification failed. An older file of the name is still there.
     """
     check_place(path)
+    if frames:
+        check_frames(frames)
     with replacing(path) as temporary:
-        export_onnx(checkpoint, temporary, size=None if dynamic else size, io=io, precision=precision)
+        export_onnx(checkpoint, temporary, size=None if dynamic else size, io=io, precision=precision, inline=inline)
         on_verify()
         if not frames:
             return None
@@ -60,6 +65,7 @@ def verify(
     """Compare an exported file with the float32 network by the measure of its precision.
 
     Raises:
+        ConfigError: there are too few frames.
         VerificationError: it is not near enough.
     """
     compare = verify_onnx if precision == "fp32" else verify_half

@@ -46,6 +46,16 @@ def test_the_commands_of_readme_and_guide_are_found() -> None:
     assert set(said) == set(documents.known_commands())
 
 
+def test_the_examples_of_the_help_are_as_the_command_line_takes_them() -> None:
+    for name, known in documents.known_commands().items():
+        lines = [line.strip() for line in (known.epilog or "").splitlines()]
+        examples = [line for line in lines if line.startswith("ksnet-deploy")]
+        assert examples, f"{name} has no example in its help"
+        for example in examples:
+            for command in documents.commands(example):
+                documents.check_command(command)
+
+
 @pytest.mark.parametrize("document", GUIDES, ids=name_of)
 def test_python_in_documents_fits_the_package(document: Path) -> None:
     for block in documents.code_blocks(document.read_text(), "python"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -28,9 +29,26 @@ EXIT_FAILED = 1
 app = typer.Typer(
     help="Deploy KSNet, a real-time x4 video super-resolution network.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+COMMANDS: dict[Callable[..., None], tuple[str, str]] = {
+    upscale: ("film.mkv", "holiday/ -o larger/ --codec hevc --skip-existing"),
+    export: ("lite.onnx --model lite --size 180x320", "uni16.onnx --model uni --precision fp16"),
+    bench: ("--model lite", "--model uni --size 90x160 --json"),
+    info: ("--model uni", "--model lite --size 360x640"),
+    build_engine: ("uni.engine --fp16 --gpu rtx3080", "uni.engine --fp16 --min 90x160 --opt 180x320 --max 540x960"),
+    build_plugins: ("--fetch-headers", "--kernels-only"),
+    cache: ("list", "clear"),
+    compare: ("film.mkv film_x4.mkv", "a.mp4 b.mp4 -o wipe.mp4 --mode wipe"),
+    doctor: ("", "--json"),
+    evaluate: ("Vid4/ --protocol vid4", "clips/ --codec h264 --crf 23"),
+    train: ("data/train -o runs/lite --size lite --hours 2.5", "data/train -o runs/uni --init uni --device cuda"),
+    train_flow: ("data/train -o runs/flow --channels 16", "data/train -o runs/flow32 --validation data/validation"),
+    pack: ("videos/ -o data --hold-out 12", "videos/ -o data --degradation video --variants 8"),
+}
+"""Commands, each with the arguments of two examples."""
 
 
 @app.callback(invoke_without_command=True)
@@ -42,11 +60,10 @@ def root(
         raise typer.Exit
 
 
-for _command in (
-    *(upscale, export, bench, info, build_engine, build_plugins, cache, compare, doctor),
-    *(evaluate, train, train_flow, pack),
-):
-    app.command()(_command)
+for _command, _examples in COMMANDS.items():
+    _name = _command.__name__.replace("_", "-")
+    _lines = (f"ksnet-deploy {_name} {example}".strip() for example in _examples)
+    app.command(_name, epilog="\n".join(("Examples:", *_lines)))(_command)
 
 
 def _stop(signum: int, _frame: object) -> None:

@@ -22,6 +22,7 @@ from ksnet_deploy.upscale.work import Work
 from ksnet_deploy.video.kinds import Source
 from ksnet_deploy.video.writing.encoder import Encoder
 from ksnet_deploy.video.writing.presets import DEFAULT_ENCODER, choose_encoder
+from ksnet_deploy.video.writing.tracks import TrackChoice
 
 __all__ = ["Batch"]
 
@@ -38,10 +39,12 @@ class Batch:
     codec: str | None
     crf: int | None
     preset: str | None
+    pixel_format: str | None
     height: int | None
     rate_given: bool
     """Whether frames per second were given, which only a folder of frames takes."""
     tiles: TileChoice
+    tracks: TrackChoice | None
     cuts: Path | None
     scene_reset: bool
     resume: bool
@@ -83,7 +86,7 @@ class Batch:
     def destination(self, source: Source) -> Destination:
         """The place of a source's output, chosen once. Raises KSNetError where there is none."""
         if source not in self._destinations:
-            self._destinations[source] = choose_destination(source, self.output, self.encoder)
+            self._destinations[source] = choose_destination(source, self.output, self.encoder, self.tracks or "convert")
         return self._destinations[source]
 
     def upscale(self, source: Source, bar: Progress) -> Answer:
@@ -105,6 +108,7 @@ class Batch:
             overwrite=self.overwrite,
             resume=self.resume,
             keep_partial=self.keep_partial,
+            tracks=self.tracks or "convert",
         )
         name = source.path.name
         events = Events(
@@ -131,7 +135,9 @@ class Batch:
         Raises:
             OutputError: there is no such encoder.
         """
-        return choose_encoder(self.codec or DEFAULT_ENCODER, quality=self.crf, speed=self.preset)
+        return choose_encoder(
+            self.codec or DEFAULT_ENCODER, quality=self.crf, speed=self.preset, pixel_format=self.pixel_format
+        )
 
     @cached_property
     def _destinations(self) -> dict[Source, Destination]:
@@ -155,6 +161,8 @@ class Batch:
             "--codec": self.codec is not None,
             "--crf": self.crf is not None,
             "--preset": self.preset is not None,
+            "--pixel-format": self.pixel_format is not None,
+            "--tracks": self.tracks is not None,
             "--no-resume": not self.resume,
             "--keep-partial": self.keep_partial,
             "--skip-existing": self.skip_existing,

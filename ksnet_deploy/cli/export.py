@@ -22,6 +22,13 @@ def export(
         Literal["uint8", "float16", "float32"], typer.Option("--io", help="Element type of the frames.")
     ] = "uint8",
     precision: Annotated[Literal["fp32", "fp16"], typer.Option("--precision", help="Of the convolutions.")] = "fp32",
+    inline: Annotated[
+        bool,
+        typer.Option(
+            "--inline",
+            help="Write the custom operators as standard ones, for runtimes without ONNX functions (OpenVINO).",
+        ),
+    ] = False,
     verify_frames: Annotated[
         int, typer.Option("--verify-frames", help="Recurrent frames to compare with PyTorch; 0 for none.", min=0)
     ] = 8,
@@ -47,6 +54,7 @@ def export(
             io=io,
             precision=precision,
             frames=verify_frames,
+            inline=inline,
             on_verify=lambda: bar.begin("and verifying against PyTorch", verify_frames),
             on_frame=bar.advance,
         )

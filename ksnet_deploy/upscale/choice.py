@@ -23,7 +23,7 @@ class Choice:
     reason: str
 
     def sentence(self) -> str:
-        """What a user is told."""
+        """Sentence that a user is told."""
         return f"Using the network '{self.name}': {self.reason}; choose another with --model."
 
 

@@ -1,4 +1,4 @@
-"""What memory the network takes, what there is, and the tiles that fit into it.
+"""Memory that the network takes, memory that there is, and the tiles that fit into it.
 
 Whether a frame needs tiles is known beforehand from :func:`plan_for_memory` and :func:`available_memory`, or too late
 from :func:`is_out_of_memory`: Linux grants memory that it does not have, and then ends the process.
@@ -34,10 +34,10 @@ PIPELINE_BYTES = 16 * 220
 """For every LR pixel, what decoded frames, those that wait between the stages, and the encoder take: 1.8 GB were
 measured for 540x960, with H.264 and its usual lookahead."""
 RESERVE = 0.9
-"""Of the memory that is available, what may be planned with."""
+"""Share of the available memory that may be planned with."""
 BASE_BYTES = 140_000_000
 BYTES_PER_CHANNEL = {"direct": 350, "progressive": 430}
-"""What a process takes for the first pixel, and for every LR pixel and channel of a network with that upsampler."""
+"""Bytes for the first pixel, and for every LR pixel and channel of a network with that upsampler."""
 
 
 def choose_tiles(size: FrameSize, network: Network, tiles: TileChoice) -> TilePlan | None:

@@ -20,6 +20,7 @@ from ksnet_deploy.upscale.work import Work
 from ksnet_deploy.video.kinds import DEFAULT_RATE, Source
 from ksnet_deploy.video.writing.encoder import Encoder
 from ksnet_deploy.video.writing.presets import DEFAULT_ENCODER, choose_encoder
+from ksnet_deploy.video.writing.tracks import TrackChoice
 
 __all__ = ["carry_out", "estimate_video", "upscale_video"]
 
@@ -41,6 +42,7 @@ def upscale_video(
     overwrite: bool = False,
     resume: bool = True,
     keep_partial: bool = False,
+    tracks: TrackChoice = "convert",
     events: Events | None = None,
 ) -> UpscaleResult:
     """Upscale a video, a folder of pictures or a pipe four times in width and height.
@@ -62,7 +64,7 @@ def upscale_video(
         height: height of the output's frames, such as 1080 or ``"1080p"`` (default: four times the source's).
         start_s, end_s: the part to upscale, in seconds or as text such as ``"1:30"``.
         rate: frames per second of a folder of pictures (default: 25).
-        overwrite, resume, keep_partial: as :class:`ksnet_deploy.upscale.work.Work` says.
+        overwrite, resume, keep_partial, tracks: as :class:`ksnet_deploy.upscale.work.Work` says.
         events: what to tell while it works.
 
     Raises:
@@ -70,7 +72,7 @@ def upscale_video(
         OutputError: the target cannot be written, exists, or cannot hold the source's tracks.
         KSNetError: a setting cannot be, or the network cannot be run.
     """
-    work = _work(source, target, codec, detector, height, start_s, end_s, rate)
+    work = _work(source, target, codec, detector, height, start_s, end_s, rate, tracks)
     work = replace(work, overwrite=overwrite, resume=resume, keep_partial=keep_partial)
     return carry_out(work, _upscaler(upscaler, work), events or Events())
 
@@ -87,13 +89,14 @@ def estimate_video(
     end_s: Moment | None = None,
     overwrite: bool = False,
     resume: bool = True,
+    tracks: TrackChoice = "convert",
     events: Events | None = None,
 ) -> Estimate:
     """Upscale a few frames of a video and say what all of it will take; nothing is written.
 
     Arguments and errors are those of :func:`upscale_video`, with the same checks.
     """
-    work = _work(source, target, codec, detector, height, start_s, end_s, DEFAULT_RATE)
+    work = _work(source, target, codec, detector, height, start_s, end_s, DEFAULT_RATE, tracks)
     return estimate(replace(work, overwrite=overwrite, resume=resume), _upscaler(upscaler, work), events or Events())
 
 
@@ -117,14 +120,16 @@ def _work(
     start_s: Moment | None,
     end_s: Moment | None,
     rate: Fraction | float | str,
+    tracks: TrackChoice,
 ) -> Work:
     encoder = codec if isinstance(codec, Encoder) else choose_encoder(codec)
     start_s, end_s = (None if moment is None else parse_time(moment) for moment in (start_s, end_s))
     given = Source(Path(source), start_s, end_s, parse_rate(rate))
     return Work(
         source=given,
-        destination=choose_destination(given, None if target is None else Path(target), encoder),
+        destination=choose_destination(given, None if target is None else Path(target), encoder, tracks),
         encoder=encoder,
         height=None if height is None else parse_height(height),
         detector=detector or SceneDetector(),
+        tracks=tracks,
     )

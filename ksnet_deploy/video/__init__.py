@@ -8,5 +8,7 @@ had in the file.
 - ``reading/``: decoding, clocks, parts of a film
 - ``side_data.py``, ``picture.py``, ``conversion.py``, ``colour.py``: HDR metadata; pictures; RGB and Y'CbCr; tags
 - ``compression.py``: a clip through an encoder and back
+- ``orientation.py``, ``timecode.py``: turns and mirrors; the recorder's count of frames
+- ``monochrome.py``: H.264 without colours
 - ``kinds.py``: what a path names; imports nothing heavy
 """

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.video.colour import SWSCALE
+from ksnet_deploy.video.colour import Colour
+from ksnet_deploy.video.conversion import rgb_of
 from ksnet_deploy.video.reading.sources import reason_of
 
 __all__ = ["picture_size", "read_picture", "write_png"]
@@ -27,7 +28,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         with av.open(f"file:{path}") as container:
             container.streams.video[0].codec_context.options = {"err_detect": "explode"}  # else a cut JPEG turns grey
             for frame in container.decode(video=0):
-                rgb = frame.to_ndarray(format="rgb24", interpolation=SWSCALE)
+                rgb = rgb_of(frame, Colour.of(frame, container.streams.video[0].codec_context.name), eight_bits=True)
                 if not frame.is_corrupt:
                     return np.asarray(rgb, dtype=np.uint8)
                 break

@@ -1,4 +1,4 @@
-"""What an engine is built for: a flavour of TensorRT, a GPU, and a range of frame sizes."""
+"""Target of an engine: a flavour of TensorRT, a GPU, and a range of frame sizes."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class SizeRange:
 
     @classmethod
     def parse(cls, size: str, least: str | None, best: str | None, most: str | None) -> SizeRange:
-        """Of ``--size``, or of all of ``--min``, ``--opt`` and ``--max``. Raises ConfigError when some are missing."""
+        """Range of ``--size``, or of ``--min``, ``--opt`` and ``--max``. Raises ConfigError when some are missing."""
         if least is None and best is None and most is None:
             return cls.fixed(FrameSize.parse(size))
         if least is None or best is None or most is None:
