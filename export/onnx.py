@@ -16,6 +16,7 @@ from ksnet_deploy.base.errors import ArtifactError, ConfigError, OutputError
 from ksnet_deploy.base.files import check_place, replacing
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.base.version import __version__
+from ksnet_deploy.export.memory import check_memory, export_bytes
 from ksnet_deploy.export.step import StepModule
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.network.config import Precision
@@ -79,11 +80,16 @@ def exported_model(
         inline: write the custom operators out as standard operators, for runtimes that know no ONNX functions.
 
     Raises:
-        ConfigError: the network is bidirectional or its slots are not in channel order, or the size is below the
-            network's minimum.
+        ConfigError: the network is bidirectional or its slots are not in channel order, the size is below the
+            network's minimum, or the memory is too small.
         ArtifactError: the exported graph does not pass the checker.
     """
     _check_exportable(checkpoint, size)
+    check_memory(
+        f"to export for frames of {size or 'any size'}",
+        export_bytes(checkpoint.config, size or DYNAMIC_TRACE_SIZE),
+        "export with --dynamic, which takes no more for larger frames, or for smaller ones",
+    )
     step = StepModule(checkpoint.model, io, precision)
     with _quiet_exporter():
         program = torch.onnx.export(

@@ -13,6 +13,7 @@ from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.sealed import read_sealed, write_sealed
 from ksnet_deploy.export.cache import cached_onnx, made_cache_folder, note, using_cache
 from ksnet_deploy.export.engine.compile import EngineKey, Progress, build_engine, check_target
+from ksnet_deploy.export.memory import check_memory, verification_bytes
 from ksnet_deploy.export.proof.sequence import PROOF_SIZE, check_frames, proof_frames, reset_before
 from ksnet_deploy.network.config import Precision
 from ksnet_deploy.ops.library import find_plugin_library
@@ -94,6 +95,11 @@ def make_engine(
     known = _whole_engine(path, key, say) if request.output is None else None
     if known is not None and ((request.source == onnx and not at_hand) or frames <= _frames_compared(known)):
         return MadeEngine(path, known, reused=True)
+    if frames and request.source == onnx and not at_hand:
+        say(
+            f"--verify-frames has no effect: an engine of {onnx.name}, which is no checkpoint, is compared with that "
+            "file, and only where its GPU is at hand."
+        )
     proof = None if at_hand or request.source == onnx else _proof(request, say, on_verify, on_frame)
 
     def prove(engine: Path) -> dict[str, Any] | None:
@@ -271,11 +277,18 @@ def _proof_on_gpu(
     from ksnet_deploy.runtime.onnx import OnnxRunner
     from ksnet_deploy.runtime.tensorrt.runner import TensorRTRunner
 
+    if source != onnx:
+        model = load_checkpoint(source).model
+        check_memory(
+            f"to compare the engine with float32 at {size}",
+            verification_bytes(model.config, size, "fp32"),
+            "give a smaller size, or leave the comparison out with --verify-frames 0",
+        )
     with TensorRTRunner(engine, size) as candidate:
         if source == onnx:
             reference: Runner = OnnxRunner(onnx, size)
         else:
-            reference = RetakingRunner(load_checkpoint(source).model, size, io=candidate.io, gap=TIE_GAP)
+            reference = RetakingRunner(model, size, io=candidate.io, gap=TIE_GAP)
         with reference:
             images, reset_at = proof_frames(candidate, frames), reset_before(frames)
             report = compare_runners(reference, candidate, images, reset_at=reset_at, on_frame=on_frame)

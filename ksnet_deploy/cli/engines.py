@@ -31,7 +31,9 @@ def build_engine(
         Literal["auto", "rtx", "tensorrt"],
         typer.Option("--runtime", help="TensorRT-RTX builds for a GPU that is not here; auto is what is installed."),
     ] = "auto",
-    size: Annotated[str, typer.Option("--size", "-s", help="LR frame size, HEIGHTxWIDTH.")] = "180x320",
+    size: Annotated[
+        str | None, typer.Option("--size", "-s", help="LR frame size, HEIGHTxWIDTH (default: 180x320).")
+    ] = None,
     least: Annotated[str | None, typer.Option("--min", help="Smallest size of an engine for many sizes.")] = None,
     best: Annotated[str | None, typer.Option("--opt", help="Size it is to be fastest at.")] = None,
     most: Annotated[str | None, typer.Option("--max", help="Largest size.")] = None,
