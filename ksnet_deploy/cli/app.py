@@ -15,6 +15,7 @@ import typer
 from ksnet_deploy.base.errors import KSNetError
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.cli.compare import compare
+from ksnet_deploy.cli.convert import convert
 from ksnet_deploy.cli.doctor import doctor
 from ksnet_deploy.cli.engines import build_engine, build_plugins, cache
 from ksnet_deploy.cli.export import export
@@ -43,7 +44,7 @@ def root(
 
 
 for _command in (
-    *(upscale, export, bench, info, build_engine, build_plugins, cache, compare, doctor),
+    *(upscale, export, convert, bench, info, build_engine, build_plugins, cache, compare, doctor),
     *(evaluate, train, train_flow, pack),
 ):
     app.command()(_command)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ksnet_deploy.cli.options import Json, Model, Size
-from ksnet_deploy.cli.terminal import progress
+from ksnet_deploy.cli.terminal import progress, show_notes
 from ksnet_deploy.network.bundled import checkpoint_path
 
 
@@ -37,6 +37,7 @@ def export(
     frame_size = FrameSize.parse(size)
     check_new_file(output, ".onnx", overwrite=overwrite)
     checkpoint = load_checkpoint(checkpoint_path(model))
+    show_notes(checkpoint.notes)
     with progress("Exporting", show=not as_json) as bar:
         bar.begin(f"{output} ({'any size' if dynamic else frame_size}, {precision}, {io} frames)", None)
         report = export_verified(

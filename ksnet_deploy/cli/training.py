@@ -234,7 +234,8 @@ Request = TypeVar("Request")
 
 
 def _carry_out(
-    run: Callable[[Request, Callable[[int, str], None], Callable[[Progress], None]], Path], request: Request
+    run: Callable[[Request, Callable[[int, str], None], Callable[[Progress], None], Callable[[str], None]], Path],
+    request: Request,
 ) -> None:
     """Run a training with its progress shown, and print the path of its weights."""
     leads = os.environ.get("RANK", "0") == "0"  # the only process, or torchrun's first
@@ -244,7 +245,7 @@ def _carry_out(
             bar.say(f"Training on {what}.")
             bar.begin("", iterations)
 
-        path = run(request, start, _reporter(bar))
+        path = run(request, start, _reporter(bar), bar.say)
     if leads:
         print(path)
 

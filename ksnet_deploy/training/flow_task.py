@@ -10,13 +10,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ksnet_deploy.base.errors import ConfigError, InputError
-from ksnet_deploy.base.files import replacing
 from ksnet_deploy.network.flow import SpyNet
+from ksnet_deploy.network.weights_file import save_state_dict
 from ksnet_deploy.training.dataset import Draw, DrawSampler, fingerprint
 from ksnet_deploy.training.loop import Task, World
 from ksnet_deploy.training.motion import flow_pair
@@ -144,7 +143,6 @@ class FlowTask(Task):
         return {"epe_px": measure_flow(model, self.validation)} if self.validation else {}
 
     def save(self, model: nn.Module, iteration: int, figures: Mapping[str, float]) -> None:
-        tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
         note = " ".join(f"{name}={value:.4f}" for name, value in figures.items())
-        with replacing(self.target) as temporary:
-            save_file(tensors, temporary, {"format": "spynet", "iterations": str(iteration), "figures": note})
+        metadata = {"format": "spynet", "iterations": str(iteration), "figures": note}
+        save_state_dict(model.state_dict(), self.target, metadata)

@@ -43,6 +43,12 @@ FLOW_RECIPE = Recipe(
 OnStart = Callable[[int, str], None]
 """Told the number of iterations, and what will be trained on, in words."""
 OnProgress = Callable[[Progress], None]
+OnNote = Callable[[str], None]
+"""Told what a user should know, a sentence at a time."""
+
+
+def _no_note(_sentence: str) -> None:
+    pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +98,9 @@ class FlowRequest(_Request):
     init: Path | None = None
 
 
-def train_ksnet(request: TrainingRequest, on_start: OnStart, on_progress: OnProgress) -> Path:
+def train_ksnet(
+    request: TrainingRequest, on_start: OnStart, on_progress: OnProgress, on_note: OnNote = _no_note
+) -> Path:
     """Train, or resume, and return the checkpoint's path.
 
     Raises:
@@ -102,11 +110,11 @@ def train_ksnet(request: TrainingRequest, on_start: OnStart, on_progress: OnProg
     torch.manual_seed(request.seed)
     model = KSNet(KSNetConfig.named(request.size).replace(request.settings))
     if request.init is not None:
-        _initialise(model, checkpoint_path(request.init))
+        _initialise(model, checkpoint_path(request.init), on_note)
     if request.flow is not None:
         if model.flow is None:
             raise CheckpointError(f"{request.flow} cannot be used: this network has no flow network to load it into")
-        model.flow.load_state_dict(load_flow_weights(request.flow, model.flow))
+        _load_flow(model.flow, request.flow, on_note)
     recipe = RECIPES[request.recipe].with_stages(tuple(map(Stage.parse, request.stages)))
     untrained_flow = request.flow is None and request.init is None
     changes = {
@@ -136,7 +144,9 @@ def train_ksnet(request: TrainingRequest, on_start: OnStart, on_progress: OnProg
     return _run(task, request, world, target, on_start, on_progress)
 
 
-def train_flow_network(request: FlowRequest, on_start: OnStart, on_progress: OnProgress) -> Path:
+def train_flow_network(
+    request: FlowRequest, on_start: OnStart, on_progress: OnProgress, on_note: OnNote = _no_note
+) -> Path:
     """Pretrain the flow network, or resume, and return the path of its weights.
 
     Raises:
@@ -146,7 +156,7 @@ def train_flow_network(request: FlowRequest, on_start: OnStart, on_progress: OnP
     torch.manual_seed(request.seed)
     model = SpyNet(request.channels)
     if request.init is not None:
-        model.load_state_dict(load_flow_weights(request.init, model))
+        _load_flow(model, request.init, on_note)
     clips = [clip for path in request.data for clip in find_clips(path)]
     target = request.folder / "spynet.safetensors"
     recipe = FLOW_RECIPE.with_stages(tuple(map(Stage.parse, request.stages)))
@@ -154,8 +164,17 @@ def train_flow_network(request: FlowRequest, on_start: OnStart, on_progress: OnP
     return _run(task, request, world, target, on_start, on_progress)
 
 
-def _initialise(model: KSNet, path: Path) -> None:
-    checkpoint = load_checkpoint(path)
+def _load_flow(model: SpyNet, path: Path, on_note: OnNote) -> None:
+    weights, notes = load_flow_weights(path, model)
+    model.load_state_dict(weights)
+    for note in notes:
+        on_note(note)
+
+
+def _initialise(model: KSNet, path: Path, on_note: OnNote) -> None:
+    checkpoint = load_checkpoint(path, model.config)
+    for note in checkpoint.notes:
+        on_note(note)
     found: Mapping[str, Tensor] = checkpoint.model.state_dict()
     expected = model.state_dict()
     differing = [name for name in expected if name not in found or found[name].shape != expected[name].shape]

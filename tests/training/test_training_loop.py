@@ -294,7 +294,7 @@ def test_flow_training_lowers_the_end_point_error(tmp_path: Path) -> None:
     assert isinstance(averaged, SpyNet)
     assert measure_flow(averaged, clips, pairs=16, side_px=32) < 0.9 * before
     fresh = SpyNet(8)
-    fresh.load_state_dict(load_flow_weights(tmp_path / "spynet.safetensors", fresh))
+    fresh.load_state_dict(load_flow_weights(tmp_path / "spynet.safetensors", fresh)[0])
     assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), averaged.parameters(), strict=True))
 
 
@@ -317,7 +317,7 @@ def test_public_spynet_weights_are_read(tmp_path: Path, rename: Any) -> None:
         {"params": public, "other": 1} if "basic_module.0.basic_module.0.weight" in public else public,
         tmp_path / "s.pth",
     )
-    fresh.load_state_dict(load_flow_weights(tmp_path / "s.pth", fresh))
+    fresh.load_state_dict(load_flow_weights(tmp_path / "s.pth", fresh)[0])
     assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), model.parameters(), strict=True))
     with pytest.raises(CheckpointError, match="no SpyNet of 16 channels"):
         load_flow_weights(tmp_path / "s.pth", SpyNet(16))
