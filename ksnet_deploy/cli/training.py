@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -169,27 +169,17 @@ def train(
     from ksnet_deploy.training.run import TrainingRequest, train_ksnet
 
     request = TrainingRequest(
-        data=tuple(data),
-        folder=output,
+        **_shared(locals()),
         size=size or ("uni" if recipe == "short" else "paper"),
         recipe=recipe,
         settings=tuple(set_ or ()),
         init=init,
         flow=flow,
-        validation=validation,
-        stages=tuple(stage or ()),
         learning_rate=learning_rate,
         optimizer=optimizer,
         flow_frozen=flow_frozen,
         degradation=degradation,
-        precision=precision,
-        device=device,
         licence=licence,
-        seed=seed,
-        workers=workers,
-        threads=threads,
-        max_seconds=None if max_minutes is None else 60 * max_minutes,
-        validate_every=validate_every,
     )
     _carry_out(train_ksnet, request)
 
@@ -212,22 +202,21 @@ def train_flow(
     """Pretrain the flow network on synthetic motion with known flow, and report its end-point error."""
     from ksnet_deploy.training.run import FlowRequest, train_flow_network
 
-    request = FlowRequest(
-        data=tuple(data),
-        folder=output,
-        validation=validation,
-        channels=channels,
-        init=init,
-        stages=tuple(stage or ()),
-        precision=precision,
-        device=device,
-        seed=seed,
-        workers=workers,
-        threads=threads,
-        max_seconds=None if max_minutes is None else 60 * max_minutes,
-        validate_every=validate_every,
-    )
+    request = FlowRequest(**_shared(locals()), channels=channels, init=init)
     _carry_out(train_flow_network, request)
+
+
+def _shared(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a request that both commands make alike, from a command's options by name."""
+    minutes = options["max_minutes"]
+    unchanged = ("validation", "precision", "device", "seed", "workers", "threads", "validate_every")
+    return {
+        "data": tuple(options["data"]),
+        "folder": options["output"],
+        "stages": tuple(options["stage"] or ()),
+        "max_seconds": None if minutes is None else 60 * minutes,
+        **{name: options[name] for name in unchanged},
+    }
 
 
 Request = TypeVar("Request")

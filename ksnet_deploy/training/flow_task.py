@@ -16,10 +16,11 @@ from torch.utils.data import DataLoader, Dataset
 from ksnet_deploy.base.errors import ConfigError, InputError
 from ksnet_deploy.network.flow import SpyNet
 from ksnet_deploy.network.weights_file import save_state_dict
-from ksnet_deploy.training.dataset import Draw, DrawSampler, fingerprint
-from ksnet_deploy.training.loop import Task, World
+from ksnet_deploy.training.dataset import Draw, DrawSampler, clips_identity
+from ksnet_deploy.training.loop import Task
 from ksnet_deploy.training.motion import flow_pair
-from ksnet_deploy.training.recipe import Recipe, recipe_fits
+from ksnet_deploy.training.recipe import Recipe, check_batches
+from ksnet_deploy.training.world import World
 from ksnet_deploy.video.clips.clip import Clip
 
 __all__ = ["FlowTask", "end_point_error", "measure_flow"]
@@ -114,7 +115,7 @@ class FlowTask(Task):
         self.pairs = FlowPairs(clips, seed)
         self.identity = {
             "network": f"SpyNet {model.channels}",
-            "data": fingerprint(clips),
+            **clips_identity(clips),
             "seed": str(seed),
             "recipe": recipe.to_json(),
         }
@@ -126,8 +127,8 @@ class FlowTask(Task):
         return self.recipe.rate(iteration)
 
     def batches(self, start: int, world: World) -> Iterable[tuple[Tensor, ...]]:
-        recipe_fits(self.recipe, world.size)
-        sampler = DrawSampler(list(self.recipe.plan()), start, world.rank, world.size)
+        check_batches(self.recipe, world.size)
+        sampler = DrawSampler(self.recipe.stages, start, world.rank, world.size)
         return DataLoader(self.pairs, batch_sampler=sampler, num_workers=self.workers)
 
     def loss(self, batch: tuple[Tensor, ...]) -> Tensor:

@@ -8,25 +8,30 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import os
+import io
+import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from ksnet_deploy.base.errors import BackendError, CheckpointError
+from ksnet_deploy.base.errors import CheckpointError, OutputError, TrainingError
 from ksnet_deploy.base.files import replacing
+from ksnet_deploy.network.weights_file import read_content
+from ksnet_deploy.training.interruption import HeldFolder, Signals, lost_worker
 from ksnet_deploy.training.log import Meter, Progress, append_line, drop_lines_after
 from ksnet_deploy.training.optimizer import make_optimizer
+from ksnet_deploy.training.world import World
 
-__all__ = ["LoopSettings", "Precision", "Task", "World", "train"]
+__all__ = ["LoopSettings", "Task", "TrainingPrecision", "run_loop"]
 
-Precision = Literal["fp32", "bf16", "fp16"]
+TrainingPrecision = Literal["fp32", "bf16", "fp16"]
+"""Precision of the convolutions in training; the weights are float32."""
 RESUME_FILE = "resume.pt"
 LOG_FILE = "log.csv"
 
@@ -67,67 +72,11 @@ class Task(ABC):
 
 
 @dataclass(frozen=True)
-class World:
-    """The processes of a run, one per device; torchrun's environment variables say which this is."""
-
-    rank: int
-    size: int
-    device: torch.device
-
-    @classmethod
-    def join(cls, device: str) -> World:
-        """This process's place. Under torchrun, connects the processes."""
-        size = int(os.environ.get("WORLD_SIZE", "1"))
-        rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
-        place = torch.device("cuda", local) if device == "cuda" else torch.device(device)
-        if place.type == "cuda":
-            if local >= torch.cuda.device_count():
-                raise BackendError(
-                    f"process {local} of this machine has no GPU of its own; there are {torch.cuda.device_count()}, "
-                    "so start that many with torchrun --nproc-per-node"
-                )
-            torch.cuda.set_device(place)
-        if size > 1 and not torch.distributed.is_initialized():
-            torch.distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
-        return cls(rank, size, place)
-
-    @property
-    def leads(self) -> bool:
-        """Whether this process writes files and prints."""
-        return self.rank == 0
-
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process: all must leave the loop at the same iteration."""
-        if self.size == 1:
-            return flag
-        sum_of_flags = torch.tensor(float(flag), device=self.device)
-        torch.distributed.all_reduce(sum_of_flags)
-        return bool(sum_of_flags > 0)
-
-    def leave(self) -> None:
-        """Disconnect the processes, all at once: one that leaves early aborts the others."""
-        if self.size > 1:
-            torch.distributed.barrier()
-            torch.distributed.destroy_process_group()
-
-    def mean(self, tensors: Iterable[Tensor]) -> None:
-        """Replace tensors by their means over all processes."""
-        tensors = list(tensors)
-        if self.size == 1 or not tensors:
-            return
-        flat = torch.cat([tensor.flatten().float() for tensor in tensors])
-        torch.distributed.all_reduce(flat)
-        flat /= self.size
-        for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
-            tensor.copy_(part.view_as(tensor))
-
-
-@dataclass(frozen=True)
 class LoopSettings:
     """How a run is carried out; none of it changes the result but ``precision``."""
 
     folder: Path
-    precision: Precision = "fp32"
+    precision: TrainingPrecision = "fp32"
     save_every_s: float = 120.0
     validate_every: int = 500
     log_every: int = 20
@@ -135,59 +84,104 @@ class LoopSettings:
     """Stop (resumably) after so long; for leased machines."""
 
 
-def train(task: Task, settings: LoopSettings, world: World, on_progress: Callable[[Progress], None]) -> nn.Module:
+def run_loop(task: Task, settings: LoopSettings, world: World, on_progress: Callable[[Progress], None]) -> nn.Module:
     """Train to the end of the task, continuing from the folder's last checkpoint if there is one.
+
+    SIGINT and SIGTERM end the run after the current iteration, once all is saved; only then their handlers are called.
 
     Returns:
         The model with averaged weights.
 
     Raises:
         CheckpointError: the folder holds the checkpoint of another run.
-        TrainingError: the loss is not finite.
+        OutputError: another training is at work in the folder, or it cannot be written to.
+        TrainingError: the loss or a weight is not finite, or a process that loads data was lost.
     """
-    return _Run(task, settings, world).run(on_progress)
+    folder = settings.folder
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with HeldFolder(folder) if world.leads else contextlib.nullcontext(), Signals() as signals:
+        return _Run(task, settings, world, signals).run(on_progress)
 
 
 class _Run:
-    def __init__(self, task: Task, settings: LoopSettings, world: World) -> None:
-        self.task, self.settings, self.world = task, settings, world
+    def __init__(self, task: Task, settings: LoopSettings, world: World, signals: Signals) -> None:
+        self.task, self.settings, self.world, self.signals = task, settings, world, signals
         task.model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         task.model.train()
         self.optimizer = make_optimizer(task.parameter_groups())
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=settings.precision == "fp16")
         self.averaged = copy.deepcopy(task.model).requires_grad_(False)
         self.iteration = 0
+        self.saved: int | None = None
+        """Iteration of the last save, of an earlier process too."""
+        self.between_steps = True
+        """Whether the weights are those of ``iteration``; not while a step changes them."""
         self._resume()
 
     def run(self, on_progress: Callable[[Progress], None]) -> nn.Module:
-        settings, task = self.settings, self.task
-        settings.folder.mkdir(parents=True, exist_ok=True)
-        started = saved = time.monotonic()
+        task = self.task
         meter = Meter(self.world.size)
-        for batch in meter.timed(task.batches(self.iteration, self.world)):
-            meter.add(self._step(batch), len(batch[0]))
-            self.iteration += 1
-            ends = self.iteration == task.iterations
-            validates = ends or self.iteration % settings.validate_every == 0
-            if not validates and self.iteration % settings.log_every:
-                continue
-            # Only here, at iterations that all processes agree on, is anything logged, saved or stopped: a run resumes
-            # where a line of its log ends, and weights are saved only after their loss was seen to be finite.
-            spent = time.monotonic() - started
-            stops = settings.max_seconds is not None and self.world.any(spent > settings.max_seconds)
-            if self.world.leads:
-                progress = meter.take(self.iteration, task.rate("main", self.iteration - 1))
-                figures = self._validate() if validates else {}
-                progress = replace(progress, figures=figures)
-                append_line(settings.folder / LOG_FILE, progress)
-                on_progress(progress)
-                if validates or stops or time.monotonic() - saved > settings.save_every_s:
-                    self._save(figures)
-                    saved = time.monotonic()
-            meter.restart()
-            if stops:
-                break
+        started = saved_at = time.monotonic()
+        try:
+            for batch in meter.timed(task.batches(self.iteration, self.world)):
+                self.between_steps = False
+                meter.add(self._step(batch), len(batch[0]))
+                self.iteration += 1
+                self.between_steps = True
+                ends = self.iteration == task.iterations
+                validates = ends or self.iteration % self.settings.validate_every == 0
+                logs = validates or self.iteration % self.settings.log_every == 0
+                # Several processes must leave at one iteration, so they look for signals only where they log.
+                interrupted = self.signals.came and (logs or self.world.size == 1)
+                if not logs and not interrupted:
+                    continue
+                # Only here is anything logged, saved or stopped: a run resumes where a line of its log ends, and
+                # weights are saved only after their loss was seen to be finite.
+                spent = time.monotonic() - started
+                late = self.settings.max_seconds is not None and spent > self.settings.max_seconds
+                stops = self.world.any(interrupted or late)
+                if self.world.leads:
+                    saves = validates or stops or time.monotonic() - saved_at > self.settings.save_every_s
+                    self._report(meter, on_progress, validates, saves)
+                    saved_at = time.monotonic() if saves else saved_at
+                meter.restart()
+                if stops:
+                    break
+        except RuntimeError as error:
+            self._leave_without_data(error)
+        self.signals.deliver()
         return self.averaged
+
+    def _report(self, meter: Meter, on_progress: Callable[[Progress], None], validates: bool, saves: bool) -> None:
+        """Log, show, and where told validate and save."""
+        progress = meter.take(self.iteration, self.task.rate("main", self.iteration - 1))
+        self._check_finite(progress.loss)
+        if validates or saves:
+            self._check_weights()
+        progress = replace(progress, figures=self._validate() if validates else {})
+        with _writing(self.settings.folder):
+            append_line(self.settings.folder / LOG_FILE, progress)
+        on_progress(progress)
+        if saves:
+            self._save(progress.figures)
+
+    def _leave_without_data(self, error: RuntimeError) -> None:
+        """Raise the error, or say that a loading process was lost; a signal may have reached those first."""
+        sentence = lost_worker(error)
+        if sentence is None:
+            raise error
+        if not self.signals.came:
+            raise TrainingError(f"{sentence}; {self._kept()}") from None
+        if self.between_steps and self.world.leads and self.iteration:
+            self._check_weights()
+            self._save({})
+
+    def _kept(self) -> str:
+        """What is on disk, and how to go on from it."""
+        if self.saved is None:
+            return "nothing was saved yet, so run the same command again"
+        return f"all up to iteration {self.saved} is saved, so run the same command again to go on from there"
 
     def _step(self, batch: tuple[Tensor, ...]) -> Tensor:
         for group in self.optimizer.param_groups:
@@ -196,6 +190,10 @@ class _Run:
                 parameter.requires_grad_(group["lr"] > 0)
         with self._autocast():
             loss = self.task.loss(tuple(tensor.to(self.world.device, non_blocking=True) for tensor in batch))
+        if loss.device.type == "cpu":  # NaN coordinates crash grid_sample's backward there; CUDA passes over them, and
+            # its losses are looked at together with the next line of the log, so that nothing waits for the device.
+            value = float(loss.detach())
+            self._check_finite(math.nan if self.world.any(not math.isfinite(value)) else value)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self.scaler.scale(loss))
         trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
@@ -212,6 +210,24 @@ class _Run:
             torch._foreach_lerp_(list(self.averaged.parameters()), list(self.task.model.parameters()), 1 - decay)
         return loss.detach()
 
+    def _check_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            self._give_up(f"the loss is {loss} near iteration {self.iteration + (not self.between_steps)}")
+
+    def _check_weights(self) -> None:
+        """Raise TrainingError where the weights have become useless: nothing is saved that could not be loaded."""
+        for model in (self.task.model, self.averaged):
+            if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+                self._give_up(f"the weights are no longer finite at iteration {self.iteration}")
+
+    def _give_up(self, what: str) -> NoReturn:
+        if self.saved is None:
+            raise TrainingError(f"{what}, and nothing was saved before; start again with a lower --learning-rate")
+        raise TrainingError(
+            f"{what}; the checkpoint of iteration {self.saved} is kept, so start a new run from it with --init and a "
+            "lower --learning-rate"
+        )
+
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
         if self.settings.precision == "fp32":
@@ -224,19 +240,24 @@ class _Run:
             return self.task.validate(model)
 
     def _save(self, figures: Mapping[str, float]) -> None:
-        self.task.save(self.averaged, self.iteration, figures)
-        with replacing(self.settings.folder / RESUME_FILE) as temporary:
-            torch.save(
-                {
-                    "identity": self._identity(),
-                    "iteration": self.iteration,
-                    "model": self.task.model.state_dict(),
-                    "averaged": self.averaged.state_dict(),
-                    "optimizer": self.optimizer.state_dict(),
-                    "scaler": self.scaler.state_dict(),
-                },
-                temporary,
-            )
+        state = {
+            "identity": self._identity(),
+            "iteration": self.iteration,
+            "model": self.task.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+        serialised = io.BytesIO()  # so that a full disk is the system's error, not one of PyTorch's own
+        torch.save(state, serialised)
+        try:
+            with _writing(self.settings.folder):
+                self.task.save(self.averaged, self.iteration, figures)
+                with replacing(self.settings.folder / RESUME_FILE) as temporary:
+                    temporary.write_bytes(serialised.getbuffer())
+        except OutputError as error:
+            raise OutputError(f"{error}; {self._kept()}") from error
+        self.saved = self.iteration
 
     def _identity(self) -> dict[str, str]:
         return {**self.task.identity, "precision": self.settings.precision}
@@ -248,22 +269,37 @@ class _Run:
                 drop_lines_after(self.settings.folder / LOG_FILE, 0)
             return
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state, _ = read_content(path, "file")
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; or remove it, to start the run anew") from error
+        try:
             identity = state["identity"]
-        except Exception as error:  # bytes that are no pickle make the unpickler raise almost anything
+            expected = self._identity()
+            if differing := [name for name in expected if name in identity and identity[name] != expected[name]]:
+                raise CheckpointError(
+                    f"{path} belongs to a run with another {', another '.join(differing)}; continue with that run's "
+                    "settings, or choose another folder"
+                )
+            self.task.model.load_state_dict(state["model"])
+            self.averaged.load_state_dict(state["averaged"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+            self.iteration = self.saved = int(state["iteration"])
+        except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
             raise CheckpointError(
-                f"{path} cannot be read ({type(error).__name__}); remove it to start the run anew"
+                f"{path} cannot be read: it is damaged, or of another version ({type(error).__name__}); remove it, to "
+                "start the run anew"
             ) from error
-        expected = self._identity()
-        if differing := [name for name in expected if identity.get(name) != expected[name]]:
-            raise CheckpointError(
-                f"{path} belongs to a run with another {', another '.join(differing)}; continue with that run's "
-                "settings, or choose another folder"
-            )
-        self.task.model.load_state_dict(state["model"])
-        self.averaged.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.iteration = state["iteration"]
         if self.world.leads:
             drop_lines_after(self.settings.folder / LOG_FILE, self.iteration)
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """What the system says of a file that cannot be written, as a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written to ({error.strerror or error}); make room or give another --output"
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,20 +10,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ksnet_deploy.base.errors import BackendError, CheckpointError, InputError
+from ksnet_deploy.base.errors import BackendError, CheckpointError, ConfigError, InputError
 from ksnet_deploy.measure.degradation import Degradation
 from ksnet_deploy.network.bundled import checkpoint_path
 from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.flow import SpyNet
 from ksnet_deploy.network.model import KSNet
+from ksnet_deploy.training.dataset import clips_in_words
 from ksnet_deploy.training.flow_task import FlowTask
 from ksnet_deploy.training.flow_weights import load_flow_weights
 from ksnet_deploy.training.ksnet_task import KSNetTask
 from ksnet_deploy.training.log import Progress
-from ksnet_deploy.training.loop import LoopSettings, Precision, Task, World
-from ksnet_deploy.training.loop import train as run_loop
+from ksnet_deploy.training.loop import LoopSettings, TrainingPrecision, run_loop
 from ksnet_deploy.training.recipe import RECIPES, OptimizerName, Recipe, Stage
+from ksnet_deploy.training.world import World
 from ksnet_deploy.video.clips.clip import Clip
 from ksnet_deploy.video.clips.find import REDS4, find_clips, read_listing
 
@@ -58,7 +60,7 @@ class _Request:
     """Of the run: its checkpoint, its log, and what it needs to resume."""
     validation: Path | None = None
     stages: tuple[str, ...] = ()
-    precision: Precision = "fp32"
+    precision: TrainingPrecision = "fp32"
     device: str = "cpu"
     seed: int = 0
     workers: int = 0
@@ -141,7 +143,11 @@ def train_ksnet(
         workers=request.workers,
         note=f"recipe {request.recipe}, {request.precision},",
     )
-    return _run(task, request, world, target, on_start, on_progress)
+    if world.leads:
+        on_start(task.iterations, f"{clips_in_words(clips)}, {task.iterations} iterations")
+    run_loop(task, request.loop, world, on_progress)
+    world.leave()
+    return target
 
 
 def train_flow_network(
@@ -161,7 +167,11 @@ def train_flow_network(
     target = request.folder / "spynet.safetensors"
     recipe = FLOW_RECIPE.with_stages(tuple(map(Stage.parse, request.stages)))
     task = FlowTask(model, clips, _validation(request), recipe, target, seed=request.seed, workers=request.workers)
-    return _run(task, request, world, target, on_start, on_progress)
+    if world.leads:
+        on_start(task.iterations, f"{clips_in_words(clips)}, {task.iterations} iterations")
+    run_loop(task, request.loop, world, on_progress)
+    world.leave()
+    return target
 
 
 def _load_flow(model: SpyNet, path: Path, on_note: OnNote) -> None:
@@ -209,14 +219,8 @@ def _validation(request: _Request) -> Sequence[Clip]:
 def _prepare(request: _Request) -> World:
     if request.device == "cuda" and not torch.cuda.is_available():
         raise BackendError("this PyTorch sees no CUDA device; train with --device cpu, or install a CUDA build")
+    if request.max_seconds is not None and math.isnan(request.max_seconds):
+        raise ConfigError("--max-minutes is no number; give minutes after which the training stops, or leave it out")
     if request.threads is not None:
         torch.set_num_threads(request.threads)
     return World.join(request.device)
-
-
-def _run(task: Task, request: _Request, world: World, target: Path, on_start: OnStart, on_progress: OnProgress) -> Path:
-    if world.leads:
-        on_start(task.iterations, f"{task.identity['data'].rpartition(' ')[0]}, {task.iterations} iterations")
-    run_loop(task, request.loop, world, on_progress)
-    world.leave()
-    return target

@@ -32,6 +32,10 @@ class Clip(ABC):
     def read(self, start: int, count: int, region: Region | None = None) -> NDArray[np.uint8]:
         """Frames start to start + count - 1, all of them or a region: (count, H, W, 3) RGB."""
 
+    def files(self) -> Sequence[Path]:
+        """The files that it is read from; none for a clip in memory."""
+        return [self.path] if self.path.is_file() else []
+
     def release(self) -> None:  # noqa: B027 (most have nothing to forget)
         """Forget what reading left in memory."""
 
@@ -49,6 +53,9 @@ class FrameFolder(Clip):
         self.frames = len(self.pictures)
         size = picture_size(self.pictures[0])
         self.height, self.width = size.height, size.width
+
+    def files(self) -> Sequence[Path]:
+        return self.pictures
 
     def read(self, start: int, count: int, region: Region | None = None) -> NDArray[np.uint8]:
         from ksnet_deploy.video.picture import read_picture
