@@ -20,7 +20,7 @@ from ksnet_deploy.cli.doctor import doctor
 from ksnet_deploy.cli.engines import build_engine, build_plugins, cache
 from ksnet_deploy.cli.export import export
 from ksnet_deploy.cli.measure import bench, info
-from ksnet_deploy.cli.terminal import complain
+from ksnet_deploy.cli.terminal import complain, make_streams_last
 from ksnet_deploy.cli.training import evaluate, pack, train, train_flow
 from ksnet_deploy.cli.upscale import upscale
 
@@ -59,6 +59,7 @@ def _stop(signum: int, _frame: object) -> None:
 
 def main() -> None:
     """Entry point: run a command; turn what went wrong into one sentence and an exit code."""
+    make_streams_last()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _stop)
     try:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -59,6 +60,18 @@ def evaluate(
         Literal["cpu", "cuda"] | None, typer.Option("--device", help="Where the network runs; the CPU unless told.")
     ] = None,
     degradation: Annotated[Literal["BI", "BD"], typer.Option("--degradation", help="How LR is made.")] = "BI",
+    codec: Annotated[
+        Literal["h264", "hevc", "mpeg2", "vp9", "mjpeg"] | None,
+        typer.Option("--codec", help="Put LR through this encoder first; bicubic is measured too (default: none)."),
+    ] = None,
+    crf: Annotated[
+        int | None,
+        typer.Option(
+            "--crf",
+            help="The codec's own quality, lower is better: 0-51 for h264 and hevc, 0-63 for vp9, 1-31 for mpeg2 and "
+            "mjpeg (default: 23, 28, 33, 5, 5).",
+        ),
+    ] = None,
     space: Annotated[
         Literal["y", "rgb"] | None, typer.Option("--space", help="Luma or RGB; the protocol's unless told.")
     ] = None,
@@ -68,12 +81,20 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure PSNR and SSIM by the field's protocols: Vid4, REDS4, Vimeo90K-T, or any clips."""
+    from ksnet_deploy.base.errors import ConfigError
     from ksnet_deploy.measure import evaluation
     from ksnet_deploy.measure.protocols import PROTOCOLS, pairs
     from ksnet_deploy.measure.warping import WarpingError
     from ksnet_deploy.network.bundled import bundled_checkpoint
     from ksnet_deploy.upscale.networks import default_model, find_network
 
+    if crf is not None and codec is None:
+        raise ConfigError(f"--crf {crf} needs to know of which codec; add --codec h264, or leave it out")
+    compression = None
+    if codec is not None:
+        from ksnet_deploy.video.compression import Compression
+
+        compression = Compression.usual(codec, crf)
     if plot is not None:
         from ksnet_deploy.measure.plotting import check_plotting
 
@@ -83,17 +104,25 @@ def evaluate(
         clips = pairs(hr, lr, PROTOCOLS[protocol], mod_crop=crop)
         found = find_network(chosen, backend, device)
         network = evaluation.RunnerMethod(chosen, lambda size: found.open(size, "uint8", on_note=bar.say))
-        bar.begin(f"{len(clips)} clips", sum(high.frames for high, _ in clips))
-        with closing(network):
-            report = evaluation.evaluate(
+        beside = method == "network" and compression is not None
+        bar.begin(f"{len(clips)} clips", sum(high.frames for high, _ in clips) * (1 + beside))
+
+        def score(chosen: evaluation.Method) -> evaluation.EvaluationReport:
+            return evaluation.evaluate(
                 clips,
-                evaluation.BicubicMethod() if method == "bicubic" else network,
+                chosen,
                 protocol,
                 degradation=degradation,
+                compression=compression,
                 space=space,
                 warping=WarpingError(bundled_checkpoint("uni")) if warping else None,
                 on_frame=bar.advance,
             )
+
+        with closing(network):
+            report = score(evaluation.BicubicMethod() if method == "bicubic" else network)
+        if beside:
+            report = replace(report, bicubic=score(evaluation.BicubicMethod()))
     if plot is not None:
         from ksnet_deploy.measure.plotting import plot_psnr
 
@@ -109,14 +138,33 @@ def pack(
     ] = 0,
     shard_mb: Annotated[int, typer.Option("--shard-mb", help="Largest size of a file in 1e6 bytes.", min=1)] = 48,
     crop: Annotated[bool, typer.Option("--crop", help="Leave out rows and columns that 4 does not divide.")] = False,
+    degradation: Annotated[
+        Literal["video"] | None,
+        typer.Option("--degradation", help="Keep LR versions that went through an encoder too (default: none)."),
+    ] = None,
+    variants: Annotated[
+        int | None, typer.Option("--variants", help="How many of each clip (default: 4).", min=1)
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the LR versions (default: 0).", min=0)] = 0,
 ) -> None:
     """Decode clips once into shards, which training reads without decoding."""
+    from ksnet_deploy.base.errors import ConfigError
     from ksnet_deploy.training.pack import pack_clips
+
+    if variants is not None and degradation is None:
+        raise ConfigError(f"--variants {variants} needs to know of what; add --degradation video, or leave it out")
 
     with progress("Packing", show=True) as bar:
         bar.begin("clips", None)
         counts = pack_clips(
-            data, output, hold_out=hold_out, max_bytes=shard_mb * 10**6, mod_crop=crop, on_clip=lambda _: bar.advance()
+            data,
+            output,
+            hold_out=hold_out,
+            max_bytes=shard_mb * 10**6,
+            mod_crop=crop,
+            variants=0 if degradation is None else variants or 4,
+            seed=seed,
+            on_clip=lambda _: bar.advance(),
         )
     for folder, count in counts.items():
         print(f"{folder}: {count} clips")
@@ -138,6 +186,10 @@ def train(
     init: Annotated[
         str | None, typer.Option("--init", help="Start from the weights of a checkpoint, 'uni' or 'lite'.")
     ] = None,
+    init_partial: Annotated[
+        bool,
+        typer.Option("--init-partial", help="Take from --init what fits, if the network differs (default: refuse)."),
+    ] = False,
     flow: Annotated[
         Path | None, typer.Option("--flow", help="Start the flow network from train-flow's or public SpyNet weights.")
     ] = None,
@@ -153,7 +205,10 @@ def train(
     flow_frozen: Annotated[
         int | None, typer.Option("--flow-frozen", help="Iterations for which the flow network stays as it is.", min=0)
     ] = None,
-    degradation: Annotated[Literal["BI", "BD"], typer.Option("--degradation", help="How LR is made.")] = "BI",
+    degradation: Annotated[
+        Literal["BI", "BD", "video"],
+        typer.Option("--degradation", help="How LR is made; 'video' takes what 'pack' made of it (default: BI)."),
+    ] = "BI",
     precision: PrecisionOption = "fp32",
     device: DeviceOption = "cpu",
     licence: Annotated[
@@ -163,6 +218,14 @@ def train(
     workers: Workers = 0,
     threads: Threads = None,
     max_minutes: Minutes = None,
+    hours: Annotated[
+        float | None,
+        typer.Option(
+            "--hours",
+            help="Measure the speed, then make the run so long that its rate ends when these are over; --stage and "
+            "--recipe give shapes and proportions only (default: as many iterations as they say).",
+        ),
+    ] = None,
     validate_every: ValidateEvery = 500,
 ) -> None:
     """Train KSNet; rerun to resume. Several GPUs: torchrun --nproc-per-node=gpu -m ksnet_deploy train ..."""
@@ -174,12 +237,14 @@ def train(
         recipe=recipe,
         settings=tuple(set_ or ()),
         init=init,
+        init_partial=init_partial,
         flow=flow,
         learning_rate=learning_rate,
         optimizer=optimizer,
         flow_frozen=flow_frozen,
         degradation=degradation,
         licence=licence,
+        hours=hours,
     )
     _carry_out(train_ksnet, request)
 
@@ -220,17 +285,20 @@ def _shared(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 Request = TypeVar("Request")
+OnStart = Callable[[int | None, str], None]
 
 
 def _carry_out(
-    run: Callable[[Request, Callable[[int, str], None], Callable[[Progress], None], Callable[[str], None]], Path],
+    run: Callable[
+        [Request, Callable[[int | None, str], None], Callable[[Progress], None], Callable[[str], None]], Path
+    ],
     request: Request,
 ) -> None:
     """Run a training with its progress shown, and print the path of its weights."""
     leads = os.environ.get("RANK", "0") == "0"  # the only process, or torchrun's first
     with progress("Training", show=leads) as bar:
 
-        def start(iterations: int, what: str) -> None:
+        def start(iterations: int | None, what: str) -> None:
             bar.say(f"Training on {what}.")
             bar.begin("", iterations)
 
@@ -246,6 +314,9 @@ def _reporter(bar: Bar) -> Callable[[Progress], None]:
     def report(state: Progress) -> None:
         figures = "".join(f", {name} {value:.3f}" for name, value in state.figures.items())
         speed = f"{state.iterations_per_s:.2f} it/s, {state.samples_per_s:.1f} samples/s, data {state.data_share:.0%}"
+        if state.fit is not None:
+            bar.say(f"{state.fit}.")
+            bar.begin("", state.fit.iterations, state.iteration)
         line = f"loss {state.loss:.5f}, rate {state.rate:.1e}"
         if live:
             bar.reach(state.iteration)

@@ -18,9 +18,21 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.base.frames import SCALE
 
-__all__ = ["MARGIN", "Degradation", "bicubic_matrix", "degrade", "enlarge_bicubic", "gaussian_matrix"]
+__all__ = [
+    "MARGIN",
+    "Degradation",
+    "TrainingDegradation",
+    "apply_matrices",
+    "bicubic_matrix",
+    "degrade",
+    "enlarge_bicubic",
+    "gaussian_matrix",
+    "mirrored_matrix",
+]
 
 Degradation = Literal["BI", "BD"]
+TrainingDegradation = Literal["BI", "BD", "video"]
+"""``video`` is not made of single frames: :mod:`ksnet_deploy.training.variants` does it."""
 MARGIN = 2
 """LR pixels around a crop that its degradation depends on."""
 GAUSSIAN_SIGMA = 1.6
@@ -44,16 +56,18 @@ def degrade(hr: NDArray[np.uint8], kind: Degradation) -> NDArray[np.uint8]:
     if height % SCALE or width % SCALE:
         raise ValueError(f"frames of {height}x{width} (height x width) cannot be divided by {SCALE}")
     matrix: Callable[[int], NDArray[np.float32]] = _bicubic_down if kind == "BI" else gaussian_matrix
-    return _apply(matrix(height), matrix(width), hr)
+    return apply_matrices(matrix(height), matrix(width), hr)
 
 
 def enlarge_bicubic(lr: NDArray[np.uint8], factor: int = SCALE) -> NDArray[np.uint8]:
     """Frames (..., H, W, 3) at ``factor`` times the size, as MATLAB's ``imresize(lr, factor)``."""
     height, width = lr.shape[-3:-1]
-    return _apply(bicubic_matrix(height, factor * height), bicubic_matrix(width, factor * width), lr)
+    return apply_matrices(bicubic_matrix(height, factor * height), bicubic_matrix(width, factor * width), lr)
 
 
-def _apply(rows: NDArray[np.float32], columns: NDArray[np.float32], frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def apply_matrices(
+    rows: NDArray[np.float32], columns: NDArray[np.float32], frames: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
     """Each channel X of each frame -> rows X columns^T, rounded and clipped to 8 bits."""
     result = np.empty((*frames.shape[:-3], rows.shape[0], columns.shape[0], frames.shape[-1]), np.uint8)
     # Plane by plane: a product with three columns only, those of the channels, is many times slower.
@@ -78,7 +92,7 @@ def bicubic_matrix(size: int, new_size: int) -> NDArray[np.float32]:
         1.5 * distance**3 - 2.5 * distance**2 + 1,
         np.where(distance < 2, -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2, 0.0),
     )
-    return _matrix(index, weight / weight.sum(axis=1, keepdims=True), size)
+    return mirrored_matrix(index, weight / weight.sum(axis=1, keepdims=True), size)
 
 
 def _bicubic_down(size: int) -> NDArray[np.float32]:
@@ -91,10 +105,10 @@ def gaussian_matrix(size: int) -> NDArray[np.float32]:
     offset = np.arange(-GAUSSIAN_RADIUS, GAUSSIAN_RADIUS + 1)
     weight = np.exp(-(offset**2) / (2 * GAUSSIAN_SIGMA**2))
     index = np.arange(0, size, SCALE)[:, None] + offset
-    return _matrix(index, np.broadcast_to(weight / weight.sum(), index.shape), size)
+    return mirrored_matrix(index, np.broadcast_to(weight / weight.sum(), index.shape), size)
 
 
-def _matrix(index: NDArray[np.int_], weight: NDArray[np.float64], size: int) -> NDArray[np.float32]:
+def mirrored_matrix(index: NDArray[np.int_], weight: NDArray[np.float64], size: int) -> NDArray[np.float32]:
     """Dense matrix of taps; what lies outside is mirrored at the edge, the edge pixel included."""
     index = index % (2 * size)
     index = np.where(index < size, index, 2 * size - 1 - index)

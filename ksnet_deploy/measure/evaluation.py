@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from ksnet_deploy.measure.published import PUBLISHED, PUBLISHED_SOURCE
 from ksnet_deploy.measure.warping import WarpingError
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.video.clips.clip import Clip
+
+if TYPE_CHECKING:
+    from ksnet_deploy.video.compression import Compression
 
 __all__ = ["BicubicMethod", "ClipScore", "EvaluationReport", "Method", "RunnerMethod", "evaluate"]
 
@@ -105,6 +108,10 @@ class EvaluationReport:
     degradation: str
     method: str
     clips: list[ClipScore]
+    compression: Compression | None = None
+    """What LR went through before the method."""
+    bicubic: EvaluationReport | None = None
+    """The yardstick on the same LR, where that is another than in the field's tables."""
 
     def mean(self, name: str) -> float | None:
         """Mean over clips of a figure, ``psnr_db``, ``ssim`` or ``warping_error``."""
@@ -114,7 +121,7 @@ class EvaluationReport:
     def published(self) -> dict[str, tuple[float, float]]:
         """PSNR in dB and SSIM of the paper's Table 1, where this report was made by the same rules."""
         rules = PROTOCOLS.get(self.protocol)
-        if rules is None or self.degradation != "BI" or self.space != rules.space:
+        if rules is None or self.degradation != "BI" or self.compression or self.space != rules.space:
             return {}
         return {name: row[self.protocol] for name, row in PUBLISHED.items() if self.protocol in row}
 
@@ -125,23 +132,31 @@ class EvaluationReport:
             "protocol": self.protocol,
             "space": self.space,
             "degradation": self.degradation,
+            "compression": None if self.compression is None else self.compression.as_dict(),
             "method": self.method,
-            "mean": {name: self.mean(name) for name in ("psnr_db", "ssim", "warping_error")},
+            "mean": self._means(),
+            "bicubic_mean": None if self.bicubic is None else self.bicubic._means(),
             "clips": [asdict(clip) for clip in self.clips],
             "published": {"source": PUBLISHED_SOURCE, "rows": self.published()},
         }
 
+    def _means(self) -> dict[str, float | None]:
+        return {name: self.mean(name) for name in ("psnr_db", "ssim", "warping_error")}
+
     def as_text(self) -> str:
         """Plain text for people."""
+        encoded = "" if self.compression is None else f", {self.compression}"
         lines = [
-            f"{self.method} on {self.protocol}, degradation {self.degradation}, {self.space.upper()}",
+            f"{self.method} on {self.protocol}, degradation {self.degradation}{encoded}, {self.space.upper()}",
             f"{'clip':<32}{'frames':>8}{'PSNR dB':>10}{'SSIM':>9}{'warping':>9}",
         ]
         for clip in self.clips:
             lines.append(_row(clip.name, str(clip.frames), clip.psnr_db, clip.ssim, clip.warping_error))
         frames = str(sum(clip.frames for clip in self.clips))
-        mean_psnr, mean_ssim = self.mean("psnr_db") or 0.0, self.mean("ssim") or 0.0
-        lines.append(_row("mean", frames, mean_psnr, mean_ssim, self.mean("warping_error")))
+        for name, report in (("mean", self), ("mean of bicubic", self.bicubic)):
+            if report is not None:
+                mean_psnr, mean_ssim = report.mean("psnr_db") or 0.0, report.mean("ssim") or 0.0
+                lines.append(_row(name, frames, mean_psnr, mean_ssim, report.mean("warping_error")))
         if published := self.published():
             lines.append(f"As published ({PUBLISHED_SOURCE}; trained elsewhere, not measured here):")
             lines += [_row(f"  {name}", "", *figures, None) for name, figures in published.items()]
@@ -159,6 +174,7 @@ def evaluate(
     protocol: str,
     *,
     degradation: Degradation = "BI",
+    compression: Compression | None = None,
     space: Literal["y", "rgb"] | None = None,
     warping: WarpingError | None = None,
     on_frame: Callable[[], None] = lambda: None,
@@ -168,11 +184,13 @@ def evaluate(
     Args:
         clips: from :func:`pairs`.
         protocol: a key of PROTOCOLS.
+        compression: what LR goes through first, each clip as a whole, which is held in memory then.
         space: another than the protocol's.
         warping: measures temporal consistency where given.
 
     Raises:
         InputError: a frame cannot be read.
+        OutputError: the encoder is missing or fails.
     """
     rules = PROTOCOLS[protocol]
     space = space or rules.space
@@ -184,7 +202,7 @@ def evaluate(
         if warping is not None:
             warping.begin()
         psnrs, ssims, errors = [], [], []
-        for index, (low, high) in enumerate(_frame_pairs(hr, lr, size, degradation)):
+        for index, (low, high) in enumerate(_frame_pairs(hr, lr, size, degradation, compression)):
             found = method.enlarge(low)
             if index in counted:
                 planes = [(luma(found), luma(high))] if space == "y" else list(_channels(found, high))
@@ -198,17 +216,27 @@ def evaluate(
         steadiness = float(np.mean(errors)) if errors else None
         scores.append(ClipScore(hr.name, len(psnrs), float(np.mean(psnrs)), float(np.mean(ssims)), steadiness, psnrs))
     name = degradation if all(lr is None for _, lr in clips) else "as given"
-    return EvaluationReport(protocol, space, name, method.name, scores)
+    return EvaluationReport(protocol, space, name, method.name, scores, compression)
 
 
 def _frame_pairs(
-    hr: Clip, lr: Clip | None, size: FrameSize, degradation: Degradation
+    hr: Clip, lr: Clip | None, size: FrameSize, degradation: Degradation, compression: Compression | None
 ) -> Iterator[tuple[Frames, Frames]]:
     region = (0, 0, size.upscaled.height, size.upscaled.width)
-    for start in range(0, hr.frames, CHUNK):
-        count = min(CHUNK, hr.frames - start)
+    parts = [(start, min(CHUNK, hr.frames - start)) for start in range(0, hr.frames, CHUNK)]
+
+    def reduced(high: Frames, start: int) -> Frames:
+        return degrade(high, degradation) if lr is None else lr.read(start, len(high))
+
+    encoded = None
+    if compression is not None:
+        from ksnet_deploy.video.compression import compress  # needs PyAV, which shards do without
+
+        whole = [reduced(hr.read(start, count, region), start) for start, count in parts]
+        encoded = compress(np.concatenate(whole), compression)
+    for start, count in parts:
         high = hr.read(start, count, region)
-        low = degrade(high, degradation) if lr is None else lr.read(start, count)
+        low = reduced(high, start) if encoded is None else encoded[start : start + count]
         yield from zip(low, high, strict=True)
 
 

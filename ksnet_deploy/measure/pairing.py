@@ -6,7 +6,6 @@ Frames are uint8 RGB (H, W, 3), turned upright.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import numpy as np
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize, values_of
 from ksnet_deploy.measure.degradation import enlarge_bicubic
-from ksnet_deploy.video.kinds import PICTURE_SUFFIXES
+from ksnet_deploy.video.kinds import PICTURE_SUFFIXES, by_number
 from ksnet_deploy.video.picture import read_picture
 from ksnet_deploy.video.reading.reader import VideoReader
 from ksnet_deploy.video.writing.comparison import Picture
@@ -64,16 +63,11 @@ def open_version(path: Path, stack: ExitStack) -> Version:
             raise InputError(
                 f"the folder {path} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}); give a folder of frames"
             )
-        return Version(path, "folder", _pictures(sorted(files, key=_by_number)), len(files))
+        return Version(path, "folder", _pictures(sorted(files, key=by_number)), len(files))
     if path.suffix.lower() in PICTURE_SUFFIXES:
         return Version(path, "picture", _pictures([path]), 1)
     reader = stack.enter_context(VideoReader(path))
     return Version(path, "video", _video(reader), reader.estimated_frames, 1 / reader.rate, reader)
-
-
-def _by_number(file: Path) -> list[str | int]:
-    """Sorts frame_2 before frame_10."""
-    return [int(part) if index % 2 else part for index, part in enumerate(re.split("([0-9]+)", file.name))]
 
 
 def _pictures(files: Sequence[Path]) -> Iterator[Shown]:

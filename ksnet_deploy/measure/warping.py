@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ class WarpingError:
 
     TRUSTED_LEVELS = 4.0
 
-    def __init__(self, flow_checkpoint: Path) -> None:
+    def __init__(self, flow_checkpoint: Path, *, remember: bool = False) -> None:
+        """``remember`` keeps all flows, 8 bytes an HR pixel, for scoring other methods on the same clips."""
         import torch
 
         from ksnet_deploy.network.checkpoints import load_checkpoint
@@ -32,6 +34,7 @@ class WarpingError:
         self._torch = torch
         self._flow = load_checkpoint(flow_checkpoint).model.flow
         self._last: tuple[Any, Any] | None = None
+        self._known: dict[bytes, Any] | None = {} if remember else None
 
     def begin(self) -> None:
         self._last = None
@@ -47,8 +50,16 @@ class WarpingError:
             last, self._last = self._last, (rgb, planes)
             if last is None:
                 return None
-            assert self._flow is not None
-            moved = warp(last[1], self._flow(rgb, last[0]), "border")
+            moved = warp(last[1], self._flow_between(rgb, last[0]), "border")
             change = (moved - planes)[0].abs()
             trusted = change[1] < self.TRUSTED_LEVELS
             return float(change[0][trusted].mean()) if bool(trusted.any()) else None
+
+    def _flow_between(self, rgb: Any, last: Any) -> Any:
+        assert self._flow is not None
+        if self._known is None:
+            return self._flow(rgb, last)
+        pair = hashlib.sha256(rgb.numpy().tobytes() + last.numpy().tobytes()).digest()
+        if pair not in self._known:
+            self._known[pair] = self._flow(rgb, last)
+        return self._known[pair]

@@ -14,15 +14,28 @@ from torch.utils.data import Dataset, Sampler
 
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import SCALE
-from ksnet_deploy.measure.degradation import MARGIN, Degradation, degrade
+from ksnet_deploy.measure.degradation import MARGIN, TrainingDegradation, degrade
 from ksnet_deploy.training.motion import camera_window
 from ksnet_deploy.training.recipe import Stage
-from ksnet_deploy.video.clips.clip import Clip
+from ksnet_deploy.video.clips.clip import Clip, check_divisible
 
-__all__ = ["Draw", "DrawSampler", "WindowDataset", "check_clips", "clips_identity", "clips_in_words"]
+__all__ = [
+    "DATA_VERSION",
+    "Draw",
+    "DrawSampler",
+    "WindowDataset",
+    "check_clips",
+    "check_variants",
+    "clips_identity",
+    "clips_in_words",
+]
 
+DATA_VERSION = "version of the data (sizes and modification times of its files; 'cp -p' and 'rsync -a' keep them)"
+"""Name of a part of a run's identity."""
 STILL_VIEW_PX = 640
 """Largest side of the part of a still that a camera moves over."""
+ENCODED_MARGIN = 4
+"""LR pixels around a window of a still that is encoded by itself: what the kernels see, and some more for the codec."""
 FLAT_STD = 3.0
 """Crops whose standard deviation is below this, of 255, teach nothing: black bars, sky."""
 TRIES = 8
@@ -58,14 +71,17 @@ class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
 
     An item is a pair of uint8 tensors, LR (T, 3, P, P) and HR (T, 3, 4 P, 4 P). It depends only on the seed and the
     draw, so that a resumed run sees the batches it would have seen. The LR crop equals the same crop of the degraded
-    frame: it is degraded with a margin.
+    frame: it is degraded with a margin. With the degradation "video" it is cut from a version that was packed with the
+    clip, any of them, and windows of stills are encoded by themselves.
     """
 
-    def __init__(self, clips: Sequence[Clip], *, degradation: Degradation, still_share: float, seed: int) -> None:
+    def __init__(
+        self, clips: Sequence[Clip], *, degradation: TrainingDegradation, still_share: float, seed: int
+    ) -> None:
         self.clips = [clip for clip in clips if clip.frames > 1]
         self.stills = [clip for clip in clips if clip.frames == 1]
         self.still_share = 1.0 if not self.clips else still_share if self.stills else 0.0
-        self.degradation: Degradation = degradation
+        self.degradation: TrainingDegradation = degradation
         self.seed = seed
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
@@ -83,16 +99,21 @@ class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
         clip = self.clips[rng.integers(len(self.clips))]
         height, width, patch = clip.height // SCALE, clip.width // SCALE, draw.patch_px
         top, left = int(rng.integers(height - patch + 1)), int(rng.integers(width - patch + 1))
-        above, before = min(MARGIN, top), min(MARGIN, left)
-        below, after = min(MARGIN, height - top - patch), min(MARGIN, width - left - patch)
         count = min(draw.frames, clip.frames)
         start = int(rng.integers(clip.frames - count + 1))
+        order = _back_and_forth(count, draw.frames)
+        if self.degradation == "video":
+            variant = int(rng.integers(len(clip.variants)))
+            lr = clip.read_variant(variant, start, count, (top, left, patch, patch))
+            hr = clip.read(start, count, (SCALE * top, SCALE * left, SCALE * patch, SCALE * patch))
+            return lr[order], hr[order]
+        above, before = min(MARGIN, top), min(MARGIN, left)
+        below, after = min(MARGIN, height - top - patch), min(MARGIN, width - left - patch)
         extent = (SCALE * (above + patch + below), SCALE * (before + patch + after))
         hr = clip.read(start, count, (SCALE * (top - above), SCALE * (left - before), *extent))
         lr = degrade(hr, self.degradation)
         lr = lr[:, above : above + patch, before : before + patch]
         hr = hr[:, SCALE * above : SCALE * (above + patch), SCALE * before : SCALE * (before + patch)]
-        order = _back_and_forth(count, draw.frames)
         return lr[order], hr[order]
 
     def _from_still(self, draw: Draw, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -100,11 +121,17 @@ class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
         height, width = min(still.height, STILL_VIEW_PX), min(still.width, STILL_VIEW_PX)
         top, left = rng.integers(still.height - height + 1), rng.integers(still.width - width + 1)
         picture = still.read(0, 1, (int(top), int(left), height, width))[0]
-        side = SCALE * (draw.patch_px + 2 * MARGIN)
+        margin = ENCODED_MARGIN if self.degradation == "video" else MARGIN
+        side = SCALE * (draw.patch_px + 2 * margin)
         hr = camera_window(picture, draw.frames, side, side, rng)
-        lr = degrade(hr, self.degradation)
-        inner = SCALE * MARGIN
-        return lr[:, MARGIN:-MARGIN, MARGIN:-MARGIN], hr[:, inner:-inner, inner:-inner]
+        if self.degradation == "video":
+            from ksnet_deploy.training.variants import random_lr  # needs PyAV, which packed clips do without
+
+            lr = random_lr(hr, rng)
+        else:
+            lr = degrade(hr, self.degradation)
+        inner = SCALE * margin
+        return lr[:, margin:-margin, margin:-margin], hr[:, inner:-inner, inner:-inner]
 
 
 def check_clips(clips: Sequence[Clip], patch_px: int) -> None:
@@ -112,15 +139,21 @@ def check_clips(clips: Sequence[Clip], patch_px: int) -> None:
     for clip in clips:
         if clip.frames == 1:
             continue  # resampled by the camera, whatever its size
-        if clip.height % SCALE or clip.width % SCALE:
-            raise InputError(
-                f"{clip} is {clip.height}x{clip.width} (height x width), which {SCALE} does "
-                "not divide; crop it, or let 'ksnet-deploy pack --crop' do so"
-            )
+        check_divisible(clip)
         if min(clip.height, clip.width) < SCALE * patch_px:
             raise InputError(
                 f"{clip} is {clip.height}x{clip.width} (height x width), smaller than an HR patch of "
                 f"{SCALE * patch_px} pixels; leave it out or train on smaller patches"
+            )
+
+
+def check_variants(clips: Sequence[Clip]) -> None:
+    """Raise InputError for a clip without LR versions to train the degradation "video" on, naming it."""
+    for clip in clips:
+        if clip.frames > 1 and not clip.variants:
+            raise InputError(
+                f"{clip} has no encoded LR versions, which the degradation 'video' trains on; make shards that have "
+                "them with 'ksnet-deploy pack DATA -o FOLDER --degradation video'"
             )
 
 
@@ -130,22 +163,23 @@ def clips_in_words(clips: Sequence[Clip]) -> str:
     return f"{len(clips) - stills} clips and {stills} stills"
 
 
-def clips_identity(clips: Sequence[Clip]) -> dict[str, str]:
+def clips_identity(clips: Sequence[Clip], degradation: TrainingDegradation = "BI") -> dict[str, str]:
     """What must be the same of the data when a run goes on, by names for messages.
 
-    The clips' names and shapes, and the sizes and modification times of their files: pixels that were replaced under
-    the same names are noticed without reading them.
+    The clips' names and shapes, and what "video" makes of them; and the sizes and modification times of their files, so
+    that pixels that were replaced under the same names are noticed without reading them.
     """
-    shapes = (f"{clip.name} {clip.frames}x{clip.height}x{clip.width}" for clip in clips)
+    lines = [f"{clip.name} {clip.frames}x{clip.height}x{clip.width}" for clip in clips]
+    if degradation == "video":
+        lines += [facts for clip in clips for facts in clip.variants]
+        if any(clip.frames == 1 for clip in clips):  # encoded when they are drawn
+            from ksnet_deploy.training.variants import encoder_versions
+
+            lines += encoder_versions()
     files = sorted({path for clip in clips for path in clip.files()})
     states = ((path, path.stat()) for path in files)
     versions = (f"{path.name} {state.st_size} {state.st_mtime_ns}" for path, state in states)
-    return {
-        "data": f"{clips_in_words(clips)} {_digest(shapes)}",
-        "version of the data (sizes and modification times of its files; 'cp -p' and 'rsync -a' keep them)": _digest(
-            versions
-        ),
-    }
+    return {"data": f"{clips_in_words(clips)} {_digest(lines)}", DATA_VERSION: _digest(versions)}
 
 
 def _digest(lines: Iterable[str]) -> str:

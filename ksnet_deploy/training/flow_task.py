@@ -17,9 +17,9 @@ from ksnet_deploy.base.errors import ConfigError, InputError
 from ksnet_deploy.network.flow import SpyNet
 from ksnet_deploy.network.weights_file import save_state_dict
 from ksnet_deploy.training.dataset import Draw, DrawSampler, clips_identity
-from ksnet_deploy.training.loop import Task
 from ksnet_deploy.training.motion import flow_pair
 from ksnet_deploy.training.recipe import Recipe, check_batches
+from ksnet_deploy.training.task import Task
 from ksnet_deploy.training.world import World
 from ksnet_deploy.video.clips.clip import Clip
 

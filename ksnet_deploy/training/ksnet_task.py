@@ -14,14 +14,14 @@ from torch.utils.data import DataLoader
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import SCALE, FrameSize
 from ksnet_deploy.base.metrics import PSNR_LIMIT, luma, psnr
-from ksnet_deploy.measure.degradation import Degradation, degrade, enlarge_bicubic
+from ksnet_deploy.measure.degradation import TrainingDegradation, degrade, enlarge_bicubic
 from ksnet_deploy.network.blocks import shared_kernels
 from ksnet_deploy.network.checkpoints import save_checkpoint
 from ksnet_deploy.network.model import KSNet
-from ksnet_deploy.training.dataset import DrawSampler, WindowDataset, check_clips, clips_identity
-from ksnet_deploy.training.loop import Task
+from ksnet_deploy.training.dataset import DrawSampler, WindowDataset, check_clips, check_variants, clips_identity
 from ksnet_deploy.training.optimizer import split_kernels
 from ksnet_deploy.training.recipe import Recipe, check_batches
+from ksnet_deploy.training.task import Task
 from ksnet_deploy.training.world import World
 from ksnet_deploy.video.clips.clip import Clip
 
@@ -59,6 +59,8 @@ class KSNetTask(Task):
         """``target`` is the checkpoint to write, ``note`` what its description begins with."""
         for stage in recipe.stages:
             check_clips(clips, stage.patch_px)
+        if recipe.degradation == "video":
+            check_variants(clips)
         self.model: KSNet = model
         self.iterations, self.ema_decay, self.gradient_norm = recipe.iterations, recipe.ema_decay, recipe.gradient_norm
         self.recipe, self.target, self.workers = recipe, target, workers
@@ -67,7 +69,7 @@ class KSNetTask(Task):
         self.validation = [_ValidationClip(clip, recipe.degradation) for clip in validation]
         self.identity = {
             "network": model.config.to_json(),
-            **clips_identity(clips),
+            **clips_identity(clips, recipe.degradation),
             "seed": str(seed),
             "recipe": recipe.to_json(),
         }
@@ -118,7 +120,7 @@ class _ValidationClip:
 
     FRAMES = 15
 
-    def __init__(self, clip: Clip, degradation: Degradation) -> None:
+    def __init__(self, clip: Clip, degradation: TrainingDegradation) -> None:
         if clip.frames == 1:
             raise InputError(
                 f"{clip} has one frame only; the network is recurrent, so validate on clips of two frames or more, and "
@@ -131,11 +133,21 @@ class _ValidationClip:
                 f"{SCALE * FrameSize.MINIMUM} pixels are needed in both"
             )
         self.hr = clip.read(0, min(self.FRAMES, clip.frames), (0, 0, height, width))
-        self.lr = degrade(self.hr, degradation)
+        self.lr = _validation_lr(self.hr, degradation)
         self.bicubic_psnr = _mean_psnr(enlarge_bicubic(self.lr), self.hr)
 
     def psnr(self, model: KSNet) -> float:
         return _mean_psnr(_super_resolved(model, self.lr), self.hr)
+
+
+def _validation_lr(
+    hr: np.ndarray[Any, np.dtype[np.uint8]], degradation: TrainingDegradation
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    if degradation != "video":
+        return degrade(hr, degradation)
+    from ksnet_deploy.training.variants import reference_lr
+
+    return reference_lr(hr)
 
 
 def _super_resolved(model: KSNet, lr: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ksnet_deploy.base.errors import KSNetError
 from ksnet_deploy.base.files import replacing
+from ksnet_deploy.training.pace import Fit
 
 __all__ = ["Meter", "Progress", "append_line", "drop_lines_after"]
 
@@ -30,6 +31,8 @@ class Progress:
     """Of the time, how much went into waiting for data."""
     figures: Mapping[str, float]
     """Of the validation, where there was one."""
+    fit: Fit | None = None
+    """The length of a run that was given hours, where it has just become known."""
 
 
 class Meter:

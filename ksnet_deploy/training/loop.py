@@ -1,7 +1,7 @@
 """The training loop: one process per device, exact resume, averaged weights, a log that says where time goes.
 
-What is trained is a :class:`Task`; the loop knows nothing of networks. All randomness is drawn from (seed, iteration),
-so that a resumed run repeats what an uninterrupted one does.
+What is trained is a :class:`~ksnet_deploy.training.task.Task`; the loop knows nothing of networks. All randomness is
+drawn from (seed, iteration), so that a resumed run repeats what an uninterrupted one does.
 """
 
 from __future__ import annotations
@@ -11,64 +11,33 @@ import copy
 import io
 import math
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from ksnet_deploy.base.errors import CheckpointError, OutputError, TrainingError
+from ksnet_deploy.base.errors import CheckpointError, ConfigError, OutputError, TrainingError
 from ksnet_deploy.base.files import replacing
 from ksnet_deploy.network.weights_file import read_content
+from ksnet_deploy.training.dataset import DATA_VERSION
 from ksnet_deploy.training.interruption import HeldFolder, Signals, lost_worker
 from ksnet_deploy.training.log import Meter, Progress, append_line, drop_lines_after
 from ksnet_deploy.training.optimizer import make_optimizer
+from ksnet_deploy.training.pace import OPEN_ENDED, Fit, Pace
+from ksnet_deploy.training.task import Task
 from ksnet_deploy.training.world import World
 
-__all__ = ["LoopSettings", "Task", "TrainingPrecision", "run_loop"]
+__all__ = ["LoopSettings", "TrainingPrecision", "run_loop"]
 
 TrainingPrecision = Literal["fp32", "bf16", "fp16"]
 """Precision of the convolutions in training; the weights are float32."""
 RESUME_FILE = "resume.pt"
 LOG_FILE = "log.csv"
-
-
-class Task(ABC):
-    """What is trained."""
-
-    model: nn.Module
-    iterations: int
-    ema_decay: float
-    gradient_norm: float | None
-    identity: Mapping[str, str]
-    """By name, everything that must be equal between a run and its continuation."""
-
-    @abstractmethod
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Parameter groups as :func:`make_optimizer` takes them; each with a ``role`` for :meth:`rate`."""
-
-    @abstractmethod
-    def rate(self, role: str, iteration: int) -> float:
-        """Learning rate of a parameter group. At 0 the group is frozen: no gradient is computed for it."""
-
-    @abstractmethod
-    def batches(self, start: int, world: World) -> Iterable[tuple[Tensor, ...]]:
-        """This process's batches from an iteration on."""
-
-    @abstractmethod
-    def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
-        """Mean loss of a batch on the model's device."""
-
-    @abstractmethod
-    def validate(self, model: nn.Module) -> Mapping[str, float]:
-        """Figures of the averaged model; may be empty."""
-
-    @abstractmethod
-    def save(self, model: nn.Module, iteration: int, figures: Mapping[str, float]) -> None:
-        """Write the averaged model where users look for it."""
+NEW_IN_IDENTITY = (DATA_VERSION,)
+"""Parts of a task's identity that runs of earlier versions did not keep."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +51,14 @@ class LoopSettings:
     log_every: int = 20
     max_seconds: float | None = None
     """Stop (resumably) after so long; for leased machines."""
+    hours: float | None = None
+    """Make the run so long that its learning rate ends then; the task's own iterations are proportions only."""
+    clock: Callable[[], float] = time.monotonic
+    """In seconds."""
+
+    def __post_init__(self) -> None:
+        if self.hours is not None and not 0 < self.hours < math.inf:
+            raise ConfigError(f"a run of {self.hours:g} hours cannot be planned; give --hours a finite number above 0")
 
 
 def run_loop(task: Task, settings: LoopSettings, world: World, on_progress: Callable[[Progress], None]) -> nn.Module:
@@ -117,21 +94,27 @@ class _Run:
         """Iteration of the last save, of an earlier process too."""
         self.between_steps = True
         """Whether the weights are those of ``iteration``; not while a step changes them."""
+        self.fit: Fit | None = None
         self._resume()
+        if settings.hours is not None:
+            self.proportions = task.recipe
+            task.follow(self.proportions.spread(OPEN_ENDED if self.fit is None else self.fit.iterations))
 
     def run(self, on_progress: Callable[[Progress], None]) -> nn.Module:
-        task = self.task
+        settings = self.settings
         meter = Meter(self.world.size)
+        self.pace = None if settings.hours is None or self.fit is not None else Pace(settings.hours, settings.clock)
+        self.new_fit = self.fit  # known from before, but not told in this process
         started = saved_at = time.monotonic()
         try:
-            for batch in meter.timed(task.batches(self.iteration, self.world)):
+            for batch in self._batches(meter):
                 self.between_steps = False
                 meter.add(self._step(batch), len(batch[0]))
                 self.iteration += 1
                 self.between_steps = True
-                ends = self.iteration == task.iterations
-                validates = ends or self.iteration % self.settings.validate_every == 0
-                logs = validates or self.iteration % self.settings.log_every == 0
+                fixes = self.pace is not None and self.world.any(self.world.leads and self.pace.is_known())
+                validates = self.iteration == self.task.iterations or self.iteration % settings.validate_every == 0
+                logs = validates or fixes or self.iteration % settings.log_every == 0
                 # Several processes must leave at one iteration, so they look for signals only where they log.
                 interrupted = self.signals.came and (logs or self.world.size == 1)
                 if not logs and not interrupted:
@@ -139,12 +122,12 @@ class _Run:
                 # Only here is anything logged, saved or stopped: a run resumes where a line of its log ends, and
                 # weights are saved only after their loss was seen to be finite.
                 spent = time.monotonic() - started
-                late = self.settings.max_seconds is not None and spent > self.settings.max_seconds
-                stops = self.world.any(interrupted or late)
-                if self.world.leads:
-                    saves = validates or stops or time.monotonic() - saved_at > self.settings.save_every_s
-                    self._report(meter, on_progress, validates, saves)
-                    saved_at = time.monotonic() if saves else saved_at
+                stops = self.world.any(
+                    interrupted or (settings.max_seconds is not None and spent > settings.max_seconds)
+                )
+                saves = validates or fixes or stops or time.monotonic() - saved_at > settings.save_every_s
+                self._report(meter, on_progress, validates=validates, fixes=fixes, saves=saves)
+                saved_at = time.monotonic() if saves else saved_at
                 meter.restart()
                 if stops:
                     break
@@ -153,18 +136,42 @@ class _Run:
         self.signals.deliver()
         return self.averaged
 
-    def _report(self, meter: Meter, on_progress: Callable[[Progress], None], validates: bool, saves: bool) -> None:
-        """Log, show, and where told validate and save."""
-        progress = meter.take(self.iteration, self.task.rate("main", self.iteration - 1))
-        self._check_finite(progress.loss)
-        if validates or saves:
-            self._check_weights()
-        progress = replace(progress, figures=self._validate() if validates else {})
-        with _writing(self.settings.folder):
-            append_line(self.settings.folder / LOG_FILE, progress)
-        on_progress(progress)
-        if saves:
-            self._save(progress.figures)
+    def _batches(self, meter: Meter) -> Iterator[tuple[Tensor, ...]]:
+        """The batches of the run, which may get another length while they are taken."""
+        length = None
+        while length != self.task.iterations:
+            length = self.task.iterations
+            for batch in meter.timed(self.task.batches(self.iteration, self.world)):
+                yield batch
+                if length != self.task.iterations:
+                    break
+
+    def _report(
+        self, meter: Meter, on_progress: Callable[[Progress], None], *, validates: bool, fixes: bool, saves: bool
+    ) -> None:
+        """Log, show, and where told validate, fix the run's length, and save."""
+        figures: Mapping[str, float] = {}
+        if self.world.leads:
+            progress = meter.take(self.iteration, self.task.rate("main", self.iteration - 1))
+            self._check_finite(progress.loss)
+            if saves:
+                self._check_weights()
+            figures, validation_s = self._validate() if validates or fixes else ({}, 0.0)
+            if fixes and self.pace is not None:
+                self.new_fit = self.fit = self.pace.fit(
+                    self.iteration, self.task.recipe.cost_ratio, validation_s, self.settings.validate_every
+                )
+        if fixes:
+            length = self.world.agreed(0 if self.fit is None else self.fit.iterations)
+            self.task.follow(self.proportions.spread(length))
+            self.pace = None
+        if self.world.leads:
+            progress, self.new_fit = replace(progress, figures=figures, fit=self.new_fit), None
+            with _writing(self.settings.folder):
+                append_line(self.settings.folder / LOG_FILE, progress)
+            on_progress(progress)
+            if saves:
+                self._save(figures)
 
     def _leave_without_data(self, error: RuntimeError) -> None:
         """Raise the error, or say that a loading process was lost; a signal may have reached those first."""
@@ -234,10 +241,12 @@ class _Run:
             return contextlib.nullcontext()
         return torch.autocast(self.world.device.type, dtypes[self.settings.precision])
 
-    def _validate(self) -> Mapping[str, float]:
+    def _validate(self) -> tuple[Mapping[str, float], float]:
+        """Figures of the averaged model, and the seconds it took."""
+        started = self.settings.clock()
         model = copy.deepcopy(self.averaged).eval()
         with torch.inference_mode():
-            return self.task.validate(model)
+            return self.task.validate(model), self.settings.clock() - started
 
     def _save(self, figures: Mapping[str, float]) -> None:
         state = {
@@ -247,6 +256,7 @@ class _Run:
             "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "fit": None if self.fit is None else asdict(self.fit),
         }
         serialised = io.BytesIO()  # so that a full disk is the system's error, not one of PyTorch's own
         torch.save(state, serialised)
@@ -260,7 +270,8 @@ class _Run:
         self.saved = self.iteration
 
     def _identity(self) -> dict[str, str]:
-        return {**self.task.identity, "precision": self.settings.precision}
+        identity = {**self.task.identity, "precision": self.settings.precision}
+        return identity if self.settings.hours is None else {**identity, "number of hours": f"{self.settings.hours:g}"}
 
     def _resume(self) -> None:
         path = self.settings.folder / RESUME_FILE
@@ -275,7 +286,8 @@ class _Run:
         try:
             identity = state["identity"]
             expected = self._identity()
-            if differing := [name for name in expected if name in identity and identity[name] != expected[name]]:
+            names = [name for name in {**identity, **expected} if name in identity or name not in NEW_IN_IDENTITY]
+            if differing := [name for name in names if identity.get(name) != expected.get(name)]:
                 raise CheckpointError(
                     f"{path} belongs to a run with another {', another '.join(differing)}; continue with that run's "
                     "settings, or choose another folder"
@@ -285,6 +297,7 @@ class _Run:
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
             self.iteration = self.saved = int(state["iteration"])
+            self.fit = Fit(**state["fit"]) if state.get("fit") else None
         except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
             raise CheckpointError(
                 f"{path} cannot be read: it is damaged, or of another version ({type(error).__name__}); remove it, to "

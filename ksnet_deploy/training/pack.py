@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 from ksnet_deploy.base.errors import ConfigError, OutputError
 from ksnet_deploy.base.files import temporary_beside
 from ksnet_deploy.base.frames import SCALE
-from ksnet_deploy.video.clips.clip import Clip, Region
+from ksnet_deploy.video.clips.clip import Clip, Region, check_divisible
 from ksnet_deploy.video.clips.find import check_unique, find_clips, source_video
-from ksnet_deploy.video.clips.shards import write_shards
+from ksnet_deploy.video.clips.shards import MakeVariants, write_shards
 
 __all__ = ["held_out_videos", "pack_clips"]
 
@@ -55,6 +56,8 @@ def pack_clips(
     hold_out: int = 0,
     max_bytes: int = 48 * 10**6,
     mod_crop: bool = False,
+    variants: int = 0,
+    seed: int = 0,
     on_clip: Callable[[Clip], None] = lambda _clip: None,
 ) -> dict[Path, int]:
     """Decode clips once and write them as shards.
@@ -64,25 +67,30 @@ def pack_clips(
             ``folder`` itself. Stills are never held out.
         max_bytes: of a shard, unless one clip is larger.
         mod_crop: cut clips to a multiple of 4 pixels.
+        variants: LR versions as videos have them to keep beside each clip, see training/variants.py. Stills get theirs
+            when they are drawn.
+        seed: of the versions.
 
     Returns:
         Number of clips by folder.
 
     Raises:
         InputError: a source cannot be read, or two clips have one name.
-        OutputError: the folder is not empty. It appears under its name only when it is complete.
+        OutputError: the folder is not empty, or an encoder is missing. It appears under its name only when it is
+            complete.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{folder} exists and is not an empty folder; choose another name, or remove it")
     clips = [clip for source in sources for clip in find_clips(source)]
     check_unique(clips)
     held = held_out_videos((clip.name for clip in clips if clip.frames > 1), hold_out) if hold_out else frozenset()
+    make = partial(_variants, variants, seed)
     unfinished = temporary_beside(folder.resolve())
     parts = {"train": False, "validation": True} if hold_out else {"": False}
     counts = {}
     try:
         for part, wanted in parts.items():
-            counts[folder / part] = _write(clips, held, wanted, unfinished / part, max_bytes, mod_crop, on_clip)
+            counts[folder / part] = _write(clips, held, wanted, unfinished / part, max_bytes, mod_crop, on_clip, make)
         os.replace(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -97,13 +105,28 @@ def _write(
     max_bytes: int,
     mod_crop: bool,
     on_clip: Callable[[Clip], None],
+    make_variants: MakeVariants,
 ) -> int:
     """Write the clips that are held out, or those that are not, and return their number."""
     chosen = (clip for clip in clips if (clip.frames > 1 and source_video(clip.name) in held) == wanted)
     count = 0
     for clip in write_shards(
-        (_Cropped(c) if mod_crop and c.frames > 1 else c for c in chosen), folder, max_bytes=max_bytes
+        (_Cropped(c) if mod_crop and c.frames > 1 else c for c in chosen),
+        folder,
+        max_bytes=max_bytes,
+        make_variants=make_variants,
     ):
         count += 1
         on_clip(clip)
     return count
+
+
+def _variants(count: int, seed: int, clip: Clip, hr: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.uint8], str]]:
+    """So many LR versions of a clip; none of a still."""
+    if not count or clip.frames == 1:
+        return
+    from ksnet_deploy.training.variants import make_variant
+
+    check_divisible(clip)
+    for index in range(count):
+        yield make_variant(hr, clip.name, index, seed)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from ksnet_deploy.base.errors import ConfigError
-from ksnet_deploy.measure.degradation import Degradation
+from ksnet_deploy.measure.degradation import TrainingDegradation
 
 __all__ = ["RECIPES", "OptimizerName", "Recipe", "Stage", "check_batches"]
 
@@ -66,7 +66,7 @@ class Recipe:
     """Gradients are scaled down to this norm; None for never."""
     optimizer: OptimizerName = "adam"
     """Muon is for the main network's convolution kernels only; all else is Adam's."""
-    degradation: Degradation = "BI"
+    degradation: TrainingDegradation = "BI"
     still_share: float = 0.25
     """Of the windows, how many come from stills under synthetic camera motion, where the data has stills."""
 
@@ -85,6 +85,20 @@ class Recipe:
         progress = (iteration - self.warm_up) / max(self.iterations - self.warm_up, 1)
         fall = self.learning_rate - self.final_learning_rate
         return self.final_learning_rate + fall * (1 + math.cos(math.pi * progress)) / 2
+
+    def spread(self, iterations: int) -> Recipe:
+        """The same stages over so many iterations, in proportion; each has one at least."""
+        wanted = [max(round(iterations * stage.iterations / self.iterations), 1) for stage in self.stages]
+        longest = wanted.index(max(wanted))
+        wanted[longest] = max(wanted[longest] + iterations - sum(wanted), 1)
+        return replace(self, stages=tuple(replace(s, iterations=n) for s, n in zip(self.stages, wanted, strict=True)))
+
+    @property
+    def cost_ratio(self) -> float:
+        """Pixels of an iteration, in the mean over all, by those of one of the first stage."""
+        pixels = [stage.batch * stage.frames * stage.patch_px**2 for stage in self.stages]
+        total = sum(stage.iterations * each for stage, each in zip(self.stages, pixels, strict=True))
+        return total / self.iterations / pixels[0]
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from ksnet_deploy.base.errors import BackendError, CheckpointError, ConfigError, InputError
-from ksnet_deploy.measure.degradation import Degradation
+from ksnet_deploy.measure.degradation import TrainingDegradation
 from ksnet_deploy.network.bundled import checkpoint_path
-from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.flow import SpyNet
 from ksnet_deploy.network.model import KSNet
@@ -24,6 +22,7 @@ from ksnet_deploy.training.ksnet_task import KSNetTask
 from ksnet_deploy.training.log import Progress
 from ksnet_deploy.training.loop import LoopSettings, TrainingPrecision, run_loop
 from ksnet_deploy.training.recipe import RECIPES, OptimizerName, Recipe, Stage
+from ksnet_deploy.training.start import initialise
 from ksnet_deploy.training.world import World
 from ksnet_deploy.video.clips.clip import Clip
 from ksnet_deploy.video.clips.find import REDS4, find_clips, read_listing
@@ -42,8 +41,8 @@ FLOW_RECIPE = Recipe(
     gradient_norm=1.0,
 )
 
-OnStart = Callable[[int, str], None]
-"""Told the number of iterations, and what will be trained on, in words."""
+OnStart = Callable[[int | None, str], None]
+"""Told the number of iterations, where it is known, and what will be trained on, in words."""
 OnProgress = Callable[[Progress], None]
 OnNote = Callable[[str], None]
 """Told what a user should know, a sentence at a time."""
@@ -66,12 +65,17 @@ class _Request:
     workers: int = 0
     threads: int | None = None
     max_seconds: float | None = None
+    hours: float | None = None
     validate_every: int = 500
 
     @property
     def loop(self) -> LoopSettings:
         return LoopSettings(
-            self.folder, self.precision, validate_every=self.validate_every, max_seconds=self.max_seconds
+            self.folder,
+            self.precision,
+            validate_every=self.validate_every,
+            max_seconds=self.max_seconds,
+            hours=self.hours,
         )
 
 
@@ -84,11 +88,13 @@ class TrainingRequest(_Request):
     settings: tuple[str, ...] = ()
     """Changes to the network's configuration, NAME=VALUE."""
     init: str | None = None
+    init_partial: bool = False
+    """Whether ``init`` may be built differently: what fits is taken."""
     flow: Path | None = None
     learning_rate: float | None = None
     flow_frozen: int | None = None
     optimizer: OptimizerName | None = None
-    degradation: Degradation = "BI"
+    degradation: TrainingDegradation = "BI"
     licence: str = "not stated"
 
 
@@ -111,14 +117,17 @@ def train_ksnet(
     world = _prepare(request)
     torch.manual_seed(request.seed)
     model = KSNet(KSNetConfig.named(request.size).replace(request.settings))
+    new: list[str] = []
     if request.init is not None:
-        _initialise(model, checkpoint_path(request.init), on_note)
+        new = initialise(model, checkpoint_path(request.init), partial=request.init_partial, on_note=on_note)
+    elif request.init_partial:
+        raise ConfigError("--init-partial needs weights to take what fits from; name them with --init")
     if request.flow is not None:
         if model.flow is None:
             raise CheckpointError(f"{request.flow} cannot be used: this network has no flow network to load it into")
         _load_flow(model.flow, request.flow, on_note)
     recipe = RECIPES[request.recipe].with_stages(tuple(map(Stage.parse, request.stages)))
-    untrained_flow = request.flow is None and request.init is None
+    untrained_flow = request.flow is None and (request.init is None or any(n.split(".")[0] == "flow" for n in new))
     changes = {
         "learning_rate": request.learning_rate,
         "optimizer": request.optimizer,
@@ -141,13 +150,10 @@ def train_ksnet(
         seed=request.seed,
         licence=request.licence,
         workers=request.workers,
-        note=f"recipe {request.recipe}, {request.precision},",
+        note=f"recipe {request.recipe}, degradation {request.degradation}, {request.precision},",
     )
-    if world.leads:
-        on_start(task.iterations, f"{clips_in_words(clips)}, {task.iterations} iterations")
-    run_loop(task, request.loop, world, on_progress)
-    world.leave()
-    return target
+    note = f"; from nothing: {', '.join(new)}; all else from {request.init}" if new else ""
+    return _run(task, request, world, clips, lambda count, what: on_start(count, what + note), on_progress)
 
 
 def train_flow_network(
@@ -167,11 +173,7 @@ def train_flow_network(
     target = request.folder / "spynet.safetensors"
     recipe = FLOW_RECIPE.with_stages(tuple(map(Stage.parse, request.stages)))
     task = FlowTask(model, clips, _validation(request), recipe, target, seed=request.seed, workers=request.workers)
-    if world.leads:
-        on_start(task.iterations, f"{clips_in_words(clips)}, {task.iterations} iterations")
-    run_loop(task, request.loop, world, on_progress)
-    world.leave()
-    return target
+    return _run(task, request, world, clips, on_start, on_progress)
 
 
 def _load_flow(model: SpyNet, path: Path, on_note: OnNote) -> None:
@@ -179,21 +181,6 @@ def _load_flow(model: SpyNet, path: Path, on_note: OnNote) -> None:
     model.load_state_dict(weights)
     for note in notes:
         on_note(note)
-
-
-def _initialise(model: KSNet, path: Path, on_note: OnNote) -> None:
-    checkpoint = load_checkpoint(path, model.config)
-    for note in checkpoint.notes:
-        on_note(note)
-    found: Mapping[str, Tensor] = checkpoint.model.state_dict()
-    expected = model.state_dict()
-    differing = [name for name in expected if name not in found or found[name].shape != expected[name].shape]
-    if differing or len(found) != len(expected):
-        raise CheckpointError(
-            f"{path} holds another network than the one to train ({checkpoint.config.to_json()} instead of "
-            f"{model.config.to_json()}); choose --size and --set accordingly, or another --init"
-        )
-    model.load_state_dict(dict(found))
 
 
 def _selected(path: Path, recipe: str) -> Sequence[Clip]:
@@ -224,3 +211,20 @@ def _prepare(request: _Request) -> World:
     if request.threads is not None:
         torch.set_num_threads(request.threads)
     return World.join(request.device)
+
+
+def _run(
+    task: KSNetTask | FlowTask,
+    request: _Request,
+    world: World,
+    clips: Sequence[Clip],
+    on_start: OnStart,
+    on_progress: OnProgress,
+) -> Path:
+    if world.leads:
+        iterations = task.iterations if request.hours is None else None
+        length = f"{request.hours:g} hours" if iterations is None else f"{iterations} iterations"
+        on_start(iterations, f"{clips_in_words(clips)}, {length}")
+    run_loop(task, request.loop, world, on_progress)
+    world.leave()
+    return task.target

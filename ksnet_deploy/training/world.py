@@ -52,6 +52,14 @@ class World:
         torch.distributed.all_reduce(sum_of_flags)
         return bool(sum_of_flags > 0)
 
+    def agreed(self, number: int) -> int:
+        """The number that the leading process has."""
+        if self.size == 1:
+            return number
+        value = torch.tensor(number if self.leads else 0, device=self.device)
+        torch.distributed.all_reduce(value)
+        return int(value)
+
     def leave(self) -> None:
         """Disconnect the processes, all at once: one that leaves early aborts the others."""
         if self.size > 1:

@@ -13,7 +13,7 @@ from typing import Any
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.upscale.job import unfinished_frames
-from ksnet_deploy.upscale.plan import LONGEST_SEGMENT, FramePlan
+from ksnet_deploy.upscale.plan import FramePlan
 from ksnet_deploy.upscale.prepare import frame_dtype, prepare
 from ksnet_deploy.upscale.result import Events, common_values
 from ksnet_deploy.upscale.scenes import NoCuts
@@ -138,7 +138,9 @@ def estimate(work: Work, upscaler: Upscaler, events: Events) -> Estimate:
                     raise
         measured = sum(sample.frames for sample in samples)
         frame_s = sum(sample.wall_s for sample in samples) / measured
-        video_bytes = None if frames is None else _bytes_of(frames, [sample.sizes for sample in samples])
+        video_bytes = (
+            None if frames is None else _bytes_of(frames, prepared.segment, [sample.sizes for sample in samples])
+        )
         return Estimate(
             target=target,
             size=picture.size,
@@ -153,9 +155,9 @@ def estimate(work: Work, upscaler: Upscaler, events: Events) -> Estimate:
         )
 
 
-def _bytes_of(frames: int, samples: list[list[int]]) -> int:
+def _bytes_of(frames: int, segment: int, samples: list[list[int]]) -> int:
     """Of so many frames, with a keyframe in each of the segments of a video without cuts."""
-    segments = -(-frames // LONGEST_SEGMENT)
+    segments = -(-frames // segment)
     keyframe = mean(sizes[0] for sizes in samples)
     other = mean([size for sizes in samples for size in sizes[1:]] or [keyframe])
     return round(segments * keyframe + max(frames - segments, 0) * other)

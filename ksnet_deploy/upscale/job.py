@@ -20,12 +20,12 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 import numpy as np
-from filelock import lock_descriptor
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from ksnet_deploy.base.errors import OutputError
-from ksnet_deploy.base.files import sha256_of
+from ksnet_deploy.base.files import hidden_name, sha256_of
+from ksnet_deploy.base.locks import Lock
 from ksnet_deploy.runtime.base import SavedState
 from ksnet_deploy.video.reading.sources import picture_files
 from ksnet_deploy.video.writing.encoding import EncodedPacket
@@ -52,7 +52,7 @@ class Segment:
 
 def job_folder(target: Path) -> Path:
     """Where the unfinished job of a target is kept."""
-    return target.with_name(f".{target.name}.ksnet-job")
+    return target.with_name(hidden_name(target.name, ".ksnet-job"))
 
 
 def fingerprint(path: Path) -> str:
@@ -94,15 +94,15 @@ class Job:
         self._provisional: Segment | None = None
         try:
             self.folder.mkdir(exist_ok=True)
-            self._lock = (self.folder / "lock").open("a+b")
-            _lock(self._lock, self.folder / "lock", target)
+            self._lock = Lock(self.folder / "lock", target)
             if not resume:
                 self._empty()
             self._open(target)
         except OSError as error:
             raise _disk_error(error, self.folder) from error
         except OutputError:
-            self.close()
+            if hasattr(self, "_lock"):
+                self.close()
             raise
 
     def _open(self, target: Path) -> None:
@@ -235,7 +235,7 @@ class Job:
         self.close()
 
     def close(self) -> None:
-        self._lock.close()
+        self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -295,19 +295,6 @@ def _intact(folder: Path) -> list[Segment]:
     while found and found[-1].state is not None and not (folder / found[-1].state).is_file():
         found.pop()
     return found
-
-
-def _lock(file: IO[bytes], path: Path, target: Path) -> None:
-    """Hold the file until it is closed or the process ends, however it ends."""
-    try:
-        held = lock_descriptor(file.fileno(), blocking=False)
-        if held and os.name == "posix":  # whoever held it may have removed it since
-            held = os.fstat(file.fileno()).st_ino == path.stat().st_ino
-    except FileNotFoundError:
-        held = False
-    if not held:
-        file.close()
-        raise OutputError(f"another process is already writing {target}; wait for it, or stop it first")
 
 
 def _save_durably(arrays: Mapping[str, Any], path: Path) -> None:

@@ -74,6 +74,13 @@ class Network(ABC):
         """Configuration, where it can be had without loading PyTorch."""
         return None
 
+    def macs_per_frame(self, size: FrameSize) -> int | None:
+        """Multiply-adds for an LR frame of a size; None where the configuration is not known."""
+        from ksnet_deploy.network.macs import macs_per_frame
+
+        config = self.config()
+        return None if config is None else macs_per_frame(config, size)
+
 
 @dataclass(frozen=True)
 class GivenNetwork(Network):

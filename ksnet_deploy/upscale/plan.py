@@ -12,11 +12,25 @@ import numpy as np
 from ksnet_deploy.upscale.scenes import CutDetector
 from ksnet_deploy.video.reading.reader import Frame
 
-__all__ = ["LONGEST_SEGMENT", "SHORTEST_SEGMENT", "FramePlan", "Planned"]
+__all__ = ["LONGEST_SEGMENT", "SHORTEST_SEGMENT", "FramePlan", "Planned", "longest_segment"]
 
 SHORTEST_SEGMENT, LONGEST_SEGMENT = 24, 120
-"""In frames. A scene cut ends a segment that is no shorter; without one it ends at the longest. A segment costs a
+"""Frames. A scene cut ends a segment that is no shorter; without one it ends at the longest. A segment costs a
 keyframe, and is what is lost at most when the process is killed."""
+LEAST_SEGMENT = 4
+"""Frames that are encoded together however heavy the network is."""
+SEGMENT_MACS = 1.2e12
+"""Multiply-adds of a segment: about 20 seconds of two cores."""
+
+
+def longest_segment(macs_per_frame: int | None) -> int:
+    """Frames of a segment without a cut, fewer for a heavier network.
+
+    They follow from the work, never from the clock, so that every run cuts alike. None is work that is not known.
+    """
+    if not macs_per_frame:
+        return LONGEST_SEGMENT
+    return min(max(int(SEGMENT_MACS / macs_per_frame), LEAST_SEGMENT), LONGEST_SEGMENT)
 
 
 @dataclass(frozen=True)
@@ -32,8 +46,11 @@ class Planned:
 class FramePlan:
     """Where scenes and segments begin, and which frames repeat the one before."""
 
-    def __init__(self, detector: CutDetector, time_base: Fraction) -> None:
+    def __init__(self, detector: CutDetector, time_base: Fraction, longest: int | None = None) -> None:
+        """``longest`` is the number of frames of a segment without a cut (default: :data:`LONGEST_SEGMENT`)."""
         self._detector, self._time_base = detector, time_base
+        self._longest = longest or LONGEST_SEGMENT
+        self._shortest = min(SHORTEST_SEGMENT, self._longest)
         self.frames = self.duplicates = 0
         self.cuts: list[float] = []
 
@@ -43,7 +60,7 @@ class FramePlan:
         before: Any = None
         for frame in frames:
             scene = self._detector.starts_scene(frame.rgb)
-            segment = before is None or in_segment >= (SHORTEST_SEGMENT if scene else LONGEST_SEGMENT)
+            segment = before is None or in_segment >= (self._shortest if scene else self._longest)
             duplicate = not scene and not segment and np.array_equal(frame.rgb, before)
             if scene and before is not None:
                 self.cuts.append(float(frame.pts * self._time_base))

@@ -15,6 +15,7 @@ from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.upscale.job import fingerprint
 from ksnet_deploy.upscale.output import OutputFile, check_target
+from ksnet_deploy.upscale.plan import longest_segment
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.upscale.work import Work
 from ksnet_deploy.video.reading.reader import Frame, VideoReader
@@ -31,6 +32,8 @@ class Prepared:
     output: OutputFile
     frames: Iterator[Frame]
     """All frames of the source."""
+    segment: int
+    """Frames that are encoded together where there is no cut."""
     identity: dict[str, str]
     """Everything that changes the output's bytes, by names that a user understands."""
 
@@ -49,10 +52,13 @@ def prepare(reader: VideoReader, work: Work, upscaler: Upscaler) -> Prepared:
     picture = PictureFormat.of(reader, size, encoder)
     output = OutputFile(reader, target, picture, encoder)
     output.try_out()
-    return Prepared(picture, output, frames, _identity(reader, work, picture, upscaler))
+    segment = longest_segment(upscaler.network.macs_per_frame(reader.size.padded))
+    return Prepared(picture, output, frames, segment, _identity(reader, work, picture, segment, upscaler))
 
 
-def _identity(reader: VideoReader, work: Work, picture: PictureFormat, upscaler: Upscaler) -> dict[str, str]:
+def _identity(
+    reader: VideoReader, work: Work, picture: PictureFormat, segment: int, upscaler: Upscaler
+) -> dict[str, str]:
     source, encoder = work.source, work.encoder
     return {
         "source": fingerprint(source.path),
@@ -62,6 +68,7 @@ def _identity(reader: VideoReader, work: Work, picture: PictureFormat, upscaler:
         "pixel format": picture.pixel_format,
         "output size": str(picture.size),
         "scene cuts": repr(work.detector),
+        "segments": f"{segment} frames",
         "ksnet-deploy": __version__,
         "av": version("av"),
         **upscaler.identity(),

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.upscale.stages import StageTimes
 from ksnet_deploy.video.reading.reader import VideoReader
+from ksnet_deploy.video.reading.sources import missing_numbers, picture_files
 
 __all__ = ["Events", "UpscaleResult", "common_values", "notes_on"]
 
@@ -118,6 +119,9 @@ def notes_on(reader: VideoReader, depth: int, io: str) -> list[str]:
     notes = []
     if reader.left_out:
         notes.append(f"Not copied: {', '.join(reader.left_out)}.")
+    if reader.source.kind == "folder" and (missing := missing_numbers(picture_files(reader.path))):
+        those = ", ".join(map(str, missing[:3])) + (", ..." if len(missing) > 3 else "")
+        notes.append(f"{len(missing)} numbers are missing in the names of the pictures ({those}); frames may be too.")
     if reader.has_alpha:
         notes.append("The source's transparency is not in the output.")
     if reader.interlaced_frames:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from ksnet_deploy.base.errors import OutputError
+from ksnet_deploy.base.files import hidden_name
+from ksnet_deploy.base.locks import Lock
 from ksnet_deploy.upscale.plan import FramePlan
 from ksnet_deploy.upscale.prepare import first_frame_read, frame_dtype
 from ksnet_deploy.upscale.result import Events, UpscaleResult, notes_on
@@ -32,9 +35,10 @@ def write_frames(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResul
         OutputError: the folder exists already, may not be replaced, or cannot be written.
     """
     target, is_pipe = work.destination.path, work.destination.kind == "pipe"
-    with VideoReader(work.source) as reader, upscaler:
+    with ExitStack() as locks, VideoReader(work.source) as reader, upscaler:
         if not is_pipe:
             _check_target(reader, target, overwrite=work.overwrite)
+            locks.enter_context(_locked(target))
         frames = first_frame_read(reader)
         runner = upscaler.open(reader.size, frame_dtype(reader))
         events.on_start(reader.size, reader.estimated_frames, 0)
@@ -65,6 +69,16 @@ def write_frames(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResul
             notes=notes_on(reader, 10 if reader.depth > 8 else 8, runner.io),
             **arguments,
         )
+
+
+def _locked(target: Path) -> Lock:
+    """The lock on a folder to be. Raises OutputError where another process is at it, or it cannot be written."""
+    try:
+        return Lock(target.with_name(hidden_name(target.name, ".lock")), target)
+    except OSError as error:
+        raise OutputError(
+            f"the folder {target} cannot be made ({error.strerror}); choose another with --output"
+        ) from error
 
 
 def _check_target(reader: VideoReader, target: Path, *, overwrite: bool) -> None:

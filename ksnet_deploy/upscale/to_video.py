@@ -54,7 +54,7 @@ def write_video(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResult
                     upscaler.tiles = FrameSize.parse(tiles) if tiles else "off"
                 runner = upscaler.open(reader.size, frame_dtype(reader))
                 events.on_start(reader.size, reader.estimated_frames, done)
-                plan = FramePlan(work.detector, reader.time_base)
+                plan = FramePlan(work.detector, reader.time_base, prepared.segment)
                 times = run_stages(
                     plan.of(prepared.frames, done),
                     NetworkStage(upscaler, job.state() if done else {}, events.on_frame),

@@ -7,5 +7,6 @@ had in the file.
 - ``writing/``: encoders, containers, files, folders and pipes of frames
 - ``reading/``: decoding, clocks, parts of a film
 - ``side_data.py``, ``picture.py``, ``conversion.py``, ``colour.py``: HDR metadata; pictures; RGB and Y'CbCr; tags
+- ``compression.py``: a clip through an encoder and back
 - ``kinds.py``: what a path names; imports nothing heavy
 """

@@ -10,7 +10,7 @@ from av.video.format import VideoFormat
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from av.video.stream import VideoStream
 
-__all__ = ["SWSCALE", "SWSCALE_LANCZOS", "SWS_MATRIX", "Chroma", "Colour", "chroma_of"]
+__all__ = ["SWSCALE", "SWSCALE_LANCZOS", "SWS_MATRIX", "Chroma", "Colour", "chroma_of", "usual_matrix"]
 
 Chroma = Literal["420", "422", "444"]
 """How much of the colour is kept: a quarter of the samples, half, all."""
@@ -53,6 +53,11 @@ def chroma_of(video_format: VideoFormat | None) -> Chroma:
     return "444" if width == 1024 else "422" if height == 1024 else "420"
 
 
+def usual_matrix(height: int, width: int) -> int:
+    """AVColorSpace that players assume of an untagged video: BT.709 from 720 lines on, BT.601 below."""
+    return BT709 if max(height, width * 9 // 16) >= 720 else SMPTE170M
+
+
 @dataclass(frozen=True)
 class Colour:
     """How the samples of a video are to be read; the numbers are those of H.273, as in FFmpeg."""
@@ -74,7 +79,7 @@ class Colour:
         matrix = int(context.colorspace)
         guessed = matrix not in SWS_MATRIX
         if guessed:
-            matrix = BT709 if max(context.height, context.width * 9 // 16) >= 720 else SMPTE170M
+            matrix = usual_matrix(context.height, context.width)
         full = int(context.color_range) == ColorRange.JPEG or (context.pix_fmt or "").startswith("yuvj")
         return cls(
             matrix,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -10,7 +11,16 @@ from typing import Literal
 
 from ksnet_deploy.base.errors import InputError
 
-__all__ = ["DEFAULT_RATE", "PICTURE_SUFFIXES", "PIPE", "VIDEO_SUFFIXES", "Source", "SourceKind", "is_folder"]
+__all__ = [
+    "DEFAULT_RATE",
+    "PICTURE_SUFFIXES",
+    "PIPE",
+    "VIDEO_SUFFIXES",
+    "Source",
+    "SourceKind",
+    "by_number",
+    "is_folder",
+]
 
 PIPE = "-"
 """Stands for standard input or output in the place of a path."""
@@ -69,6 +79,11 @@ class Source:
             return ""
         end = "end" if self.end_s is None else f"{float(self.end_s):g}s"
         return f"_{float(self.start_s or 0):g}s-{end}"
+
+
+def by_number(path: Path) -> list[str | int]:
+    """Key that sorts frame_2 before frame_10."""
+    return [int(part) if index % 2 else part for index, part in enumerate(re.split("([0-9]+)", path.name))]
 
 
 def is_folder(path: Path) -> bool:

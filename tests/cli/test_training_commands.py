@@ -63,10 +63,27 @@ def test_from_frames_to_a_trained_network_and_its_figures(data: Path, tmp_path: 
     report = json.loads(answer.stdout)
     assert report["mean"]["psnr_db"] > 0
     assert report["clips"][0]["frames"] == 3
+    options = ("-m", tmp_path / "net/ksnet.safetensors", "--backend", "torch", "--codec", "hevc")
+    encoded = run("evaluate", held_out, *options)
+    assert encoded.returncode == 0, encoded.stderr
+    assert "degradation BI, hevc CRF 28, Y" in encoded.stdout
+    assert encoded.stdout.count("mean of bicubic") == 1
     bicubic = run("evaluate", held_out, "--method", "bicubic", "--plot", tmp_path / "p.png", "--warping")
     assert bicubic.returncode == 0, bicubic.stderr
     assert "bicubic on folder, degradation BI, Y" in bicubic.stdout
     assert (tmp_path / "p.png").stat().st_size > 1000
+
+
+def test_from_frames_to_a_network_for_encoded_video(data: Path, tmp_path: Path) -> None:
+    packed = run("pack", data, "-o", tmp_path / "shards", "--degradation", "video", "--variants", "2", "--seed", "3")
+    assert packed.returncode == 0, packed.stderr
+    command = ("train", tmp_path / "shards", "-o", tmp_path / "net", "--size", "lite", "--stage", "3:2x2x16")
+    command = (*command, "--degradation", "video", "--validation", tmp_path / "shards", "--hours", "0.001")
+    trained = run(*command, "--validate-every", "1000")
+    assert trained.returncode == 0, trained.stderr
+    assert "2 clips and 0 stills, 0.001 hours" in trained.stderr
+    assert "iterations take 0.001 hours" in trained.stderr
+    assert "gain" in trained.stderr
 
 
 def test_training_on_shards_needs_neither_a_decoder_nor_onnx(data: Path, tmp_path: Path) -> None:
@@ -113,6 +130,12 @@ def test_bad_data_is_one_sentence_that_names_it(data: Path, tmp_path: Path) -> N
         (("evaluate", data / "a", "--lr", low, "--method", "bicubic"), "must be a quarter, 40x40"),
         (("evaluate", broken, "--method", "bicubic"), ".png"),
         (("evaluate", data, "--protocol", "vid4"), "lacks the clip calendar"),
+        (("evaluate", data, "--codec", "vp9", "--crf", "64"), "vp9 has qualities from 0 (best) to 63, not 64"),
+        (("evaluate", data, "--crf", "23"), "add --codec h264"),
+        (("pack", data, "-o", tmp_path / "s", "--variants", "2"), "add --degradation video"),
+        ((*train, data, "--degradation", "video"), "'ksnet-deploy pack DATA -o FOLDER --degradation video'"),
+        ((*train, data, "--init-partial"), "name them with --init"),
+        ((*train, data, "--hours", "0"), "give --hours a number above 0"),
         (("pack", tmp_path / "empty", "-o", tmp_path / "s"), "empty holds no frames"),
         (("pack", data, "-o", tmp_path / "s", "--hold-out", "2"), "2 source videos cannot be held out of 2"),
     ):

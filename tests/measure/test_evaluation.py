@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from ksnet_deploy.measure.warping import WarpingError
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.runtime.open import open_runner
+from ksnet_deploy.video.compression import Compression, compress, encoder_version
 
 VID4 = Path(__file__).parents[3] / "shared/data/vid4"
 FOLDER = PROTOCOLS["folder"]
@@ -165,6 +167,20 @@ def test_flicker_raises_the_warping_error(tmp_path: Path) -> None:
     assert score(np.clip(flicker, 0, 255).astype(np.uint8)) > steady + 3
 
 
+def test_remembered_flows_give_the_same_warping_error(tmp_path: Path) -> None:
+    config = KSNetConfig(channels=8, extract_blocks=1, deform_groups=2, flow_channels=4)
+    checkpoint = new_checkpoint(tmp_path, config)
+    clips = [textured(3, 64, 64), smooth_picture(64, 64)[None].repeat(3, axis=0)]
+    once, remembering = WarpingError(checkpoint.path), WarpingError(checkpoint.path, remember=True)
+    for _ in range(2):
+        for hr in clips:
+            once.begin()
+            remembering.begin()
+            for frame in hr:
+                found = enlarge_bicubic(degrade(frame, "BI"))
+                assert remembering.add(found, frame) == once.add(found, frame)
+
+
 def test_the_report_carries_the_papers_table_marked_as_published() -> None:
     report = evaluate([(ArrayClip(textured(2, 32, 32)), None)], BicubicMethod(), "vid4")
     answer = json.loads(json.dumps(report.as_dict()))
@@ -176,6 +192,34 @@ def test_the_report_carries_the_papers_table_marked_as_published() -> None:
     own = evaluate([(ArrayClip(textured(2, 32, 32)), None)], BicubicMethod(), "folder")
     assert own.as_dict()["published"]["rows"] == {}
     assert "published" not in own.as_text()
+
+
+def test_lr_goes_through_the_encoder_as_a_whole() -> None:
+    hr, method = textured(19, 64, 80), Recorder()
+    report = evaluate([(ArrayClip(hr), None)], method, "vid4", compression=Compression.usual("h264", 30))
+    np.testing.assert_array_equal(np.stack(method.frames), compress(degrade(hr, "BI"), Compression("h264", 30)))
+    clean = evaluate([(ArrayClip(hr), None)], BicubicMethod(), "vid4")
+    assert report.clips[0].psnr_db < clean.clips[0].psnr_db - 0.1
+    answer = json.loads(json.dumps(replace(report, bicubic=report).as_dict()))
+    told = {"codec": "h264", "quality": 30, "preset": "medium", "gop": 250, "encoder": encoder_version("h264")}
+    assert answer["compression"] == told
+    assert answer["published"]["rows"] == {}, "the paper's are of clean frames"
+    assert answer["bicubic_mean"] == answer["mean"]
+    table = replace(report, bicubic=report).as_text()
+    assert "degradation BI, h264 CRF 30, Y" in table
+    assert "mean of bicubic" in table
+    assert "published" not in table
+    assert clean.as_dict()["compression"] is None
+    assert "mean of bicubic" not in clean.as_text()
+
+
+def test_given_lr_frames_go_through_the_encoder_too(tmp_path: Path) -> None:
+    hr = textured(3, 64, 80)
+    folder_of_frames(tmp_path / "hr/walk", hr)
+    folder_of_frames(tmp_path / "lr/walk", 255 - degrade(hr, "BI"))
+    method, compression = Recorder(), Compression.usual("mjpeg")
+    evaluate(pairs(tmp_path / "hr", tmp_path / "lr", FOLDER), method, "folder", compression=compression)
+    np.testing.assert_array_equal(np.stack(method.frames), compress(255 - degrade(hr, "BI"), compression))
 
 
 def test_the_plot_is_written_and_bad_names_are_refused(tmp_path: Path) -> None:

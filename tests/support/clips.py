@@ -32,6 +32,13 @@ def smooth_picture(height: int, width: int) -> np.ndarray:
     return np.stack(waves, axis=-1).astype(np.uint8)
 
 
+def moving_grain(frames: int, height: int, width: int) -> np.ndarray:
+    """A smooth picture that moves, with some grain in it that does not change."""
+    picture = smooth_picture(height, width + 2 * frames).astype(int) + noise(height, width + 2 * frames, 3) // 16
+    picture = np.clip(picture, 0, 255).astype(np.uint8)
+    return np.stack([picture[:, 2 * t : 2 * t + width] for t in range(frames)])
+
+
 def folder_of_frames(folder: Path, frames: np.ndarray, first: int = 0) -> Path:
     folder.mkdir(parents=True)
     for index, frame in enumerate(frames):

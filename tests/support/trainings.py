@@ -15,6 +15,7 @@ from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.training.ksnet_task import KSNetTask
 from ksnet_deploy.training.loop import LoopSettings
 from ksnet_deploy.training.recipe import OptimizerName, Recipe, Stage
+from ksnet_deploy.training.run import TrainingRequest
 from ksnet_deploy.training.world import World
 
 TINY = KSNetConfig(channels=8, extract_blocks=1, deform_groups=2, flow_channels=4, offset_channels=4)
@@ -39,3 +40,8 @@ def tiny_task(
 
 def settings(folder: Path, **options: Any) -> LoopSettings:
     return LoopSettings(folder, **{"log_every": 1, "save_every_s": 0.0} | options)  # type: ignore[arg-type]
+
+
+def request(tmp_path: Path, data: Path, **options: Any) -> TrainingRequest:
+    options = {"size": "lite", "stages": ("2:1x2x16",)} | options
+    return TrainingRequest(data=(data,), folder=tmp_path / "run", **options)

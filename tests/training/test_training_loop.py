@@ -17,7 +17,7 @@ import torch
 from clips import ArrayClip, folder_of_frames, noise
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from trainings import CPU, TINY, moving_clip, settings, tiny_task
+from trainings import CPU, TINY, moving_clip, request, settings, tiny_task
 
 from ksnet_deploy.base.errors import CheckpointError, ConfigError, InputError, TrainingError
 from ksnet_deploy.base.metrics import luma, psnr
@@ -29,9 +29,10 @@ from ksnet_deploy.training.flow_task import FlowTask, measure_flow
 from ksnet_deploy.training.flow_weights import load_flow_weights
 from ksnet_deploy.training.ksnet_task import KSNetTask, charbonnier
 from ksnet_deploy.training.log import Progress
-from ksnet_deploy.training.loop import Task, run_loop
+from ksnet_deploy.training.loop import run_loop
 from ksnet_deploy.training.recipe import RECIPES, OptimizerName, Recipe, Stage, check_batches
-from ksnet_deploy.training.run import TrainingRequest, train_ksnet
+from ksnet_deploy.training.run import train_ksnet
+from ksnet_deploy.training.task import Task
 from ksnet_deploy.training.world import World
 
 
@@ -323,11 +324,6 @@ def test_public_spynet_weights_are_read(tmp_path: Path, rename: Any) -> None:
     assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), model.parameters(), strict=True))
     with pytest.raises(CheckpointError, match="no SpyNet of 16 channels"):
         load_flow_weights(tmp_path / "s.pth", SpyNet(16))
-
-
-def request(tmp_path: Path, data: Path, **options: Any) -> TrainingRequest:
-    options = {"size": "lite", "stages": ("2:1x2x16",)} | options
-    return TrainingRequest(data=(data,), folder=tmp_path / "run", **options)
 
 
 def test_the_papers_splits_are_kept(tmp_path: Path) -> None:

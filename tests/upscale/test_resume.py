@@ -23,8 +23,7 @@ from ksnet_deploy.base.errors import InputError, OutputError
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.runtime.base import Runner, SavedState
-from ksnet_deploy.upscale import job as segments
-from ksnet_deploy.upscale.job import Job, job_folder
+from ksnet_deploy.upscale.job import job_folder
 from ksnet_deploy.upscale.plan import LONGEST_SEGMENT, SHORTEST_SEGMENT
 from ksnet_deploy.upscale.result import Events, UpscaleResult
 from ksnet_deploy.upscale.run import upscale_video
@@ -340,17 +339,6 @@ def test_a_damaged_job_is_one_sentence_and_can_be_thrown_away(film: Path, tmp_pa
         upscale(film, target)
     assert upscale(film, target, resume=False).frames == FRAMES
     assert names(tmp_path) == {"o.mp4"}
-
-
-def test_a_job_that_is_being_removed_is_not_taken(tmp_path: Path) -> None:
-    """Whoever waits for the lock gets that of a folder that is no more."""
-    target = tmp_path / "o.mp4"
-    first = Job(target, {"a": "b"}, resume=True)
-    lock = (first.folder / "lock").open("a+b")  # as a second process has opened it already
-    path = first.folder / "lock"
-    first.discard()
-    with Job(target, {"a": "b"}, resume=True), pytest.raises(OutputError, match="another process"):
-        segments._lock(lock, path, target)
 
 
 def test_the_rate_of_a_folder_is_part_of_a_job(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ksnet_deploy.base.errors import InputError
+from ksnet_deploy.base.frames import SCALE
 
-__all__ = ["Clip", "Region"]
+__all__ = ["Clip", "Region", "check_divisible"]
 
 Region: TypeAlias = tuple[int, int, int, int]
 """Top, left, height, width in pixels."""
@@ -32,6 +33,13 @@ class Clip(ABC):
     def read(self, start: int, count: int, region: Region | None = None) -> NDArray[np.uint8]:
         """Frames start to start + count - 1, all of them or a region: (count, H, W, 3) RGB."""
 
+    variants: tuple[str, ...] = ()
+    """What is known, as JSON, of each LR version that is kept beside the frames; see training/variants.py."""
+
+    def read_variant(self, index: int, start: int, count: int, region: Region) -> NDArray[np.uint8]:
+        """Frames of an LR version, as :meth:`read` gives HR frames; the region is in LR pixels."""
+        raise NotImplementedError(f"{self} has no LR version {index}")
+
     def files(self) -> Sequence[Path]:
         """The files that it is read from; none for a clip in memory."""
         return [self.path] if self.path.is_file() else []
@@ -41,6 +49,15 @@ class Clip(ABC):
 
     def __str__(self) -> str:
         return f"the clip '{self.name}' of {self.path}"
+
+
+def check_divisible(clip: Clip) -> None:
+    """Raise InputError for a clip whose frames cannot be reduced four times, naming it."""
+    if clip.height % SCALE or clip.width % SCALE:
+        raise InputError(
+            f"{clip} is {clip.height}x{clip.width} (height x width), which {SCALE} does "
+            "not divide; crop it, or let 'ksnet-deploy pack --crop' do so"
+        )
 
 
 class FrameFolder(Clip):

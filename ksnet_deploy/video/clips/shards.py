@@ -3,14 +3,18 @@
 A data set is a folder of ``*.safetensors`` files. Each tensor is one clip, uint8 (T, H, W, 3) RGB, under the clip's
 name; a clip of one frame is a still. The metadata says ``format: ksnet-clips``. Reading needs neither PyAV nor a
 decoder, and a crop reads little more than its own bytes.
+
+LR versions of a clip, (T, H / 4, W / 4, 3), stand beside it as ``NAME#lr0``, ``NAME#lr1``, ...; the metadata
+``variants`` says, as JSON, what is known of each by the clip's name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +23,22 @@ from safetensors.numpy import save_file
 
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.files import replacing
+from ksnet_deploy.base.frames import SCALE
 from ksnet_deploy.video.clips.clip import Clip, Region
 
 __all__ = ["SHARD_SUFFIX", "open_shard", "write_shards"]
 
 FORMAT = "ksnet-clips"
 SHARD_SUFFIX = ".safetensors"
+MakeVariants: TypeAlias = Callable[[Clip, NDArray[np.uint8]], Iterable[tuple[NDArray[np.uint8], str]]]
+"""LR versions, and what is known of each, of a clip and its HR frames."""
 
 
 class ShardClip(Clip):
     """A clip in a shard."""
 
-    def __init__(self, path: Path, name: str) -> None:
-        self.path, self.name = path, name
+    def __init__(self, path: Path, name: str, variants: tuple[str, ...] = ()) -> None:
+        self.path, self.name, self.variants = path, name, variants
         self._tensor = _mapped(path).get_slice(name)
         shape = tuple(self._tensor.get_shape())
         if len(shape) != 4 or shape[-1] != 3 or self._tensor.get_dtype() != "U8" or 0 in shape:
@@ -40,14 +47,27 @@ class ShardClip(Clip):
                 "so pack the data again"
             )
         self.frames, self.height, self.width = shape[:3]
+        self._lr = [_mapped(path).get_slice(_lr_name(name, index)) for index in range(len(variants))]
+        expected = (self.frames, self.height // SCALE, self.width // SCALE, 3)
+        for index, tensor in enumerate(self._lr):
+            if tuple(tensor.get_shape()) != expected:
+                raise InputError(
+                    f"LR version {index} of '{name}' in {path} is {tuple(tensor.get_shape())}; expected is {expected}, "
+                    "so pack the data again"
+                )
 
     def read(self, start: int, count: int, region: Region | None = None) -> NDArray[np.uint8]:
         top, left, height, width = region or (0, 0, self.height, self.width)
         window = self._tensor[start : start + count, top : top + height, left : left + width]
         return np.asarray(window, dtype=np.uint8)
 
+    def read_variant(self, index: int, start: int, count: int, region: Region) -> NDArray[np.uint8]:
+        top, left, height, width = region
+        window = self._lr[index][start : start + count, top : top + height, left : left + width]
+        return np.asarray(window, dtype=np.uint8)
+
     def __reduce__(self) -> tuple[Any, ...]:  # opened anew in every worker process
-        return ShardClip, (self.path, self.name)
+        return ShardClip, (self.path, self.name, self.variants)
 
 
 @cache
@@ -65,29 +85,48 @@ def open_shard(path: Path) -> list[Clip]:
         raise InputError(f"the shard {path} cannot be read ({error}); it is damaged, so pack the data again") from error
     if metadata.get("format") != FORMAT:
         raise InputError(f"{path} holds no training clips; make shards with 'ksnet-deploy pack'")
-    return [ShardClip(path, name) for name in names]
+    try:
+        variants = {name: tuple(facts) for name, facts in json.loads(metadata.get("variants", "{}")).items()}
+        beside = {_lr_name(name, index) for name, facts in variants.items() for index in range(len(facts))}
+        return [ShardClip(path, name, variants.get(name, ())) for name in names if name not in beside]
+    except (SafetensorError, ValueError, AttributeError, TypeError) as error:
+        raise InputError(f"the LR versions in {path} cannot be read ({error}); pack the data again") from error
 
 
-def write_shards(clips: Iterable[Clip], folder: Path, *, max_bytes: int) -> Iterator[Clip]:
+def write_shards(
+    clips: Iterable[Clip], folder: Path, *, max_bytes: int, make_variants: MakeVariants = lambda _clip, _frames: ()
+) -> Iterator[Clip]:
     """Write clips into files of at most ``max_bytes`` (more where a single clip is larger), yielding each as it goes.
 
     Only one shard is in memory at a time.
     """
     folder.mkdir(parents=True, exist_ok=True)
     held: dict[str, NDArray[np.uint8]] = {}
+    known: dict[str, list[str]] = {}
     written = 0
     for clip in clips:
-        frames = clip.read(0, clip.frames)
-        if held and sum(a.nbytes for a in held.values()) + frames.nbytes > max_bytes:
-            _write(held, folder / f"{written:05d}{SHARD_SUFFIX}")
-            held, written = {}, written + 1
-        held[clip.name] = np.ascontiguousarray(frames)
+        tensors = {clip.name: np.ascontiguousarray(clip.read(0, clip.frames))}
+        facts = []
+        for index, (lr, fact) in enumerate(make_variants(clip, tensors[clip.name])):
+            tensors[_lr_name(clip.name, index)] = lr
+            facts.append(fact)
+        if held and sum(a.nbytes for a in [*held.values(), *tensors.values()]) > max_bytes:
+            _write(held, known, folder / f"{written:05d}{SHARD_SUFFIX}")
+            held, known, written = {}, {}, written + 1
+        held |= tensors
+        known |= {clip.name: facts} if facts else {}
         clip.release()
         yield clip
     if held:
-        _write(held, folder / f"{written:05d}{SHARD_SUFFIX}")
+        _write(held, known, folder / f"{written:05d}{SHARD_SUFFIX}")
 
 
-def _write(clips: dict[str, NDArray[np.uint8]], path: Path) -> None:
+def _write(tensors: dict[str, NDArray[np.uint8]], variants: dict[str, list[str]], path: Path) -> None:
+    metadata = {"format": FORMAT, "variants": json.dumps(variants)} if variants else {"format": FORMAT}
     with replacing(path) as temporary:
-        save_file(clips, temporary, {"format": FORMAT})
+        save_file(tensors, temporary, metadata)
+
+
+def _lr_name(clip: str, index: int) -> str:
+    """Name of the tensor of an LR version."""
+    return f"{clip}#lr{index}"

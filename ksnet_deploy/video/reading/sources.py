@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import glob
+import re
 import sys
+import tempfile
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,9 +19,9 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from ksnet_deploy.base.errors import InputError
-from ksnet_deploy.video.kinds import PICTURE_SUFFIXES, PIPE
+from ksnet_deploy.video.kinds import PICTURE_SUFFIXES, PIPE, by_number
 
-__all__ = ["CopiedPacket", "open_source", "picture_files", "reason_of", "video_of"]
+__all__ = ["CopiedPacket", "missing_numbers", "open_source", "picture_files", "reason_of", "video_of"]
 
 # What FFmpeg has to say reaches the user in our own words. PyAV's way of handing it to Python must not be used: a
 # codec's own thread waits for Python's lock then, which whoever closes the codec holds while it waits for the thread.
@@ -40,9 +43,26 @@ def open_source(path: Path, rate: Fraction) -> InputContainer:
         return av.open(sys.stdin.buffer, "r", format="yuv4mpegpipe")
     if not path.is_dir():
         return av.open(f"file:{path}", "r", metadata_errors="ignore")
+    files = picture_files(path)
+    if files != sorted(files):
+        return _open_in_order(files, rate)
     # With "file:" before it, the pattern would be taken for a name.
-    pattern = f"{glob.escape(str(path.absolute()))}/*{picture_files(path)[0].suffix}"
+    pattern = f"{glob.escape(str(path.absolute()))}/*{files[0].suffix}"
     return av.open(pattern, "r", format="image2", options={"pattern_type": "glob", "framerate": str(rate)})
+
+
+def _open_in_order(files: list[Path], rate: Fraction) -> InputContainer:
+    """Open pictures in an order that FFmpeg's patterns do not give: frame_2 before frame_10."""
+    lines = ["ffconcat version 1.0"]
+    for index, file in enumerate(files):
+        # FFmpeg adds the durations up in microseconds: each is what keeps the sum right.
+        begin, end = (round(1_000_000 * count / rate) for count in (index, index + 1))
+        quoted = str(file.absolute()).replace("'", r"'\''")
+        lines += [f"file 'file:{quoted}'", f"option framerate {rate}", f"duration {end - begin}us"]
+    with tempfile.TemporaryDirectory() as folder:
+        listed = Path(folder) / "frames.ffconcat"
+        listed.write_text("\n".join(lines), encoding="utf-8")
+        return av.open(f"file:{listed}", "r", format="concat", options={"safe": "0"})
 
 
 def video_of(container: InputContainer, path: Path) -> VideoStream:
@@ -57,18 +77,31 @@ def video_of(container: InputContainer, path: Path) -> VideoStream:
 
 
 def picture_files(folder: Path) -> list[Path]:
-    """The pictures of a folder by name, which is the order of the frames.
+    """The pictures of a folder in the order of the frames: by name, numbers by their value.
 
     Raises:
         InputError: there is none, or they are of several kinds.
     """
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith("."))
+    pictures = (p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith("."))
+    files = sorted(pictures, key=lambda path: (by_number(path), path))
     kinds = sorted({path.suffix for path in files})
     if len(kinds) != 1:
         raise InputError(
             f"{folder} holds {' and '.join(kinds) or 'no'} pictures; give a folder whose frames are of one kind"
         )
     return files
+
+
+def missing_numbers(files: Sequence[Path]) -> list[int]:
+    """Numbers that a sequence of numbered pictures lacks, ascending; none where the names are not all numbered."""
+    found = [re.search(r"([0-9]+)(?=[^0-9]*$)", path.stem) for path in files]
+    prefixes = {path.stem[: match.start()] if match else None for path, match in zip(files, found, strict=True)}
+    if len(prefixes) != 1 or None in prefixes:
+        return []
+    numbers = {int(match[1]) for match in found if match}
+    if max(numbers) - min(numbers) >= 2 * len(numbers):  # times of day or the like, no count of frames
+        return []
+    return sorted(set(range(min(numbers), max(numbers) + 1)) - numbers)
 
 
 def reason_of(error: Exception) -> str:

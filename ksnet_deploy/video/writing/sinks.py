@@ -15,6 +15,7 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from ksnet_deploy.base.errors import OutputError
+from ksnet_deploy.base.files import hidden_name
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.video.conversion import picture_of
 from ksnet_deploy.video.picture import write_png
@@ -73,7 +74,7 @@ class PictureFolder:
             OutputError: it cannot be made.
         """
         self._folder, self._names, self._overwrite = folder, names, overwrite
-        self._unfinished = folder.with_name(f".{folder.name}.part")
+        self._unfinished = folder.with_name(hidden_name(folder.name, ".part"))
         shutil.rmtree(self._unfinished, ignore_errors=True)
         try:
             self._unfinished.mkdir()

@@ -1,0 +1,62 @@
+"""Weights to start from: all of a network, or what fits of one that is built a little differently."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ksnet_deploy.base.errors import CheckpointError
+from ksnet_deploy.network.checkpoints import load_checkpoint
+from ksnet_deploy.network.model import KSNet
+
+__all__ = ["initialise"]
+
+
+def initialise(
+    model: KSNet, path: Path, *, partial: bool = False, on_note: Callable[[str], None] = lambda _sentence: None
+) -> list[str]:
+    """Load a checkpoint's weights into the network to train.
+
+    Args:
+        partial: take the layers of which all tensors fit by name and shape, and leave the others as they are.
+        on_note: told how the file was read, where that leaves a choice.
+
+    Returns:
+        Names of the modules that got nothing and so start anew; the largest ones that hold all of it. Empty when all
+        was loaded.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read; or it holds another network, and ``partial`` is not given or
+            nothing fits.
+    """
+    checkpoint = load_checkpoint(path, None if partial else model.config)
+    for note in checkpoint.notes:
+        on_note(note)
+    found, expected = checkpoint.model.state_dict(), model.state_dict()
+    misfits = {name for name in expected if name not in found or found[name].shape != expected[name].shape}
+    # A layer is taken whole: a bias without its weights would be another layer's.
+    layers = {name.rpartition(".")[0] for name in misfits}
+    fitting = {name: found[name] for name in expected if name.rpartition(".")[0] not in layers}
+    if misfits or len(found) != len(expected):
+        what = f"{path} holds another network than the one to train ({checkpoint.config.to_json()} instead of "
+        if not fitting:
+            raise CheckpointError(f"{what}{model.config.to_json()}), of which nothing fits; choose another --init")
+        if not partial:
+            raise CheckpointError(
+                f"{what}{model.config.to_json()}); choose --size and --set accordingly or another --init, or take "
+                f"the {len(fitting)} of {len(expected)} tensors that fit with --init-partial"
+            )
+    model.load_state_dict(fitting, strict=False)
+    return _modules(set(expected) - set(fitting), set(expected))
+
+
+def _modules(new: set[str], names: set[str]) -> list[str]:
+    """The largest modules of which all tensors are new, in the order of names."""
+    kept = names - new
+    modules = set()
+    for name in new:
+        parts = name.split(".")
+        prefixes = [".".join(parts[:depth]) for depth in range(1, len(parts))]
+        whole = (prefix for prefix in prefixes if not any(other.startswith(f"{prefix}.") for other in kept))
+        modules.add(next(whole, name))
+    return sorted(modules)

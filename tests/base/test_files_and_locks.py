@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ksnet_deploy.base.errors import OutputError
+from ksnet_deploy.base.files import LONGEST_NAME, hidden_name, replacing, shortened
+from ksnet_deploy.base.locks import Lock
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "猫"])
+@pytest.mark.parametrize("length", [10, 237, 238, 239, 250, 255])
+def test_hidden_names_fit_and_differ(letter: str, length: int) -> None:
+    name = (letter * length).encode()[:length].decode(errors="ignore") + ".mp4"
+    hidden = hidden_name(name, ".ksnet-job")
+    assert len(os.fsencode(hidden)) <= LONGEST_NAME
+    assert hidden.startswith(f".{letter}")
+    assert hidden.endswith(".ksnet-job")
+    assert hidden != hidden_name(name + "x", ".ksnet-job")
+
+
+def test_short_names_stay_as_they_are() -> None:
+    assert hidden_name("film.mkv", ".part") == ".film.mkv.part"
+    assert shortened("aéz", 2) == "a"
+
+
+def test_a_file_with_the_longest_name_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 251 + ".txt")
+    with replacing(path) as temporary:
+        temporary.write_text("whole")
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+HOLDING = """
+import sys
+from pathlib import Path
+from ksnet_deploy.base.locks import Lock
+lock = Lock(Path(sys.argv[1]), Path("film.mp4"))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_lock_is_held_until_its_process_ends(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    command = [sys.executable, "-c", HOLDING, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(OutputError, match=r"another process is already writing film\.mp4; wait for it"):
+            Lock(path, Path("film.mp4"))
+        other.kill()
+    with Lock(path, Path("film.mp4")):
+        assert path.exists()
+    assert not path.exists()
+
+
+def test_the_lock_of_a_place_that_was_removed_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever had opened its file before gets the lock of a file that is no more."""
+    path = tmp_path / "lock"
+    opened = path.open("a+b")
+    path.unlink()
+    with Lock(path, tmp_path), monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda *_: opened)
+        with pytest.raises(OutputError, match="another process"):
+            Lock(path, tmp_path)

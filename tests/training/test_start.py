@@ -1,0 +1,71 @@
+"""What a run starts from: --init and --init-partial."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from clips import folder_of_frames, noise
+from networks import new_checkpoint
+from trainings import TINY, request
+
+from ksnet_deploy.base.errors import CheckpointError, ConfigError
+from ksnet_deploy.network.model import KSNet
+from ksnet_deploy.training.run import train_ksnet
+from ksnet_deploy.training.start import initialise
+
+DIRECT = replace(TINY, upsampler="direct")
+NEW = ["reconstruct.head", "reconstruct.upsample"]
+"""Of DIRECT, beside a progressive network."""
+
+
+def test_what_fits_is_taken_and_what_is_new_is_named(tmp_path: Path) -> None:
+    checkpoint = new_checkpoint(tmp_path, TINY)
+    torch.manual_seed(5)
+    model = KSNet(DIRECT)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert initialise(model, checkpoint.path, partial=True) == NEW
+    given = checkpoint.model.state_dict()
+    for name, tensor in model.state_dict().items():
+        expected = before[name] if name.startswith(tuple(NEW)) else given[name]
+        assert torch.equal(tensor, expected), name
+
+
+def test_layers_are_taken_whole_and_modules_named_by_what_is_new_of_them(tmp_path: Path) -> None:
+    checkpoint = new_checkpoint(tmp_path, TINY)
+    # A wider flow network ends in the same biases, which belong to other weights.
+    assert initialise(KSNet(replace(TINY, flow_channels=8)), checkpoint.path, partial=True) == ["flow"]
+    deeper = initialise(KSNet(replace(TINY, extract_blocks=2)), checkpoint.path, partial=True)
+    assert deeper == ["extract.3"]
+
+
+def test_the_same_network_is_loaded_whole(tmp_path: Path) -> None:
+    checkpoint = new_checkpoint(tmp_path, TINY)
+    for partial in (False, True):
+        model = KSNet(TINY)
+        assert initialise(model, checkpoint.path, partial=partial) == []
+        assert all(torch.equal(a, b) for a, b in zip(model.parameters(), checkpoint.model.parameters(), strict=True))
+
+
+def test_another_network_is_refused_and_the_option_named(tmp_path: Path) -> None:
+    checkpoint = new_checkpoint(tmp_path, TINY)
+    with pytest.raises(CheckpointError, match=r"holds another network .* tensors that fit with --init-partial"):
+        initialise(KSNet(DIRECT), checkpoint.path)
+
+
+def test_a_run_says_what_starts_anew(tmp_path: Path) -> None:
+    folder_of_frames(tmp_path / "data/a", noise(2, 64, 64, 3))
+    said: list[str] = []
+    options: dict[str, Any] = {"init": "lite", "settings": ("upsampler=progressive",)}
+    with pytest.raises(CheckpointError, match="--init-partial"):
+        train_ksnet(request(tmp_path, tmp_path / "data", **options), lambda *_: None, lambda _: None)
+    options["init_partial"] = True
+    train_ksnet(request(tmp_path, tmp_path / "data", **options), lambda _, what: said.append(what), lambda _: None)
+    assert said == [
+        "1 clips and 0 stills, 2 iterations; from nothing: reconstruct.head, reconstruct.upsample; all else from lite"
+    ]
+    with pytest.raises(ConfigError, match="name them with --init"):
+        train_ksnet(request(tmp_path, tmp_path / "data", init_partial=True), lambda *_: None, lambda _: None)

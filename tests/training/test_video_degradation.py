@@ -1,0 +1,182 @@
+"""LR as videos have it: kernels, packed versions, and what training makes of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from clips import ArrayClip, folder_of_frames, moving_grain, noise
+from trainings import moving_clip, request
+
+from ksnet_deploy.base.errors import InputError
+from ksnet_deploy.base.metrics import psnr
+from ksnet_deploy.measure.degradation import degrade
+from ksnet_deploy.training.dataset import Draw, WindowDataset, clips_identity
+from ksnet_deploy.training.kernels import KERNELS, KernelName, reduce_frames, reduction_matrix
+from ksnet_deploy.training.pack import pack_clips
+from ksnet_deploy.training.run import train_ksnet
+from ksnet_deploy.training.variants import CODEC_SHARES, QUALITIES, Variant, make_variant, reference_lr
+from ksnet_deploy.video.clips.find import find_clips
+from ksnet_deploy.video.compression import Compression, compress, encoder_version
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_every_kernel_has_the_phase_of_bicubic(kernel: KernelName) -> None:
+    rows, columns = np.mgrid[:96, :128]
+    blob = 200 * np.exp(-((rows - 41.3) ** 2 + (columns - 62.6) ** 2) / (2 * 7.0**2))
+    hr = np.repeat(np.rint(blob)[..., None], 3, axis=2).astype(np.uint8)
+    lr = reduce_frames(hr, kernel, 1.6)[..., 0].astype(float)
+    y, x = np.mgrid[:24, :32]
+    centroid = np.array([(lr * y).sum(), (lr * x).sum()]) / lr.sum()
+    # An HR pixel p lies at (p + 0.5) / 4 - 0.5 of the LR frame.
+    assert centroid == pytest.approx([(41.3 + 0.5) / 4 - 0.5, (62.6 + 0.5) / 4 - 0.5], abs=0.05)
+    assert reduction_matrix(96, kernel, 1.6).sum(axis=1) == pytest.approx(np.ones(24), abs=1e-5)
+
+
+def test_the_bicubic_kernel_is_the_benchmarks() -> None:
+    hr = noise(2, 32, 48, 3)
+    np.testing.assert_array_equal(reduce_frames(hr, "bicubic"), degrade(hr, "BI"))
+
+
+def test_a_version_depends_on_seed_name_and_number_alone() -> None:
+    hr = moving_grain(4, 64, 96)
+    first = make_variant(hr, "a", 1, 0)
+    again = make_variant(hr, "a", 1, 0)
+    np.testing.assert_array_equal(first[0], again[0])
+    assert first[1] == again[1]
+    others = [make_variant(hr, *key)[1] for key in (("b", 1, 0), ("a", 2, 0), ("a", 1, 1))]
+    assert len({first[1], *others}) == 4
+
+
+def test_versions_are_as_various_as_videos() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [Variant.draw(rng) for _ in range(2000)]
+    clean = [variant for variant in drawn if variant.compression is None]
+    encoded = [variant.compression for variant in drawn if variant.compression is not None]
+    assert len(clean) / len(drawn) == pytest.approx(0.2, abs=0.03)
+    assert not any(variant.noise for variant in clean)
+    assert {variant.kernel for variant in clean} == set(KERNELS)
+    for codec, share in CODEC_SHARES.items():
+        those = [compression for compression in encoded if compression.codec == codec]
+        assert len(those) / len(encoded) == pytest.approx(share, abs=0.03)
+        assert (min(c.quality for c in those), max(c.quality for c in those)) == QUALITIES[codec]
+    assert max(CODEC_SHARES, key=lambda codec: CODEC_SHARES[codec]) == "h264"
+    assert len({(c.preset, c.gop) for c in encoded if c.codec == "h264"}) == 20
+
+
+def test_noise_is_drawn_and_of_the_size_that_is_told() -> None:
+    hr = np.full((8, 64, 64, 3), 128, np.uint8)
+    lr = Variant("area", 0.0, 2.0, None).apply(hr, np.random.default_rng(0))
+    assert float(lr.astype(float).std()) == pytest.approx(2.0, rel=0.1)
+    assert float(np.diff(lr.astype(int), axis=0).std()) > 2.0, "another in every frame"
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("packed")
+    for name in ("a", "b"):
+        folder_of_frames(folder / "data" / name, moving_grain(6, 96, 112))
+    pack_clips([folder / "data/a", folder / "data/b"], folder / "shards", variants=3)
+    return folder
+
+
+def test_versions_are_packed_beside_their_clips(packed: Path) -> None:
+    clips = list(find_clips(packed / "shards"))
+    assert [clip.name for clip in clips] == ["a", "b"]
+    for clip in clips:
+        hr = clip.read(0, clip.frames)
+        assert len(clip.variants) == 3
+        for index, facts in enumerate(clip.variants):
+            lr, expected = make_variant(hr, clip.name, index, 0)
+            assert facts == expected
+            np.testing.assert_array_equal(clip.read_variant(index, 0, 6, (0, 0, 24, 28)), lr)
+            np.testing.assert_array_equal(clip.read_variant(index, 2, 3, (4, 5, 8, 9)), lr[2:5, 4:12, 5:14])
+            told = json.loads(facts)
+            assert told["seed"] == 0
+            if told["compression"] is not None:
+                assert told["encoder"] == encoder_version(told["compression"]["codec"])
+                assert "libavcodec" in told["encoder"]
+
+
+def test_windows_are_cut_alike_from_a_clip_and_any_of_its_versions(packed: Path) -> None:
+    clip = next(iter(find_clips(packed / "shards")))
+    windows = WindowDataset([clip], degradation="video", still_share=0.0, seed=0)
+    versions = [clip.read_variant(index, 0, 6, (0, 0, 24, 28)) for index in range(3)]
+    hr, seen = clip.read(0, 6), set()
+    for index in range(16):
+        small, large = windows[Draw(0, index, 1, 16)]
+        for axes in ((), (3,), (2,), (2, 3)):
+            for turned in (False, True):
+                lr, original = (
+                    (x.transpose(2, 3) if turned else x).flip(axes).permute(0, 2, 3, 1).numpy() for x in (small, large)
+                )
+                seen |= {
+                    (version, t, y, x)
+                    for version, frames in enumerate(versions)
+                    for t in range(6)
+                    for y in range(9)
+                    for x in range(13)
+                    if np.array_equal(frames[t, y : y + 16, x : x + 16], lr[0])
+                    and np.array_equal(hr[t, 4 * y : 4 * y + 64, 4 * x : 4 * x + 64], original[0])
+                }
+    assert {version for version, *_ in seen} == {0, 1, 2}
+    assert len(seen) >= 12
+
+
+def test_windows_of_stills_are_encoded_when_they_are_drawn() -> None:
+    still = ArrayClip(moving_grain(1, 160, 200), "still")
+    windows = {
+        kind: WindowDataset([still], degradation=kind, still_share=1.0, seed=0)  # type: ignore[arg-type]
+        for kind in ("BI", "video")
+    }
+    quality = []
+    for index in range(12):
+        lr, hr = windows["video"][Draw(0, index, 3, 16)]
+        assert (lr.shape, hr.shape) == ((3, 3, 16, 16), (3, 3, 64, 64))
+        again = windows["video"][Draw(0, index, 3, 16)]
+        assert torch.equal(lr, again[0])
+        reduced = degrade(hr.permute(0, 2, 3, 1).numpy(), "BI")[:, 3:-3, 3:-3]
+        quality.append(psnr(lr.permute(0, 2, 3, 1).numpy()[:, 3:-3, 3:-3], reduced))
+    assert min(quality) > 18, "of the same place"
+    assert min(quality) < 38, "not only reduced"
+
+
+def test_clips_without_versions_are_refused_and_the_command_is_named(tmp_path: Path) -> None:
+    folder_of_frames(tmp_path / "data/a", noise(2, 64, 64, 3))
+    with pytest.raises(InputError, match=r"the clip 'a' of .* 'ksnet-deploy pack DATA -o FOLDER --degradation video'"):
+        train_ksnet(request(tmp_path, tmp_path / "data", degradation="video"), lambda *_: None, lambda _: None)
+
+
+def test_clips_that_cannot_be_reduced_are_refused_before_they_are_packed(tmp_path: Path) -> None:
+    folder_of_frames(tmp_path / "data/a", noise(2, 66, 64, 3))
+    with pytest.raises(InputError, match=r"the clip 'a' of .* --crop"):
+        pack_clips([tmp_path / "data"], tmp_path / "shards", variants=1)
+    pack_clips([tmp_path / "data"], tmp_path / "shards", variants=1, mod_crop=True)
+    assert len(next(iter(find_clips(tmp_path / "shards"))).variants) == 1
+
+
+@pytest.mark.parametrize("degradation", ["video", "BI"])
+def test_shards_with_versions_train_either_way(packed: Path, tmp_path: Path, degradation: str) -> None:
+    seen: list[float] = []
+    train_ksnet(
+        request(tmp_path, packed / "shards", degradation=degradation, validation=packed / "shards"),
+        lambda *_: None,
+        lambda progress: seen.append(progress.figures["gain"]),
+    )
+    assert len(seen) == 1
+
+
+def test_another_seed_of_the_versions_is_another_data_set(packed: Path, tmp_path: Path) -> None:
+    pack_clips([packed / "data/a", packed / "data/b"], tmp_path / "other", variants=3, seed=1)
+    clips, others = list(find_clips(packed / "shards")), list(find_clips(tmp_path / "other"))
+    assert clips_identity(clips)["data"] == clips_identity(others)["data"]
+    assert clips_identity(clips, "video")["data"] != clips_identity(others, "video")["data"]
+    assert clips_identity(clips, "video")["data"] != clips_identity(clips)["data"]
+
+
+def test_validation_goes_through_one_and_the_same_encoder() -> None:
+    hr = moving_clip().array
+    np.testing.assert_array_equal(reference_lr(hr), compress(degrade(hr, "BI"), Compression("h264", 23)))

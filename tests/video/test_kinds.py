@@ -1,0 +1,106 @@
+"""What a path names, and the order of a folder's frames."""
+
+from __future__ import annotations
+
+import os
+import socket
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runners import RepeatRunner
+
+from ksnet_deploy.base.errors import InputError
+from ksnet_deploy.upscale.run import upscale_video
+from ksnet_deploy.upscale.upscaler import Upscaler
+from ksnet_deploy.video.kinds import Source
+from ksnet_deploy.video.picture import read_picture, write_png
+from ksnet_deploy.video.reading.reader import VideoReader
+from ksnet_deploy.video.reading.sources import missing_numbers, picture_files
+
+
+def test_kinds_are_told_once(tmp_path: Path) -> None:
+    (tmp_path / "v.mp4").write_bytes(b"")
+    kinds = {path: Source(Path(path)).kind for path in ("-", str(tmp_path), str(tmp_path / "v.mp4"), "none.mp4")}
+    assert list(kinds.values()) == ["pipe", "folder", "file", "file"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX's")
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match=r"is a named pipe, which cannot be read twice; give a regular file, or -"):
+        Source(tmp_path / "pipe")
+    with pytest.raises(InputError, match=r"is a device or socket"):
+        Source(Path(os.devnull))
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+        with pytest.raises(InputError, match=r"is a device or socket"):
+            upscale_video(tmp_path / "s")
+    read, write = os.pipe()
+    with pytest.raises(InputError, match="is a named pipe"):  # as the shell's <(...) gives it
+        upscale_video(f"/dev/fd/{read}")
+    os.close(read)
+    os.close(write)
+    assert [p.name for p in tmp_path.iterdir()] == ["pipe", "s"] or len(list(tmp_path.iterdir())) == 2
+
+
+def numbered(folder: Path, names: list[str]) -> Path:
+    """Pictures that are as grey as their place in the list."""
+    folder.mkdir()
+    for place, name in enumerate(names):
+        write_png(folder / name, np.full((16, 24, 3), place, np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"frame_{i}.png" for i in range(1, 13)],
+        [f"{i}.png" for i in range(8, 104)],
+        ["a1b9.png", "a1b10.png", "a2b1.png", "a10b1.png"],
+        ["it's 1.png", "it's 2.png", "it's 10.png"],
+        ["[1] %d 9.png", "[1] %d 10.png"],
+    ],
+)
+@pytest.mark.parametrize("rate", [Fraction(25), Fraction(24000, 1001)])
+def test_numbers_in_names_count_by_their_value(tmp_path: Path, names: list[str], rate: Fraction) -> None:
+    folder = numbered(tmp_path / "f", names)
+    assert [path.name for path in picture_files(folder)] == names
+    with VideoReader(Source(folder, rate=rate)) as reader:
+        found = [(int(frame.rgb[0, 0, 0]), frame.pts * reader.time_base) for frame in reader.frames()]
+        assert reader.rate == rate
+    assert found == [(place, place / rate) for place in range(len(names))]
+    with VideoReader(Source(folder, start_s=1 / rate, rate=rate)) as reader:
+        assert [int(frame.rgb[0, 0, 0]) for frame in reader.frames()] == list(range(1, len(names)))
+
+
+def test_frames_keep_their_names_in_that_order(tmp_path: Path) -> None:
+    names = [f"frame_{i}.png" for i in range(1, 13)]
+    result = upscale_video(numbered(tmp_path / "f", names), None, Upscaler(open_runner=RepeatRunner))
+    assert {path.name: int(read_picture(path)[0, 0, 0]) for path in result.target.iterdir()} == {
+        name: place for place, name in enumerate(names)
+    }
+    assert not any("missing" in note for note in result.notes)
+
+
+def test_gaps_in_the_numbers_are_said(tmp_path: Path) -> None:
+    folder = numbered(tmp_path / "f", [f"f{i:03}.png" for i in (1, 2, 5, 6, 7, 8, 10)])
+    result = upscale_video(folder, None, Upscaler(open_runner=RepeatRunner))
+    assert "3 numbers are missing in the names of the pictures (3, 4, 9); frames may be too." in result.notes
+    assert result.frames == 7
+
+
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [
+        (["a.png", "b.png"], []),
+        (["1.png", "2.png"], []),
+        (["1.png", "x3.png"], []),
+        (["20240101.png", "20240315.png"], []),
+        (["9.png", "11.png", "12.png"], [10]),
+        (["x_09_b.png", "x_10_b.png", "x_12_b.png"], [11]),
+    ],
+)
+def test_only_what_counts_frames_has_gaps(names: list[str], missing: list[int]) -> None:
+    assert missing_numbers([Path(name) for name in names]) == missing
