@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from ksnet_deploy.cli.terminal import Bar, progress
+from ksnet_deploy.cli.terminal import Bar, progress, show_notes
 
 if TYPE_CHECKING:
     from ksnet_deploy.training.log import Progress
@@ -59,6 +59,10 @@ def evaluate(
     device: Annotated[
         Literal["cpu", "cuda"] | None, typer.Option("--device", help="Where the network runs; the CPU unless told.")
     ] = None,
+    tiles: Annotated[
+        str,
+        typer.Option("--tiles", help="Largest tiles, such as 270x480, or 'off' (default: as memory allows)."),
+    ] = "auto",
     degradation: Annotated[Literal["BI", "BD"], typer.Option("--degradation", help="How LR is made.")] = "BI",
     codec: Annotated[
         Literal["h264", "hevc", "mpeg2", "vp9", "mjpeg"] | None,
@@ -87,7 +91,12 @@ def evaluate(
     from ksnet_deploy.measure.warping import WarpingError
     from ksnet_deploy.network.bundled import bundled_checkpoint
     from ksnet_deploy.upscale.networks import default_model, find_network
+    from ksnet_deploy.upscale.upscaler import Upscaler
+    from ksnet_deploy.upscale.values import parse_tiles
 
+    tile_choice = parse_tiles(tiles)
+    if method == "network":
+        find_network(model or default_model(device), backend, device)  # before the clips, which may be many
     if crf is not None and codec is None:
         raise ConfigError(f"--crf {crf} needs to know of which codec; add --codec h264, or leave it out")
     compression = None
@@ -100,10 +109,15 @@ def evaluate(
 
         check_plotting(plot)
     chosen = model or default_model(device)
+    clips = pairs(hr, lr, PROTOCOLS[protocol], mod_crop=crop, on_note=lambda sentence: show_notes([sentence]))
     with progress("Evaluating", show=not as_json) as bar:
-        clips = pairs(hr, lr, PROTOCOLS[protocol], mod_crop=crop)
-        found = find_network(chosen, backend, device)
-        network = evaluation.RunnerMethod(chosen, lambda size: found.open(size, "uint8", on_note=bar.say))
+
+        def say(sentence: str) -> None:
+            show_notes([sentence]) if as_json else bar.say(sentence)
+
+        network = evaluation.NetworkMethod(
+            chosen, lambda: Upscaler(chosen, backend=backend, device=device, tiles=tile_choice, on_note=say)
+        )
         beside = method == "network" and compression is not None
         bar.begin(f"{len(clips)} clips", sum(high.frames for high, _ in clips) * (1 + beside))
 

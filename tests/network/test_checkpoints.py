@@ -13,11 +13,11 @@ from safetensors.torch import save_file
 
 import ksnet_deploy
 from ksnet_deploy.base.errors import CheckpointError
-from ksnet_deploy.measure.evaluation import BicubicMethod, RunnerMethod, evaluate
+from ksnet_deploy.measure.evaluation import BicubicMethod, NetworkMethod, evaluate
 from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.network.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from ksnet_deploy.network.model import KSNet
-from ksnet_deploy.runtime.open import open_runner
+from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.video.reading.reader import VideoReader
 
 ASSETS = Path(ksnet_deploy.__file__).parent / "bundled"
@@ -150,7 +150,7 @@ def test_the_bundled_checkpoints_beat_bicubic_on_the_bundled_clip(name: str) -> 
         frames = itertools.islice((frame.rgb for frame in reader.frames()), 6)
         clip = ArrayClip(np.stack(list(frames)))
     bicubic = evaluate([(clip, None)], BicubicMethod(), "folder").mean("psnr_db")
-    with closing(RunnerMethod(name, lambda size: open_runner(bundled_checkpoint(name), size))) as method:
+    with closing(NetworkMethod(name, lambda: Upscaler(name, backend="torch"))) as method:
         found = evaluate([(clip, None)], method, "folder").mean("psnr_db")
     assert found is not None
     assert bicubic is not None
