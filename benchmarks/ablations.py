@@ -23,7 +23,7 @@ from ksnet_deploy.base.files import replacing, sha256_of
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.network.complexity import complexity
 from ksnet_deploy.network.config import KSNetConfig
-from ksnet_deploy.training.dataset import fingerprint
+from ksnet_deploy.training.dataset import clips_identity
 from ksnet_deploy.training.run import TrainingRequest, train_ksnet
 from ksnet_deploy.video.clips.find import find_clips
 
@@ -104,8 +104,8 @@ def main() -> None:
     options = parser.parse_args()
 
     budget: dict[str, Any] = {name: getattr(options, name) for name in ("size", "stage", "learning_rate", "precision")}
-    budget["data"] = fingerprint([clip for path in options.data for clip in find_clips(path)])
-    budget["validation"] = fingerprint(list(find_clips(options.validation)))
+    budget["data"] = clips_identity([clip for path in options.data for clip in find_clips(path)])["data"]
+    budget["validation"] = clips_identity(list(find_clips(options.validation)))["data"]
     budget["flow_sha256"] = sha256_of(options.flow)
     results: dict[str, Any] = {"budget": budget, "torch": torch.__version__, "device": options.device, "variants": {}}
     if options.output.exists():

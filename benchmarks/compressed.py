@@ -26,12 +26,13 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.base.files import replacing, sha256_of
 from ksnet_deploy.base.version import __version__
-from ksnet_deploy.measure.evaluation import BicubicMethod, EvaluationReport, Method, RunnerMethod, evaluate
+from ksnet_deploy.measure.evaluation import BicubicMethod, EvaluationReport, Method, NetworkMethod, evaluate
 from ksnet_deploy.measure.plotting import check_plotting
 from ksnet_deploy.measure.protocols import PROTOCOLS, pairs
 from ksnet_deploy.measure.warping import WarpingError
 from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.upscale.networks import find_network
+from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.video.clips.clip import Clip, Region
 from ksnet_deploy.video.compression import CodecName, Compression
 
@@ -134,7 +135,7 @@ def main() -> None:
             reports = [(bicubic, None)]
             for model in options.models:
                 file = find_network(model)
-                network = RunnerMethod(Path(model).stem, lambda size, file=file: file.open(size, "uint8"))
+                network = NetworkMethod(Path(model).stem, lambda file=file: Upscaler(file))
                 with closing(network):
                     reports.append((score(network), sha256_of(file.path)))
             for report, weights in reports:

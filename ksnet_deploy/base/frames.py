@@ -35,9 +35,12 @@ class FrameSize:
     @classmethod
     def parse(cls, text: str) -> FrameSize:
         """Read ``HEIGHTxWIDTH``, for example ``180x320``. Raises ConfigError for anything else."""
-        match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.strip().lower())
+        match = re.fullmatch(r"([0-9]+)x([0-9]+)", text.strip().lower())
         if match is None:
             raise ConfigError(f"'{text}' is not a frame size; write HEIGHTxWIDTH in pixels, for example 180x320")
+        if max(len(side.lstrip("0")) for side in match.groups()) > 5:
+            shown = text if len(text) < 40 else f"{text[:20]}..."
+            raise ConfigError(f"a frame of {shown} is too large; a side is at most 99999 pixels")
         return cls(int(match[1]), int(match[2]))
 
     @property

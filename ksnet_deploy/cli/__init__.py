@@ -3,6 +3,7 @@
 - ``app.py``: the application; errors become a sentence and an exit code
 - ``upscale.py``, ``export.py``, ``engines.py``, ``measure.py``, ``compare.py``, ``training.py``, ``doctor.py``:
   the commands
+- ``convert.py``: weights of other tools to a checkpoint with its configuration
 - ``batch.py``, ``answers.py``: several videos; what is printed
 - ``checks.py``, ``requirements.py``: what this machine can do; versions
 - ``inputs.py``, ``options.py``, ``terminal.py``: videos and values; shared options; progress

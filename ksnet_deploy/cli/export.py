@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ksnet_deploy.cli.options import Json, Model
-from ksnet_deploy.cli.terminal import progress
+from ksnet_deploy.cli.terminal import progress, show_notes
 from ksnet_deploy.network.bundled import checkpoint_path
 
 
@@ -58,6 +58,7 @@ def export(
     frame_size = FrameSize.parse(size) if size else PROOF_SIZE if dynamic else FrameSize(180, 320)
     check_new_file(output, ".onnx", overwrite=overwrite)
     checkpoint = load_checkpoint(checkpoint_path(model))
+    show_notes(checkpoint.notes)
     plans: list[VerificationPlan] = []
     with progress("Exporting", show=not as_json) as bar:
         bar.begin(f"{output} ({'any size' if dynamic else frame_size}, {precision}, {io} frames)", None)

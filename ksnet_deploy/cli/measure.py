@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ksnet_deploy.cli.options import Json, Model, Size
-from ksnet_deploy.cli.terminal import progress
+from ksnet_deploy.cli.terminal import progress, show_notes
 from ksnet_deploy.network.bundled import checkpoint_path
 
 
@@ -23,7 +23,9 @@ def bench(
     """Measure PyTorch and ONNX Runtime on the CPU: one step, and a whole clip from file to file."""
     from ksnet_deploy.base.frames import FrameSize
     from ksnet_deploy.measure.speed import run_benchmark
+    from ksnet_deploy.network.checkpoint_config import notes_of
 
+    show_notes(notes_of(checkpoint_path(model)))
     with progress("Measuring", show=not as_json) as bar:
         report = run_benchmark(
             checkpoint_path(model), FrameSize.parse(size), clip=clip, seconds=seconds, on_phase=bar.begin
@@ -44,7 +46,9 @@ def info(
     from ksnet_deploy.network.checkpoints import load_checkpoint
     from ksnet_deploy.network.complexity import complexity
 
-    config = load_checkpoint(checkpoint_path(model)).config.replace(set_ or [])
+    checkpoint = load_checkpoint(checkpoint_path(model))
+    show_notes(checkpoint.notes)
+    config = checkpoint.config.replace(set_ or [])
     frame_size = FrameSize.parse(size)
     count = complexity(config, frame_size)
     if as_json:

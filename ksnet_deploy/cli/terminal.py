@@ -7,12 +7,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol, TextIO
 
-__all__ = ["Bar", "Progress", "complain", "progress"]
+__all__ = ["Bar", "Progress", "complain", "progress", "show_notes"]
 
 Style = Literal["bar", "json", "none"]
 
@@ -190,3 +190,9 @@ def progress(title: str, *, show: bool = True, style: Style = "bar") -> Iterator
 
 def complain(sentence: str) -> None:
     print(f"Error: {sentence}.", file=sys.stderr)
+
+
+def show_notes(notes: Iterable[str]) -> None:
+    """Print sentences that a user should know, whatever form the result has."""
+    for note in notes:
+        print(note, file=sys.stderr)

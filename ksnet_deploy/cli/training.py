@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from ksnet_deploy.cli.terminal import Bar, progress
+from ksnet_deploy.cli.terminal import Bar, progress, show_notes
 
 if TYPE_CHECKING:
     from ksnet_deploy.training.log import Progress
@@ -59,6 +59,10 @@ def evaluate(
     device: Annotated[
         Literal["cpu", "cuda"] | None, typer.Option("--device", help="Where the network runs; the CPU unless told.")
     ] = None,
+    tiles: Annotated[
+        str,
+        typer.Option("--tiles", help="Largest tiles, such as 270x480, or 'off' (default: as memory allows)."),
+    ] = "auto",
     degradation: Annotated[Literal["BI", "BD"], typer.Option("--degradation", help="How LR is made.")] = "BI",
     codec: Annotated[
         Literal["h264", "hevc", "mpeg2", "vp9", "mjpeg"] | None,
@@ -87,7 +91,12 @@ def evaluate(
     from ksnet_deploy.measure.warping import WarpingError
     from ksnet_deploy.network.bundled import bundled_checkpoint
     from ksnet_deploy.upscale.networks import default_model, find_network
+    from ksnet_deploy.upscale.upscaler import Upscaler
+    from ksnet_deploy.upscale.values import parse_tiles
 
+    tile_choice = parse_tiles(tiles)
+    if method == "network":
+        find_network(model or default_model(device), backend, device)  # before the clips, which may be many
     if crf is not None and codec is None:
         raise ConfigError(f"--crf {crf} needs to know of which codec; add --codec h264, or leave it out")
     compression = None
@@ -100,10 +109,15 @@ def evaluate(
 
         check_plotting(plot)
     chosen = model or default_model(device)
+    clips = pairs(hr, lr, PROTOCOLS[protocol], mod_crop=crop, on_note=lambda sentence: show_notes([sentence]))
     with progress("Evaluating", show=not as_json) as bar:
-        clips = pairs(hr, lr, PROTOCOLS[protocol], mod_crop=crop)
-        found = find_network(chosen, backend, device)
-        network = evaluation.RunnerMethod(chosen, lambda size: found.open(size, "uint8", on_note=bar.say))
+
+        def say(sentence: str) -> None:
+            show_notes([sentence]) if as_json else bar.say(sentence)
+
+        network = evaluation.NetworkMethod(
+            chosen, lambda: Upscaler(chosen, backend=backend, device=device, tiles=tile_choice, on_note=say)
+        )
         beside = method == "network" and compression is not None
         bar.begin(f"{len(clips)} clips", sum(high.frames for high, _ in clips) * (1 + beside))
 
@@ -232,29 +246,19 @@ def train(
     from ksnet_deploy.training.run import TrainingRequest, train_ksnet
 
     request = TrainingRequest(
-        data=tuple(data),
-        folder=output,
+        **_shared(locals()),
         size=size or ("uni" if recipe == "short" else "paper"),
         recipe=recipe,
         settings=tuple(set_ or ()),
         init=init,
         init_partial=init_partial,
         flow=flow,
-        validation=validation,
-        stages=tuple(stage or ()),
         learning_rate=learning_rate,
         optimizer=optimizer,
         flow_frozen=flow_frozen,
         degradation=degradation,
-        precision=precision,
-        device=device,
         licence=licence,
-        seed=seed,
-        workers=workers,
-        threads=threads,
-        max_seconds=None if max_minutes is None else 60 * max_minutes,
         hours=hours,
-        validate_every=validate_every,
     )
     _carry_out(train_ksnet, request)
 
@@ -277,29 +281,32 @@ def train_flow(
     """Pretrain the flow network on synthetic motion with known flow, and report its end-point error."""
     from ksnet_deploy.training.run import FlowRequest, train_flow_network
 
-    request = FlowRequest(
-        data=tuple(data),
-        folder=output,
-        validation=validation,
-        channels=channels,
-        init=init,
-        stages=tuple(stage or ()),
-        precision=precision,
-        device=device,
-        seed=seed,
-        workers=workers,
-        threads=threads,
-        max_seconds=None if max_minutes is None else 60 * max_minutes,
-        validate_every=validate_every,
-    )
+    request = FlowRequest(**_shared(locals()), channels=channels, init=init)
     _carry_out(train_flow_network, request)
 
 
+def _shared(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a request that both commands make alike, from a command's options by name."""
+    minutes = options["max_minutes"]
+    unchanged = ("validation", "precision", "device", "seed", "workers", "threads", "validate_every")
+    return {
+        "data": tuple(options["data"]),
+        "folder": options["output"],
+        "stages": tuple(options["stage"] or ()),
+        "max_seconds": None if minutes is None else 60 * minutes,
+        **{name: options[name] for name in unchanged},
+    }
+
+
 Request = TypeVar("Request")
+OnStart = Callable[[int | None, str], None]
 
 
 def _carry_out(
-    run: Callable[[Request, Callable[[int | None, str], None], Callable[[Progress], None]], Path], request: Request
+    run: Callable[
+        [Request, Callable[[int | None, str], None], Callable[[Progress], None], Callable[[str], None]], Path
+    ],
+    request: Request,
 ) -> None:
     """Run a training with its progress shown, and print the path of its weights."""
     leads = os.environ.get("RANK", "0") == "0"  # the only process, or torchrun's first
@@ -309,7 +316,7 @@ def _carry_out(
             bar.say(f"Training on {what}.")
             bar.begin("", iterations)
 
-        path = run(request, start, _reporter(bar))
+        path = run(request, start, _reporter(bar), bar.say)
     if leads:
         print(path)
 

@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ksnet_deploy.base.frames import SCALE, FrameSize, crop, pad
+from ksnet_deploy.base.frames import SCALE, FrameSize
 from ksnet_deploy.base.metrics import PSNR_LIMIT, luma, psnr, ssim
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.measure.degradation import Degradation, degrade, enlarge_bicubic
 from ksnet_deploy.measure.protocols import PROTOCOLS
 from ksnet_deploy.measure.published import PUBLISHED, PUBLISHED_SOURCE
 from ksnet_deploy.measure.warping import WarpingError
-from ksnet_deploy.runtime.base import Runner
+from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.video.clips.clip import Clip
 
 if TYPE_CHECKING:
     from ksnet_deploy.video.compression import Compression
 
-__all__ = ["BicubicMethod", "ClipScore", "EvaluationReport", "Method", "RunnerMethod", "evaluate"]
+__all__ = ["BicubicMethod", "ClipScore", "EvaluationReport", "Method", "NetworkMethod", "evaluate"]
 
 Frames = NDArray[np.uint8]
 CHUNK = 16
@@ -57,31 +57,31 @@ class BicubicMethod:
         return enlarge_bicubic(lr)
 
 
-class RunnerMethod:
-    """A network behind a runtime."""
+class NetworkMethod:
+    """A network behind an :class:`~ksnet_deploy.upscale.upscaler.Upscaler`, as ``upscale`` runs it."""
 
-    def __init__(self, name: str, open_runner: Callable[[FrameSize], Runner]) -> None:
+    def __init__(self, name: str, make_upscaler: Callable[[], Upscaler]) -> None:
+        """``make_upscaler`` is called for the first clip, and where a clip has another size than the one before."""
         self.name = name
-        self._open_runner = open_runner
-        self._runner: Runner | None = None
+        self._make_upscaler = make_upscaler
+        self._upscaler: Upscaler | None = None
         self._size: FrameSize | None = None
 
     def begin(self, size: FrameSize) -> None:
-        if self._runner is not None and size == self._size:
-            self._runner.reset()
+        if self._upscaler is not None and size == self._size:
+            self._upscaler.reset()
             return
         self.close()
-        self._runner, self._size = self._open_runner(size.padded), size
+        self._upscaler, self._size = self._make_upscaler(), size
 
     def enlarge(self, lr: Frames) -> Frames:
-        assert self._runner is not None
-        assert self._size is not None
-        return crop(self._runner.step(pad(lr)), self._size.upscaled)
+        assert self._upscaler is not None, "begin() first"
+        return self._upscaler.push(lr)
 
     def close(self) -> None:
-        if self._runner is not None:
-            self._runner.close()
-            self._runner = None
+        if self._upscaler is not None:
+            self._upscaler.close()
+            self._upscaler = None
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,11 @@ class EvaluationReport:
         return None if None in values else float(np.mean(values))
 
     def published(self) -> dict[str, tuple[float, float]]:
-        """PSNR in dB and SSIM of the paper's Table 1, where this report was made by the same rules."""
+        """PSNR in dB and SSIM of the paper's Table 1, where this report is of the same frames by the same rules."""
         rules = PROTOCOLS.get(self.protocol)
-        if rules is None or self.degradation != "BI" or self.compression or self.space != rules.space:
+        if rules is None or not rules.is_whole({clip.name: clip.frames for clip in self.clips}):
+            return {}
+        if self.degradation != "BI" or self.compression or self.space != rules.space:
             return {}
         return {name: row[self.protocol] for name, row in PUBLISHED.items() if self.protocol in row}
 

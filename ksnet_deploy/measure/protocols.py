@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -22,42 +23,62 @@ class EvaluationProtocol:
     """``y``: unrounded BT.601 luma. ``rgb``: all three channels; SSIM is their mean."""
     centre_only: bool = False
     """Count only the middle frame of each clip."""
-    clips: tuple[str, ...] = ()
-    """Names of the clips that count; empty for all."""
+    clips: Mapping[str, int] = field(default_factory=dict)
+    """Names of the clips that count, with their numbers of frames; empty for all."""
     listing: str = ""
-    """File in the data set's folder that lists the clips that count, where it is there."""
+    """File in the data set's folder that lists the clips that count."""
+    listed: int = 0
+    """Number of clips in the official list."""
+
+    def is_whole(self, counted: Mapping[str, int]) -> bool:
+        """Whether the clips with their counted frames are the whole data set, as its published figures are of."""
+        if self.listing:
+            return len(counted) == self.listed and set(counted.values()) == {1}
+        return bool(self.clips) and dict(counted) == dict(self.clips)
 
 
 PROTOCOLS = {
-    "vid4": EvaluationProtocol(clips=("calendar", "city", "foliage", "walk")),
-    "reds4": EvaluationProtocol(space="rgb", clips=REDS4),
-    "vimeo90k": EvaluationProtocol(centre_only=True, listing="sep_testlist.txt"),
+    "vid4": EvaluationProtocol(clips={"calendar": 41, "city": 34, "foliage": 49, "walk": 47}),
+    "reds4": EvaluationProtocol(space="rgb", clips=dict.fromkeys(REDS4, 100)),
+    "vimeo90k": EvaluationProtocol(centre_only=True, listing="sep_testlist.txt", listed=7824),
     "folder": EvaluationProtocol(),
 }
 """By the name the command line takes. Frames are not cropped at the border, and none are left out at the ends: so the
 published bicubic figures come out."""
+HR_FOLDERS = ("GT", "HR")
+"""Folders in which data sets keep their HR clips, beside those of LR."""
 
 
 def pairs(
-    hr: Path, lr: Path | None, protocol: EvaluationProtocol, *, mod_crop: bool = False
+    hr: Path,
+    lr: Path | None,
+    protocol: EvaluationProtocol,
+    *,
+    mod_crop: bool = False,
+    on_note: Callable[[str], None] = lambda _sentence: None,
 ) -> list[tuple[Clip, Clip | None]]:
     """HR clips of a data set, each with its LR clip if those are given, checked against each other.
 
     Args:
+        hr: the clips, or a folder with them in ``GT``.
         mod_crop: cut off the rows and columns that 4 does not divide, at the bottom and on the right.
+        on_note: told which folder was taken, and which clips of different names were paired.
 
     Raises:
-        InputError: a clip is missing, or its sizes or frame counts do not fit.
+        InputError: a clip is missing, or its names, sizes or frame counts do not fit.
     """
     listed = _listed(hr, protocol)
+    inside = next((hr / name for name in HR_FOLDERS if (hr / name).is_dir()), None)
+    if inside is not None:
+        on_note(f"Measured are the clips in {inside}.")
+        hr = inside
     found = [clip for clip in find_clips(hr) if not listed or clip.name in listed]
-    if not found and not protocol.clips:
-        raise InputError(f"{hr} holds none of the clips that {hr / protocol.listing} names; give the data set's folder")
-    missing = sorted(set(protocol.clips) - {clip.name for clip in found})
+    missing = sorted(listed - {clip.name for clip in found})
     if missing:
+        shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
         raise InputError(
-            f"{hr} lacks the clip {', '.join(missing)} of this benchmark; expected are a folder of frames or a video "
-            f"for each of {', '.join(protocol.clips)}"
+            f"{hr} lacks {len(missing)} of the {len(listed)} clips of this benchmark, {shown}; expected is a folder of "
+            "frames or a video for each, so complete the data set, or measure what is there with --protocol folder"
         )
     for clip in found:
         if (clip.height % SCALE or clip.width % SCALE) and not mod_crop:
@@ -71,19 +92,33 @@ def pairs(
     candidates = list(find_clips(lr))
     check_unique(candidates)
     low = {clip.name: clip for clip in candidates}
-    if len(found) == 1 and len(low) == 1:
-        low = {found[0].name: next(iter(low.values()))}
+    named = [clip for clips, path in ((found, hr), (candidates, lr)) for clip in clips if clip.path == path]
+    if len(found) == len(candidates) == 1 and len(named) == 2 and found[0].name not in low:  # the user has paired them
+        on_note(f"The HR clip '{found[0].name}' is compared with the LR clip '{candidates[0].name}'.")
+        low = {found[0].name: candidates[0]}
     for clip in found:
         _check_pair(clip, low.get(clip.name), lr)
     return [(clip, low[clip.name]) for clip in found]
 
 
 def _listed(folder: Path, protocol: EvaluationProtocol) -> set[str]:
-    """Names of the clips that count, from the protocol or from the data set's own list; empty for all."""
-    listing = folder / protocol.listing if protocol.listing else None
-    if listing is None or not listing.is_file():
+    """Names of the clips that count, from the protocol or from the data set's own list; empty for all.
+
+    Raises:
+        InputError: the list is not there, or empty.
+    """
+    if not protocol.listing:
         return set(protocol.clips)
-    return read_listing(listing)
+    listing = folder / protocol.listing
+    if not listing.is_file():
+        raise InputError(
+            f"{folder} has no {protocol.listing}, which says what counts in this benchmark; give the data set's folder "
+            "with the list and 'sequences', or measure any clips with --protocol folder"
+        )
+    names = read_listing(listing)
+    if not names:
+        raise InputError(f"{listing} names no clip; restore it from the data set")
+    return names
 
 
 def _check_pair(hr: Clip, lr: Clip | None, folder: Path) -> None:

@@ -4,7 +4,8 @@
 - ``state_names.py``: the parts of the state that a configuration reads
 - ``channel_selection.py``, ``blocks.py``, ``flow.py``: the kernel split; re-parameterized convolutions; SpyNet
 - ``folding.py``: the fold, as algebra on (weight, bias)
-- ``checkpoints.py``, ``bundled.py``: weights in files; the weights that ship with the package
+- ``checkpoints.py``, ``weights_file.py``: weights in files of ours; weights as other tools leave them
+- ``bundled.py``: checkpoints by name and path; the weights that ship with the package
 - ``checkpoint_config.py``, ``macs.py``: configuration and work of a network, without loading PyTorch
 - ``precision.py``, ``complexity.py``: what is half and what float32; parameters and multiply-adds
 - ``config.py``: everything that shapes the network

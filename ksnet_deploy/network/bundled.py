@@ -1,4 +1,7 @@
-"""The weights that ship with the package; MODEL_CARD.md describes them."""
+"""Checkpoints by the name or path that a user gives, and those that ship with the package (see MODEL_CARD.md).
+
+Nothing here loads PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,53 @@ from pathlib import Path
 
 from ksnet_deploy.base.errors import CheckpointError, ConfigError
 
-__all__ = ["CHECKPOINT_SUFFIXES", "bundled_checkpoint", "bundled_names", "check_is_file", "checkpoint_path"]
+__all__ = [
+    "CHECKPOINT_SUFFIXES",
+    "bundled_checkpoint",
+    "bundled_names",
+    "check_is_file",
+    "checkpoint_path",
+    "is_checkpoint",
+    "is_safetensors",
+]
 
-
-CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
-
-
+CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
+"""Suffixes of weights files, in lower case; ``.pth.tar`` ends in the last."""
+EXPORTED_SUFFIXES = (".onnx", ".engine")
 FOLDER = Path(__file__).parents[1] / "bundled"
 
 
-def check_is_file(path: Path) -> None:
+def checkpoint_path(model: str) -> Path:
+    """A checkpoint's path as it is; a bare name is a bundled checkpoint. Raises ConfigError for anything else."""
+    path = Path(model)
+    if is_checkpoint(path):
+        return path
+    if path.suffix or len(path.parts) != 1:
+        raise ConfigError(f"'{model}' is not a checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}); give one with --model")
+    return bundled_checkpoint(model)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a path is meant as a weights file: by its suffix, or, unless exported, because there is a file."""
+    suffix = path.suffix.lower()
+    if suffix in CHECKPOINT_SUFFIXES or suffix in EXPORTED_SUFFIXES:
+        return suffix in CHECKPOINT_SUFFIXES
+    bare = not path.suffix and len(path.parts) == 1  # the name of a bundled one, whatever lies in this folder
+    return not bare and path.is_file()
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file is of the safetensors format, by its first bytes: a length, then JSON. Raises OSError."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32
+
+
+def check_is_file(path: Path, what: str = "checkpoint") -> None:
     """Raise CheckpointError unless there is a file."""
     if not path.is_file():
         fault = "is not a file" if path.exists() else "does not exist"
-        raise CheckpointError(f"the checkpoint {path} {fault}; give the path of a .safetensors or .pth file")
+        raise CheckpointError(f"the {what} {path} {fault}; give the path of a .safetensors or .pth file")
 
 
 def bundled_checkpoint(name: str = "uni") -> Path:
@@ -34,13 +70,3 @@ def bundled_checkpoint(name: str = "uni") -> Path:
 def bundled_names() -> list[str]:
     """Names of the checkpoints that ship with the package."""
     return sorted(path.stem for path in FOLDER.glob("*.safetensors"))
-
-
-def checkpoint_path(model: str) -> Path:
-    """A path as it is; a bare name is a bundled checkpoint. Raises ConfigError for anything else."""
-    path = Path(model)
-    if path.suffix in CHECKPOINT_SUFFIXES:
-        return path
-    if path.suffix or len(path.parts) != 1:
-        raise ConfigError(f"'{model}' is not a checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}); give one with --model")
-    return bundled_checkpoint(model)

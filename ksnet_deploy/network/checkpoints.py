@@ -1,31 +1,30 @@
-"""Checkpoints: safetensors files with the network's configuration in their metadata (and ``.pth`` for reading).
+"""Checkpoints: safetensors files with the network's configuration in their metadata.
 
 Metadata keys, all strings: ``format`` ("ksnet"), ``config`` (JSON of KSNetConfig), ``training`` (free text on the
-run), ``licence`` (of the weights, which follows the training data).
+run), ``licence`` (of the weights, which follows the training data), ``sha256`` (checksum of all else). Files of other
+tools are read too, as far as ``weights_file.py`` understands them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from ksnet_deploy.base.errors import CheckpointError, ConfigError
-from ksnet_deploy.base.files import replacing, sha256_of
-from ksnet_deploy.network.bundled import check_is_file
+from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.model import KSNet
+from ksnet_deploy.network.weights_file import StateDict, finite_float32, read_state_dict, save_state_dict
 
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
 
 FORMAT = "ksnet"
-PTH_SUFFIXES = (".pth", ".pt")
+SIZES = ("uni", "lite", "paper")
 
 
 @dataclass(frozen=True)
@@ -38,35 +37,42 @@ class Checkpoint:
     sha256: str
     """Of the file."""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """Sentences for the user: what was assumed, chosen or left out on reading."""
 
     @property
     def config(self) -> KSNetConfig:
         return self.model.config
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: Path, assumed: KSNetConfig | None = None) -> Checkpoint:
     """Load a checkpoint into a new network.
 
-    Half-precision weights are widened to float32. A ``.pth`` without a configuration is read as KSNet-uni.
+    Half-precision weights are widened to float32.
+
+    Args:
+        assumed: configuration of a file that carries none; without it, the size that alone fits the weights.
 
     Raises:
-        CheckpointError: the file is missing or broken, or a weight is missing, unknown, misshaped or not finite.
+        CheckpointError: the file is missing or broken, a weight is missing, unknown, misshaped or not finite, or the
+            file carries no configuration and several sizes fit.
     """
-    check_is_file(path)
-    tensors, metadata = _read_pth(path) if path.suffix in PTH_SUFFIXES else _read_safetensors(path)
+    state = read_state_dict(path)
+    notes = state.notes
     try:
-        config = KSNetConfig.from_json(metadata["config"])
+        if state.config is not None:
+            config = KSNetConfig.from_json(state.config)
+        elif assumed is not None:
+            config = assumed
+        else:
+            config, note = _fitting(state, path)
+            notes = (*notes, note)
     except ConfigError as error:
         raise CheckpointError(f"the checkpoint {path} cannot be used: {error}") from error
     model = KSNet(config)
-    _check_keys(path, model.state_dict(), tensors)
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise CheckpointError(
-                f"the checkpoint {path} holds NaN or infinity in '{name}'; use an earlier checkpoint of that training"
-            )
-    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    return Checkpoint(model.eval(), path, sha256_of(path), metadata)
+    _check_keys(path, model.state_dict(), state.tensors)
+    model.load_state_dict(finite_float32(state.tensors, f"the checkpoint {path}"))
+    return Checkpoint(model.eval(), path, sha256_of(path), state.metadata, notes)
 
 
 def save_checkpoint(
@@ -78,51 +84,45 @@ def save_checkpoint(
         training: what produced the weights, for people.
         licence: terms of the weights.
         dtype: storage type; float16 halves the file.
+
+    Raises:
+        CheckpointError: a weight is not finite in that type.
     """
-    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor.detach().to("cpu", dtype) for name, tensor in model.state_dict().items()}
     metadata = {"format": FORMAT, "config": model.config.to_json(), "training": training, "licence": licence}
-    with replacing(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata))
+    save_state_dict(tensors, path, metadata)
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError) as error:
+def _fitting(state: StateDict, path: Path) -> tuple[KSNetConfig, str]:
+    """The named size that weights without a configuration fit, and a note that says so."""
+    if state.metadata.get("format") == "spynet":
         raise CheckpointError(
-            f"the checkpoint {path} cannot be read as safetensors ({error}); it is damaged or of another format"
-        ) from error
-    if metadata.get("format") != FORMAT or "config" not in metadata:
-        raise CheckpointError(
-            f"the checkpoint {path} carries no KSNet configuration; save it with "
-            "ksnet_deploy.network.checkpoints.save_checkpoint"
+            f"the checkpoint {path} holds a flow network alone, as train-flow writes it; give it to train with --flow"
         )
-    return tensors, metadata
-
-
-def _read_pth(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes that are no pickle make the unpickler raise almost anything
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.tensors.items()}
+    fitting = [name for name in SIZES if _shapes_of(name) == shapes]
+    if not fitting:
         raise CheckpointError(
-            f"the checkpoint {path} cannot be read as a plain dictionary of tensors "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
-            "it is damaged, or holds pickled objects, which are refused because they can run code"
-        ) from error
-    config = KSNetConfig().to_json()
-    if isinstance(content, dict) and isinstance(content.get("config"), str):
-        config = content["config"]
-    for key in ("state_dict", "params", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-            break
-    if not isinstance(content, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
-    ):
-        raise CheckpointError(f"the checkpoint {path} holds no dictionary of tensors; expected a PyTorch state_dict")
-    return dict(content), {"format": FORMAT, "config": config}
+            f"the checkpoint {path} carries no KSNet configuration, and its weights fit none of {', '.join(SIZES)}; "
+            "add the configuration with 'ksnet-deploy convert --size ... --set ...'"
+        )
+    if len(fitting) > 1:
+        raise CheckpointError(
+            f"the checkpoint {path} carries no configuration, and its weights fit {' and '.join(fitting)}, which give "
+            f"other pictures; say which with 'ksnet-deploy convert {path} NEW.safetensors --size "
+            f"{' or --size '.join(fitting)}' (and --set for other settings), and use the new file"
+        )
+    return KSNetConfig.named(fitting[0]), (
+        f"{path.name} carries no configuration; by its weights it was taken for {fitting[0]} with its usual settings."
+    )
+
+
+@cache
+def _shapes_of(size: str) -> dict[str, tuple[int, ...]]:
+    """Shapes of a named size's weights, by their names."""
+    with torch.random.fork_rng(devices=[]):  # a training's own random numbers stay what they are
+        model = KSNet(KSNetConfig.named(size))
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 def _check_keys(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:

@@ -18,7 +18,9 @@ __all__ = ["SpyNet", "warp"]
 def warp(x: Tensor, flow: Tensor, padding_mode: str = "zeros") -> Tensor:
     """Motion compensation MC: sample x (N, C, H, W) at every pixel plus flow, bilinearly."""
     h, w = x.shape[-2:]
-    flow = flow.float()  # coordinates in half precision would be off by pixels, see the design page
+    flow = flow.float()  # coordinates in half precision would be off by pixels
+    if padding_mode == "border" and flow.requires_grad:
+        flow = flow.nan_to_num()  # on a CPU, grid_sample's backward pass crashes on NaN at the border
     column = torch.arange(w, device=x.device) + flow[:, 0]
     row = torch.arange(h, device=x.device)[:, None] + flow[:, 1]
     grid = torch.stack(((2 * column + 1) / w - 1, (2 * row + 1) / h - 1), dim=-1)

@@ -1,8 +1,8 @@
 """The KSNet network: forward of one recurrent step, (lr, state) -> (hr, state).
 
-Read from the bottom up: :class:`KSNet` is extract -> two recurrent branches -> reconstruct, each branch is
-alignment (:class:`FlowGuidedAlignment`) -> fusion -> channel selection (``selection.py``). Equation numbers are of
-"Kernel Dimension Matters" (MM '23).
+From the whole to its parts: :class:`KSNet` is extract -> two recurrent branches -> reconstruct; a
+:class:`RecurrentBranch` is alignment (:class:`FlowGuidedAlignment`) -> fusion -> channel selection
+(``channel_selection.py``). Equation numbers are of "Kernel Dimension Matters" (MM '23).
 
 Frames are RGB in [0, 1], (N, 3, H, W) with H, W >= 16. Flows are in pixels, dx before dy; see ``flow.py``.
 """
@@ -22,134 +22,10 @@ from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.flow import SpyNet, warp
 from ksnet_deploy.ops.reference import deform_conv2d
 
-__all__ = ["KSNet", "State"]
+__all__ = ["FlowGuidedAlignment", "KSNet", "State"]
 
 MAX_RESIDUAL_OFFSET_PX = 10.0
 """Bound of the offsets that the alignment adds to the flow."""
-
-
-class State(NamedTuple):
-    """What one step hands to the next. A reset is zeros, with ``prev_lr`` the current frame."""
-
-    prev_lr: Tensor
-    """(N, 3, H, W) last frame."""
-    feat_1: Tensor
-    """(N, C, H, W) features of the last frame."""
-    feat_2: Tensor
-    """(N, C, H, W) features of the frame before."""
-    flow_1: Tensor
-    """(N, 2, H, W) flow from the last frame to the one before."""
-    prop_1: Tensor
-    """(N, C, H, W) first branch's last output."""
-    prop_2: Tensor
-    """(N, C, H, W) first branch's output before that."""
-    refine_1: Tensor
-    """(N, C, H, W) second branch's last output."""
-
-
-class Motion(NamedTuple):
-    """Flows of one step; the names count frames back from the current one, n."""
-
-    to_1: Tensor
-    """s1: n -> n-1."""
-    from_1_to_2: Tensor
-    """s2: n-1 -> n-2, the last step's flow."""
-    to_2: Tensor
-    """sbar: n -> n-2, composed, Eq. (10)."""
-
-
-class FlowGuidedAlignment(nn.Module):
-    """Multiple flow deformable alignment, Eqs. (11) and (12): past features brought to the current frame."""
-
-    def __init__(self, config: KSNetConfig) -> None:
-        super().__init__()
-        c, taps = config.channels, 9 * config.deform_groups
-        self.guidance = config.flow_guidance
-        self.consistent = config.alignment == "consistent"
-        self.groups = config.deform_groups
-        self.deform_conv2d = deform_conv2d  # a runtime may put a faster one in its place
-        self.offsets = nn.Sequential(
-            nn.Conv2d(2 * c, config.offset_channels, 3, padding=1),
-            activation(),
-            zero_conv3x3(config.offset_channels, 3 * taps),
-        )
-        self.weight = nn.Parameter(torch.empty(c, c, 3, 3))
-        self.bias = nn.Parameter(torch.zeros(c))
-        nn.init.kaiming_normal_(self.weight, a=0.1)
-
-    def forward(self, u: Tensor, u_1: Tensor, u_2: Tensor, motion: Motion | None) -> Tensor:
-        """Align u_1, u_2 (N, C, H, W), one and two frames back, with u."""
-        source, flow, warped = self._guide(u_1, u_2, motion)
-        raw = self.offsets(torch.cat((warped, u), dim=1))
-        taps = 9 * self.groups
-        offset = MAX_RESIDUAL_OFFSET_PX * torch.tanh(raw[:, : 2 * taps].float())
-        mask = torch.sigmoid(raw[:, 2 * taps :])
-        if flow is not None:
-            offset = offset + flow
-        return self.deform_conv2d(source, self.weight, offset, self.bias, mask)
-
-    def _guide(self, u_1: Tensor, u_2: Tensor, motion: Motion | None) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Features to sample, flow to sample them at (None: at rest), and the warped features that offsets see."""
-        if motion is None:
-            return u_1, None, u_1
-        if self.guidance == "prev1":
-            return u_1, self._per_tap(motion.to_1, self.groups), warp(u_1, motion.to_1)
-        if self.guidance == "prev2":
-            return u_2, self._per_tap(motion.to_2, self.groups), warp(u_2, motion.to_2)
-        warped = warp(u_2, motion.from_1_to_2) + warp(u_1, motion.to_1)  # (11)
-        if not self.consistent:
-            return u_1, self._per_tap(motion.to_2, self.groups), warped
-        half = u_1.shape[1] // 2
-        near, far = (self._per_tap(flow, self.groups // 2) for flow in (motion.to_1, motion.to_2))
-        return torch.cat((u_1[:, :half], u_2[:, half:]), dim=1), torch.cat((near, far), dim=1), warped
-
-    @staticmethod
-    def _per_tap(flow: Tensor, groups: int) -> Tensor:
-        """(N, 2, H, W) as dx, dy -> (N, groups * 18, H, W) as dy, dx for every tap."""
-        return torch.cat((flow[:, 1:], flow[:, :1]), dim=1).repeat(1, groups * 9, 1, 1)
-
-
-class RecurrentBranch(nn.Module):
-    """Alignment, fusion and channel selection of one recurrent branch."""
-
-    def __init__(self, config: KSNetConfig) -> None:
-        super().__init__()
-        c = config.channels
-        self.align = FlowGuidedAlignment(config)
-        self.fuse = nn.Sequential(nn.Conv2d(3 * c, c, 3, padding=1), activation())
-        self.select = channel_selection(config)
-
-    def forward(self, u: Tensor, u_1: Tensor, u_2: Tensor, g_1: Tensor, motion: Motion | None, o: Tensor) -> Tensor:
-        """Refined feature g of this frame from u (this frame, one back, two back) and the last g."""
-        aligned = self.align(u, u_1, u_2, motion)
-        y: Tensor = self.select(self.fuse(torch.cat((aligned, u, g_1), dim=1)), o)
-        return y
-
-
-class Reconstruction(nn.Module):
-    """Joined branch features to the HR residual. The last convolution starts at zero."""
-
-    def __init__(self, config: KSNetConfig) -> None:
-        super().__init__()
-        c = config.channels
-        self.join = nn.Conv2d(2 * c, c, 1)
-        self.blocks = nn.Sequential(
-            *(ResidualBlock(c, reparameterize=config.reparameterize) for _ in range(config.reconstruct_blocks))
-        )
-        if config.upsampler == "direct":
-            self.upsample = nn.Sequential(nn.Conv2d(c, c, 3, padding=1), activation())
-            self.head = nn.Sequential(zero_conv3x3(c, 3 * SCALE**2), nn.PixelShuffle(SCALE))
-            return
-        self.upsample = nn.Sequential(
-            *(nn.Conv2d(c, 4 * c, 3, padding=1), activation(), nn.PixelShuffle(2)),
-            *(nn.Conv2d(c, 4 * c, 3, padding=1), activation(), nn.PixelShuffle(2)),
-        )
-        self.head = nn.Sequential(nn.Conv2d(c, c, 3, padding=1), activation(), zero_conv3x3(c, 3))
-
-    def forward(self, prop: Tensor, refined: Tensor) -> Tensor:
-        feat = self.blocks(self.join(torch.cat((prop, refined), dim=1)))
-        y: Tensor = self.head(self.upsample(feat))
-        return y
 
 
 class KSNet(nn.Module):
@@ -172,7 +48,7 @@ class KSNet(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights and features; frames, flows and offsets are float32 whatever it is (``precision.py``)."""
+        """Dtype of the weights and features. Frames, flows and offsets are always float32 (``precision.py``)."""
         dtype: torch.dtype = self.propagate.align.weight.dtype
         return dtype
 
@@ -199,55 +75,54 @@ class KSNet(nn.Module):
             raise ConfigError("a bidirectional KSNet has no single step; call forward_window on a window of frames")
         self._check_size(lr)
         feat = self.extract(lr.to(self.dtype))
-        motion = self._motion(lr, state.prev_lr, state.flow_1)
-        o = temporal_offset(lr, state.prev_lr)
-        prop = self.propagate(feat, state.feat_1, state.feat_2, state.prop_1, motion, o)
-        refined = self.refine(prop, state.prop_1, state.prop_2, state.refine_1, motion, o)
+        motion = self._observe(lr, state)
+        prop = self.propagate(feat, state.feat_1, state.feat_2, state.prop_1, motion)
+        refined = self.refine(prop, state.prop_1, state.prop_2, state.refine_1, motion)
         hr = self.reconstruct(prop, refined).float() + self.base(lr)
-        flow = state.flow_1 if motion is None else motion.to_1
-        return hr, State(lr, feat, state.feat_1, flow, prop, state.prop_1, refined)
+        return hr, State(lr, feat, state.feat_1, motion.to_1, prop, state.prop_1, refined)
 
     def forward_window(self, lrs: Tensor) -> Tensor:
         """Super-resolve a window of T frames at once, from a fresh state: (N, T, 3, H, W) -> (N, T, 3, 4 H, 4 W)."""
         frames = lrs.unbind(dim=1)
-        if self.config.direction == "uni":
-            hrs, state = [], self.initial_state(frames[0])
-            for lr in frames:
-                hr, state = self(lr, state)
-                hrs.append(hr)
-            return torch.stack(hrs, dim=1)
-        self._check_size(frames[0])
-        props = self._propagate_backward(frames)
-        state = self.initial_state(frames[0])
-        hrs = []
-        for lr, prop in zip(frames, props, strict=True):
-            motion = self._motion(lr, state.prev_lr, state.flow_1)
-            o = temporal_offset(lr, state.prev_lr)
-            refined = self.refine(prop, state.prop_1, state.prop_2, state.refine_1, motion, o)
-            hrs.append(self.reconstruct(prop, refined).float() + self.base(lr))
-            flow = state.flow_1 if motion is None else motion.to_1
-            state = state._replace(prev_lr=lr, flow_1=flow, prop_1=prop, prop_2=state.prop_1, refine_1=refined)
+        hrs = self._forward_uni(frames) if self.config.direction == "uni" else self._forward_bi(frames)
         return torch.stack(hrs, dim=1)
 
-    def _propagate_backward(self, frames: tuple[Tensor, ...]) -> list[Tensor]:
-        """First branch of KSNet-bi, from the last frame to the first; returned in frame order."""
+    def _forward_uni(self, frames: tuple[Tensor, ...]) -> list[Tensor]:
+        hrs, state = [], self.initial_state(frames[0])
+        for lr in frames:
+            hr, state = self(lr, state)
+            hrs.append(hr)
+        return hrs
+
+    def _forward_bi(self, frames: tuple[Tensor, ...]) -> list[Tensor]:
+        """The first branch from the last frame to the first, then the second from the first to the last."""
+        self._check_size(frames[0])
         props: list[Tensor] = []
         state = self.initial_state(frames[-1])
         for lr in reversed(frames):
             feat = self.extract(lr.to(self.dtype))
-            motion = self._motion(lr, state.prev_lr, state.flow_1)
-            o = temporal_offset(lr, state.prev_lr)
-            prop = self.propagate(feat, state.feat_1, state.feat_2, state.prop_1, motion, o)
-            flow = state.flow_1 if motion is None else motion.to_1
-            state = state._replace(prev_lr=lr, feat_1=feat, feat_2=state.feat_1, flow_1=flow, prop_1=prop)
+            motion = self._observe(lr, state)
+            prop = self.propagate(feat, state.feat_1, state.feat_2, state.prop_1, motion)
+            state = state._replace(prev_lr=lr, feat_1=feat, feat_2=state.feat_1, flow_1=motion.to_1, prop_1=prop)
             props.append(prop)
-        return props[::-1]
+        hrs: list[Tensor] = []
+        state = self.initial_state(frames[0])
+        for lr, prop in zip(frames, reversed(props), strict=True):
+            motion = self._observe(lr, state)
+            refined = self.refine(prop, state.prop_1, state.prop_2, state.refine_1, motion)
+            hrs.append(self.reconstruct(prop, refined).float() + self.base(lr))
+            state = state._replace(prev_lr=lr, flow_1=motion.to_1, prop_1=prop, prop_2=state.prop_1, refine_1=refined)
+        return hrs
 
-    def _motion(self, lr: Tensor, prev_lr: Tensor, flow_1: Tensor) -> Motion | None:
-        if self.flow is None:
-            return None
-        to_1 = self.flow(lr, prev_lr)
-        return Motion(to_1, flow_1, to_1 + warp(flow_1, to_1))  # (10)
+    def _observe(self, lr: Tensor, state: State) -> Motion:
+        """How the frame lr differs from those before it."""
+        if self.flow is None:  # the state's flow stays zero
+            to_1 = to_2 = state.flow_1
+        else:
+            to_1 = self.flow(lr, state.prev_lr)
+            to_2 = to_1 + warp(state.flow_1, to_1)  # (10)
+        o = (lr - state.prev_lr).abs().mean(dim=1, keepdim=True)  # (2)
+        return Motion(to_1, state.flow_1, to_2, o)
 
     @staticmethod
     def _check_size(lr: Tensor) -> None:
@@ -258,6 +133,127 @@ class KSNet(nn.Module):
             )
 
 
-def temporal_offset(lr: Tensor, prev_lr: Tensor) -> Tensor:
-    """Temporal offset map o of Eq. (2): mean absolute difference of the colours, (N, 1, H, W)."""
-    return (lr - prev_lr).abs().mean(dim=1, keepdim=True)
+class State(NamedTuple):
+    """Recurrent state, handed from step to step. After a reset all is zero but ``prev_lr``, the current frame."""
+
+    prev_lr: Tensor
+    """(N, 3, H, W) last frame."""
+    feat_1: Tensor
+    """(N, C, H, W) features of the last frame."""
+    feat_2: Tensor
+    """(N, C, H, W) features of the frame before."""
+    flow_1: Tensor
+    """(N, 2, H, W) flow from the last frame to the one before."""
+    prop_1: Tensor
+    """(N, C, H, W) first branch's last output."""
+    prop_2: Tensor
+    """(N, C, H, W) first branch's output before that."""
+    refine_1: Tensor
+    """(N, C, H, W) second branch's last output."""
+
+
+class Motion(NamedTuple):
+    """What changed up to the current frame, n; the names count frames back from it. Flows are zero without SpyNet."""
+
+    to_1: Tensor
+    """(N, 2, H, W) flow s1: n -> n-1."""
+    from_1_to_2: Tensor
+    """(N, 2, H, W) flow s2: n-1 -> n-2, the last step's ``to_1``."""
+    to_2: Tensor
+    """(N, 2, H, W) flow sbar: n -> n-2, composed, Eq. (10)."""
+    o: Tensor
+    """(N, 1, H, W) temporal offset map of Eq. (2): mean absolute difference of the colours of n and n-1."""
+
+
+class RecurrentBranch(nn.Module):
+    """Alignment, fusion and channel selection of one recurrent branch."""
+
+    def __init__(self, config: KSNetConfig) -> None:
+        super().__init__()
+        c = config.channels
+        self.align = FlowGuidedAlignment(config)
+        self.fuse = nn.Sequential(nn.Conv2d(3 * c, c, 3, padding=1), activation())
+        self.select = channel_selection(config)
+
+    def forward(self, u: Tensor, u_1: Tensor, u_2: Tensor, g_1: Tensor, motion: Motion) -> Tensor:
+        """Refined feature g of this frame from u (this frame, one back, two back) and the last g."""
+        aligned = self.align(u, u_1, u_2, motion)
+        y: Tensor = self.select(self.fuse(torch.cat((aligned, u, g_1), dim=1)), motion.o)
+        return y
+
+
+class FlowGuidedAlignment(nn.Module):
+    """Multiple flow deformable alignment, Eqs. (11) and (12): past features brought to the current frame."""
+
+    def __init__(self, config: KSNetConfig) -> None:
+        super().__init__()
+        c, taps = config.channels, 9 * config.deform_groups
+        self.guidance = config.flow_guidance
+        self.consistent = config.alignment == "consistent"
+        self.groups = config.deform_groups
+        self.deform_conv2d = deform_conv2d  # a runtime may put a faster one in its place
+        self.offsets = nn.Sequential(
+            nn.Conv2d(2 * c, config.offset_channels, 3, padding=1),
+            activation(),
+            zero_conv3x3(config.offset_channels, 3 * taps),
+        )
+        self.weight = nn.Parameter(torch.empty(c, c, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(c))
+        nn.init.kaiming_normal_(self.weight, a=0.1)
+
+    def forward(self, u: Tensor, u_1: Tensor, u_2: Tensor, motion: Motion) -> Tensor:
+        """Align u_1, u_2 (N, C, H, W), one and two frames back, with u."""
+        source, flow, warped = self._guide(u_1, u_2, motion)
+        raw = self.offsets(torch.cat((warped, u), dim=1))
+        taps = 9 * self.groups
+        offset = MAX_RESIDUAL_OFFSET_PX * torch.tanh(raw[:, : 2 * taps].float())
+        mask = torch.sigmoid(raw[:, 2 * taps :])
+        if flow is not None:
+            offset = offset + flow
+        return self.deform_conv2d(source, self.weight, offset, self.bias, mask)
+
+    def _guide(self, u_1: Tensor, u_2: Tensor, motion: Motion) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Features to sample, flow to sample them at (None: at rest), and the warped features that offsets see."""
+        if self.guidance == "none":
+            return u_1, None, u_1
+        if self.guidance == "prev1":
+            return u_1, self._per_tap(motion.to_1, self.groups), warp(u_1, motion.to_1)
+        if self.guidance == "prev2":
+            return u_2, self._per_tap(motion.to_2, self.groups), warp(u_2, motion.to_2)
+        warped = warp(u_2, motion.from_1_to_2) + warp(u_1, motion.to_1)  # (11)
+        if not self.consistent:
+            return u_1, self._per_tap(motion.to_2, self.groups), warped
+        half = u_1.shape[1] // 2
+        near, far = (self._per_tap(flow, self.groups // 2) for flow in (motion.to_1, motion.to_2))
+        return torch.cat((u_1[:, :half], u_2[:, half:]), dim=1), torch.cat((near, far), dim=1), warped
+
+    @staticmethod
+    def _per_tap(flow: Tensor, groups: int) -> Tensor:
+        """(N, 2, H, W) as dx, dy -> (N, groups * 18, H, W) as dy, dx for every tap."""
+        return torch.cat((flow[:, 1:], flow[:, :1]), dim=1).repeat(1, groups * 9, 1, 1)
+
+
+class Reconstruction(nn.Module):
+    """Joined branch features to the HR residual. The last convolution starts at zero."""
+
+    def __init__(self, config: KSNetConfig) -> None:
+        super().__init__()
+        c = config.channels
+        self.join = nn.Conv2d(2 * c, c, 1)
+        self.blocks = nn.Sequential(
+            *(ResidualBlock(c, reparameterize=config.reparameterize) for _ in range(config.reconstruct_blocks))
+        )
+        if config.upsampler == "direct":
+            self.upsample = nn.Sequential(nn.Conv2d(c, c, 3, padding=1), activation())
+            self.head = nn.Sequential(zero_conv3x3(c, 3 * SCALE**2), nn.PixelShuffle(SCALE))
+            return
+        self.upsample = nn.Sequential(
+            *(nn.Conv2d(c, 4 * c, 3, padding=1), activation(), nn.PixelShuffle(2)),
+            *(nn.Conv2d(c, 4 * c, 3, padding=1), activation(), nn.PixelShuffle(2)),
+        )
+        self.head = nn.Sequential(nn.Conv2d(c, c, 3, padding=1), activation(), zero_conv3x3(c, 3))
+
+    def forward(self, prop: Tensor, refined: Tensor) -> Tensor:
+        feat = self.blocks(self.join(torch.cat((prop, refined), dim=1)))
+        y: Tensor = self.head(self.upsample(feat))
+        return y

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError
 from ksnet_deploy.base.frames import FrameSize, FrameType
-from ksnet_deploy.network.bundled import CHECKPOINT_SUFFIXES
+from ksnet_deploy.network.bundled import CHECKPOINT_SUFFIXES, is_checkpoint
 from ksnet_deploy.runtime.base import Runner
 
 __all__ = ["ENGINE_SUFFIX", "open_runner"]
@@ -40,7 +40,7 @@ def open_runner(artifact: Path, size: FrameSize, *, device: str = "cpu", io: Fra
             ) from error
 
         return OnnxRunner(artifact, size, device=device)
-    if artifact.suffix in CHECKPOINT_SUFFIXES:
+    if is_checkpoint(artifact):
         from ksnet_deploy.network.checkpoints import load_checkpoint
         from ksnet_deploy.runtime.torch import TorchRunner
 

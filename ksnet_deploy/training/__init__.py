@@ -2,7 +2,8 @@
 
 - ``run.py``: what ``train`` and ``train-flow`` do
 - ``loop.py``, ``optimizer.py``, ``log.py``, ``pace.py``: the loop with exact resume; Muon and Adam; the log; how long
-- ``ksnet_task.py``, ``flow_task.py``: what is trained
+- ``world.py``, ``interruption.py``: several processes; signals, a second training, lost processes
+- ``task.py``, ``ksnet_task.py``, ``flow_task.py``: what is trained
 - ``pack.py``, ``dataset.py``, ``motion.py``: shards; windows; synthetic motion
 - ``variants.py``, ``kernels.py``: LR as videos have it; reductions
 - ``start.py``, ``flow_weights.py``, ``recipe.py``: weights to start from; those of flow networks; schedules

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +16,22 @@ from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import SCALE
 from ksnet_deploy.measure.degradation import MARGIN, TrainingDegradation, degrade
 from ksnet_deploy.training.motion import camera_window
+from ksnet_deploy.training.recipe import Stage
 from ksnet_deploy.video.clips.clip import Clip, check_divisible
 
-__all__ = ["Draw", "DrawSampler", "WindowDataset", "check_clips", "check_variants", "fingerprint"]
+__all__ = [
+    "DATA_VERSION",
+    "Draw",
+    "DrawSampler",
+    "WindowDataset",
+    "check_clips",
+    "check_variants",
+    "clips_identity",
+    "clips_in_words",
+]
 
+DATA_VERSION = "version of the data (sizes and modification times of its files; 'cp -p' and 'rsync -a' keep them)"
+"""Name of a part of a run's identity."""
 STILL_VIEW_PX = 640
 """Largest side of the part of a still that a camera moves over."""
 ENCODED_MARGIN = 4
@@ -43,16 +55,15 @@ class Draw:
 class DrawSampler(Sampler[list[Draw]]):
     """The draws of every iteration from ``start`` on: this process's share of each batch."""
 
-    def __init__(self, plan: Sequence[tuple[int, int, int, int]], start: int, rank: int, world: int) -> None:
-        """``plan`` holds (iterations, batch over all processes, frames, patch_px) of each stage."""
-        self.plan, self.start, self.rank, self.world = tuple(plan), start, rank, world
+    def __init__(self, stages: Sequence[Stage], start: int, rank: int, world: int) -> None:
+        self.stages, self.start, self.rank, self.world = tuple(stages), start, rank, world
 
     def __iter__(self) -> Iterator[list[Draw]]:
         iteration = 0
-        for iterations, batch, frames, patch_px in self.plan:
-            for i in range(max(iteration, self.start), iteration + iterations):
-                yield [Draw(i, j, frames, patch_px) for j in range(self.rank, batch, self.world)]
-            iteration += iterations
+        for stage in self.stages:
+            for i in range(max(iteration, self.start), iteration + stage.iterations):
+                yield [Draw(i, j, stage.frames, stage.patch_px) for j in range(self.rank, stage.batch, self.world)]
+            iteration += stage.iterations
 
 
 class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -146,17 +157,33 @@ def check_variants(clips: Sequence[Clip]) -> None:
             )
 
 
-def fingerprint(clips: Sequence[Clip], degradation: TrainingDegradation = "BI") -> str:
-    """Short text that changes with the names, lengths and sizes of the clips, and with what "video" makes of them."""
-    lines = "\n".join(f"{clip.name} {clip.frames}x{clip.height}x{clip.width}" for clip in clips)
+def clips_in_words(clips: Sequence[Clip]) -> str:
+    """How many clips and stills there are."""
+    stills = sum(clip.frames == 1 for clip in clips)
+    return f"{len(clips) - stills} clips and {stills} stills"
+
+
+def clips_identity(clips: Sequence[Clip], degradation: TrainingDegradation = "BI") -> dict[str, str]:
+    """What must be the same of the data when a run goes on, by names for messages.
+
+    The clips' names and shapes, and what "video" makes of them; and the sizes and modification times of their files, so
+    that pixels that were replaced under the same names are noticed without reading them.
+    """
+    lines = [f"{clip.name} {clip.frames}x{clip.height}x{clip.width}" for clip in clips]
     if degradation == "video":
-        lines = "\n".join([lines, *(facts for clip in clips for facts in clip.variants)])
+        lines += [facts for clip in clips for facts in clip.variants]
         if any(clip.frames == 1 for clip in clips):  # encoded when they are drawn
             from ksnet_deploy.training.variants import encoder_versions
 
-            lines = "\n".join([lines, *encoder_versions()])
-    stills = sum(clip.frames == 1 for clip in clips)
-    return f"{len(clips) - stills} clips and {stills} stills {hashlib.sha256(lines.encode()).hexdigest()[:16]}"
+            lines += encoder_versions()
+    files = sorted({path for clip in clips for path in clip.files()})
+    states = ((path, path.stat()) for path in files)
+    versions = (f"{path.name} {state.st_size} {state.st_mtime_ns}" for path, state in states)
+    return {"data": f"{clips_in_words(clips)} {_digest(lines)}", DATA_VERSION: _digest(versions)}
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def _back_and_forth(count: int, frames: int) -> NDArray[np.int_]:

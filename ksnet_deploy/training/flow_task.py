@@ -10,17 +10,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ksnet_deploy.base.errors import ConfigError, InputError
-from ksnet_deploy.base.files import replacing
 from ksnet_deploy.network.flow import SpyNet
-from ksnet_deploy.training.dataset import Draw, DrawSampler, fingerprint
-from ksnet_deploy.training.loop import Task, World
+from ksnet_deploy.network.weights_file import save_state_dict
+from ksnet_deploy.training.dataset import Draw, DrawSampler, clips_identity
 from ksnet_deploy.training.motion import flow_pair
-from ksnet_deploy.training.recipe import Recipe, recipe_fits
+from ksnet_deploy.training.recipe import Recipe, check_batches
+from ksnet_deploy.training.task import Task
+from ksnet_deploy.training.world import World
 from ksnet_deploy.video.clips.clip import Clip
 
 __all__ = ["FlowTask", "end_point_error", "measure_flow"]
@@ -115,7 +115,7 @@ class FlowTask(Task):
         self.pairs = FlowPairs(clips, seed)
         self.identity = {
             "network": f"SpyNet {model.channels}",
-            "data": fingerprint(clips),
+            **clips_identity(clips),
             "seed": str(seed),
             "recipe": recipe.to_json(),
         }
@@ -127,8 +127,8 @@ class FlowTask(Task):
         return self.recipe.rate(iteration)
 
     def batches(self, start: int, world: World) -> Iterable[tuple[Tensor, ...]]:
-        recipe_fits(self.recipe, world.size)
-        sampler = DrawSampler(list(self.recipe.plan()), start, world.rank, world.size)
+        check_batches(self.recipe, world.size)
+        sampler = DrawSampler(self.recipe.stages, start, world.rank, world.size)
         return DataLoader(self.pairs, batch_sampler=sampler, num_workers=self.workers)
 
     def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
@@ -144,7 +144,6 @@ class FlowTask(Task):
         return {"epe_px": measure_flow(model, self.validation)} if self.validation else {}
 
     def save(self, model: nn.Module, iteration: int, figures: Mapping[str, float]) -> None:
-        tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
         note = " ".join(f"{name}={value:.4f}" for name, value in figures.items())
-        with replacing(self.target) as temporary:
-            save_file(tensors, temporary, {"format": "spynet", "iterations": str(iteration), "figures": note})
+        metadata = {"format": "spynet", "iterations": str(iteration), "figures": note}
+        save_state_dict(model.state_dict(), self.target, metadata)

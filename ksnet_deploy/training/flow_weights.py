@@ -1,49 +1,72 @@
-"""Weights of a flow network: those of ``train-flow``, and public SpyNet checkpoints."""
+"""Weights of a flow network: those of ``train-flow``, public SpyNet checkpoints, and those inside larger networks."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ksnet_deploy.base.errors import CheckpointError
 from ksnet_deploy.network.flow import SpyNet
+from ksnet_deploy.network.weights_file import finite_float32, read_state_dict
 
 __all__ = ["load_flow_weights"]
 
+PARTS = ("spynet.", "flow.")
+"""Prefix of the flow network in larger networks: BasicVSR's, and KSNet's."""
 
-def load_flow_weights(path: Path, model: SpyNet) -> dict[str, Tensor]:
-    """Weights of ``train-flow``, or of a public SpyNet, under our names.
+
+def load_flow_weights(path: Path, model: SpyNet) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Weights of a SpyNet under our names, float32, and notes for the user on how the file was read.
 
     Public checkpoints name a layer ``...<level>...<layer>.weight``, the layers counted with or without the ReLUs
     between them: BasicSR's ``basic_module.0.basic_module.2.weight``, MMEditing's
-    ``basic_module.0.basic_module.1.conv.weight``.
+    ``basic_module.0.basic_module.1.conv.weight``. Of a larger network, only the flow network's part is taken.
 
     Raises:
-        CheckpointError: the file cannot be read, or is no SpyNet of this width.
+        CheckpointError: the file cannot be read, is no SpyNet of this width, or holds a weight that is not finite.
     """
-    if not path.is_file():
-        raise CheckpointError(f"the flow weights {path} do not exist; give a .safetensors or .pth file")
-    try:
-        if path.suffix == ".safetensors":
-            found = load_file(path)
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-            found = found.get("params", found.get("state_dict", found))
-    except Exception as error:  # bytes that are no pickle make the unpickler raise almost anything
-        raise CheckpointError(f"the flow weights {path} cannot be read ({type(error).__name__})") from error
+    state = read_state_dict(path, "flow weights")
+    found, notes = _flow_part(state.tensors, path)
     expected = model.state_dict()
-    renamed = {_flow_name(name): tensor.float() for name, tensor in found.items() if _flow_name(name)}
+    renamed: dict[str, Tensor] = {}
+    unknown = []
+    for name, tensor in found.items():
+        ours = _flow_name(name)
+        if ours not in expected or ours in renamed:
+            unknown.append(name)
+        renamed[ours] = tensor
     wrong = [name for name, tensor in expected.items() if name not in renamed or renamed[name].shape != tensor.shape]
-    if wrong or len(renamed) != len(expected):
+    if wrong or unknown:
+        faults = [
+            f"{len(names)} of its {whole} tensors are {kind} ({names[0]}{', ...' if len(names) > 1 else ''})"
+            for names, whole, kind in (
+                (wrong, len(expected), "missing or misshaped"),
+                (unknown, len(found), "unknown"),
+            )
+            if names
+        ]
         raise CheckpointError(
-            f"{path} is no SpyNet of {model.channels} channels: {len(wrong)} of its {len(expected)} tensors are "
-            f"missing or misshaped{f' ({wrong[0]}, ...)' if wrong else ''}; uni takes 32 channels, lite 16"
+            f"{path} is no SpyNet of {model.channels} channels: {', and '.join(faults)}; uni takes 32 channels, lite 16"
         )
-    return renamed
+    return finite_float32(renamed, f"{path}"), (*state.notes, *notes)
+
+
+def _flow_part(tensors: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors of the flow network, and a note where others were left out. Its means of images are constants."""
+    for prefix in PARTS:
+        part = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        if part:
+            left = len(tensors) - len(part)
+            notes = [f"Of {path.name}, '{prefix}' was taken; {left} other tensors were left out."] if left else []
+            return _without_constants(part), notes
+    return _without_constants(tensors), []
+
+
+def _without_constants(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if name not in ("mean", "std")}
 
 
 def _flow_name(name: str) -> str:

@@ -18,10 +18,11 @@ from ksnet_deploy.measure.degradation import TrainingDegradation, degrade, enlar
 from ksnet_deploy.network.blocks import shared_kernels
 from ksnet_deploy.network.checkpoints import save_checkpoint
 from ksnet_deploy.network.model import KSNet
-from ksnet_deploy.training.dataset import DrawSampler, WindowDataset, check_clips, check_variants, fingerprint
-from ksnet_deploy.training.loop import Task, World
+from ksnet_deploy.training.dataset import DrawSampler, WindowDataset, check_clips, check_variants, clips_identity
 from ksnet_deploy.training.optimizer import split_kernels
-from ksnet_deploy.training.recipe import Recipe, recipe_fits
+from ksnet_deploy.training.recipe import Recipe, check_batches
+from ksnet_deploy.training.task import Task
+from ksnet_deploy.training.world import World
 from ksnet_deploy.video.clips.clip import Clip
 
 __all__ = ["KSNetTask", "charbonnier", "frames_as_input"]
@@ -65,10 +66,10 @@ class KSNetTask(Task):
         self.recipe, self.target, self.workers = recipe, target, workers
         self.licence, self.note = licence, note
         self.windows = WindowDataset(clips, degradation=recipe.degradation, still_share=recipe.still_share, seed=seed)
-        self.validation = [_ValidationClip(clip, recipe.degradation) for clip in validation if clip.frames > 1]
+        self.validation = [_ValidationClip(clip, recipe.degradation) for clip in validation]
         self.identity = {
             "network": model.config.to_json(),
-            "data": fingerprint(clips, recipe.degradation),
+            **clips_identity(clips, recipe.degradation),
             "seed": str(seed),
             "recipe": recipe.to_json(),
         }
@@ -88,8 +89,8 @@ class KSNetTask(Task):
         return rate * self.recipe.flow_rate_factor if iteration >= self.recipe.flow_frozen else 0.0
 
     def batches(self, start: int, world: World) -> Iterable[tuple[Tensor, ...]]:
-        recipe_fits(self.recipe, world.size)
-        sampler = DrawSampler(list(self.recipe.plan()), start, world.rank, world.size)
+        check_batches(self.recipe, world.size)
+        sampler = DrawSampler(self.recipe.stages, start, world.rank, world.size)
         return DataLoader(
             self.windows, batch_sampler=sampler, num_workers=self.workers, pin_memory=world.device.type == "cuda"
         )
@@ -120,6 +121,11 @@ class _ValidationClip:
     FRAMES = 15
 
     def __init__(self, clip: Clip, degradation: TrainingDegradation) -> None:
+        if clip.frames == 1:
+            raise InputError(
+                f"{clip} has one frame only; the network is recurrent, so validate on clips of two frames or more, and "
+                "leave stills out"
+            )
         height, width = clip.height // SCALE * SCALE, clip.width // SCALE * SCALE
         if min(height, width) < SCALE * FrameSize.MINIMUM:
             raise InputError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ksnet_deploy.base.errors import KSNetError, TrainingError
+from ksnet_deploy.base.errors import KSNetError
 from ksnet_deploy.base.files import replacing
 from ksnet_deploy.training.pace import Fit
 
@@ -69,13 +68,8 @@ class Meter:
         self._samples += samples
 
     def take(self, iteration: int, rate: float) -> Progress:
-        """The means since the last restart. Raises TrainingError when the loss is not finite."""
+        """The means since the last restart."""
         loss = float(torch.stack(self._losses).mean())  # the only wait for the device
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss} near iteration {iteration}; the saved checkpoint is from before, so start a new "
-                "run from it with --init and a lower --learning-rate"
-            )
         seconds = max(time.monotonic() - self._started, 1e-9)
         return Progress(
             iteration,

@@ -1,140 +1,43 @@
 """The training loop: one process per device, exact resume, averaged weights, a log that says where time goes.
 
-What is trained is a :class:`Task`; the loop knows nothing of networks. All randomness is drawn from (seed, iteration),
-so that a resumed run repeats what an uninterrupted one does.
+What is trained is a :class:`~ksnet_deploy.training.task.Task`; the loop knows nothing of networks. All randomness is
+drawn from (seed, iteration), so that a resumed run repeats what an uninterrupted one does.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import os
+import io
+import math
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from ksnet_deploy.base.errors import BackendError, CheckpointError, ConfigError
+from ksnet_deploy.base.errors import CheckpointError, ConfigError, OutputError, TrainingError
 from ksnet_deploy.base.files import replacing
+from ksnet_deploy.network.weights_file import read_content
+from ksnet_deploy.training.dataset import DATA_VERSION
+from ksnet_deploy.training.interruption import HeldFolder, Signals, lost_worker
 from ksnet_deploy.training.log import Meter, Progress, append_line, drop_lines_after
 from ksnet_deploy.training.optimizer import make_optimizer
 from ksnet_deploy.training.pace import OPEN_ENDED, Fit, Pace
-from ksnet_deploy.training.recipe import Recipe
+from ksnet_deploy.training.task import Task
+from ksnet_deploy.training.world import World
 
-__all__ = ["LoopSettings", "Precision", "Task", "World", "train"]
+__all__ = ["LoopSettings", "TrainingPrecision", "run_loop"]
 
-Precision = Literal["fp32", "bf16", "fp16"]
+TrainingPrecision = Literal["fp32", "bf16", "fp16"]
+"""Precision of the convolutions in training; the weights are float32."""
 RESUME_FILE = "resume.pt"
 LOG_FILE = "log.csv"
-
-
-class Task(ABC):
-    """What is trained."""
-
-    model: nn.Module
-    recipe: Recipe
-    iterations: int
-    ema_decay: float
-    gradient_norm: float | None
-    identity: Mapping[str, str]
-    """By name, everything that must be equal between a run and its continuation."""
-
-    @abstractmethod
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Parameter groups as :func:`make_optimizer` takes them; each with a ``role`` for :meth:`rate`."""
-
-    @abstractmethod
-    def rate(self, role: str, iteration: int) -> float:
-        """Learning rate of a parameter group. At 0 the group is frozen: no gradient is computed for it."""
-
-    def follow(self, recipe: Recipe) -> None:
-        """Go on by another recipe; :meth:`batches` is asked anew then."""
-        self.recipe, self.iterations = recipe, recipe.iterations
-
-    @abstractmethod
-    def batches(self, start: int, world: World) -> Iterable[tuple[Tensor, ...]]:
-        """This process's batches from an iteration on."""
-
-    @abstractmethod
-    def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
-        """Mean loss of a batch on the model's device."""
-
-    @abstractmethod
-    def validate(self, model: nn.Module) -> Mapping[str, float]:
-        """Figures of the averaged model; may be empty."""
-
-    @abstractmethod
-    def save(self, model: nn.Module, iteration: int, figures: Mapping[str, float]) -> None:
-        """Write the averaged model where users look for it."""
-
-
-@dataclass(frozen=True)
-class World:
-    """The processes of a run, one per device; torchrun's environment variables say which this is."""
-
-    rank: int
-    size: int
-    device: torch.device
-
-    @classmethod
-    def join(cls, device: str) -> World:
-        """This process's place. Under torchrun, connects the processes."""
-        size = int(os.environ.get("WORLD_SIZE", "1"))
-        rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
-        place = torch.device("cuda", local) if device == "cuda" else torch.device(device)
-        if place.type == "cuda":
-            if local >= torch.cuda.device_count():
-                raise BackendError(
-                    f"process {local} of this machine has no GPU of its own; there are {torch.cuda.device_count()}, "
-                    "so start that many with torchrun --nproc-per-node"
-                )
-            torch.cuda.set_device(place)
-        if size > 1 and not torch.distributed.is_initialized():
-            torch.distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
-        return cls(rank, size, place)
-
-    @property
-    def leads(self) -> bool:
-        """Whether this process writes files and prints."""
-        return self.rank == 0
-
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process: all must leave the loop at the same iteration."""
-        if self.size == 1:
-            return flag
-        sum_of_flags = torch.tensor(float(flag), device=self.device)
-        torch.distributed.all_reduce(sum_of_flags)
-        return bool(sum_of_flags > 0)
-
-    def agreed(self, number: int) -> int:
-        """The number that the leading process has."""
-        if self.size == 1:
-            return number
-        value = torch.tensor(number if self.leads else 0, device=self.device)
-        torch.distributed.all_reduce(value)
-        return int(value)
-
-    def leave(self) -> None:
-        """Disconnect the processes, all at once: one that leaves early aborts the others."""
-        if self.size > 1:
-            torch.distributed.barrier()
-            torch.distributed.destroy_process_group()
-
-    def mean(self, tensors: Iterable[Tensor]) -> None:
-        """Replace tensors by their means over all processes."""
-        tensors = list(tensors)
-        if self.size == 1 or not tensors:
-            return
-        flat = torch.cat([tensor.flatten().float() for tensor in tensors])
-        torch.distributed.all_reduce(flat)
-        flat /= self.size
-        for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
-            tensor.copy_(part.view_as(tensor))
+NEW_IN_IDENTITY = (DATA_VERSION,)
+"""Parts of a task's identity that runs of earlier versions did not keep."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +45,7 @@ class LoopSettings:
     """How a run is carried out; none of it changes the result but ``precision``."""
 
     folder: Path
-    precision: Precision = "fp32"
+    precision: TrainingPrecision = "fp32"
     save_every_s: float = 120.0
     validate_every: int = 500
     log_every: int = 20
@@ -154,32 +57,43 @@ class LoopSettings:
     """In seconds."""
 
     def __post_init__(self) -> None:
-        if self.hours is not None and not self.hours > 0:
-            raise ConfigError(f"a run of {self.hours:g} hours cannot be planned; give --hours a number above 0")
+        if self.hours is not None and not 0 < self.hours < math.inf:
+            raise ConfigError(f"a run of {self.hours:g} hours cannot be planned; give --hours a finite number above 0")
 
 
-def train(task: Task, settings: LoopSettings, world: World, on_progress: Callable[[Progress], None]) -> nn.Module:
+def run_loop(task: Task, settings: LoopSettings, world: World, on_progress: Callable[[Progress], None]) -> nn.Module:
     """Train to the end of the task, continuing from the folder's last checkpoint if there is one.
+
+    SIGINT and SIGTERM end the run after the current iteration, once all is saved; only then their handlers are called.
 
     Returns:
         The model with averaged weights.
 
     Raises:
         CheckpointError: the folder holds the checkpoint of another run.
-        TrainingError: the loss is not finite.
+        OutputError: another training is at work in the folder, or it cannot be written to.
+        TrainingError: the loss or a weight is not finite, or a process that loads data was lost.
     """
-    return _Run(task, settings, world).run(on_progress)
+    folder = settings.folder
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with HeldFolder(folder) if world.leads else contextlib.nullcontext(), Signals() as signals:
+        return _Run(task, settings, world, signals).run(on_progress)
 
 
 class _Run:
-    def __init__(self, task: Task, settings: LoopSettings, world: World) -> None:
-        self.task, self.settings, self.world = task, settings, world
+    def __init__(self, task: Task, settings: LoopSettings, world: World, signals: Signals) -> None:
+        self.task, self.settings, self.world, self.signals = task, settings, world, signals
         task.model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         task.model.train()
         self.optimizer = make_optimizer(task.parameter_groups())
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=settings.precision == "fp16")
         self.averaged = copy.deepcopy(task.model).requires_grad_(False)
         self.iteration = 0
+        self.saved: int | None = None
+        """Iteration of the last save, of an earlier process too."""
+        self.between_steps = True
+        """Whether the weights are those of ``iteration``; not while a step changes them."""
         self.fit: Fit | None = None
         self._resume()
         if settings.hours is not None:
@@ -187,45 +101,39 @@ class _Run:
             task.follow(self.proportions.spread(OPEN_ENDED if self.fit is None else self.fit.iterations))
 
     def run(self, on_progress: Callable[[Progress], None]) -> nn.Module:
-        settings, task = self.settings, self.task
-        settings.folder.mkdir(parents=True, exist_ok=True)
-        started = saved = time.monotonic()
+        settings = self.settings
         meter = Meter(self.world.size)
-        pace = None if settings.hours is None or self.fit is not None else Pace(settings.hours, settings.clock)
-        new = self.fit  # known from before, but not told in this process
-        for batch in self._batches(meter):
-            meter.add(self._step(batch), len(batch[0]))
-            self.iteration += 1
-            fixes = pace is not None and self.world.any(self.world.leads and pace.is_known())
-            ends = self.iteration == task.iterations
-            validates = ends or self.iteration % settings.validate_every == 0
-            if not (validates or fixes) and self.iteration % settings.log_every:
-                continue
-            # Only here, at iterations that all processes agree on, is anything logged, saved or stopped: a run resumes
-            # where a line of its log ends, and weights are saved only after their loss was seen to be finite.
-            spent = time.monotonic() - started
-            stops = settings.max_seconds is not None and self.world.any(spent > settings.max_seconds)
-            if self.world.leads:
-                progress = meter.take(self.iteration, task.rate("main", self.iteration - 1))
-                figures, validation_s = self._validate() if validates or fixes else ({}, 0.0)
-                if fixes and pace is not None:
-                    new = self.fit = pace.fit(
-                        self.iteration, task.recipe.cost_ratio, validation_s, settings.validate_every
-                    )
-            if fixes:
-                length = self.world.agreed(0 if self.fit is None else self.fit.iterations)
-                task.follow(self.proportions.spread(length))
-                pace = None
-            if self.world.leads:
-                progress, new = replace(progress, figures=figures, fit=new), None
-                append_line(settings.folder / LOG_FILE, progress)
-                on_progress(progress)
-                if validates or fixes or stops or time.monotonic() - saved > settings.save_every_s:
-                    self._save(figures)
-                    saved = time.monotonic()
-            meter.restart()
-            if stops:
-                break
+        self.pace = None if settings.hours is None or self.fit is not None else Pace(settings.hours, settings.clock)
+        self.new_fit = self.fit  # known from before, but not told in this process
+        started = saved_at = time.monotonic()
+        try:
+            for batch in self._batches(meter):
+                self.between_steps = False
+                meter.add(self._step(batch), len(batch[0]))
+                self.iteration += 1
+                self.between_steps = True
+                fixes = self.pace is not None and self.world.any(self.world.leads and self.pace.is_known())
+                validates = self.iteration == self.task.iterations or self.iteration % settings.validate_every == 0
+                logs = validates or fixes or self.iteration % settings.log_every == 0
+                # Several processes must leave at one iteration, so they look for signals only where they log.
+                interrupted = self.signals.came and (logs or self.world.size == 1)
+                if not logs and not interrupted:
+                    continue
+                # Only here is anything logged, saved or stopped: a run resumes where a line of its log ends, and
+                # weights are saved only after their loss was seen to be finite.
+                spent = time.monotonic() - started
+                stops = self.world.any(
+                    interrupted or (settings.max_seconds is not None and spent > settings.max_seconds)
+                )
+                saves = validates or fixes or stops or time.monotonic() - saved_at > settings.save_every_s
+                self._report(meter, on_progress, validates=validates, fixes=fixes, saves=saves)
+                saved_at = time.monotonic() if saves else saved_at
+                meter.restart()
+                if stops:
+                    break
+        except RuntimeError as error:
+            self._leave_without_data(error)
+        self.signals.deliver()
         return self.averaged
 
     def _batches(self, meter: Meter) -> Iterator[tuple[Tensor, ...]]:
@@ -238,6 +146,50 @@ class _Run:
                 if length != self.task.iterations:
                     break
 
+    def _report(
+        self, meter: Meter, on_progress: Callable[[Progress], None], *, validates: bool, fixes: bool, saves: bool
+    ) -> None:
+        """Log, show, and where told validate, fix the run's length, and save."""
+        figures: Mapping[str, float] = {}
+        if self.world.leads:
+            progress = meter.take(self.iteration, self.task.rate("main", self.iteration - 1))
+            self._check_finite(progress.loss)
+            if saves:
+                self._check_weights()
+            figures, validation_s = self._validate() if validates or fixes else ({}, 0.0)
+            if fixes and self.pace is not None:
+                self.new_fit = self.fit = self.pace.fit(
+                    self.iteration, self.task.recipe.cost_ratio, validation_s, self.settings.validate_every
+                )
+        if fixes:
+            length = self.world.agreed(0 if self.fit is None else self.fit.iterations)
+            self.task.follow(self.proportions.spread(length))
+            self.pace = None
+        if self.world.leads:
+            progress, self.new_fit = replace(progress, figures=figures, fit=self.new_fit), None
+            with _writing(self.settings.folder):
+                append_line(self.settings.folder / LOG_FILE, progress)
+            on_progress(progress)
+            if saves:
+                self._save(figures)
+
+    def _leave_without_data(self, error: RuntimeError) -> None:
+        """Raise the error, or say that a loading process was lost; a signal may have reached those first."""
+        sentence = lost_worker(error)
+        if sentence is None:
+            raise error
+        if not self.signals.came:
+            raise TrainingError(f"{sentence}; {self._kept()}") from None
+        if self.between_steps and self.world.leads and self.iteration:
+            self._check_weights()
+            self._save({})
+
+    def _kept(self) -> str:
+        """What is on disk, and how to go on from it."""
+        if self.saved is None:
+            return "nothing was saved yet, so run the same command again"
+        return f"all up to iteration {self.saved} is saved, so run the same command again to go on from there"
+
     def _step(self, batch: tuple[Tensor, ...]) -> Tensor:
         for group in self.optimizer.param_groups:
             group["lr"] = self.task.rate(group["role"], self.iteration)
@@ -245,6 +197,10 @@ class _Run:
                 parameter.requires_grad_(group["lr"] > 0)
         with self._autocast():
             loss = self.task.loss(tuple(tensor.to(self.world.device, non_blocking=True) for tensor in batch))
+        if loss.device.type == "cpu":  # NaN coordinates crash grid_sample's backward there; CUDA passes over them, and
+            # its losses are looked at together with the next line of the log, so that nothing waits for the device.
+            value = float(loss.detach())
+            self._check_finite(math.nan if self.world.any(not math.isfinite(value)) else value)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self.scaler.scale(loss))
         trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
@@ -261,6 +217,24 @@ class _Run:
             torch._foreach_lerp_(list(self.averaged.parameters()), list(self.task.model.parameters()), 1 - decay)
         return loss.detach()
 
+    def _check_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            self._give_up(f"the loss is {loss} near iteration {self.iteration + (not self.between_steps)}")
+
+    def _check_weights(self) -> None:
+        """Raise TrainingError where the weights have become useless: nothing is saved that could not be loaded."""
+        for model in (self.task.model, self.averaged):
+            if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+                self._give_up(f"the weights are no longer finite at iteration {self.iteration}")
+
+    def _give_up(self, what: str) -> NoReturn:
+        if self.saved is None:
+            raise TrainingError(f"{what}, and nothing was saved before; start again with a lower --learning-rate")
+        raise TrainingError(
+            f"{what}; the checkpoint of iteration {self.saved} is kept, so start a new run from it with --init and a "
+            "lower --learning-rate"
+        )
+
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
         if self.settings.precision == "fp32":
@@ -275,20 +249,25 @@ class _Run:
             return self.task.validate(model), self.settings.clock() - started
 
     def _save(self, figures: Mapping[str, float]) -> None:
-        self.task.save(self.averaged, self.iteration, figures)
-        with replacing(self.settings.folder / RESUME_FILE) as temporary:
-            torch.save(
-                {
-                    "identity": self._identity(),
-                    "iteration": self.iteration,
-                    "model": self.task.model.state_dict(),
-                    "averaged": self.averaged.state_dict(),
-                    "optimizer": self.optimizer.state_dict(),
-                    "scaler": self.scaler.state_dict(),
-                    "fit": None if self.fit is None else asdict(self.fit),
-                },
-                temporary,
-            )
+        state = {
+            "identity": self._identity(),
+            "iteration": self.iteration,
+            "model": self.task.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "fit": None if self.fit is None else asdict(self.fit),
+        }
+        serialised = io.BytesIO()  # so that a full disk is the system's error, not one of PyTorch's own
+        torch.save(state, serialised)
+        try:
+            with _writing(self.settings.folder):
+                self.task.save(self.averaged, self.iteration, figures)
+                with replacing(self.settings.folder / RESUME_FILE) as temporary:
+                    temporary.write_bytes(serialised.getbuffer())
+        except OutputError as error:
+            raise OutputError(f"{error}; {self._kept()}") from error
+        self.saved = self.iteration
 
     def _identity(self) -> dict[str, str]:
         identity = {**self.task.identity, "precision": self.settings.precision}
@@ -301,23 +280,39 @@ class _Run:
                 drop_lines_after(self.settings.folder / LOG_FILE, 0)
             return
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state, _ = read_content(path, "file")
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; or remove it, to start the run anew") from error
+        try:
             identity = state["identity"]
-        except Exception as error:  # bytes that are no pickle make the unpickler raise almost anything
+            expected = self._identity()
+            names = [name for name in {**identity, **expected} if name in identity or name not in NEW_IN_IDENTITY]
+            if differing := [name for name in names if identity.get(name) != expected.get(name)]:
+                raise CheckpointError(
+                    f"{path} belongs to a run with another {', another '.join(differing)}; continue with that run's "
+                    "settings, or choose another folder"
+                )
+            self.task.model.load_state_dict(state["model"])
+            self.averaged.load_state_dict(state["averaged"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+            self.iteration = self.saved = int(state["iteration"])
+            self.fit = Fit(**state["fit"]) if state.get("fit") else None
+        except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
             raise CheckpointError(
-                f"{path} cannot be read ({type(error).__name__}); remove it to start the run anew"
+                f"{path} cannot be read: it is damaged, or of another version ({type(error).__name__}); remove it, to "
+                "start the run anew"
             ) from error
-        expected = self._identity()
-        if differing := [n for n in {**identity, **expected} if identity.get(n) != expected.get(n)]:
-            raise CheckpointError(
-                f"{path} belongs to a run with another {', another '.join(differing)}; continue with that run's "
-                "settings, or choose another folder"
-            )
-        self.task.model.load_state_dict(state["model"])
-        self.averaged.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.iteration = state["iteration"]
-        self.fit = Fit(**state["fit"]) if state.get("fit") else None
         if self.world.leads:
             drop_lines_after(self.settings.folder / LOG_FILE, self.iteration)
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """What the system says of a file that cannot be written, as a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written to ({error.strerror or error}); make room or give another --output"
+        ) from error

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.measure.degradation import TrainingDegradation
 
-__all__ = ["RECIPES", "OptimizerName", "Recipe", "Stage", "recipe_fits"]
+__all__ = ["RECIPES", "OptimizerName", "Recipe", "Stage", "check_batches"]
 
 OptimizerName = Literal["adam", "muon"]
 
@@ -72,8 +71,8 @@ class Recipe:
     """Of the windows, how many come from stills under synthetic camera motion, where the data has stills."""
 
     def __post_init__(self) -> None:
-        if not self.learning_rate > 0:
-            raise ConfigError(f"the learning rate is {self.learning_rate}; it must be above 0")
+        if not 0 < self.learning_rate < math.inf:
+            raise ConfigError(f"the learning rate is {self.learning_rate}; it must be a finite number above 0")
 
     @property
     def iterations(self) -> int:
@@ -86,11 +85,6 @@ class Recipe:
         progress = (iteration - self.warm_up) / max(self.iterations - self.warm_up, 1)
         fall = self.learning_rate - self.final_learning_rate
         return self.final_learning_rate + fall * (1 + math.cos(math.pi * progress)) / 2
-
-    def plan(self) -> Iterator[tuple[int, int, int, int]]:
-        """Stages as :class:`~ksnet_deploy.training.dataset.DrawSampler` takes them."""
-        for stage in self.stages:
-            yield stage.iterations, stage.batch, stage.frames, stage.patch_px
 
     def spread(self, iterations: int) -> Recipe:
         """The same stages over so many iterations, in proportion; each has one at least."""
@@ -113,7 +107,7 @@ class Recipe:
         return replace(self, stages=stages) if stages else self
 
 
-def recipe_fits(recipe: Recipe, processes: int) -> None:
+def check_batches(recipe: Recipe, processes: int) -> None:
     """Raise ConfigError unless every batch can be shared equally by so many processes."""
     for stage in recipe.stages:
         if stage.batch % processes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,14 +15,15 @@ from ksnet_deploy.network.bundled import checkpoint_path
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.flow import SpyNet
 from ksnet_deploy.network.model import KSNet
+from ksnet_deploy.training.dataset import clips_in_words
 from ksnet_deploy.training.flow_task import FlowTask
 from ksnet_deploy.training.flow_weights import load_flow_weights
 from ksnet_deploy.training.ksnet_task import KSNetTask
 from ksnet_deploy.training.log import Progress
-from ksnet_deploy.training.loop import LoopSettings, Precision, Task, World
-from ksnet_deploy.training.loop import train as run_loop
+from ksnet_deploy.training.loop import LoopSettings, TrainingPrecision, run_loop
 from ksnet_deploy.training.recipe import RECIPES, OptimizerName, Recipe, Stage
 from ksnet_deploy.training.start import initialise
+from ksnet_deploy.training.world import World
 from ksnet_deploy.video.clips.clip import Clip
 from ksnet_deploy.video.clips.find import REDS4, find_clips, read_listing
 
@@ -42,6 +44,12 @@ FLOW_RECIPE = Recipe(
 OnStart = Callable[[int | None, str], None]
 """Told the number of iterations, where it is known, and what will be trained on, in words."""
 OnProgress = Callable[[Progress], None]
+OnNote = Callable[[str], None]
+"""Told what a user should know, a sentence at a time."""
+
+
+def _no_note(_sentence: str) -> None:
+    pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +59,7 @@ class _Request:
     """Of the run: its checkpoint, its log, and what it needs to resume."""
     validation: Path | None = None
     stages: tuple[str, ...] = ()
-    precision: Precision = "fp32"
+    precision: TrainingPrecision = "fp32"
     device: str = "cpu"
     seed: int = 0
     workers: int = 0
@@ -98,7 +106,9 @@ class FlowRequest(_Request):
     init: Path | None = None
 
 
-def train_ksnet(request: TrainingRequest, on_start: OnStart, on_progress: OnProgress) -> Path:
+def train_ksnet(
+    request: TrainingRequest, on_start: OnStart, on_progress: OnProgress, on_note: OnNote = _no_note
+) -> Path:
     """Train, or resume, and return the checkpoint's path.
 
     Raises:
@@ -109,13 +119,13 @@ def train_ksnet(request: TrainingRequest, on_start: OnStart, on_progress: OnProg
     model = KSNet(KSNetConfig.named(request.size).replace(request.settings))
     new: list[str] = []
     if request.init is not None:
-        new = initialise(model, checkpoint_path(request.init), partial=request.init_partial)
+        new = initialise(model, checkpoint_path(request.init), partial=request.init_partial, on_note=on_note)
     elif request.init_partial:
         raise ConfigError("--init-partial needs weights to take what fits from; name them with --init")
     if request.flow is not None:
         if model.flow is None:
             raise CheckpointError(f"{request.flow} cannot be used: this network has no flow network to load it into")
-        model.flow.load_state_dict(load_flow_weights(request.flow, model.flow))
+        _load_flow(model.flow, request.flow, on_note)
     recipe = RECIPES[request.recipe].with_stages(tuple(map(Stage.parse, request.stages)))
     untrained_flow = request.flow is None and (request.init is None or any(n.split(".")[0] == "flow" for n in new))
     changes = {
@@ -143,10 +153,12 @@ def train_ksnet(request: TrainingRequest, on_start: OnStart, on_progress: OnProg
         note=f"recipe {request.recipe}, degradation {request.degradation}, {request.precision},",
     )
     note = f"; from nothing: {', '.join(new)}; all else from {request.init}" if new else ""
-    return _run(task, request, world, target, lambda count, what: on_start(count, what + note), on_progress)
+    return _run(task, request, world, clips, lambda count, what: on_start(count, what + note), on_progress)
 
 
-def train_flow_network(request: FlowRequest, on_start: OnStart, on_progress: OnProgress) -> Path:
+def train_flow_network(
+    request: FlowRequest, on_start: OnStart, on_progress: OnProgress, on_note: OnNote = _no_note
+) -> Path:
     """Pretrain the flow network, or resume, and return the path of its weights.
 
     Raises:
@@ -156,12 +168,19 @@ def train_flow_network(request: FlowRequest, on_start: OnStart, on_progress: OnP
     torch.manual_seed(request.seed)
     model = SpyNet(request.channels)
     if request.init is not None:
-        model.load_state_dict(load_flow_weights(request.init, model))
+        _load_flow(model, request.init, on_note)
     clips = [clip for path in request.data for clip in find_clips(path)]
     target = request.folder / "spynet.safetensors"
     recipe = FLOW_RECIPE.with_stages(tuple(map(Stage.parse, request.stages)))
     task = FlowTask(model, clips, _validation(request), recipe, target, seed=request.seed, workers=request.workers)
-    return _run(task, request, world, target, on_start, on_progress)
+    return _run(task, request, world, clips, on_start, on_progress)
+
+
+def _load_flow(model: SpyNet, path: Path, on_note: OnNote) -> None:
+    weights, notes = load_flow_weights(path, model)
+    model.load_state_dict(weights)
+    for note in notes:
+        on_note(note)
 
 
 def _selected(path: Path, recipe: str) -> Sequence[Clip]:
@@ -187,16 +206,25 @@ def _validation(request: _Request) -> Sequence[Clip]:
 def _prepare(request: _Request) -> World:
     if request.device == "cuda" and not torch.cuda.is_available():
         raise BackendError("this PyTorch sees no CUDA device; train with --device cpu, or install a CUDA build")
+    if request.max_seconds is not None and math.isnan(request.max_seconds):
+        raise ConfigError("--max-minutes is no number; give minutes after which the training stops, or leave it out")
     if request.threads is not None:
         torch.set_num_threads(request.threads)
     return World.join(request.device)
 
 
-def _run(task: Task, request: _Request, world: World, target: Path, on_start: OnStart, on_progress: OnProgress) -> Path:
+def _run(
+    task: KSNetTask | FlowTask,
+    request: _Request,
+    world: World,
+    clips: Sequence[Clip],
+    on_start: OnStart,
+    on_progress: OnProgress,
+) -> Path:
     if world.leads:
         iterations = task.iterations if request.hours is None else None
         length = f"{request.hours:g} hours" if iterations is None else f"{iterations} iterations"
-        on_start(iterations, f"{task.identity['data'].rpartition(' ')[0]}, {length}")
+        on_start(iterations, f"{clips_in_words(clips)}, {length}")
     run_loop(task, request.loop, world, on_progress)
     world.leave()
-    return target
+    return task.target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ksnet_deploy.base.errors import CheckpointError
@@ -11,11 +12,14 @@ from ksnet_deploy.network.model import KSNet
 __all__ = ["initialise"]
 
 
-def initialise(model: KSNet, path: Path, *, partial: bool = False) -> list[str]:
+def initialise(
+    model: KSNet, path: Path, *, partial: bool = False, on_note: Callable[[str], None] = lambda _sentence: None
+) -> list[str]:
     """Load a checkpoint's weights into the network to train.
 
     Args:
         partial: take the layers of which all tensors fit by name and shape, and leave the others as they are.
+        on_note: told how the file was read, where that leaves a choice.
 
     Returns:
         Names of the modules that got nothing and so start anew; the largest ones that hold all of it. Empty when all
@@ -25,7 +29,9 @@ def initialise(model: KSNet, path: Path, *, partial: bool = False) -> list[str]:
         CheckpointError: the checkpoint cannot be read; or it holds another network, and ``partial`` is not given or
             nothing fits.
     """
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, None if partial else model.config)
+    for note in checkpoint.notes:
+        on_note(note)
     found, expected = checkpoint.model.state_dict(), model.state_dict()
     misfits = {name for name in expected if name not in found or found[name].shape != expected[name].shape}
     # A layer is taken whole: a bias without its weights would be another layer's.

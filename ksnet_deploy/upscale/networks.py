@@ -152,6 +152,11 @@ class NetworkFile(Network):
 
         if self.kind == "engine":
             return open_runner(self.path, size)
+        if self.kind == "checkpoint":
+            from ksnet_deploy.network.checkpoint_config import notes_of
+
+            for note in notes_of(self.path):
+                on_note(note)
         if self.backend == "torch" or self.kind == "onnx":
             return open_runner(self.path, size, device=self.device, io=io)
         from ksnet_deploy.export.cache import cached_onnx

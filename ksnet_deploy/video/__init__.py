@@ -6,7 +6,8 @@ had in the file.
 - ``clips/``: frames for training and measuring, from shards, folders, videos, stills
 - ``writing/``: encoders, containers, files, folders and pipes of frames
 - ``reading/``: decoding, clocks, parts of a film
-- ``side_data.py``, ``picture.py``, ``conversion.py``, ``colour.py``: HDR metadata; pictures; RGB and Y'CbCr; tags
+- ``side_data.py``, ``conversion.py``, ``colour.py``: HDR metadata; RGB and Y'CbCr; tags
+- ``picture.py``, ``jpeg.py``: single pictures; JPEG as libjpeg has it
 - ``compression.py``: a clip through an encoder and back
 - ``orientation.py``, ``timecode.py``: turns and mirrors; the recorder's count of frames
 - ``monochrome.py``: H.264 without colours

@@ -14,24 +14,31 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from ksnet_deploy.base.errors import InputError
-from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.frames import FrameSize, values_of
 from ksnet_deploy.video.colour import Colour
 from ksnet_deploy.video.conversion import rgb_of
+from ksnet_deploy.video.jpeg import JPEG_FORMATS, rgb_of_jpeg
 from ksnet_deploy.video.reading.sources import reason_of
 
 __all__ = ["picture_size", "read_picture", "write_png"]
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """A picture as (H, W, 3) RGB. Raises InputError when it cannot be decoded."""
+    """A picture as (H, W, 3) RGB, as the field's tools read it: 16-bit levels by v / 257 rounded, JPEG as by libjpeg.
+
+    Raises:
+        InputError: it cannot be decoded.
+    """
     try:
         with av.open(f"file:{path}") as container:
-            container.streams.video[0].codec_context.options = {"err_detect": "explode"}  # else a cut JPEG turns grey
+            context = container.streams.video[0].codec_context
+            context.options = {"err_detect": "explode"}  # else a cut JPEG turns grey
             for frame in container.decode(video=0):
-                rgb = rgb_of(frame, Colour.of(frame, container.streams.video[0].codec_context.name), eight_bits=True)
-                if not frame.is_corrupt:
-                    return np.asarray(rgb, dtype=np.uint8)
-                break
+                if frame.is_corrupt:
+                    break
+                if context.name == "mjpeg" and frame.format.name in JPEG_FORMATS:
+                    return rgb_of_jpeg(frame)
+                return values_of(rgb_of(frame, Colour.of(frame, context.name), eight_bits=False), "uint8")
     except (av.error.FFmpegError, OSError, IndexError) as error:
         raise InputError(f"the picture {path} cannot be decoded ({reason_of(error)}); replace it") from error
     raise InputError(f"the picture {path} is damaged; replace it")

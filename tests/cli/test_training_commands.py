@@ -129,7 +129,7 @@ def test_bad_data_is_one_sentence_that_names_it(data: Path, tmp_path: Path) -> N
         (("evaluate", odd, "--method", "bicubic"), "--crop"),
         (("evaluate", data / "a", "--lr", low, "--method", "bicubic"), "must be a quarter, 40x40"),
         (("evaluate", broken, "--method", "bicubic"), ".png"),
-        (("evaluate", data, "--protocol", "vid4"), "lacks the clip calendar"),
+        (("evaluate", data, "--protocol", "vid4"), "lacks 4 of the 4 clips of this benchmark, calendar, city"),
         (("evaluate", data, "--codec", "vp9", "--crf", "64"), "vp9 has qualities from 0 (best) to 63, not 64"),
         (("evaluate", data, "--crf", "23"), "add --codec h264"),
         (("pack", data, "-o", tmp_path / "s", "--variants", "2"), "add --degradation video"),

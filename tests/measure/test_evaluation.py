@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,15 +15,14 @@ from ksnet_deploy.base.errors import BackendError, InputError, OutputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.metrics import luma
 from ksnet_deploy.measure.degradation import degrade, enlarge_bicubic
-from ksnet_deploy.measure.evaluation import BicubicMethod, RunnerMethod, evaluate
+from ksnet_deploy.measure.evaluation import BicubicMethod, ClipScore, EvaluationReport, NetworkMethod, evaluate
 from ksnet_deploy.measure.plotting import check_plotting, plot_psnr
 from ksnet_deploy.measure.protocols import PROTOCOLS, EvaluationProtocol, pairs
 from ksnet_deploy.measure.published import PUBLISHED
 from ksnet_deploy.measure.warping import WarpingError
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.network.config import KSNetConfig
-from ksnet_deploy.runtime.open import open_runner
-from ksnet_deploy.video.compression import Compression, compress, encoder_version
+from ksnet_deploy.upscale.upscaler import Upscaler
 
 VID4 = Path(__file__).parents[3] / "shared/data/vid4"
 FOLDER = PROTOCOLS["folder"]
@@ -92,9 +91,27 @@ def test_the_mean_is_over_clips_not_over_frames() -> None:
 
 def test_a_network_is_reset_between_clips_and_padded(small: Checkpoint) -> None:
     clips = [(ArrayClip(textured(3, 48, 64), name), None) for name in "ab"]
-    with closing(RunnerMethod("net", lambda size: open_runner(small.path, size))) as method:
+    clips.append((ArrayClip(textured(3, 96, 80), "c"), None))
+    made: list[Upscaler] = []
+
+    def make() -> Upscaler:
+        made.append(Upscaler(small.path, backend="torch"))
+        return made[-1]
+
+    with closing(NetworkMethod("net", make)) as method:
         report = evaluate(clips, method, "folder")
     assert report.clips[0].psnr_per_frame == report.clips[1].psnr_per_frame
+    assert len(made) == 2, "one for each size"
+
+
+def test_a_network_is_measured_in_tiles(small: Checkpoint) -> None:
+    clips, said = [(ArrayClip(textured(2, 512, 640)), None)], []
+    with closing(NetworkMethod("net", lambda: Upscaler(small.path, tiles="96x96", on_note=said.append))) as method:
+        report = evaluate(clips, method, "folder")
+    assert any("tiles" in sentence for sentence in said)
+    with closing(NetworkMethod("net", lambda: Upscaler(small.path, tiles="off"))) as method:
+        whole = evaluate(clips, method, "folder")
+    assert report.mean("psnr_db") == pytest.approx(whole.mean("psnr_db"), abs=0.5)
 
 
 def test_given_lr_frames_are_used(tmp_path: Path) -> None:
@@ -133,9 +150,38 @@ def test_hr_that_four_does_not_divide_is_refused_or_cropped(tmp_path: Path) -> N
 def test_vimeo_counts_the_listed_clips_where_there_is_a_list(tmp_path: Path) -> None:
     for name in ("00001/0001", "00001/0002"):
         folder_of_frames(tmp_path / "sequences" / name, noise(7, 16, 16, 3), first=1)
-    assert len(pairs(tmp_path, None, PROTOCOLS["vimeo90k"])) == 2
+    with pytest.raises(InputError, match=r"has no sep_testlist\.txt"):
+        pairs(tmp_path, None, PROTOCOLS["vimeo90k"])
     (tmp_path / "sep_testlist.txt").write_text("00001/0002\n")
     assert [hr.name for hr, _ in pairs(tmp_path, None, PROTOCOLS["vimeo90k"])] == ["sequences/00001/0002"]
+    (tmp_path / "sep_testlist.txt").write_text("00001/0002\n00001/0003\n00002/0001\n")
+    with pytest.raises(InputError, match=r"lacks 2 of the 3 clips .*, sequences/00001/0003, sequences/00002/0001;"):
+        pairs(tmp_path, None, PROTOCOLS["vimeo90k"])
+    (tmp_path / "sep_testlist.txt").write_text("\n")
+    with pytest.raises(InputError, match="names no clip"):
+        pairs(tmp_path, None, PROTOCOLS["vimeo90k"])
+
+
+def test_the_hr_clips_of_a_data_set_are_found_beside_its_lr(tmp_path: Path) -> None:
+    for name in ("calendar", "city", "foliage", "walk"):
+        folder_of_frames(tmp_path / "GT" / name, noise(2, 16, 16, 3))
+        folder_of_frames(tmp_path / "BIx4" / name, noise(2, 4, 4, 3))
+    said: list[str] = []
+    found = pairs(tmp_path, None, PROTOCOLS["vid4"], on_note=said.append)
+    assert [hr.name for hr, _ in found] == ["calendar", "city", "foliage", "walk"]
+    assert said == [f"Measured are the clips in {tmp_path / 'GT'}."]
+    assert len(pairs(tmp_path, tmp_path / "BIx4", FOLDER)) == 4
+
+
+def test_clips_of_other_names_are_not_paired_silently(tmp_path: Path) -> None:
+    folder_of_frames(tmp_path / "hr/a", noise(3, 32, 48, 3))
+    folder_of_frames(tmp_path / "lr/b", noise(3, 8, 12, 3))
+    said: list[str] = []
+    with pytest.raises(InputError, match="no LR clip named 'a'"):
+        pairs(tmp_path / "hr", tmp_path / "lr", FOLDER, on_note=said.append)
+    assert said == []
+    assert len(pairs(tmp_path / "hr/a", tmp_path / "lr/b", FOLDER, on_note=said.append)) == 1
+    assert said == ["The HR clip 'a' is compared with the LR clip 'b'."]
 
 
 def test_an_equal_frame_counts_as_a_hundred_db() -> None:
@@ -145,9 +191,9 @@ def test_an_equal_frame_counts_as_a_hundred_db() -> None:
 
 def test_a_benchmark_with_a_clip_missing_is_refused(tmp_path: Path) -> None:
     folder_of_frames(tmp_path / "000", noise(2, 16, 16, 3))
-    with pytest.raises(InputError, match="lacks the clip 011, 015, 020"):
+    with pytest.raises(InputError, match="lacks 3 of the 4 clips of this benchmark, 011, 015, 020;"):
         pairs(tmp_path, None, PROTOCOLS["reds4"])
-    assert len(pairs(tmp_path, None, EvaluationProtocol(clips=("000",)))) == 1
+    assert len(pairs(tmp_path, None, EvaluationProtocol(clips={"000": 2}))) == 1
 
 
 def test_flicker_raises_the_warping_error(tmp_path: Path) -> None:
@@ -181,45 +227,44 @@ def test_remembered_flows_give_the_same_warping_error(tmp_path: Path) -> None:
                 assert remembering.add(found, frame) == once.add(found, frame)
 
 
+def report_of(protocol: str, counts: dict[str, int], **options: Any) -> EvaluationReport:
+    scores = [ClipScore(name, count, 30.0, 0.9, None, [30.0] * count) for name, count in counts.items()]
+    options = {"space": PROTOCOLS[protocol].space, "degradation": "BI"} | options
+    return EvaluationReport(protocol, method="net", clips=scores, **options)
+
+
+VID4_FRAMES = {"calendar": 41, "city": 34, "foliage": 49, "walk": 47}
+
+
 def test_the_report_carries_the_papers_table_marked_as_published() -> None:
-    report = evaluate([(ArrayClip(textured(2, 32, 32)), None)], BicubicMethod(), "vid4")
+    report = report_of("vid4", VID4_FRAMES)
     answer = json.loads(json.dumps(report.as_dict()))
     assert answer["published"]["rows"]["KSNet-uni"] == [27.14, 0.8208]
     assert set(answer["published"]["rows"]) == {name for name, row in PUBLISHED.items() if "vid4" in row}
-    other = evaluate([(ArrayClip(textured(2, 32, 32)), None)], BicubicMethod(), "vid4", degradation="BD")
-    assert "published" not in other.as_text(), "made by other rules"
     assert "As published (KSNet, MM '23, Table 1" in report.as_text()
-    own = evaluate([(ArrayClip(textured(2, 32, 32)), None)], BicubicMethod(), "folder")
-    assert own.as_dict()["published"]["rows"] == {}
-    assert "published" not in own.as_text()
+    assert report_of("reds4", dict.fromkeys(("000", "011", "015", "020"), 100)).published()
+    assert report_of("vimeo90k", {str(i): 1 for i in range(7824)}).published()
 
 
-def test_lr_goes_through_the_encoder_as_a_whole() -> None:
-    hr, method = textured(19, 64, 80), Recorder()
-    report = evaluate([(ArrayClip(hr), None)], method, "vid4", compression=Compression.usual("h264", 30))
-    np.testing.assert_array_equal(np.stack(method.frames), compress(degrade(hr, "BI"), Compression("h264", 30)))
-    clean = evaluate([(ArrayClip(hr), None)], BicubicMethod(), "vid4")
-    assert report.clips[0].psnr_db < clean.clips[0].psnr_db - 0.1
-    answer = json.loads(json.dumps(replace(report, bicubic=report).as_dict()))
-    told = {"codec": "h264", "quality": 30, "preset": "medium", "gop": 250, "encoder": encoder_version("h264")}
-    assert answer["compression"] == told
-    assert answer["published"]["rows"] == {}, "the paper's are of clean frames"
-    assert answer["bicubic_mean"] == answer["mean"]
-    table = replace(report, bicubic=report).as_text()
-    assert "degradation BI, h264 CRF 30, Y" in table
-    assert "mean of bicubic" in table
-    assert "published" not in table
-    assert clean.as_dict()["compression"] is None
-    assert "mean of bicubic" not in clean.as_text()
-
-
-def test_given_lr_frames_go_through_the_encoder_too(tmp_path: Path) -> None:
-    hr = textured(3, 64, 80)
-    folder_of_frames(tmp_path / "hr/walk", hr)
-    folder_of_frames(tmp_path / "lr/walk", 255 - degrade(hr, "BI"))
-    method, compression = Recorder(), Compression.usual("mjpeg")
-    evaluate(pairs(tmp_path / "hr", tmp_path / "lr", FOLDER), method, "folder", compression=compression)
-    np.testing.assert_array_equal(np.stack(method.frames), compress(255 - degrade(hr, "BI"), compression))
+@pytest.mark.parametrize(
+    ("protocol", "counts", "options"),
+    [
+        ("vid4", VID4_FRAMES, {"degradation": "BD"}),
+        ("vid4", VID4_FRAMES, {"degradation": "as given"}),
+        ("vid4", VID4_FRAMES, {"space": "rgb"}),
+        ("vid4", {**VID4_FRAMES, "walk": 46}, {}),
+        ("vid4", {"city": 34}, {}),
+        ("reds4", dict.fromkeys(("000", "011", "015", "020"), 10), {}),
+        ("vimeo90k", {str(i): 1 for i in range(10)}, {}),
+        ("folder", VID4_FRAMES, {}),
+    ],
+)
+def test_published_figures_stand_only_beside_the_same_frames_by_the_same_rules(
+    protocol: str, counts: dict[str, int], options: dict[str, str]
+) -> None:
+    report = report_of(protocol, counts, **options)
+    assert report.as_dict()["published"]["rows"] == {}
+    assert "published" not in report.as_text()
 
 
 def test_the_plot_is_written_and_bad_names_are_refused(tmp_path: Path) -> None:

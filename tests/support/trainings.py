@@ -13,9 +13,10 @@ from networks import randomise
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.training.ksnet_task import KSNetTask
-from ksnet_deploy.training.loop import LoopSettings, World
+from ksnet_deploy.training.loop import LoopSettings
 from ksnet_deploy.training.recipe import OptimizerName, Recipe, Stage
 from ksnet_deploy.training.run import TrainingRequest
+from ksnet_deploy.training.world import World
 
 TINY = KSNetConfig(channels=8, extract_blocks=1, deform_groups=2, flow_channels=4, offset_channels=4)
 CPU = World(0, 1, torch.device("cpu"))

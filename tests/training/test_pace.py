@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,8 +14,10 @@ from trainings import CPU, settings, tiny_task
 
 from ksnet_deploy.base.errors import CheckpointError, ConfigError
 from ksnet_deploy.training.log import Progress
-from ksnet_deploy.training.loop import LoopSettings, Task, World, train
+from ksnet_deploy.training.loop import LoopSettings, run_loop
 from ksnet_deploy.training.recipe import Recipe, Stage
+from ksnet_deploy.training.task import Task
+from ksnet_deploy.training.world import World
 
 STAGES = (Stage(300, 8, 5, 32), Stage(100, 4, 20, 32))
 """An iteration of the second takes twice as long."""
@@ -49,11 +52,11 @@ class Timed(Task):
     def batches(self, start: int, world: World) -> Iterable[tuple[Tensor, ...]]:
         del world
         first = 0
-        for iterations, batch, frames, _ in self.recipe.plan():
-            for i in range(max(first, start), first + iterations):
+        for stage in self.recipe.stages:
+            for i in range(max(first, start), first + stage.iterations):
                 self.drawn.append(i)
-                yield (torch.tensor([[float(batch * frames)]]),)
-            first += iterations
+                yield (torch.tensor([[float(stage.batch * stage.frames)]]),)
+            first += stage.iterations
 
     def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
         # The first iterations are slow, as they are.
@@ -73,7 +76,7 @@ class Timed(Task):
 
 def timed_run(task: Timed, folder: Path, hours: float, **options: Any) -> list[Progress]:
     seen: list[Progress] = []
-    train(task, LoopSettings(folder, hours=hours, clock=task.clock, **options), CPU, seen.append)
+    run_loop(task, LoopSettings(folder, hours=hours, clock=task.clock, **options), CPU, seen.append)
     return seen
 
 
@@ -115,7 +118,7 @@ def test_a_resumed_run_keeps_the_length_that_was_chosen(tmp_path: Path) -> None:
 
     options = LoopSettings(tmp_path / "cut", hours=0.5, clock=cut.clock, save_every_s=0.0)
     with pytest.raises(KeyboardInterrupt):
-        train(cut, options, CPU, stop)
+        run_loop(cut, options, CPU, stop)
     slower = Timed(7.0)
     seen = timed_run(slower, tmp_path / "cut", 0.5)
     assert slower.iterations == whole.iterations
@@ -129,14 +132,14 @@ def test_a_resumed_run_keeps_the_length_that_was_chosen(tmp_path: Path) -> None:
 
 def test_a_real_run_of_seconds_ends_at_its_length(tmp_path: Path) -> None:
     task, seen = tiny_task(tmp_path), list[Progress]()
-    train(task, settings(tmp_path, hours=2 / 3600, validate_every=10**6), CPU, seen.append)
+    run_loop(task, settings(tmp_path, hours=2 / 3600, validate_every=10**6), CPU, seen.append)
     assert seen[-1].iteration == task.iterations == task.recipe.iterations
     assert seen[-1].rate == task.recipe.rate(task.iterations - 1)
 
 
-@pytest.mark.parametrize("hours", [0.0, -1.0])
+@pytest.mark.parametrize("hours", [0.0, -1.0, math.inf, math.nan])
 def test_no_time_is_refused(tmp_path: Path, hours: float) -> None:
-    with pytest.raises(ConfigError, match="give --hours a number above 0"):
+    with pytest.raises(ConfigError, match="give --hours a finite number above 0"):
         LoopSettings(tmp_path, hours=hours)
 
 

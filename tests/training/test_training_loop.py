@@ -29,9 +29,11 @@ from ksnet_deploy.training.flow_task import FlowTask, measure_flow
 from ksnet_deploy.training.flow_weights import load_flow_weights
 from ksnet_deploy.training.ksnet_task import KSNetTask, charbonnier
 from ksnet_deploy.training.log import Progress
-from ksnet_deploy.training.loop import Task, World, train
-from ksnet_deploy.training.recipe import RECIPES, OptimizerName, Recipe, Stage, recipe_fits
+from ksnet_deploy.training.loop import run_loop
+from ksnet_deploy.training.recipe import RECIPES, OptimizerName, Recipe, Stage, check_batches
 from ksnet_deploy.training.run import train_ksnet
+from ksnet_deploy.training.task import Task
+from ksnet_deploy.training.world import World
 
 
 def losses(folder: Path) -> dict[str, str]:
@@ -41,7 +43,7 @@ def losses(folder: Path) -> dict[str, str]:
 
 def run(task: Task, folder: Path, **options: Any) -> list[Progress]:
     seen: list[Progress] = []
-    train(task, settings(folder, **options), CPU, seen.append)
+    run_loop(task, settings(folder, **options), CPU, seen.append)
     return seen
 
 
@@ -54,14 +56,14 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from trainings import CPU, settings, tiny_task
-from ksnet_deploy.training.loop import train
+from ksnet_deploy.training.loop import run_loop
 
 def kill(progress):
     if progress.iteration == 6:
         os.kill(os.getpid(), signal.SIGKILL)
 
 folder = Path(sys.argv[1])
-train(tiny_task(folder, optimizer=sys.argv[3]), settings(folder), CPU, kill)
+run_loop(tiny_task(folder, optimizer=sys.argv[3]), settings(folder), CPU, kill)
 """
 
 
@@ -110,12 +112,13 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from trainings import settings, tiny_task
-from ksnet_deploy.training.loop import World, train
+from ksnet_deploy.training.loop import run_loop
+from ksnet_deploy.training.world import World
 
 folder = Path(sys.argv[1])
 task = tiny_task(folder)
 world = World.join("cpu")
-train(task, settings(folder), world, lambda progress: None)
+run_loop(task, settings(folder), world, lambda progress: None)
 assert world.any(world.rank == 1)
 assert not world.any(False)
 world.leave()
@@ -123,9 +126,9 @@ world.leave()
 
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
-    recipe_fits(RECIPES["short"], 4)
+    check_batches(RECIPES["short"], 4)
     with pytest.raises(ConfigError, match="a batch of 4 cannot be shared equally by 8 processes"):
-        recipe_fits(RECIPES["short"], 8)
+        check_batches(RECIPES["short"], 8)
 
 
 def test_the_run_of_another_network_or_precision_is_not_continued(tmp_path: Path) -> None:
@@ -290,11 +293,11 @@ def test_flow_training_lowers_the_end_point_error(tmp_path: Path) -> None:
     recipe = Recipe((Stage(300, 4, 1, 32),), learning_rate=1e-3, gradient_norm=1.0, ema_decay=0.9)
     before = measure_flow(model, clips, pairs=16, side_px=32)
     task = FlowTask(model, clips, [], recipe, tmp_path / "spynet.safetensors", seed=0)
-    averaged = train(task, settings(tmp_path), CPU, lambda _: None)
+    averaged = run_loop(task, settings(tmp_path), CPU, lambda _: None)
     assert isinstance(averaged, SpyNet)
     assert measure_flow(averaged, clips, pairs=16, side_px=32) < 0.9 * before
     fresh = SpyNet(8)
-    fresh.load_state_dict(load_flow_weights(tmp_path / "spynet.safetensors", fresh))
+    fresh.load_state_dict(load_flow_weights(tmp_path / "spynet.safetensors", fresh)[0])
     assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), averaged.parameters(), strict=True))
 
 
@@ -317,7 +320,7 @@ def test_public_spynet_weights_are_read(tmp_path: Path, rename: Any) -> None:
         {"params": public, "other": 1} if "basic_module.0.basic_module.0.weight" in public else public,
         tmp_path / "s.pth",
     )
-    fresh.load_state_dict(load_flow_weights(tmp_path / "s.pth", fresh))
+    fresh.load_state_dict(load_flow_weights(tmp_path / "s.pth", fresh)[0])
     assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), model.parameters(), strict=True))
     with pytest.raises(CheckpointError, match="no SpyNet of 16 channels"):
         load_flow_weights(tmp_path / "s.pth", SpyNet(16))

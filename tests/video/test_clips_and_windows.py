@@ -16,6 +16,7 @@ from ksnet_deploy.network.flow import warp
 from ksnet_deploy.training.dataset import Draw, DrawSampler, WindowDataset, check_clips
 from ksnet_deploy.training.motion import camera_window, flow_pair, smooth_flow
 from ksnet_deploy.training.pack import held_out_videos, pack_clips
+from ksnet_deploy.training.recipe import Stage
 from ksnet_deploy.video.clips.clip import Clip
 from ksnet_deploy.video.clips.find import find_clips, source_video
 from ksnet_deploy.video.clips.shards import open_shard
@@ -86,7 +87,7 @@ def test_flat_crops_are_passed_over() -> None:
 
 
 def test_every_process_takes_its_share_of_each_batch() -> None:
-    plan = [(2, 4, 5, 32), (3, 2, 10, 64)]
+    plan = [Stage(2, 4, 5, 32), Stage(3, 2, 10, 64)]
     shares = [list(DrawSampler(plan, 1, rank, 2)) for rank in range(2)]
     whole = list(DrawSampler(plan, 1, 0, 1))
     assert len(whole) == 4

@@ -40,6 +40,10 @@ class Clip(ABC):
         """Frames of an LR version, as :meth:`read` gives HR frames; the region is in LR pixels."""
         raise NotImplementedError(f"{self} has no LR version {index}")
 
+    def files(self) -> Sequence[Path]:
+        """The files that it is read from; none for a clip in memory."""
+        return [self.path] if self.path.is_file() else []
+
     def release(self) -> None:  # noqa: B027 (most have nothing to forget)
         """Forget what reading left in memory."""
 
@@ -66,6 +70,9 @@ class FrameFolder(Clip):
         self.frames = len(self.pictures)
         size = picture_size(self.pictures[0])
         self.height, self.width = size.height, size.width
+
+    def files(self) -> Sequence[Path]:
+        return self.pictures
 
     def read(self, start: int, count: int, region: Region | None = None) -> NDArray[np.uint8]:
         from ksnet_deploy.video.picture import read_picture

@@ -1,0 +1,324 @@
+"""Weights files as training tools leave them, read as one dictionary of tensors: :func:`read_state_dict`.
+
+What a file is, its first bytes say and not its name. Pickled files are read by PyTorch's restricted unpickler, which
+builds tensors and plain containers only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ksnet_deploy.base.errors import CheckpointError
+from ksnet_deploy.base.files import replacing
+from ksnet_deploy.network.bundled import check_is_file, is_safetensors
+
+__all__ = ["StateDict", "check_finite", "finite_float32", "read_content", "read_state_dict", "save_state_dict"]
+
+EMA_KEYS = (
+    *("params_ema", "ema", "model_ema", "ema_model", "net_ema", "generator_ema"),
+    *("state_dict_ema", "ema_state_dict", "averaged"),
+)
+"""Keys under which tools keep averaged weights (an exponential moving average)."""
+PLAIN_KEYS = ("params", "state_dict", "model_state_dict", "model", "net", "generator", "module", "weights")
+"""Keys under which tools keep the weights themselves, the likeliest first."""
+PREFIXES = ("module.", "_orig_mod.", "net.", "generator.", "model.")
+"""What wrappers (DataParallel, torch.compile, Lightning, GAN trainers) put before the names of a network."""
+EMA_PREFIXES = tuple(f"{key}." for key in EMA_KEYS)
+CHECKSUM = "sha256"
+"""Metadata key of the checksum over all names, tensors and other metadata."""
+
+
+@dataclass(frozen=True)
+class StateDict:
+    """The tensors of a weights file under the names of the network that was trained."""
+
+    tensors: dict[str, Tensor]
+    """On the CPU, of the stored types."""
+    metadata: dict[str, str]
+    """Of a safetensors file; empty for others."""
+    config: str | None
+    """JSON of the network's configuration, where the file carries one."""
+    notes: tuple[str, ...]
+    """Sentences on what was chosen or left out."""
+
+
+def read_state_dict(path: Path, what: str = "checkpoint") -> StateDict:
+    """Read the weights of a safetensors file, a ``torch.save`` file, or a training's checkpoint that holds them.
+
+    Averaged weights are preferred to plain ones, and known prefixes are removed; ``notes`` say so.
+
+    Args:
+        path: any suffix.
+        what: the file's role, for messages: "checkpoint", "flow weights".
+
+    Raises:
+        CheckpointError: the file is missing, damaged or unsafe, or holds no dictionary of tensors.
+    """
+    content, metadata = read_content(path, what)
+    notes = _notes_on_name(path)
+    weights, left_out = _weights_in(content, f"the {what} {path}", path.name)
+    tensors, stripped = _without_prefixes(weights, f"the {what} {path}", path.name)
+    return StateDict(tensors, metadata, _config_in(content, metadata), (*notes, *left_out, *stripped))
+
+
+def read_content(path: Path, what: str = "checkpoint") -> tuple[Any, dict[str, str]]:
+    """What a file holds, tensors on the CPU, and a safetensors file's metadata. Raises CheckpointError."""
+    check_is_file(path, what)
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise CheckpointError(
+            f"the {what} {path} cannot be read ({error.strerror}); check its permissions, or copy it anew"
+        ) from error
+    if is_safetensors(path):
+        return _read_safetensors(path, what)
+    if head[:2] == b"PK":
+        _check_zip(path, what)
+    elif head[:1] != b"\x80":
+        raise CheckpointError(f"the {what} {path} cannot be read: it is {_foreign(head)}")
+    return _unpickled(path, what), {}
+
+
+def _foreign(head: bytes) -> str:
+    """The nature of a file that is neither safetensors nor PyTorch's, in words, and the remedy."""
+    text = head.lstrip().lower()
+    if not head:
+        return "empty; copy or download it again"
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return "a web page (HTML), saved in place of the file; download the file that the page links to"
+    if text.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the file itself; fetch it with 'git lfs pull'"
+    if head[:2] == b"\x1f\x8b" or head[:6] in (b"7z\xbc\xaf\x27\x1c", b"\xfd7zXZ\x00"):
+        return "a compressed archive; unpack it first"
+    if head[257:262] == b"ustar":
+        return "a tar archive; unpack it, and give the weights file inside"
+    return "damaged, or of another format than safetensors and PyTorch's; copy or download it again"
+
+
+def _read_safetensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except Exception as error:  # a damaged header can name types and shapes that PyTorch refuses in many ways
+        reason = str(error).splitlines()[0] if isinstance(error, (SafetensorError, OSError)) else type(error).__name__
+        raise CheckpointError(
+            f"the {what} {path} cannot be read as safetensors ({reason}); it is damaged, so copy or download it again"
+        ) from error
+    saved = metadata.pop(CHECKSUM, None)
+    if saved is not None and metadata.get("format") in ("ksnet", "spynet") and saved != _checksum(tensors, metadata):
+        raise CheckpointError(
+            f"the {what} {path} is damaged: its contents do not match the checksum saved in it; copy or download it "
+            "again"
+        )
+    return tensors, metadata
+
+
+def _check_zip(path: Path, what: str) -> None:
+    """Raise CheckpointError unless a zip file is whole and PyTorch's; PyTorch itself does not compare checksums."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            for entry in entries:
+                if entry.CRC:  # 0 where torch.save was told to compute none
+                    with archive.open(entry) as part:
+                        while part.read(1 << 20):
+                            pass
+    except Exception as error:  # damaged directories make zipfile raise almost anything
+        raise CheckpointError(
+            f"the {what} {path} cannot be read: it is damaged ({error or type(error).__name__}); copy or download it "
+            "again"
+        ) from error
+    names = {entry.filename.rpartition("/")[2] for entry in entries}
+    if "constants.pkl" in names:
+        raise CheckpointError(
+            f"the {what} {path} cannot be read: it is a TorchScript archive, a program; save the network's "
+            "state_dict() with torch.save instead"
+        )
+    if "data.pkl" not in names:
+        raise CheckpointError(
+            f"the {what} {path} cannot be read: it is a zip archive without PyTorch's data; unpack it, and give the "
+            "weights file inside"
+        )
+
+
+def _unpickled(path: Path, what: str) -> Any:
+    try:
+        with path.open("rb") as file:  # of a path, PyTorch would go by the name
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # bytes that are no pickle make the unpickler raise almost anything
+        if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise CheckpointError(
+                f"the {what} {path} holds a pickled object, {found[1]}, besides tensors, which is refused because it "
+                "can run code; save the network's state_dict() alone, with the program that made the file"
+            ) from None  # PyTorch's own message advises to switch the safety off
+        raise CheckpointError(
+            f"the {what} {path} cannot be read as a dictionary of tensors ({type(error).__name__}); it is damaged, or "
+            "of another format, so copy or download it again"
+        ) from None
+
+
+def _notes_on_name(path: Path) -> list[str]:
+    named = path.suffix.lower() == ".safetensors"
+    if named == is_safetensors(path):
+        return []
+    if named:
+        return [f"{path.name} is a PyTorch file in spite of its name, and was read as one."]
+    return [f"{path.name} is a safetensors file in spite of its name, and was read as one."]
+
+
+def _weights_in(content: Any, place: str, name: str) -> tuple[dict[str, Tensor], list[str]]:
+    """The dictionary of tensors in what a file holds, and notes on the choice."""
+    if weights := _as_weights(content):
+        return weights, []
+    if not isinstance(content, Mapping):
+        raise CheckpointError(
+            f"{place} holds no dictionary of tensors but {_kind(content)}; save the network's state_dict()"
+        )
+    found = {key: inner for key in (*EMA_KEYS, *PLAIN_KEYS) if (inner := _nested(content.get(key)))}
+    if not found:
+        tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+        others = [str(key) for key in content if key not in tensors]
+        if not tensors:
+            raise CheckpointError(
+                f"{place} holds no dictionary of tensors; expected a PyTorch state_dict, or one under "
+                f"{', '.join((*EMA_KEYS[:2], *PLAIN_KEYS[:6]))}, found {_listed(others) or 'nothing'}"
+            )
+        return tensors, [f"Of {name}, {_listed(others)} was left out, being no tensor."]
+    chosen, weights = next(iter(found.items()))
+    if chosen in EMA_KEYS:
+        plain = [f"'{other}'" for other in found if other in PLAIN_KEYS]
+        beside = f", not the plain ones, {' and '.join(plain)}" if plain else ""
+        return weights, [f"Of {name}, the averaged weights '{chosen}' were taken{beside}."]
+    if len(found) > 1:
+        rest = " and ".join(f"'{other}'" for other in list(found)[1:])
+        return weights, [f"Of {name}, '{chosen}' was taken, not {rest}."]
+    return weights, []
+
+
+def _nested(value: Any) -> dict[str, Tensor] | None:
+    """A dictionary of tensors, or the one that it holds under a known key."""
+    if weights := _as_weights(value):
+        return weights
+    if not isinstance(value, Mapping):
+        return None
+    inner = (_as_weights(value.get(key)) for key in (*EMA_KEYS, *PLAIN_KEYS, "shadow"))
+    return next((weights for weights in inner if weights), None)
+
+
+def _as_weights(value: Any) -> dict[str, Tensor] | None:
+    if not isinstance(value, Mapping) or not value:
+        return None
+    if not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items()):
+        return None
+    return {name: tensor.detach() for name, tensor in value.items()}
+
+
+def _without_prefixes(tensors: Mapping[str, Tensor], place: str, name: str) -> tuple[dict[str, Tensor], list[str]]:
+    notes = []
+    if averaged := {key: value for key, value in tensors.items() if key.startswith(EMA_PREFIXES)}:
+        notes.append(f"Of {name}, the averaged weights '{next(iter(averaged)).partition('.')[0]}' were taken.")
+        tensors = {key.partition(".")[2]: value for key, value in averaged.items()}
+    found: dict[str, Tensor] = {}
+    removed: set[str] = set()
+    for key, value in tensors.items():
+        bare = key
+        while bare.startswith(PREFIXES):
+            prefix, _, bare = bare.partition(".")
+            removed.add(f"{prefix}.")
+        if bare in found:
+            raise CheckpointError(
+                f"{place} holds two tensors for '{bare}' once the prefixes {' and '.join(sorted(removed))} are left "
+                "out; save one network alone"
+            )
+        found[bare] = value
+    if "module." in removed and "n_averaged" in found:
+        del found["n_averaged"]  # the counter of torch.optim.swa_utils.AveragedModel
+    if removed:
+        kinds = " and ".join(f"'{prefix}'" for prefix in sorted(removed))
+        notes.append(f"The prefix {kinds} was left out of the names in {name}.")
+    return found, notes
+
+
+def _config_in(content: Any, metadata: Mapping[str, str]) -> str | None:
+    """The network's configuration, from the metadata, a training's checkpoint, or what it keeps to resume."""
+    if "config" in metadata:
+        return metadata["config"] if metadata.get("format") == "ksnet" else None
+    if not isinstance(content, Mapping):
+        return None
+    identity = content.get("identity")
+    config = content.get("config") or (identity.get("network") if isinstance(identity, Mapping) else None)
+    if isinstance(config, Mapping):
+        return json.dumps(config, default=str)
+    return config if isinstance(config, str) else None
+
+
+def finite_float32(tensors: Mapping[str, Tensor], place: str) -> dict[str, Tensor]:
+    """The tensors in float32. Raises CheckpointError for one that holds no numbers, or none that are finite there."""
+    converted = {}
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.is_meta:
+            kind = "no values" if tensor.is_meta else f"{tensor.layout} {tensor.dtype}".replace("torch.", "")
+            raise CheckpointError(
+                f"{place} holds {kind} in '{name}'; weights in float32, float16 or bfloat16 were expected, so save the "
+                "network before it is quantised"
+            )
+        converted[name] = tensor.float()
+        if not torch.isfinite(converted[name]).all():
+            fault = "values beyond float32" if torch.isfinite(tensor.double()).all() else "NaN or infinity"
+            raise CheckpointError(f"{place} holds {fault} in '{name}'; use an earlier checkpoint of that training")
+    return converted
+
+
+def check_finite(tensors: Iterable[tuple[str, Tensor]], place: str) -> None:
+    """Raise CheckpointError for weights that could not be loaded again."""
+    for name, tensor in tensors:
+        if not torch.isfinite(tensor).all():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise CheckpointError(
+                f"{place} was not written: the weight '{name}' is not finite in {kind}; use an earlier checkpoint, or "
+                "a wider type"
+            )
+
+
+def save_state_dict(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file with a checksum, atomically.
+
+    Raises:
+        CheckpointError: a weight is not finite; nothing is written.
+    """
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    check_finite(contiguous.items(), str(path))
+    data = save(contiguous, {**metadata, CHECKSUM: _checksum(contiguous, metadata)})
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _kind(value: Any) -> str:
+    return "one tensor" if isinstance(value, Tensor) else f"a {type(value).__name__}"

@@ -1,0 +1,365 @@
+"""Weights as other tools leave them: nested, prefixed, misnamed, ambiguous, damaged."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import random
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from command import failure_of, run
+from networks import SMALL, randomise
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from trainings import TINY
+
+from ksnet_deploy.base.errors import CheckpointError
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.network.bundled import checkpoint_path
+from ksnet_deploy.network.checkpoint_config import config_of, notes_of
+from ksnet_deploy.network.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from ksnet_deploy.network.config import KSNetConfig
+from ksnet_deploy.network.flow import SpyNet
+from ksnet_deploy.network.model import KSNet
+from ksnet_deploy.network.weights_file import read_state_dict
+from ksnet_deploy.runtime.open import open_runner
+from ksnet_deploy.runtime.torch import TorchRunner
+from ksnet_deploy.training.flow_weights import load_flow_weights
+from ksnet_deploy.upscale.networks import find_network
+
+Tensors = dict[str, Tensor]
+
+
+@pytest.fixture(scope="module")
+def weights() -> Tensors:
+    return dict(randomise(KSNet(TINY)).state_dict())
+
+
+@pytest.fixture(scope="module")
+def lite() -> Tensors:
+    torch.manual_seed(0)
+    return dict(KSNet(KSNetConfig.named("lite")).state_dict())
+
+
+def zeros(weights: Tensors) -> Tensors:
+    return {name: torch.zeros_like(tensor) for name, tensor in weights.items()}
+
+
+def prefixed(prefix: str, weights: Tensors) -> Tensors:
+    return {prefix + name: tensor for name, tensor in weights.items()}
+
+
+def same(found: Tensors, expected: Tensors) -> bool:
+    return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize(
+    "key", ["params_ema", "ema", "net", "generator", "model_state_dict", "state_dict", "params", "model"]
+)
+@pytest.mark.parametrize("twice", [False, True])
+def test_nested_weights_are_found(tmp_path: Path, weights: Tensors, key: str, twice: bool) -> None:
+    content: Any = {"epoch": 3, key: {"state_dict": weights} if twice else weights}
+    torch.save(content, tmp_path / "a.pth")
+    assert same(read_state_dict(tmp_path / "a.pth").tensors, weights)
+
+
+@pytest.mark.parametrize(("averaged", "plain"), [("params_ema", "params"), ("ema", "model"), ("averaged", "model")])
+def test_averaged_weights_are_taken_and_said(tmp_path: Path, weights: Tensors, averaged: str, plain: str) -> None:
+    for content in ({plain: zeros(weights), averaged: weights}, {averaged: weights, plain: zeros(weights)}):
+        torch.save(content, tmp_path / "a.pth")
+        state = read_state_dict(tmp_path / "a.pth")
+        assert same(state.tensors, weights)
+        assert state.notes == (
+            f"Of a.pth, the averaged weights '{averaged}' were taken, not the plain ones, '{plain}'.",
+        )
+    torch.save({averaged: None, plain: weights}, tmp_path / "a.pth")
+    assert read_state_dict(tmp_path / "a.pth").notes == ()
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "net.", "generator.", "model.", "module._orig_mod.", "model.net.", "ema_model."]
+)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_prefixes_are_left_out_and_said(tmp_path: Path, weights: Tensors, prefix: str, suffix: str) -> None:
+    path, named = tmp_path / f"a{suffix}", prefixed(prefix, weights)
+    if suffix == ".pth":
+        torch.save({"state_dict": OrderedDict(named)}, path)
+    else:
+        save_file(named, path)
+    state = read_state_dict(path)
+    assert same(state.tensors, weights)
+    assert all(part in state.notes[-1] for part in prefix.strip(".").split("."))
+
+
+def test_the_averages_of_pytorch_are_read(tmp_path: Path, weights: Tensors) -> None:
+    model = KSNet(TINY)
+    model.load_state_dict(weights)
+    averaged = AveragedModel(model)
+    torch.save({"ema": averaged.state_dict(), "model": zeros(weights)}, tmp_path / "a.pth")
+    assert same(read_state_dict(tmp_path / "a.pth").tensors, weights)
+
+
+def test_two_weights_of_one_name_are_refused(tmp_path: Path, weights: Tensors) -> None:
+    torch.save(weights | prefixed("module.", weights), tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="two tensors for"):
+        read_state_dict(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("name", ["a.PTH", "a.Pt", "a.ckpt", "a.bin", "a.pth.tar", "a.weights", "runs/last"])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_the_first_bytes_tell_the_format_and_not_the_name(
+    tmp_path: Path, weights: Tensors, name: str, legacy: bool
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    torch.save({"model": weights, "config": TINY.to_json()}, path, _use_new_zipfile_serialization=not legacy)
+    assert same(dict(load_checkpoint(path).model.state_dict()), weights)
+    assert config_of(path) == TINY
+    assert find_network(path).kind == "checkpoint"
+    with open_runner(checkpoint_path(str(path)), FrameSize(16, 16)) as runner:
+        assert runner.backend == "torch"
+
+
+def test_a_misnamed_format_is_read_and_said(tmp_path: Path, small: Checkpoint, weights: Tensors) -> None:
+    (tmp_path / "a.pth").write_bytes(small.path.read_bytes())
+    assert load_checkpoint(tmp_path / "a.pth").notes == (
+        "a.pth is a safetensors file in spite of its name, and was read as one.",
+    )
+    torch.save({"model": weights, "config": TINY.to_json()}, tmp_path / "b.safetensors")
+    assert "b.safetensors is a PyTorch file in spite of its name" in notes_of(tmp_path / "b.safetensors")[0]
+    assert config_of(tmp_path / "b.safetensors") == TINY
+    assert notes_of(small.path) == ()
+
+
+def archive(*names: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for name in names:
+            file.writestr(name, b"x")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"<!DOCTYPE html><html><body>Sign in</body></html>", "a web page"),
+        (b"\n <html lang='en'>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "Git LFS pointer"),
+        (b"\x1f\x8b" + b"0" * 600, "compressed archive"),
+        (b"", "empty"),
+        (archive("code/x.py", "a/constants.pkl"), "TorchScript"),
+        (archive("readme.txt"), "without PyTorch's data"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_what_is_no_weights_file_is_said(tmp_path: Path, content: bytes, words: str, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=words):
+        load_checkpoint(path)
+    with pytest.raises(CheckpointError, match=f"flow weights .*{words}"):
+        load_flow_weights(path, SpyNet(4))
+
+
+@pytest.mark.parametrize("value", [Path("x"), argparse.Namespace(lr=1)])
+def test_a_refused_object_is_named_without_advice_to_run_it(tmp_path: Path, weights: Tensors, value: object) -> None:
+    torch.save({"state_dict": weights, "opt": value}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=rf"{type(value).__name__}.*refused.*run code") as caught:
+        load_checkpoint(tmp_path / "a.pth")
+    assert "weights_only" not in str(caught.value)
+    assert "safe_globals" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.double().fill_(1e300), "values beyond float32"),
+        (lambda t: t.bfloat16().fill_(float("nan")), "NaN or infinity"),
+        (lambda t: t.to(torch.int8), "int8"),
+        (lambda t: t.to("meta"), "no values"),
+        (lambda t: t.to_sparse(), "sparse"),
+    ],
+)
+def test_weights_without_finite_numbers_in_float32_are_refused(
+    tmp_path: Path, weights: Tensors, change: Callable[[Tensor], Tensor], words: str
+) -> None:
+    changed = {**weights, "refine.align.bias": change(weights["refine.align.bias"])}
+    torch.save({"model": changed, "config": TINY.to_json()}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=rf"{words}.*'refine\.align\.bias'"):
+        load_checkpoint(tmp_path / "a.pth")
+
+
+def test_nothing_is_saved_that_could_not_be_loaded(tmp_path: Path) -> None:
+    model = randomise(KSNet(TINY))
+    path = tmp_path / "a.safetensors"
+    with torch.no_grad():
+        model.refine.align.bias.fill_(1e5)
+    save_checkpoint(model, path, training="", licence="")
+    before = path.read_bytes()
+    with pytest.raises(CheckpointError, match=r"not written: .*'refine\.align\.bias' is not finite in float16"):
+        save_checkpoint(model, path, training="", licence="", dtype=torch.float16)
+    assert path.read_bytes() == before
+
+
+def test_a_plain_state_dict_that_fits_one_size_is_taken_for_it_and_said(tmp_path: Path, lite: Tensors) -> None:
+    torch.save(lite, tmp_path / "a.pth")
+    loaded = load_checkpoint(tmp_path / "a.pth")
+    assert loaded.config == KSNetConfig.named("lite")
+    assert loaded.notes == (
+        "a.pth carries no configuration; by its weights it was taken for lite with its usual settings.",
+    )
+    converted = run("convert", tmp_path / "a.pth", tmp_path / "a.safetensors")
+    assert converted.returncode == 0
+    assert "taken for lite" in converted.stderr
+
+
+def test_a_plain_state_dict_that_fits_several_asks_which(tmp_path: Path) -> None:
+    path, new = tmp_path / "a.pth", tmp_path / "a.safetensors"
+    torch.save(dict(randomise(KSNet(KSNetConfig.named("uni"))).state_dict()), path)
+    sentence = failure_of(run("export", "-m", path, tmp_path / "a.onnx"))
+    assert "fit uni and paper" in sentence
+    assert "convert" in sentence
+    assert "--size uni or --size paper" in sentence
+    assert run("convert", path, new, "--size", "uni").returncode == 0
+    assert load_checkpoint(new).config == KSNetConfig.named("uni")
+    assert "already exists" in failure_of(run("convert", path, new, "--size", "paper"))
+    assert run("convert", path, new, "--size", "paper", "--set", "slots=rank", "--overwrite").returncode == 0
+    assert load_checkpoint(new).config == KSNetConfig(slots="rank")
+    assert "leave --size and --set out" in failure_of(run("convert", new, tmp_path / "b.safetensors", "--size", "uni"))
+    assert "does not fit its network" in failure_of(run("convert", path, tmp_path / "b.safetensors", "--size", "lite"))
+
+
+def test_the_weights_kept_to_resume_say_which_network_they_are_of(tmp_path: Path, weights: Tensors) -> None:
+    torch.save(
+        {"identity": {"network": TINY.to_json()}, "model": zeros(weights), "averaged": weights}, tmp_path / "resume.pt"
+    )
+    assert same(dict(load_checkpoint(tmp_path / "resume.pt").model.state_dict()), weights)
+
+
+def test_foreign_weights_run(tmp_path: Path, lite: Tensors) -> None:
+    torch.save({"params_ema": prefixed("module.", lite)}, tmp_path / "a.ckpt")
+    said: list[str] = []
+    network = find_network(tmp_path / "a.ckpt", "torch")
+    with network.open(FrameSize(16, 16), "uint8", on_note=said.append) as runner:
+        assert isinstance(runner, TorchRunner)
+    assert len(said) == 3, "the averages, the prefix, and the size"
+
+
+def test_the_flow_network_of_a_larger_one_is_taken_and_no_other(tmp_path: Path) -> None:
+    model, fresh = SpyNet(8), SpyNet(8)
+    public = {
+        f"basic_module.{n.split('.')[1]}.basic_module.{n.split('.')[2]}.{n.split('.')[3]}": t
+        for n, t in model.state_dict().items()
+    }
+    larger = prefixed("spynet.", public | {"mean": torch.zeros(3), "std": torch.ones(3)})
+    larger |= {"trunk.main.2.0.weight": torch.full((8, 8, 7, 7), 9.0), "conv.0.2.bias": torch.ones(8)}
+    torch.save({"params": prefixed("generator.", larger)}, tmp_path / "a.pth")
+    found, notes = load_flow_weights(tmp_path / "a.pth", fresh)
+    assert same(found, dict(model.state_dict()))
+    assert "'spynet.' was taken; 2 other tensors" in notes[-1]
+    whole = KSNet(TINY)
+    save_checkpoint(whole, tmp_path / "k.safetensors", training="", licence="")
+    assert whole.flow is not None
+    assert same(load_flow_weights(tmp_path / "k.safetensors", SpyNet(4))[0], dict(whole.flow.state_dict()))
+    torch.save(public | {"upsample.1.0.weight": torch.zeros(3)}, tmp_path / "b.pth")
+    with pytest.raises(CheckpointError, match=r"1 of its \d+ tensors are unknown \(upsample"):
+        load_flow_weights(tmp_path / "b.pth", fresh)
+    name = next(iter(public))
+    torch.save({**public, name: torch.full_like(public[name], float("nan"))}, tmp_path / "c.pth")
+    with pytest.raises(CheckpointError, match="NaN or infinity"):
+        load_flow_weights(tmp_path / "c.pth", fresh)
+    save_file(dict(model.state_dict()), tmp_path / "d.safetensors", {"format": "spynet"})
+    with pytest.raises(CheckpointError, match="give it to train with --flow"):
+        load_checkpoint(tmp_path / "d.safetensors")
+
+
+def damaged(content: bytes, rng: random.Random) -> bytes:
+    """Some bytes flipped, the end cut, a part overwritten with zeros, or two parts swapped."""
+    data = bytearray(content)
+    kind = rng.randrange(4)
+    start, length = rng.randrange(len(data)), rng.choice((1, 16, 4096))
+    if kind == 0:
+        for _ in range(rng.choice((1, 8))):
+            data[rng.choice((rng.randrange(len(data)), rng.randrange(min(len(data), 2000))))] ^= 1 << rng.randrange(8)
+    elif kind == 1:
+        del data[start:]
+    elif kind == 2:
+        data[start : start + length] = bytes(len(data[start : start + length]))
+    else:
+        other = rng.randrange(len(data) - length)
+        start = min(start, len(data) - length)
+        part = data[start : start + length]
+        data[start : start + length] = data[other : other + length]
+        data[other : other + length] = part
+    return bytes(data)
+
+
+def outcome(path: Path) -> tuple[Checkpoint | None, str]:
+    try:
+        return load_checkpoint(path), ""
+    except CheckpointError as error:
+        return None, str(error)
+
+
+@pytest.mark.parametrize(("kind", "count"), [("ours", 70), ("zip", 70), ("plain safetensors", 30), ("legacy", 30)])
+def test_a_damaged_checkpoint_is_refused_or_loads_truly(
+    tmp_path: Path, weights: Tensors, kind: str, count: int
+) -> None:
+    path = tmp_path / "a.safetensors"
+    model = KSNet(TINY)
+    model.load_state_dict(weights)
+    content = {"model": weights, "config": TINY.to_json()}
+    if kind == "ours":
+        save_checkpoint(model, path, training="a run", licence="a licence")
+    elif kind == "plain safetensors":
+        save_file(weights, path, {"format": "ksnet", "config": TINY.to_json()})
+    else:
+        path = tmp_path / "a.pth"
+        torch.save(content, path, _use_new_zipfile_serialization=kind == "zip")
+    whole, rng, refused = path.read_bytes(), random.Random(kind), 0
+    for _ in range(count):
+        path.write_bytes(damaged(whole, rng))
+        loaded, sentence = outcome(path)
+        if loaded is None:
+            assert str(path) in sentence
+            assert "\n" not in sentence
+            refused += 1
+        else:
+            # Without a checksum, other numbers look like weights; they are finite, and of the network's shapes.
+            exact = kind in ("ours", "zip")
+            assert not exact or same(dict(loaded.model.state_dict()), weights)
+            assert all(tensor.isfinite().all() for tensor in loaded.model.state_dict().values())
+    assert refused > (0.9 * count if kind == "ours" else 0.3 * count)
+
+
+def test_the_configuration_and_the_notes_need_no_pytorch(small: Checkpoint) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; sys.modules['torch'] = None; from pathlib import Path; "
+        "from ksnet_deploy.network.checkpoint_config import config_of, notes_of; "
+        f"p = Path({str(small.path)!r}); print(config_of(p).channels, notes_of(p))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == f"{SMALL.channels} ()"
+
+
+def test_a_module_that_is_no_dictionary_of_tensors_is_said(tmp_path: Path) -> None:
+    torch.save(torch.zeros(3), tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="no dictionary of tensors but one tensor"):
+        load_checkpoint(tmp_path / "a.pth")
+    torch.save({"epoch": 3, "loss": [1.0]}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="found epoch, loss"):
+        load_checkpoint(tmp_path / "a.pth")
+    torch.save(nn.Linear(1, 1), tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"torch\.nn\.modules\.linear\.Linear.*refused"):
+        load_checkpoint(tmp_path / "a.pth")
