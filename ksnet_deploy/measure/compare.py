@@ -140,13 +140,9 @@ def _pictures(files: Sequence[Path]) -> Iterator[_Shown]:
 
 def _video(reader: VideoReader) -> Iterator[_Shown]:
     for number, frame in enumerate(reader.frames()):
-        time_s = frame.pts * reader.time_base
-        yield _Shown(
-            np.rot90(values_of(frame.rgb, "uint8"), round(reader.rotation / 90)),
-            number,
-            time_s,
-            f"{float(time_s):.3f} s",
-        )
+        time_s, rgb = frame.pts * reader.time_base, values_of(frame.rgb, "uint8")
+        rgb = rgb if reader.display is None else reader.display.upright(rgb)
+        yield _Shown(rgb, number, time_s, f"{float(time_s):.3f} s")
 
 
 class _Pair(NamedTuple):
