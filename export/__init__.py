@@ -4,5 +4,6 @@
 - ``engine/``: a TensorRT engine
 - ``cache.py``: what was exported on demand
 - ``proof/``: that an artifact computes what the network computes
+- ``memory.py``: what an export and its proof take
 - ``onnx.py``, ``step.py``: tracing and writing; the step that is traced
 """

@@ -1,21 +1,27 @@
 """ONNX files that were exported on demand, kept in the user's cache folder.
 
-The folder is ``KSNET_CACHE_DIR``, or the platform's place for caches.
+The folder is ``KSNET_CACHE_DIR``, or the platform's place for caches. What is in it is believed only when it is whole:
+a file has its SHA-256 beside it, or in it where it is JSON, and is made anew where the two do not agree.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import platformdirs
 
 from ksnet_deploy.base.errors import OutputError
-from ksnet_deploy.base.files import sha256_of
+from ksnet_deploy.base.files import replacing, sha256_of
 from ksnet_deploy.base.frames import FrameSize, FrameType
+from ksnet_deploy.base.leftovers import remove_leftover_files
 from ksnet_deploy.network.bundled import check_is_file
 from ksnet_deploy.network.config import Precision
 
@@ -26,12 +32,20 @@ __all__ = [
     "cached_onnx",
     "clear_cache",
     "code_sha256",
+    "fault_of",
+    "hash_path",
     "made_cache_folder",
+    "note",
+    "using_cache",
+    "write_hash",
 ]
 
 
 UNFINISHED_PREFIX = ".ksnet-engine-"
-"""Of the folders that engines are built in."""
+"""Of the folders that engines are built in; the id of the process follows."""
+
+note = logging.getLogger("ksnet_deploy.cache").warning
+"""Tells what a caller gave no ear for: on the error output, unless logging is set up otherwise."""
 
 
 def cache_folder() -> Path:
@@ -39,34 +53,73 @@ def cache_folder() -> Path:
     return Path(os.environ.get("KSNET_CACHE_DIR") or platformdirs.user_cache_dir("ksnet-deploy"))
 
 
-def made_cache_folder() -> Path:
-    """The folder, made if need be. Raises OutputError when it cannot be."""
-    folder = cache_folder()
+@contextlib.contextmanager
+def using_cache() -> Iterator[None]:
+    """Turn what the file system refuses into an OutputError that names the folder and the remedy."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
+        place = error.filename or cache_folder()
         raise OutputError(
-            f"the cache folder {folder} cannot be made ({error.strerror}); set KSNET_CACHE_DIR to another"
+            f"the cache folder {cache_folder()} cannot be used ({place}: {error.strerror or error}); make room and "
+            "give access, or set KSNET_CACHE_DIR to another folder"
         ) from error
+
+
+def made_cache_folder() -> Path:
+    """The folder, made if need be. Raises OutputError when it cannot be made or written in."""
+    folder = cache_folder()
+    with using_cache():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     return folder
 
 
 def cached_files() -> list[Path]:
-    """What is in the cache: exported files, engines with their sidecars, proofs, timings, and what was cut off."""
+    """What is in the cache: exported files, engines with their sidecars, proofs, timings, hashes, and what was cut off.
+
+    Raises OutputError when the folder cannot be read.
+    """
     folder = cache_folder()
-    kinds = ("*.onnx", "*.proof.json", "*.engine", "*.engine.json", "*.cache", ".*.part", f"{UNFINISHED_PREFIX}*/*")
-    return sorted(path for kind in kinds for path in folder.glob(kind)) if folder.is_dir() else []
+    names = ("*.onnx", "*.proof.json", "*.engine", "*.engine.json", "*.cache", "*.sha256", ".*.part")
+    kinds = (*names, f"{UNFINISHED_PREFIX}*/*")
+    with using_cache():
+        return sorted(path for kind in kinds for path in folder.glob(kind)) if folder.is_dir() else []
 
 
 def clear_cache() -> tuple[int, int]:
     """Remove all of :func:`cached_files`; their number and bytes."""
     files = cached_files()
-    size = sum(path.stat().st_size for path in files)
-    for path in files:
-        path.unlink(missing_ok=True)
-    for folder in cache_folder().glob(f"{UNFINISHED_PREFIX}*"):
-        folder.rmdir()
+    with using_cache():
+        size = sum(path.stat().st_size for path in files)
+        for path in files:
+            path.unlink(missing_ok=True)
+        for folder in cache_folder().glob(f"{UNFINISHED_PREFIX}*"):
+            shutil.rmtree(folder)
     return len(files), size
+
+
+def hash_path(path: Path) -> Path:
+    """``x.onnx`` -> ``x.onnx.sha256``, in the format of ``sha256sum``."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def write_hash(path: Path, digest: str) -> None:
+    """Write a file's SHA-256 beside it. Raises OSError when it cannot be written."""
+    with replacing(hash_path(path)) as temporary:
+        temporary.write_text(f"{digest}  {path.name}\n")
+
+
+def fault_of(path: Path) -> str | None:
+    """Why a file cannot be believed, in words; None where it is the one that was written under this name."""
+    try:
+        recorded = hash_path(path).read_bytes()
+    except FileNotFoundError:
+        return "has no hash beside it"
+    if recorded != f"{sha256_of(path)}  {path.name}\n".encode():
+        return "is not what its hash says: one of the two is damaged"
+    return None
 
 
 def cached_onnx(
@@ -76,18 +129,20 @@ def cached_onnx(
     precision: Precision = "fp32",
     *,
     on_export: Callable[[], None] = lambda: None,
+    on_note: Callable[[str], None] = note,
 ) -> Path:
-    """The ONNX step of a checkpoint at a size (None: any), exported now if it is not in the cache.
+    """The ONNX step of a checkpoint at a size (None: any), exported now if it is not in the cache, whole.
 
     Everything that changes the file's bytes is in its name: weights, size, frame type, precision, this package's code
     and the version of PyTorch that exports it.
 
     Args:
         on_export: called before an export, which takes some ten seconds.
+        on_note: told that a file in the cache is damaged and is made anew.
 
     Raises:
         CheckpointError: the checkpoint cannot be loaded.
-        OutputError: the cache folder cannot be written.
+        OutputError: the cache folder cannot be used.
     """
     check_is_file(checkpoint)
     identity = f"{sha256_of(checkpoint)} {size} {io} {precision} {code_sha256()} {version('torch')}"
@@ -95,15 +150,23 @@ def cached_onnx(
         f"{checkpoint.stem}-{size or 'any'}-{io}-{precision}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.onnx"
     )
     path = cache_folder() / name
-    if path.is_file():
-        return path
+    with using_cache():
+        if path.is_file():
+            if (fault := fault_of(path)) is None:
+                return path
+            on_note(f"the cached file {path} {fault}; it is made anew")
     # Imported here: a cached file is run without loading PyTorch.
-    from ksnet_deploy.export.onnx import export_onnx
+    from ksnet_deploy.export.onnx import exported_model
     from ksnet_deploy.network.checkpoints import load_checkpoint
 
     on_export()
     made_cache_folder()
-    export_onnx(load_checkpoint(checkpoint), path, size=size, io=io, precision=precision)
+    model = exported_model(load_checkpoint(checkpoint), size=size, io=io, precision=precision).SerializeToString()
+    with using_cache():
+        remove_leftover_files(path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(model)
+        write_hash(path, hashlib.sha256(model).hexdigest())
     return path
 
 

@@ -9,23 +9,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
+import onnx.inliner
 import torch
 
 from ksnet_deploy.base.errors import ArtifactError, ConfigError, OutputError
 from ksnet_deploy.base.files import check_place, replacing
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.base.version import __version__
+from ksnet_deploy.export.memory import check_memory, export_bytes
 from ksnet_deploy.export.step import StepModule
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.network.config import Precision
-from ksnet_deploy.network.model import State
-from ksnet_deploy.ops.functions import OPSET, function_bodies
+from ksnet_deploy.ops.functions import DOMAIN, OPSET, function_bodies, name_nodes
+from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX
 
-__all__ = ["DYNAMIC_TRACE_SIZE", "export_onnx"]
+__all__ = ["DYNAMIC_TRACE_SIZE", "export_onnx", "exported_model"]
 
 DYNAMIC_TRACE_SIZE = FrameSize(96, 128)
 """Size a dynamic graph is traced at; the graph does not depend on it."""
 MAX_SIDE = 8192
+IR_VERSION = 9
+"""Version of the file format: the first that goes with opset 20, which ONNX Runtime 1.17 reads."""
 
 
 def export_onnx(
@@ -35,63 +39,16 @@ def export_onnx(
     size: FrameSize | None,
     io: FrameType = "uint8",
     precision: Precision = "fp32",
+    inline: bool = False,
 ) -> onnx.ModelProto:
-    """Fold the checkpoint and write it as an ONNX step, checked by ``onnx.checker`` in full mode.
-
-    Inputs are ``lr`` (1, H, W, 3) and ``state.<name>`` (1, C, H, W); outputs ``hr`` (1, 4 H, 4 W, 3) and
-    ``next.<name>``. The caller keeps the state and starts a scene with zeros and ``prev_lr`` the frame itself.
-
-    Args:
-        size: of the LR frames; None for a graph with free height and width, 16 to 8192 each.
-        io: element type of the frames.
-        precision: of the convolutions; ``fp16`` leaves the islands of :mod:`ksnet_deploy.network.precision` in float32.
+    """Write :func:`exported_model` to a file, whole or not at all.
 
     Raises:
-        ConfigError: the network is bidirectional or its slots are not in channel order, or the size is below the
-            network's minimum.
-        ArtifactError: the exported graph does not pass the checker.
+        KSNetError: as :func:`exported_model`.
         OutputError: the file cannot be written.
     """
-    if checkpoint.config.direction != "uni":
-        raise ConfigError(f"{checkpoint.path} is bidirectional; only 'uni' networks can be exported so far")
-    if checkpoint.config.slots != "order":
-        raise ConfigError(
-            f"{checkpoint.path} has slots '{checkpoint.config.slots}', which cannot be exported; only networks with "
-            "slots 'order' can"
-        )
     check_place(path)
-    if size is not None and size != size.padded:
-        raise ConfigError(
-            f"a size of {size} is below the network's minimum; export {size.padded} and pad the frames, "
-            "as 'ksnet-deploy upscale' does"
-        )
-    step = StepModule(checkpoint.model, io, precision)
-    with _quiet_exporter():
-        program = torch.onnx.export(
-            step,
-            step.example_inputs(size or DYNAMIC_TRACE_SIZE),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["lr", *(f"state.{name}" for name in State._fields)],
-            output_names=["hr", *(f"next.{name}" for name in State._fields)],
-            dynamic_shapes=None if size else _free_height_and_width(),
-            verbose=False,
-        )
-    if program is None:  # torch types the result as optional; with dynamo=True it never is
-        raise ArtifactError("torch.onnx.export returned no program")
-    model = program.model_proto
-    model.functions.extend(function_bodies(native_deform_conv=False))
-    metadata = {
-        "ksnet.config": checkpoint.config.to_json(),
-        "ksnet.precision": precision,
-        "ksnet.weights_sha256": checkpoint.sha256,
-        "ksnet.version": __version__,
-    }
-    onnx.helper.set_model_props(model, metadata)
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ArtifactError(f"the exported graph of {checkpoint.path} is not valid ONNX: {error}") from error
+    model = exported_model(checkpoint, size=size, io=io, precision=precision, inline=inline)
     try:
         with replacing(path) as temporary:
             onnx.save(model, temporary)
@@ -102,10 +59,94 @@ def export_onnx(
     return model
 
 
-def _free_height_and_width() -> tuple[object, ...]:
+def exported_model(
+    checkpoint: Checkpoint,
+    *,
+    size: FrameSize | None,
+    io: FrameType = "uint8",
+    precision: Precision = "fp32",
+    inline: bool = False,
+) -> onnx.ModelProto:
+    """Fold the checkpoint and trace it as an ONNX step, checked by ``onnx.checker`` in full mode.
+
+    Inputs are ``lr`` (1, H, W, 3) and ``state.<name>`` (1, C, H, W); outputs ``hr`` (1, 4 H, 4 W, 3) and
+    ``next.<name>``, for the names of :func:`ksnet_deploy.network.state_names.state_names`. The caller keeps the state
+    and starts a scene with zeros and ``prev_lr`` the frame itself.
+
+    Args:
+        size: of the LR frames; None for a graph with free height and width, 16 to 8192 each.
+        io: element type of the frames.
+        precision: of the convolutions; ``fp16`` leaves the islands of :mod:`ksnet_deploy.network.precision` in float32.
+        inline: write the custom operators out as standard operators, for runtimes that know no ONNX functions.
+
+    Raises:
+        ConfigError: the network is bidirectional or its slots are not in channel order, the size is below the
+            network's minimum, or the memory is too small.
+        ArtifactError: the exported graph does not pass the checker.
+    """
+    _check_exportable(checkpoint, size)
+    check_memory(
+        f"to export for frames of {size or 'any size'}",
+        export_bytes(checkpoint.config, size or DYNAMIC_TRACE_SIZE),
+        "export with --dynamic, which takes no more for larger frames, or for smaller ones",
+    )
+    step = StepModule(checkpoint.model, io, precision)
+    with _quiet_exporter():
+        program = torch.onnx.export(
+            step,
+            step.example_inputs(size or DYNAMIC_TRACE_SIZE),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["lr", *(STATE_PREFIX + name for name in step.names)],
+            output_names=["hr", *(NEXT_PREFIX + name for name in step.names)],
+            dynamic_shapes=None if size else _free_height_and_width(len(step.names)),
+            verbose=False,
+        )
+    if program is None:  # torch types the result as optional; with dynamo=True it never is
+        raise ArtifactError("torch.onnx.export returned no program")
+    model = program.model_proto
+    model.ir_version = IR_VERSION
+    model.functions.extend(function_bodies(native_deform_conv=False))
+    if inline:
+        model = onnx.inliner.inline_local_functions(model)
+        name_nodes(model.graph.node)
+        standard = [opset for opset in model.opset_import if opset.domain != DOMAIN]
+        del model.opset_import[:]
+        model.opset_import.extend(standard)
+    metadata = {
+        "ksnet.config": checkpoint.config.to_json(),
+        "ksnet.precision": precision,
+        "ksnet.weights_sha256": checkpoint.sha256,
+        "ksnet.version": __version__,
+        "ksnet.least_size": str(FrameSize(FrameSize.MINIMUM, FrameSize.MINIMUM)),
+    }
+    onnx.helper.set_model_props(model, metadata)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ArtifactError(f"the exported graph of {checkpoint.path} is not valid ONNX: {error}") from error
+    return model
+
+
+def _check_exportable(checkpoint: Checkpoint, size: FrameSize | None) -> None:
+    if checkpoint.config.direction != "uni":
+        raise ConfigError(f"{checkpoint.path} is bidirectional; only 'uni' networks can be exported so far")
+    if checkpoint.config.slots != "order":
+        raise ConfigError(
+            f"{checkpoint.path} has slots '{checkpoint.config.slots}', which cannot be exported; only networks with "
+            "slots 'order' can"
+        )
+    if size is not None and size != size.padded:
+        raise ConfigError(
+            f"a size of {size} is below the network's minimum; export {size.padded} and pad the frames, "
+            "as 'ksnet-deploy upscale' does"
+        )
+
+
+def _free_height_and_width(states: int) -> tuple[object, ...]:
     height = torch.export.Dim("height", min=FrameSize.MINIMUM, max=MAX_SIDE)
     width = torch.export.Dim("width", min=FrameSize.MINIMUM, max=MAX_SIDE)
-    state = tuple({2: height, 3: width} for _ in State._fields)
+    state = tuple({2: height, 3: width} for _ in range(states))
     return ({1: height, 2: width}, state)  # *state of StepModule.forward is one tuple to the tracer
 
 

@@ -3,18 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.files import check_place, replacing
 from ksnet_deploy.base.frames import FrameSize, FrameType
-from ksnet_deploy.export.onnx import export_onnx
+from ksnet_deploy.base.leftovers import remove_leftover_files
+from ksnet_deploy.export.memory import export_bytes, fits, in_gigabytes, verification_bytes
+from ksnet_deploy.export.onnx import DYNAMIC_TRACE_SIZE, export_onnx
 from ksnet_deploy.export.proof.float32 import SequenceReport, verify_onnx
 from ksnet_deploy.export.proof.half import HalfReport, verify_half
+from ksnet_deploy.export.proof.sequence import PROOF_SIZE, check_frames
 from ksnet_deploy.network.checkpoints import Checkpoint
-from ksnet_deploy.network.config import Precision
+from ksnet_deploy.network.config import KSNetConfig, Precision
 from ksnet_deploy.network.model import KSNet
 
-__all__ = ["export_verified", "verify"]
+__all__ = ["VerificationPlan", "export_verified", "plan_verification", "verify"]
+
+
+@dataclass(frozen=True)
+class VerificationPlan:
+    """Where a file is verified, and what memory that takes."""
+
+    size: FrameSize
+    """Of the frames that are compared."""
+    memory_bytes: int
+    """Peak of the export and the verification, as estimated."""
+    wanted_bytes: int | None = None
+    """What the size that was asked for would have taken; None where that is the size."""
+
+    @property
+    def in_words(self) -> str:
+        """A sentence for the user, before the work."""
+        if self.wanted_bytes is None:
+            return f"This takes about {in_gigabytes(self.memory_bytes)} of memory."
+        return (
+            f"To verify at the size of the file would take about {in_gigabytes(self.wanted_bytes)} of memory, which is "
+            f"not free here; so the network is exported for {self.size} too, and that file is verified. This takes "
+            f"about {in_gigabytes(self.memory_bytes)}."
+        )
+
+
+def plan_verification(
+    config: KSNetConfig, size: FrameSize, *, dynamic: bool, precision: Precision, frames: int
+) -> VerificationPlan:
+    """The size that a file for frames of a size is verified at: that size, or a small one where it does not fit.
+
+    What memory the export itself takes is looked at by :func:`ksnet_deploy.export.onnx.exported_model`.
+    """
+    exporting = export_bytes(config, DYNAMIC_TRACE_SIZE if dynamic else size)
+    if not frames:
+        return VerificationPlan(size, exporting)
+    wanted = verification_bytes(config, size, precision)
+    small = FrameSize(min(size.height, PROOF_SIZE.height), min(size.width, PROOF_SIZE.width))
+    if fits(wanted) or small == size:
+        return VerificationPlan(size, max(exporting, wanted))
+    return VerificationPlan(small, max(exporting, verification_bytes(config, small, precision)), wanted)
 
 
 def export_verified(
@@ -26,26 +71,63 @@ def export_verified(
     io: FrameType,
     precision: Precision,
     frames: int,
+    inline: bool = False,
+    on_plan: Callable[[VerificationPlan], None] = lambda _plan: None,
     on_verify: Callable[[], None] = lambda: None,
     on_frame: Callable[[], None] = lambda: None,
 ) -> SequenceReport | HalfReport | None:
     """Export a checkpoint and verify the file against PyTorch in float32.
 
+    Where the memory is too small to verify a file at its size, the network exported in the same way for a small size is
+    verified in its place; the report says at which size. Unfinished files of killed exports to this name are removed.
+
     Args:
         size: of the frames; with ``dynamic``, of those of the verification only.
         frames: to verify over; 0 for none, which gives None.
+        inline: as for :func:`ksnet_deploy.export.onnx.exported_model`.
+        on_plan: told where the file will be verified and what memory that takes, before any work.
         on_verify: called when the export is done.
 
     Raises:
-        KSNetError: the export or the verification failed. An older file of the name is still there.
+        KSNetError: the export or the verification failed, or needs more memory than there is. An older file of the name
+            is still there.
     """
     check_place(path)
+    if frames:
+        check_frames(frames)
+    plan = plan_verification(checkpoint.config, size, dynamic=dynamic, precision=precision, frames=frames)
+    remove_leftover_files(path)
+
+    def export(target: Path, target_size: FrameSize) -> None:
+        export_onnx(
+            checkpoint, target, size=None if dynamic else target_size, io=io, precision=precision, inline=inline
+        )
+
     with replacing(path) as temporary:
-        export_onnx(checkpoint, temporary, size=None if dynamic else size, io=io, precision=precision)
-        on_verify()
-        if not frames:
-            return None
-        return verify(checkpoint.model, temporary, size, precision=precision, frames=frames, on_frame=on_frame)
+        _check_writable(temporary, path)
+        on_plan(plan)
+        export(temporary, size)
+        verified, small = temporary, temporary.with_name(f"{temporary.name}.small.onnx")
+        try:
+            if frames and plan.size != size and not dynamic:
+                verified = small
+                export(small, plan.size)
+            on_verify()
+            if not frames:
+                return None
+            return verify(checkpoint.model, verified, plan.size, precision=precision, frames=frames, on_frame=on_frame)
+        finally:
+            small.unlink(missing_ok=True)
+
+
+def _check_writable(temporary: Path, path: Path) -> None:
+    """Find out now what would else come out after the export."""
+    try:
+        temporary.touch()
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror}); give a path in an existing, writable folder"
+        ) from error
 
 
 def verify(
@@ -60,6 +142,7 @@ def verify(
     """Compare an exported file with the float32 network by the measure of its precision.
 
     Raises:
+        ConfigError: there are too few frames.
         VerificationError: it is not near enough.
     """
     compare = verify_onnx if precision == "fp32" else verify_half

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from demo_panels import side_by_side
 from numpy.typing import NDArray
 
 from ksnet_deploy.base.frames import SCALE
@@ -31,10 +32,6 @@ def read(path: Path) -> tuple[list[NDArray[np.uint8]], list[float], int]:
     return frames, times, packets
 
 
-def enlarge(picture: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
-    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
 def main(source: Path, result: Path, original: Path, picture: Path) -> None:
     lr, lr_times, lr_sound = read(source)
     sr, sr_times, sr_sound = read(result)
@@ -45,8 +42,8 @@ def main(source: Path, result: Path, original: Path, picture: Path) -> None:
         sys.exit("Error: the result is not four times the source's size.")
     bicubic = [enlarge_bicubic(frame) for frame in lr]
     quality, yardstick = (np.mean([psnr(a, b) for a, b in zip(found, hr, strict=True)]) for found in (sr, bicubic))
-    panels = [bicubic[SHOWN_FRAME], sr[SHOWN_FRAME], hr[SHOWN_FRAME]]
-    write_png(picture, np.concatenate([enlarge(panel[REGION], ZOOM) for panel in panels], axis=1))
+    panels = {"bicubic": bicubic, "KSNet-uni": sr, "original": hr}
+    write_png(picture, side_by_side({name: frames[SHOWN_FRAME][REGION] for name, frames in panels.items()}, ZOOM))
     print(f"Four times the size, the same {len(sr)} timestamps and {sr_sound} sound packets as the source.")
     print(f"PSNR against the original: {quality:.2f} dB, bicubic {yardstick:.2f} dB (RGB, mean of {len(sr)} frames)")
     print(f"Result:  {result}")

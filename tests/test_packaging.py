@@ -45,15 +45,15 @@ def test_the_wheel_holds_everything_once(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert len(names) == len(set(names))
     for needed in (
-        "ksnet_deploy/cli.py",
+        "ksnet_deploy/cli/app.py",
         "ksnet_deploy/export/onnx.py",
-        "ksnet_deploy/checkpoints/lite.safetensors",
-        "ksnet_deploy/checkpoints/uni.safetensors",
+        "ksnet_deploy/bundled/lite.safetensors",
+        "ksnet_deploy/bundled/uni.safetensors",
         "ksnet_deploy/training/loop.py",
-        "ksnet_deploy/checkpoints/MODEL_CARD.md",
-        "ksnet_deploy/assets/city_lr.mp4",
+        "ksnet_deploy/bundled/MODEL_CARD.md",
+        "ksnet_deploy/bundled/city_lr.mp4",
         "ksnet_deploy/native/plugins/CMakeLists.txt",
         "ksnet_deploy/native/plugins/deform_conv/deform_conv.cu",
     ):
         assert needed in names
-    assert not [name for name in names if name.startswith(("export/", "tests/", "scripts/"))]
+    assert not [name for name in names if name.startswith(("docs/", "examples/", "export/", "scripts/", "tests/"))]

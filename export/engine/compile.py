@@ -20,13 +20,13 @@ from typing import IO, Any
 from ksnet_deploy.base import errors
 from ksnet_deploy.base.errors import BackendError, OutputError
 from ksnet_deploy.base.files import check_place, sha256_of
-from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.export.cache import UNFINISHED_PREFIX, code_sha256, made_cache_folder
+from ksnet_deploy.base.leftovers import remove_leftover_folders
+from ksnet_deploy.export.cache import UNFINISHED_PREFIX, code_sha256, fault_of, made_cache_folder, note, using_cache
 from ksnet_deploy.export.engine.compiler import BuildRequest
-from ksnet_deploy.network.config import Precision
 from ksnet_deploy.runtime.step_file import exported_metadata, load_exported
-from ksnet_deploy.runtime.tensorrt.sidecar import PluginIdentity, Sidecar, Tensor, sidecar_path
-from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, Flavour, GpuTarget, SizeRange
+from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar, Tensor, sidecar_path
+from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
+from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, Flavour
 
 __all__ = ["EngineKey", "build_engine", "check_target", "installed_version"]
 
@@ -38,41 +38,26 @@ Progress = Callable[[str, int, int], None]
 class EngineKey:
     """Identity of an engine: everything that changes its bytes."""
 
+    spec: EngineSpec
     onnx_sha256: str
-    flavour: Flavour
     version: str
-    sm: int
-    precision: Precision
-    sizes: SizeRange
-    plugins_sha256: str | None
+    """Of TensorRT."""
     code_sha256: str
     """Of this package, which prepares the network and chooses the builder's settings."""
+
+    @classmethod
+    def of(cls, spec: EngineSpec, onnx: Path) -> EngineKey:
+        """The key of an engine that would be built here now."""
+        return cls(spec, sha256_of(onnx), installed_version(spec.flavour), code_sha256())
 
     def file_name(self, stem: str) -> str:
         """Name in the cache."""
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
-        return f"{stem}-{self.precision}-{self.flavour}-sm{self.sm}-{digest}.engine"
+        return f"{stem}-{self.spec.precision}-{self.spec.flavour}-{self.spec.target}-{digest}.engine"
 
-    @classmethod
-    def of(
-        cls,
-        onnx: Path,
-        flavour: Flavour,
-        target: GpuTarget,
-        precision: Precision,
-        sizes: SizeRange,
-        plugins: Path | None,
-    ) -> EngineKey:
-        return cls(
-            sha256_of(onnx),
-            flavour,
-            installed_version(flavour),
-            target.sm,
-            precision,
-            sizes,
-            sha256_of(plugins) if plugins else None,
-            code_sha256(),
-        )
+    def fits(self, sidecar: Sidecar) -> bool:
+        """Whether a sidecar says that its engine is this one."""
+        return (sidecar.spec, sidecar.onnx_sha256, sidecar.version) == (self.spec, self.onnx_sha256, self.version)
 
 
 def installed_version(flavour: Flavour) -> str:
@@ -89,27 +74,26 @@ def installed_version(flavour: Flavour) -> str:
 def build_engine(
     onnx: Path,
     engine: Path,
+    spec: EngineSpec,
     *,
-    flavour: Flavour,
-    target: GpuTarget,
-    precision: Precision,
-    sizes: SizeRange,
-    plugins: Path | None,
+    library: Path | None,
     model: str,
     prove: Callable[[Path], dict[str, Any] | None] = lambda _engine: None,
     on_progress: Progress = lambda _phase, _done, _total: None,
+    on_note: Callable[[str], None] = note,
 ) -> Sidecar:
     """Build an engine from an exported step and write it with its sidecar.
 
     Both files appear under their names only when the build, the checks of its layers and the proof have passed.
 
     Args:
-        onnx: of the precision; of the size, or dynamic.
-        target: the GPU; full TensorRT builds only for the one at hand.
-        plugins: the native plugin library; None builds from the function bodies.
+        onnx: of the spec's precision; of its size, or dynamic.
+        spec: full TensorRT builds only for the GPU at hand.
+        library: the native plugins that the spec names; None builds from the function bodies.
         model: what the user calls the network, for the sidecar.
         prove: given the unfinished engine, with its sidecar beside it; raises when it is not good enough, else returns
             what the sidecar is to say of it.
+        on_note: told that TensorRT's measurements of an earlier build are damaged and are made anew.
 
     Raises:
         ArtifactError: the file cannot be parsed, or what came out is not what was asked for.
@@ -120,25 +104,19 @@ def build_engine(
     try:
         unfinished = folder / "unfinished"
         report = _in_child(
-            _request(flavour, target, precision, sizes, plugins, onnx=onnx, engine=unfinished),
-            _environment(flavour, plugins, folder),
+            BuildRequest.of(spec, unfinished, onnx=onnx, plugins=library, timing_cache=_timing_cache(spec, on_note)),
+            _environment(spec, library, folder),
             on_progress,
         )
         sidecar = Sidecar(
+            spec=spec,
             engine_sha256=sha256_of(unfinished),
             onnx_sha256=sha256_of(onnx),
-            flavour=flavour,
             version=report["version"],
             model=model,
-            sm=target.sm,
-            precision=precision,
-            least=str(sizes.least),
-            best=str(sizes.best),
-            most=str(sizes.most),
             inputs=tuple(map(Tensor.from_json, report["inputs"])),
             outputs=tuple(map(Tensor.from_json, report["outputs"])),
             layers=report["layers"],
-            plugins=PluginIdentity(plugins.name, sha256_of(plugins)) if plugins else None,
             metadata=exported_metadata(load_exported(onnx)),
             build_s=report["build_s"],
         )
@@ -153,52 +131,30 @@ def build_engine(
     return sidecar
 
 
-def check_target(flavour: Flavour, target: GpuTarget, plugins: Path | None) -> None:
+def check_target(spec: EngineSpec, library: Path | None) -> None:
     """Find out in a second what would else come out after the export: whether TensorRT loads, knows the GPU and takes
     the plugins. Raises BackendError."""
     with tempfile.TemporaryDirectory(prefix="ksnet-") as folder:
-        nothing = SizeRange.fixed(FrameSize(FrameSize.MINIMUM, FrameSize.MINIMUM))
-        request = _request(flavour, target, "fp32", nothing, plugins, onnx=None, engine=Path(folder) / "none")
-        _in_child(request, _environment(flavour, plugins, Path(folder)), lambda _phase, _done, _total: None)
+        request = BuildRequest.of(spec, Path(folder) / "none", onnx=None, plugins=library, timing_cache=None)
+        _in_child(request, _environment(spec, library, Path(folder)), lambda _phase, _done, _total: None)
 
 
 def _unfinished_folder(engine: Path) -> Path:
-    """A hidden folder beside the engine, so that renaming moves nothing between file systems."""
+    """A hidden folder beside the engine, so that renaming moves nothing between file systems; those of builds that were
+    killed go."""
     check_place(engine)
+    remove_leftover_folders(engine.parent, UNFINISHED_PREFIX)
     try:
-        return Path(tempfile.mkdtemp(prefix=UNFINISHED_PREFIX, dir=engine.parent))
+        return Path(tempfile.mkdtemp(prefix=f"{UNFINISHED_PREFIX}{os.getpid()}-", dir=engine.parent))
     except OSError as error:
         raise OutputError(
             f"{engine} cannot be written ({error.strerror}); give a path in a writable folder with room"
         ) from error
 
 
-def _request(
-    flavour: Flavour,
-    target: GpuTarget,
-    precision: Precision,
-    sizes: SizeRange,
-    plugins: Path | None,
-    *,
-    onnx: Path | None,
-    engine: Path,
-) -> BuildRequest:
-    least, best, most = ((size.height, size.width) for size in (sizes.least, sizes.best, sizes.most))
-    return BuildRequest(
-        str(onnx) if onnx else None,
-        str(engine),
-        flavour,
-        target.sm,
-        precision,
-        (least, best, most),
-        str(plugins) if plugins else None,
-        str(_timing_cache(target)) if flavour == "tensorrt" else None,
-    )
-
-
-def _environment(flavour: Flavour, plugins: Path | None, folder: Path) -> dict[str, str]:
+def _environment(spec: EngineSpec, library: Path | None, folder: Path) -> dict[str, str]:
     """Of the child process."""
-    if plugins is None or flavour != "rtx":
+    if library is None or spec.flavour != "rtx":
         return dict(os.environ)
     from ksnet_deploy.ops.library import rtx_preflight_environment
 
@@ -254,6 +210,13 @@ def _words_of_plugins(stderr: IO[str]) -> str:
     return f" ({'; '.join(lines)})" if lines else ""
 
 
-def _timing_cache(target: GpuTarget) -> Path:
-    """TensorRT's measurements of its kernels; of one version and one GPU."""
-    return made_cache_folder() / f"timing-{installed_version('tensorrt')}-{target}.cache"
+def _timing_cache(spec: EngineSpec, on_note: Callable[[str], None]) -> Path | None:
+    """TensorRT's measurements of its kernels, of one version and one GPU; None where it makes none."""
+    if spec.flavour != "tensorrt":
+        return None
+    path = made_cache_folder() / f"timing-{installed_version('tensorrt')}-{spec.target}.cache"
+    with using_cache():
+        if path.is_file() and (fault := fault_of(path)) is not None:
+            on_note(f"the cached file {path} {fault}; TensorRT measures its kernels anew")
+            path.unlink()
+    return path

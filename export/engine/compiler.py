@@ -8,6 +8,7 @@ starts; so it gets a process of its own, which ends when its input is closed. An
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import json
 import os
 import sys
@@ -23,37 +24,44 @@ import onnx.inliner
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError, KSNetError
 from ksnet_deploy.base.files import replacing
-from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.export.cache import write_hash
 from ksnet_deploy.export.engine.layers import check_layers
-from ksnet_deploy.network.config import Precision
 from ksnet_deploy.ops.functions import DOMAIN, VERSION
 from ksnet_deploy.runtime.tensorrt.sidecar import LayerCounts, Tensor
-from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, Flavour, import_tensorrt
+from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
+from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, import_tensorrt
 
 __all__ = ["BuildRequest", "main"]
 
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What to build; paths and sizes as text, because it travels as JSON."""
+    """What to build, and with which files."""
 
+    spec: EngineSpec
     onnx: str | None
     """None to find out only whether the target and the plugins are there."""
     engine: str
-    flavour: Flavour
-    sm: int
-    precision: Precision
-    sizes: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-    """Least, best and most (height, width)."""
     plugins: str | None
     timing_cache: str | None
 
+    @classmethod
+    def of(
+        cls, spec: EngineSpec, engine: Path, *, onnx: Path | None, plugins: Path | None, timing_cache: Path | None
+    ) -> BuildRequest:
+        return cls(spec, *(path and str(path) for path in (onnx, engine, plugins, timing_cache)))  # type: ignore[arg-type]
+
     def to_json(self) -> str:
-        return json.dumps(asdict(self))
+        return json.dumps({**asdict(self), "spec": self.spec.as_dict()})
+
+    @classmethod
+    def from_json(cls, text: str) -> BuildRequest:
+        values = json.loads(text)
+        return cls(EngineSpec.from_dict(values.pop("spec")), **values)
 
 
 def main() -> int:
-    request = BuildRequest(**json.loads(sys.stdin.readline()))
+    request = BuildRequest.from_json(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         answer: dict[str, Any] = {"report": _build(request)}
@@ -67,8 +75,8 @@ def main() -> int:
         }
     except Exception as error:  # whatever TensorRT's bindings raise
         answer = {
-            "error": f"{FLAVOURS[request.flavour]} failed ({type(error).__name__}: {' '.join(str(error).split())}); "
-            "try --plugins off, and report this",
+            "error": f"{FLAVOURS[request.spec.flavour]} failed ({type(error).__name__}: "
+            f"{' '.join(str(error).split())}); try --plugins off, and report this",
             "kind": "BackendError",
         }
     _send(answer)
@@ -86,12 +94,12 @@ def _send(answer: dict[str, Any]) -> None:
 
 
 def _build(request: BuildRequest) -> dict[str, Any]:
-    trt = import_tensorrt(request.flavour)
-    if request.flavour == "rtx":
-        _check_capability(trt, request.sm)
+    trt = import_tensorrt(request.spec.flavour)
+    if request.spec.flavour == "rtx":
+        _check_capability(trt, request.spec.target.sm)
     logger = _collecting_logger(trt)
     if request.plugins:
-        if request.flavour == "rtx":
+        if request.spec.flavour == "rtx":
             _check_unversioned_library()
         from ksnet_deploy.ops.library import load_plugins
 
@@ -106,21 +114,24 @@ def _build(request: BuildRequest) -> dict[str, Any]:
     if not parser.parse(model.SerializeToString()):
         reasons = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
         raise ArtifactError(
-            f"{FLAVOURS[request.flavour]} {trt.__version__} cannot parse {request.onnx} ({reasons}); export it again"
+            f"{FLAVOURS[request.spec.flavour]} {trt.__version__} cannot parse {request.onnx} ({reasons}); "
+            "export it again"
         )
     layers = _count_layers(network)
-    check_layers(layers, request.precision, custom_nodes, with_plugins=request.plugins is not None)
+    check_layers(layers, request.spec.precision, custom_nodes, with_plugins=request.plugins is not None)
     config = _config(trt, builder, network, request)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise BackendError(
-            f"{FLAVOURS[request.flavour]} {trt.__version__} could not build an engine for sm{request.sm} "
+            f"{FLAVOURS[request.spec.flavour]} {trt.__version__} could not build an engine for {request.spec.target} "
             f"({'; '.join(logger.errors[-2:]) or 'it gave no reason'}); try another --gpu or size"
         )
     Path(request.engine).write_bytes(plan)
     if request.timing_cache:
+        timings = bytes(config.get_timing_cache().serialize())
         with replacing(Path(request.timing_cache)) as temporary:
-            temporary.write_bytes(config.get_timing_cache().serialize())
+            temporary.write_bytes(timings)
+        write_hash(Path(request.timing_cache), hashlib.sha256(timings).hexdigest())
     return {
         "version": trt.__version__,
         "layers": layers,
@@ -195,9 +206,9 @@ def _config(trt: Any, builder: Any, network: Any, request: BuildRequest) -> Any:
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.progress_monitor = _progress_monitor(trt)
     config.clear_flag(trt.BuilderFlag.TF32)  # or float32 convolutions would drop 13 of their 23 bits
-    if request.flavour == "rtx":
+    if request.spec.flavour == "rtx":
         config.num_compute_capabilities = 1
-        config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{request.sm}"), 0)
+        config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{request.spec.target.sm}"), 0)
     if request.timing_cache:
         path = Path(request.timing_cache)
         cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
@@ -207,7 +218,8 @@ def _config(trt: Any, builder: Any, network: Any, request: BuildRequest) -> Any:
     if any(-1 in tuple(tensor.shape) for tensor in inputs):
         profile = builder.create_optimization_profile()
         for tensor in inputs:
-            profile.set_shape(tensor.name, *(_tensor(tensor).at(FrameSize(*size)) for size in request.sizes))
+            sizes = request.spec.sizes
+            profile.set_shape(tensor.name, *(_tensor(tensor).at(s) for s in (sizes.least, sizes.best, sizes.most)))
         config.add_optimization_profile(profile)
     return config
 

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
-from ksnet_deploy.base.files import check_place, replacing, sha256_of
+from ksnet_deploy.base.files import check_place, sha256_of
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.export.cache import cached_onnx, made_cache_folder
+from ksnet_deploy.base.sealed import read_sealed, write_sealed
+from ksnet_deploy.export.cache import cached_onnx, made_cache_folder, note, using_cache
 from ksnet_deploy.export.engine.compile import EngineKey, Progress, build_engine, check_target
+from ksnet_deploy.export.memory import check_memory, verification_bytes
+from ksnet_deploy.export.proof.sequence import PROOF_SIZE, check_frames, proof_frames, reset_before
 from ksnet_deploy.network.config import Precision
 from ksnet_deploy.ops.library import find_plugin_library
 from ksnet_deploy.runtime.base import Runner
-from ksnet_deploy.runtime.step_file import exported_metadata, exported_size, load_exported
-from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
+from ksnet_deploy.runtime.step_file import exported_metadata, exported_size, has_custom_operators, load_exported
+from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar, sidecar_path
+from ksnet_deploy.runtime.tensorrt.spec import EngineSpec, PluginIdentity
 from ksnet_deploy.runtime.tensorrt.target import Flavour, GpuTarget, SizeRange, choose_flavour
 
 __all__ = ["EngineRequest", "MadeEngine", "PluginChoice", "make_engine"]
 
 PluginChoice = Literal["auto", "on", "off"]
 """``auto`` takes the native plugins where their library is found; what is taken must load, or the build fails."""
-
-
-PROOF_SIZE = FrameSize(72, 128)
-"""Of the frames that are compared on a CPU, where one of 180x320 takes seven seconds. What is compared, the rounding of
-weights and results, does not depend on the size."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class MadeEngine:
 def make_engine(
     request: EngineRequest,
     *,
-    say: Callable[[str], None] = lambda _line: None,
+    say: Callable[[str], None] = note,
     on_verify: Callable[[int], None] = lambda _frames: None,
     on_frame: Callable[[], None] = lambda: None,
     on_progress: Progress = lambda _phase, _done, _total: None,
@@ -73,26 +71,35 @@ def make_engine(
     Without that GPU the exported file stands for the engine: ONNX Runtime runs it with its half results rounded.
 
     Args:
-        say: told what is done.
+        say: told what is done, and what in the cache is damaged and made anew.
         on_verify: told the number of frames before each comparison; then ``on_frame`` after each frame.
         on_progress: told the progress of the build.
 
     Raises:
         KSNetError: with the reason. Nothing is left under the engine's name that was not there before.
     """
+    if request.verify_frames:
+        check_frames(request.verify_frames)
     if request.output is not None:
         check_place(request.output)
     flavour = choose_flavour(request.flavour)
     target, at_hand = _target(request.gpu, flavour)
-    plugins = _plugins(request.plugins)
-    check_target(flavour, target, plugins)
+    library = _plugins(request)
+    plugins = PluginIdentity.of(library) if library else None
+    spec = EngineSpec(flavour, target, request.precision, request.sizes, plugins)
+    check_target(spec, library)
     frames = request.verify_frames
     onnx = _exported(request, say)
-    key = EngineKey.of(onnx, flavour, target, request.precision, request.sizes, plugins)
+    key = EngineKey.of(spec, onnx)
     path = request.output or made_cache_folder() / key.file_name(request.source.stem)
-    known = _whole_engine(path) if request.output is None else None
+    known = _whole_engine(path, key, say) if request.output is None else None
     if known is not None and ((request.source == onnx and not at_hand) or frames <= _frames_compared(known)):
         return MadeEngine(path, known, reused=True)
+    if frames and request.source == onnx and not at_hand:
+        say(
+            f"--verify-frames has no effect: an engine of {onnx.name}, which is no checkpoint, is compared with that "
+            "file, and only where its GPU is at hand."
+        )
     proof = None if at_hand or request.source == onnx else _proof(request, say, on_verify, on_frame)
 
     def prove(engine: Path) -> dict[str, Any] | None:
@@ -101,18 +108,16 @@ def make_engine(
         on_verify(frames)
         return _proof_on_gpu(request.source, onnx, engine, request.sizes.best, frames, on_frame)
 
-    say(f"Building for {target} with {flavour} {key.version}, {request.precision}, frames of {request.sizes}.")
+    say(f"Building for {spec}, by TensorRT {key.version}.")
     sidecar = build_engine(
         onnx,
         path,
-        flavour=flavour,
-        target=target,
-        precision=request.precision,
-        sizes=request.sizes,
-        plugins=plugins,
+        spec,
+        library=library,
         model=request.model or str(request.source),
         prove=prove,
         on_progress=on_progress,
+        on_note=say,
     )
     return MadeEngine(path, sidecar, reused=False)
 
@@ -122,13 +127,22 @@ def _frames_compared(sidecar: Sidecar) -> int:
     return frames
 
 
-def _whole_engine(path: Path) -> Sidecar | None:
+def _whole_engine(path: Path, key: EngineKey, say: Callable[[str], None]) -> Sidecar | None:
     """The sidecar of an engine in the cache, None where it is missing or damaged and must be built again."""
+    if not path.exists() and not sidecar_path(path).exists():
+        return None
     try:
         sidecar = Sidecar.read(path)
-    except ArtifactError:
-        return None
-    return sidecar if sha256_of(path) == sidecar.engine_sha256 else None
+        with using_cache():
+            fault = None if sha256_of(path) == sidecar.engine_sha256 else "is not the file that its sidecar describes"
+        if not key.fits(sidecar):
+            fault = "has the sidecar of another engine"
+    except ArtifactError as error:
+        fault = f"cannot be trusted ({error})"
+    if fault is None:
+        return sidecar
+    say(f"The cached engine {path} {fault}; it is built anew.")
+    return None
 
 
 def _target(gpu: str | None, flavour: Flavour) -> tuple[GpuTarget, bool]:
@@ -151,9 +165,18 @@ def _target(gpu: str | None, flavour: Flavour) -> tuple[GpuTarget, bool]:
     return wanted, wanted == device
 
 
-def _plugins(choice: PluginChoice) -> Path | None:
-    library = None if choice == "off" else find_plugin_library()
-    if choice == "on" and library is None:
+def _plugins(request: EngineRequest) -> Path | None:
+    if request.plugins == "off":
+        return None
+    if request.source.suffix == ".onnx" and not has_custom_operators(load_exported(request.source)):
+        if request.plugins == "on":
+            raise ArtifactError(
+                f"{request.source} was exported with --inline, which leaves no operator for the native plugins; export "
+                "it again without, or use --plugins off"
+            )
+        return None
+    library = find_plugin_library()
+    if request.plugins == "on" and library is None:
         raise BackendError(
             "the native plugin library is not found; build it with 'ksnet-deploy build-plugins', or use --plugins off"
         )
@@ -169,6 +192,7 @@ def _exported(request: EngineRequest, say: Callable[[str], None]) -> Path:
             size,
             precision=request.precision,
             on_export=lambda: say(f"Exporting {request.source.name} in {request.precision}, once."),
+            on_note=say,
         )
     model = load_exported(request.source)
     precision = exported_metadata(model).get("ksnet.precision", "unknown")
@@ -202,12 +226,13 @@ def _proof(
         size,
         precision=request.precision,
         on_export=lambda: say(f"Exporting for frames of {size}, once."),
+        on_note=say,
     )
     path = onnx.with_suffix(".proof.json")
-    if path.is_file():
-        known: dict[str, Any] = json.loads(path.read_text())
-        if known["frames"] >= frames:
-            return known
+    digest = sha256_of(onnx)
+    known = _known_proof(path, digest, say)
+    if known is not None and known["frames"] >= frames:
+        return known
     from ksnet_deploy.export.verified import verify
     from ksnet_deploy.network.checkpoints import load_checkpoint
 
@@ -216,9 +241,26 @@ def _proof(
     model = load_checkpoint(request.source).model
     report = verify(model, onnx, size, precision=request.precision, frames=frames, on_frame=on_frame)
     proof = {"what": f"the network exported for {size}, in ONNX Runtime", "against": "float32", **report.as_dict()}
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(proof))
+    with using_cache():
+        write_sealed(path, {"onnx_sha256": digest, "proof": proof})
     return proof
+
+
+def _known_proof(path: Path, onnx_sha256: str, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """A comparison in the cache; None where there is none of this file, or it is damaged."""
+    try:
+        with using_cache():
+            if not path.exists():
+                return None
+            values = read_sealed(path)
+        proof: dict[str, Any] = values["proof"]
+        fault = None if values["onnx_sha256"] == onnx_sha256 else "it is of another file"
+    except (ValueError, KeyError) as error:
+        fault = f"it is damaged: {error}"
+    if fault is None:
+        return proof
+    say(f"The cached comparison {path} is not believed ({fault}); it is made anew.")
+    return None
 
 
 def _smaller(size: FrameSize, limit: FrameSize) -> FrameSize:
@@ -231,17 +273,24 @@ def _proof_on_gpu(
     """The engine itself against the checkpoint in float32 or, where it was built from one, the exported file."""
     from ksnet_deploy.export.proof.half import TIE_GAP, compare_runners
     from ksnet_deploy.export.proof.near_ties import RetakingRunner
-    from ksnet_deploy.export.proof.sequence import proof_frames
     from ksnet_deploy.network.checkpoints import load_checkpoint
     from ksnet_deploy.runtime.onnx import OnnxRunner
     from ksnet_deploy.runtime.tensorrt.runner import TensorRTRunner
 
+    if source != onnx:
+        model = load_checkpoint(source).model
+        check_memory(
+            f"to compare the engine with float32 at {size}",
+            verification_bytes(model.config, size, "fp32"),
+            "give a smaller size, or leave the comparison out with --verify-frames 0",
+        )
     with TensorRTRunner(engine, size) as candidate:
         if source == onnx:
             reference: Runner = OnnxRunner(onnx, size)
         else:
-            reference = RetakingRunner(load_checkpoint(source).model, size, io=candidate.io, gap=TIE_GAP)
+            reference = RetakingRunner(model, size, io=candidate.io, gap=TIE_GAP)
         with reference:
-            report = compare_runners(reference, candidate, proof_frames(candidate, frames), on_frame=on_frame)
+            images, reset_at = proof_frames(candidate, frames), reset_before(frames)
+            report = compare_runners(reference, candidate, images, reset_at=reset_at, on_frame=on_frame)
     against = "the exported file in ONNX Runtime" if source == onnx else "float32"
     return {"what": "the engine on the GPU", "against": against, **report.as_dict()}

@@ -2,7 +2,8 @@
 
 - ``float32.py``: an ONNX file against PyTorch
 - ``half.py``: half precision against float32
+- ``stepping.py``: two runners side by side, frame by frame
 - ``near_ties.py``: channels whose scores are nearly equal
 - ``rounding.py``: half precision on runtimes that have none
-- ``sequence.py``: the frames
+- ``sequence.py``: the frames, and the reset among them
 """

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ksnet_deploy.base.errors import VerificationError
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.export.proof.near_ties import GapRecorder, swapped_channels
-from ksnet_deploy.export.proof.sequence import FloatFrame, moving_pattern
-from ksnet_deploy.network.model import KSNet, State
+from ksnet_deploy.export.proof.near_ties import RetakingRunner
+from ksnet_deploy.export.proof.sequence import check_frames, proof_frames, reset_before, sequence_in_words
+from ksnet_deploy.export.proof.stepping import compare_frames
+from ksnet_deploy.network.model import KSNet
+from ksnet_deploy.runtime.base import Runner, SavedState
 from ksnet_deploy.runtime.onnx import OnnxRunner
-from ksnet_deploy.runtime.torch import decode_frame, encode_frame
 
-__all__ = ["FrameError", "SequenceReport", "verify_onnx"]
+__all__ = ["TIE_GAP", "FrameError", "SequenceReport", "compare_to_float32", "verify_onnx"]
 
 TOLERANCE = 1e-4
 """Largest accepted absolute difference of float32 values, frames in [0, 1]."""
@@ -39,7 +39,6 @@ UNIT = {"uint8": 1.001 / 255, "float16": 2**-10}
 class FrameError:
     """Differences on one frame of the sequence."""
 
-    frame: int
     hr: float
     """Largest absolute difference of the HR frame, in [0, 1] units; uint8 frames count in levels / 255."""
     state: float
@@ -58,7 +57,7 @@ class SequenceReport:
 
     size: FrameSize
     reset_at: int | None
-    """Frame before which both sides forgot the past."""
+    """Frame before which both sides forgot the past; None where there was none."""
     tolerance: float
     """Of states."""
     hr_tolerance: float
@@ -73,13 +72,19 @@ class SequenceReport:
     @property
     def excused(self) -> list[int]:
         """Frames on which a near-tie swapped two channels."""
-        return [f.frame for f in self.frames if f.excused]
+        return [index for index, frame in enumerate(self.frames) if frame.excused]
 
     def as_dict(self) -> dict[str, Any]:
-        return {"frames": len(self.frames), "max_error": self.max_error, "near_ties": self.excused}
+        return {
+            "frames": len(self.frames),
+            "size": str(self.size),
+            "reset_at": self.reset_at,
+            "max_error": self.max_error,
+            "near_ties": self.excused,
+        }
 
     def summary(self) -> str:
-        text = f"{len(self.frames)} recurrent frames at {self.size}, reset at {self.reset_at}: "
+        text = f"{sequence_in_words(len(self.frames), self.size, self.reset_at)}: "
         hr, state = (max((getattr(f, name) for f in self.frames), default=0.0) for name in ("hr", "state"))
         text += f"max error of frames {hr:.1e} (tolerance {self.hr_tolerance:.0e}), "
         text += f"of states {state:.1e} (tolerance {self.tolerance:.0e})"
@@ -104,82 +109,76 @@ def verify_onnx(
     that is coarser, because a value between two units may round either way.
 
     Raises:
+        ConfigError: there are too few frames.
         VerificationError: a frame or state differs by more, and swapping two channels whose scores are nearly tied
             (a gap under 1e-5 of their standard deviation) does not make PyTorch give the file's result.
     """
-    images = list(moving_pattern(size, frames))
-    with OnnxRunner(path, size, device=device, rewrite=lambda _model: None) as runner:
-        _compare(model, runner, images[:2], reset_at=None)
-    with OnnxRunner(path, size, device=device) as runner:
-        report = _compare(model, runner, images, reset_at=frames // 2, on_frame=on_frame)
-    if len(report.excused) > max(1, MAX_EXCUSED_SHARE * frames):
+    check_frames(frames)
+    with OnnxRunner(path, size, device=device, rewrite=lambda _model: None) as as_it_is:
+        io = as_it_is.io
+        with RetakingRunner(model, size, io=io, gap=TIE_GAP) as reference:
+            compare_to_float32(reference, as_it_is, proof_frames(as_it_is, 2), reset_at=None)
+    with (
+        OnnxRunner(path, size, device=device) as runner,
+        RetakingRunner(model, size, io=io, gap=TIE_GAP) as reference,
+    ):
+        images = proof_frames(runner, frames)
+        return compare_to_float32(reference, runner, images, reset_at=reset_before(frames), on_frame=on_frame)
+
+
+def compare_to_float32(
+    reference: Runner,
+    candidate: Runner,
+    frames: Sequence[NDArray[Any]],
+    *,
+    reset_at: int | None,
+    on_frame: Callable[[], None] = lambda: None,
+) -> SequenceReport:
+    """Hold a float32 runner to another, frames and states. Raises VerificationError as :func:`verify_onnx` says."""
+    hr_tolerance = max(TOLERANCE, UNIT.get(candidate.io, 0.0))
+    report = SequenceReport(candidate.size, reset_at, TOLERANCE, hr_tolerance)
+
+    def measure(found: NDArray[Any], expected: NDArray[Any]) -> FrameError:
+        return _frame_error(found, expected, candidate.state, reference.state)
+
+    def accepts(error: FrameError) -> bool:
+        return not error.exceeds(hr_tolerance, TOLERANCE)
+
+    compared = compare_frames(reference, candidate, frames, reset_at=reset_at, measure=measure, accepts=accepts)
+    for frame in compared:
+        if frame.retaken is not None:
+            report.frames.append(replace(frame.retaken, excused=True))
+        elif accepts(frame.error):
+            report.frames.append(frame.error)
+        else:
+            raise VerificationError(_failure(frame.index, frame.error, hr_tolerance))
+        on_frame()
+    if len(report.excused) > max(1, MAX_EXCUSED_SHARE * len(frames)):
         raise VerificationError(
-            f"the exported network differs from PyTorch on {len(report.excused)} of {frames} frames by near-tied "
+            f"the exported network differs from PyTorch on {len(report.excused)} of {len(frames)} frames by near-tied "
             "channel scores, which explain single frames only; export it again and report this if it stays"
         )
     return report
 
 
-@torch.inference_mode()
-def _compare(
-    model: KSNet,
-    runner: OnnxRunner,
-    images: Sequence[FloatFrame],
-    *,
-    reset_at: int | None,
-    on_frame: Callable[[], None] = lambda: None,
-) -> SequenceReport:
-    hr_tolerance = max(TOLERANCE, UNIT.get(runner.io, 0.0))
-    report = SequenceReport(runner.size, reset_at, TOLERANCE, hr_tolerance)
-    dtype: torch.dtype = getattr(torch, runner.io)
-    state: State | None = None
-    for index, image in enumerate(images):
-        if index == reset_at:
-            state = None
-            runner.reset()
-        frame = torch.from_numpy(image)[None]
-        lr = (frame * 255).round().to(dtype) if runner.io == "uint8" else frame.to(dtype)
-        planes = decode_frame(lr)
-        before = state or model.initial_state(planes)
-        found = runner.step(lr[0].numpy())
-        with GapRecorder(model) as gaps:
-            hr, state = model(planes, before)
-        error = _frame_error(index, encode_frame(hr, dtype)[0].numpy(), found, state, runner.state)
-        if error.exceeds(hr_tolerance, TOLERANCE):
-            for level in gaps.tied_levels(TIE_GAP):
-                with swapped_channels(level):
-                    hr, state = model(planes, before)
-                swapped = _frame_error(index, encode_frame(hr, dtype)[0].numpy(), found, state, runner.state)
-                if not swapped.exceeds(hr_tolerance, TOLERANCE):
-                    # The file took the other of two equal choices; the sequence goes on from there.
-                    error = replace(swapped, excused=True)
-                    break
-            else:
-                raise VerificationError(_failure(error, hr_tolerance))
-        report.frames.append(error)
-        on_frame()
-    return report
-
-
 def _frame_error(
-    index: int,
-    expected: NDArray[np.generic],
-    found: NDArray[np.generic],
-    state: State,
-    found_state: dict[str, NDArray[np.float32]],
+    found: NDArray[Any], expected: NDArray[Any], found_state: SavedState, expected_state: SavedState
 ) -> FrameError:
     unit = 255.0 if expected.dtype == np.uint8 else 1.0
-    errors = {name: float(np.abs(tensor.numpy() - found_state[name]).max()) for name, tensor in state._asdict().items()}
+    # A state that only one side has cannot be compared, and is no proof.
+    errors = dict.fromkeys(found_state.keys() ^ expected_state.keys(), float("inf"))
+    for name in found_state.keys() & expected_state.keys():
+        errors[name] = float(np.abs(expected_state[name] - found_state[name]).max())
     # NaN compares false with everything; as infinity it cannot pass.
     errors = {name: error if np.isfinite(error) else float("inf") for name, error in errors.items()}
     hr = float(np.abs(expected.astype(np.float32) - found.astype(np.float32)).max()) / unit
-    worst = max(errors, key=lambda name: errors[name])
-    return FrameError(index, hr if np.isfinite(hr) else float("inf"), errors[worst], worst)
+    worst = max(sorted(errors), key=lambda name: errors[name])
+    return FrameError(hr if np.isfinite(hr) else float("inf"), errors[worst], worst)
 
 
-def _failure(error: FrameError, hr_tolerance: float) -> str:
+def _failure(index: int, error: FrameError, hr_tolerance: float) -> str:
     return (
-        f"the exported network differs from PyTorch on frame {error.frame}: by {error.hr:.2e} in the HR frame (at most "
+        f"the exported network differs from PyTorch on frame {index}: by {error.hr:.2e} in the HR frame (at most "
         f"{hr_tolerance:.0e} is accepted) and by {error.state:.2e} in state '{error.worst_state}' (at most "
         f"{TOLERANCE:.0e}); do not use it, export it again"
     )

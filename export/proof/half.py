@@ -20,7 +20,8 @@ from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.export.proof.near_ties import RetakingRunner
 from ksnet_deploy.export.proof.rounding import round_half_results
-from ksnet_deploy.export.proof.sequence import proof_frames
+from ksnet_deploy.export.proof.sequence import check_frames, proof_frames, reset_before, sequence_in_words
+from ksnet_deploy.export.proof.stepping import compare_frames
 from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.onnx import OnnxRunner
@@ -37,7 +38,8 @@ SWAP_DB = 55.0
 MAX_SWAPPED_SHARE = 0.1
 """More frames than this on which near-ties fell the other way, and than one, mean that something else is wrong."""
 DRIFT_DB = 6.0
-"""Largest fall of the PSNR from the first to the last third of the sequence, once it is near the floor."""
+"""Largest fall of the PSNR from the first to the last third of 30 frames without a reset, once it is near the floor;
+of fewer frames a part of it, but of fewer than 15 all of it, because the first frame of a scene has no history."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class HalfReport:
     """Outcome of a comparison over a sequence."""
 
     size: FrameSize
+    reset_at: int | None = None
+    """Frame before which both sides forgot the past; None where there was none."""
     psnr_db: list[float] = field(default_factory=list)
     """Of every frame against float32, RGB; infinite where all values are equal."""
     swapped: dict[int, float] = field(default_factory=dict)
@@ -57,11 +61,17 @@ class HalfReport:
 
     def as_dict(self) -> dict[str, Any]:
         near_ties = {str(frame): round(value, 2) for frame, value in self.swapped.items()}
-        return {"frames": len(self.psnr_db), "least_psnr_db": round(self.least_db, 2), "near_ties": near_ties}
+        return {
+            "frames": len(self.psnr_db),
+            "size": str(self.size),
+            "reset_at": self.reset_at,
+            "least_psnr_db": round(self.least_db, 2),
+            "near_ties": near_ties,
+        }
 
     def summary(self) -> str:
-        text = f"{len(self.psnr_db)} recurrent frames at {self.size}: at least {self.least_db:.1f} dB against float32 "
-        text += f"(floor {PSNR_FLOOR_DB:.0f} dB)"
+        text = f"{sequence_in_words(len(self.psnr_db), self.size, self.reset_at)}: at least {self.least_db:.1f} dB "
+        text += f"against float32 (floor {PSNR_FLOOR_DB:.0f} dB)"
         for frame, value in self.swapped.items():
             text += f"; near-tied channel scores swapped on frame {frame} ({value:.1f} dB between the two choices)"
         return text
@@ -70,17 +80,21 @@ class HalfReport:
 def verify_half(
     model: KSNet, path: Path, size: FrameSize, *, frames: int = 30, on_frame: Callable[[], None] = lambda: None
 ) -> HalfReport:
-    """Run the float32 network in PyTorch and the half-precision file, its half results rounded, over one sequence.
+    """Run the unfolded float32 network in PyTorch and the half-precision file, its half results rounded, over one
+    sequence with a reset in the middle.
 
     Raises:
+        ConfigError: there are too few frames.
         VerificationError: a frame is below the floor, and is so too against the other choice of near-tied channels;
             it is not finite; or the error grows along the sequence.
     """
+    check_frames(frames)
     with (
         OnnxRunner(path, size, rewrite=round_half_results) as candidate,
         RetakingRunner(model, size, io=candidate.io, gap=TIE_GAP) as reference,
     ):
-        return compare_runners(reference, candidate, proof_frames(reference, frames), on_frame=on_frame)
+        images = proof_frames(candidate, frames)
+        return compare_runners(reference, candidate, images, reset_at=reset_before(frames), on_frame=on_frame)
 
 
 def compare_runners(
@@ -88,35 +102,37 @@ def compare_runners(
     candidate: Runner,
     frames: Sequence[NDArray[Any]],
     *,
+    reset_at: int | None = None,
     on_frame: Callable[[], None] = lambda: None,
 ) -> HalfReport:
-    """Compare two runners of one size and frame type over a sequence; both start afresh.
-
-    Only a :class:`RetakingRunner` as reference can tell a near-tie that fell the other way from an error.
+    """Hold a runner of reduced precision to another; see :func:`ksnet_deploy.export.proof.stepping.compare_frames`.
 
     Raises:
         VerificationError: as :func:`verify_half` says.
     """
-    report = HalfReport(reference.size)
-    reference.reset()
-    candidate.reset()
-    for index, frame in enumerate(frames):
-        found = _as_levels(candidate.step(frame))
-        value = psnr(found, _as_levels(reference.step(frame)))
-        if not np.isfinite(found).all():
+    report = HalfReport(reference.size, reset_at)
+
+    def measure(found: NDArray[Any], expected: NDArray[Any]) -> float:
+        levels = _as_levels(found)
+        if not np.isfinite(levels).all():
             raise VerificationError(
-                f"frame {index} of the {candidate.backend} run is not finite: a value left the range of half "
-                "precision; use float32 for these weights, or train them further"
+                f"frame {len(report.psnr_db)} of the {candidate.backend} run is not finite: a value left the range of "
+                "half precision; use float32 for these weights, or train them further"
             )
-        if value < SWAP_DB and isinstance(reference, RetakingRunner):
-            for retake in reference.retakes(frame):
-                if (other := psnr(found, _as_levels(retake))) >= SWAP_DB:
-                    report.swapped[index], value = value, other
-                    break
+        return psnr(levels, _as_levels(expected))
+
+    def accepts(value: float) -> bool:
+        return value >= SWAP_DB
+
+    compared = compare_frames(reference, candidate, frames, reset_at=reset_at, measure=measure, accepts=accepts)
+    for frame in compared:
+        value = frame.error
+        if frame.retaken is not None:
+            report.swapped[frame.index], value = value, frame.retaken
         report.psnr_db.append(value)
         if value < PSNR_FLOOR_DB:
             raise VerificationError(
-                f"frame {index} of the {candidate.backend} run has {value:.1f} dB against float32, where "
+                f"frame {frame.index} of the {candidate.backend} run has {value:.1f} dB against float32, where "
                 f"at least {PSNR_FLOOR_DB:.0f} dB is accepted; use float32 for these weights, and report this"
             )
         on_frame()
@@ -125,14 +141,20 @@ def compare_runners(
             f"the {candidate.backend} run differs from float32 on {len(report.swapped)} of {len(frames)} frames by "
             "near-tied channel scores, which explain single frames only; use float32 for these weights, and report this"
         )
-    third = len(report.psnr_db) // 3
-    if third and min(report.psnr_db[-third:]) < min(min(report.psnr_db[:third]) - DRIFT_DB, PSNR_FLOOR_DB + DRIFT_DB):
-        raise VerificationError(
-            f"the error of the {candidate.backend} run grows along the sequence, from "
-            f"{min(report.psnr_db[:third]):.1f} dB to {min(report.psnr_db[-third:]):.1f} dB in {len(frames)} frames; "
-            "use float32 for these weights, and report this"
-        )
+    _check_drift(report, candidate.backend)
     return report
+
+
+def _check_drift(report: HalfReport, backend: str) -> None:
+    """Raise VerificationError where the error grows along a part of the sequence without a reset."""
+    for part in (report.psnr_db[: report.reset_at], report.psnr_db[report.reset_at or len(report.psnr_db) :]):
+        third = len(part) // 3
+        fall = DRIFT_DB if len(part) < 15 else DRIFT_DB * (len(part) - third) / 20
+        if third and min(part[-third:]) < min(min(part[:third]) - fall, PSNR_FLOOR_DB + DRIFT_DB):
+            raise VerificationError(
+                f"the error of the {backend} run grows along the sequence, from {min(part[:third]):.1f} dB to "
+                f"{min(part[-third:]):.1f} dB in {len(part)} frames; use float32 for these weights, and report this"
+            )
 
 
 def _as_levels(frame: NDArray[Any]) -> NDArray[Any]:

@@ -77,9 +77,16 @@ def swapped_channels(level: SplitLevel) -> Iterator[None]:
 class RetakingRunner(TorchRunner):
     """The float32 network on the CPU, which can take its last step again with the other of two near-tied channels."""
 
-    def __init__(self, model: KSNet, size: FrameSize, *, io: FrameType = "uint8", gap: float) -> None:
-        """``gap``: scores nearer than this are near-tied; see :class:`GapRecorder`."""
-        super().__init__(model, size, io=io)
+    def __init__(
+        self, model: KSNet, size: FrameSize, *, io: FrameType = "uint8", gap: float, fold: bool = False
+    ) -> None:
+        """Run the network as it was trained, so that a comparison with it covers the fold too.
+
+        Args:
+            gap: scores nearer than this are near-tied; see :class:`GapRecorder`.
+            fold: run the deploy form instead.
+        """
+        super().__init__(model, size, io=io, precision="fp32", fold=fold)
         self._gap = gap
         self._tied: list[SplitLevel] = []
         self._before: State | None = None

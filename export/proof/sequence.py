@@ -1,4 +1,4 @@
-"""Frames that proofs are made over: a pattern that moves, and its types."""
+"""The sequence that proofs are made over: a pattern that moves, its types, its length and its reset."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.runtime.base import Runner
 
-__all__ = ["moving_pattern", "proof_frames"]
+__all__ = ["PROOF_SIZE", "check_frames", "moving_pattern", "proof_frames", "reset_before", "sequence_in_words"]
+
+PROOF_SIZE = FrameSize(72, 128)
+"""Size of frames that are compared where any size would do: one of 180x320 takes uni seven seconds. What is compared,
+the rounding of weights and results, does not depend on the size."""
+LEAST_FRAMES = 2
+LEAST_FRAMES_WITH_RESET = 4
+"""With fewer, the reset would leave no frame that follows another on both of its sides."""
 
 FloatFrame = NDArray[np.float32]
 
@@ -38,3 +46,22 @@ def proof_frames(runner: Runner, count: int) -> list[NDArray[Any]]:
     if runner.io == "uint8":
         return [np.rint(image * 255).astype(np.uint8) for image in images]
     return [image.astype(runner.io) for image in images]
+
+
+def check_frames(count: int) -> None:
+    """Raise ConfigError for a sequence that is too short to compare anything recurrent."""
+    if count < LEAST_FRAMES:
+        raise ConfigError(
+            f"a recurrent network cannot be verified over {count} frame, which follows no other; give "
+            f"--verify-frames {LEAST_FRAMES} or more, or 0 to leave the verification out"
+        )
+
+
+def reset_before(count: int) -> int | None:
+    """The frame of a sequence before which both sides forget the past: the middle one; None in one of 2 or 3."""
+    return count // 2 if count >= LEAST_FRAMES_WITH_RESET else None
+
+
+def sequence_in_words(count: int, size: FrameSize, reset_at: int | None) -> str:
+    """``8 recurrent frames at 72x128, reset at 4``."""
+    return f"{count} recurrent frames at {size}, {'no reset' if reset_at is None else f'reset at {reset_at}'}"

@@ -89,7 +89,7 @@ def values_of(frame: NDArray[Any], io: FrameType) -> NDArray[Any]:
 
 
 def levels_of(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """What a runner gave, as integer levels; the network's overshoot beyond black and white is cut off."""
+    """Frame of a runner as integer levels; the network's overshoot beyond black and white is cut off."""
     if values.dtype == dtype:
         return values
     most = np.iinfo(dtype).max

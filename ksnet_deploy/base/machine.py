@@ -1,4 +1,4 @@
-"""What this machine is: its processor, its cores, and the memory that a process has taken; on any system."""
+"""Facts about this machine: its processor, its cores, and the memory that a process has taken; on any system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``upscale`` answers for each video, and the report that is made of it."""
+"""Answers of ``upscale`` for each video, and the report that is made of them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one of the videos."""
+    """Outcome of one of the videos."""
 
     video: Path
     outcome: UpscaleResult | Estimate | Skipped | Failed

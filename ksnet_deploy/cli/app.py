@@ -6,8 +6,10 @@ Heavy imports (PyTorch, ONNX Runtime, PyAV) stand inside the commands, so that `
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -29,9 +31,27 @@ EXIT_FAILED = 1
 app = typer.Typer(
     help="Deploy KSNet, a real-time x4 video super-resolution network.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+COMMANDS: dict[Callable[..., None], tuple[str, str]] = {
+    upscale: ("film.mkv", "holiday/ -o larger/ --codec hevc --skip-existing"),
+    export: ("lite.onnx --model lite --size 180x320", "uni16.onnx --model uni --precision fp16"),
+    convert: ("other.pth mine.safetensors", "plain.pth mine.safetensors --size uni"),
+    bench: ("--model lite", "--model uni --size 90x160 --json"),
+    info: ("--model uni", "--model lite --size 360x640"),
+    build_engine: ("uni.engine --fp16 --gpu rtx3080", "uni.engine --fp16 --min 90x160 --opt 180x320 --max 540x960"),
+    build_plugins: ("--fetch-headers", "--kernels-only"),
+    cache: ("list", "clear"),
+    compare: ("film.mkv film_x4.mkv", "a.mp4 b.mp4 -o wipe.mp4 --mode wipe"),
+    doctor: ("", "--json"),
+    evaluate: ("Vid4/ --protocol vid4", "clips/ --codec h264 --crf 23"),
+    train: ("data/train -o runs/lite --size lite --hours 2.5", "data/train -o runs/uni --init uni --device cuda"),
+    train_flow: ("data/train -o runs/flow --channels 16", "data/train -o runs/flow32 --validation data/validation"),
+    pack: ("videos/ -o data --hold-out 12", "videos/ -o data --degradation video --variants 8"),
+}
+"""Commands, each with the arguments of two examples."""
 
 
 @app.callback(invoke_without_command=True)
@@ -43,11 +63,10 @@ def root(
         raise typer.Exit
 
 
-for _command in (
-    *(upscale, export, convert, bench, info, build_engine, build_plugins, cache, compare, doctor),
-    *(evaluate, train, train_flow, pack),
-):
-    app.command()(_command)
+for _command, _examples in COMMANDS.items():
+    _name = _command.__name__.replace("_", "-")
+    _lines = (f"ksnet-deploy {_name} {example}".strip() for example in _examples)
+    app.command(_name, epilog="\n".join(("Examples:", *_lines)))(_command)
 
 
 def _stop(signum: int, _frame: object) -> None:
@@ -60,6 +79,9 @@ def _stop(signum: int, _frame: object) -> None:
 def main() -> None:
     """Entry point: run a command; turn what went wrong into one sentence and an exit code."""
     make_streams_last()
+    # Threads that wait sleep: where other programs use the cores, spinning ones keep the work from its end. PyTorch
+    # reads this when it is loaded, which no command has done yet.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _stop)
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ksnet_deploy.base.errors import ConfigError, KSNetError
 from ksnet_deploy.cli.answers import Answer, Skipped
 from ksnet_deploy.cli.terminal import Progress
+from ksnet_deploy.upscale.choice import choose_network
 from ksnet_deploy.upscale.destination import Destination, choose_destination, is_for_frames
 from ksnet_deploy.upscale.estimate import estimate
 from ksnet_deploy.upscale.result import Events, UpscaleResult
@@ -21,6 +22,7 @@ from ksnet_deploy.upscale.work import Work
 from ksnet_deploy.video.kinds import Source
 from ksnet_deploy.video.writing.encoder import Encoder
 from ksnet_deploy.video.writing.presets import DEFAULT_ENCODER, choose_encoder
+from ksnet_deploy.video.writing.tracks import TrackChoice
 
 __all__ = ["Batch"]
 
@@ -30,16 +32,19 @@ class Batch:
     """Settings as the options of ``upscale`` name them; None where an option was not given."""
 
     output: Path | None
-    model: str
+    model: str | None
+    """None for the one that suits each source."""
     backend: str | None
     device: str | None
     codec: str | None
     crf: int | None
     preset: str | None
+    pixel_format: str | None
     height: int | None
     rate_given: bool
     """Whether frames per second were given, which only a folder of frames takes."""
     tiles: TileChoice
+    tracks: TrackChoice | None
     cuts: Path | None
     scene_reset: bool
     resume: bool
@@ -81,7 +86,7 @@ class Batch:
     def destination(self, source: Source) -> Destination:
         """The place of a source's output, chosen once. Raises KSNetError where there is none."""
         if source not in self._destinations:
-            self._destinations[source] = choose_destination(source, self.output, self.encoder)
+            self._destinations[source] = choose_destination(source, self.output, self.encoder, self.tracks or "convert")
         return self._destinations[source]
 
     def upscale(self, source: Source, bar: Progress) -> Answer:
@@ -103,6 +108,7 @@ class Batch:
             overwrite=self.overwrite,
             resume=self.resume,
             keep_partial=self.keep_partial,
+            tracks=self.tracks or "convert",
         )
         name = source.path.name
         events = Events(
@@ -110,12 +116,17 @@ class Batch:
             on_frame=bar.advance,
             on_note=bar.say,
         )
-        upscaler = Upscaler(self.model, backend=self.backend, device=self.device, tiles=self.tiles, on_note=bar.say)
+        model = self.model
+        if model is None:
+            choice = choose_network(source, self.device)
+            model = choice.name
+            bar.say(choice.sentence())
+        upscaler = Upscaler(model, backend=self.backend, device=self.device, tiles=self.tiles, on_note=bar.say)
         outcome = estimate(work, upscaler, events) if self.dry_run else carry_out(work, upscaler, events)
         if isinstance(work.detector, GivenCuts) and source.end_s is None and isinstance(outcome, UpscaleResult):
             beyond = sum(cut >= outcome.frames for cut in work.detector.cuts)
             outcome.notes.extend([f"{beyond} of the given cuts lie beyond the last frame."] if beyond else [])
-        return Answer(source.path, outcome, self.model)
+        return Answer(source.path, outcome, model)
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -124,7 +135,9 @@ class Batch:
         Raises:
             OutputError: there is no such encoder.
         """
-        return choose_encoder(self.codec or DEFAULT_ENCODER, quality=self.crf, speed=self.preset)
+        return choose_encoder(
+            self.codec or DEFAULT_ENCODER, quality=self.crf, speed=self.preset, pixel_format=self.pixel_format
+        )
 
     @cached_property
     def _destinations(self) -> dict[Source, Destination]:
@@ -148,6 +161,8 @@ class Batch:
             "--codec": self.codec is not None,
             "--crf": self.crf is not None,
             "--preset": self.preset is not None,
+            "--pixel-format": self.pixel_format is not None,
+            "--tracks": self.tracks is not None,
             "--no-resume": not self.resume,
             "--keep-partial": self.keep_partial,
             "--skip-existing": self.skip_existing,

@@ -1,4 +1,4 @@
-"""What this machine can do, found out by trying, and how to get what it lacks.
+"""Abilities of this machine, found out by trying, and how to get what it lacks.
 
 :func:`diagnose` makes a list of checks. Each stands alone: one that fails is a line with the reason, and the others go
 on. Imported with the command line; what is heavy stands inside the functions.
@@ -51,7 +51,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All checks, and what ``upscale`` takes unless told."""
+    """All checks, and the defaults of ``upscale``."""
 
     checks: list[Check]
     model: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -32,7 +31,9 @@ def build_engine(
         Literal["auto", "rtx", "tensorrt"],
         typer.Option("--runtime", help="TensorRT-RTX builds for a GPU that is not here; auto is what is installed."),
     ] = "auto",
-    size: Annotated[str, typer.Option("--size", "-s", help="LR frame size, HEIGHTxWIDTH.")] = "180x320",
+    size: Annotated[
+        str | None, typer.Option("--size", "-s", help="LR frame size, HEIGHTxWIDTH (default: 180x320).")
+    ] = None,
     least: Annotated[str | None, typer.Option("--min", help="Smallest size of an engine for many sizes.")] = None,
     best: Annotated[str | None, typer.Option("--opt", help="Size it is to be fastest at.")] = None,
     most: Annotated[str | None, typer.Option("--max", help="Largest size.")] = None,
@@ -84,10 +85,10 @@ def build_engine(
         )
     sidecar = made.sidecar
     if as_json:
-        print(json.dumps({"output": str(made.path), "reused": made.reused, **asdict(sidecar)}))
+        print(json.dumps({"output": str(made.path), "reused": made.reused, **sidecar.as_dict()}))
         return
     how = "was in the cache" if made.reused else f"built in {sidecar.build_s:.1f} s"
-    print(f"{made.path}: {made.path.stat().st_size / 1e6:.1f} MB, {how}, for sm{sidecar.sm}, frames of {sidecar.sizes}")
+    print(f"{made.path}: {made.path.stat().st_size / 1e6:.1f} MB, {how}, for {sidecar.spec}")
     print(f"Layers: {summary(sidecar.layers)}.")
     if sidecar.verified is None:
         print("Not compared with float32.")

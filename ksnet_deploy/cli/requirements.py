@@ -1,4 +1,4 @@
-"""What the installed package asks for, and whether a version fits."""
+"""Requirements of the installed package, and whether a version fits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Requirement(NamedTuple):
 
 
 def requirements() -> list[Requirement]:
-    """What the installed package asks for."""
+    """Requirements in the metadata of the installed package."""
     found = []
     for line in importlib.metadata.requires(_NAME) or []:
         wanted, _, marker = line.partition(";")

@@ -1,4 +1,4 @@
-"""What the command line shows besides its results: progress and complaints, both on standard error."""
+"""Progress and complaints, both on standard error; and standard streams that last."""
 
 from __future__ import annotations
 

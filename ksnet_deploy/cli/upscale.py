@@ -11,7 +11,6 @@ import typer
 
 from ksnet_deploy.base.errors import KSNetError
 from ksnet_deploy.cli.terminal import Progress, progress
-from ksnet_deploy.upscale.networks import default_model
 
 if TYPE_CHECKING:
     from ksnet_deploy.cli.answers import Answer
@@ -21,91 +20,120 @@ __all__ = ["upscale"]
 EXIT_FAILED, EXIT_INCOMPLETE = 1, 3
 
 
+ADVANCED = "Advanced"
+"""Group of the rarer options in the help."""
+
+
 def upscale(
-    inputs: Annotated[
-        list[str], typer.Argument(help="Videos, folders of videos or frames, patterns; - for y4m.", metavar="VIDEO...")
-    ],
+    inputs: Annotated[list[str], typer.Argument(metavar="VIDEO|FOLDER|-", hidden=True)],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="A video, a folder (of videos, or PNG frames if new), or - for y4m."),
+        typer.Option("--output", "-o", metavar="PATH", help="Video, folder, or - (default: NAME_x4)."),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model", "-m", help="A checkpoint, .onnx or .engine, 'uni' or 'lite'; lite on a CPU, uni on a GPU."
-        ),
+        typer.Option("--model", "-m", metavar="NAME", help="lite, uni, a file (default: by the source)."),
+    ] = None,
+    start: Annotated[str | None, typer.Option("--start", metavar="TIME", help="Begin there: 90 or 1:30.")] = None,
+    end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="Stop there.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how long it takes and how large.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave out videos that are done.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    codec: Annotated[
+        str | None,
+        typer.Option("--codec", metavar="NAME", help="hevc, av1, vp9, prores ... (default: h264)."),
+    ] = None,
+    crf: Annotated[
+        int | None,
+        typer.Option("--crf", metavar="N", help="Quality on the encoder's scale, from 0."),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", metavar="NAME", help="Encoder's speed, as slow."),
+    ] = None,
+    pixel_format: Annotated[
+        str | None,
+        typer.Option("--pixel-format", metavar="NAME", help="As yuv444p (default: the source's)."),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", metavar="HEIGHT", help="Resize to 1080p, 4k ..."),
+    ] = None,
+    tracks: Annotated[
+        Literal["copy", "convert", "drop"] | None,
+        typer.Option("--tracks", metavar="HOW", help="Sound ...: copy, drop (default: convert)."),
+    ] = None,
+    fps: Annotated[
+        str | None,
+        typer.Option("--fps", metavar="RATE", help="Of a folder of frames (default: 25)."),
+    ] = None,
+    device: Annotated[
+        Literal["cpu", "cuda"] | None,
+        typer.Option("--device", metavar="NAME", help="cpu or cuda (default: cpu).", rich_help_panel=ADVANCED),
     ] = None,
     backend: Annotated[
         Literal["onnxruntime", "torch"] | None,
-        typer.Option("--backend", help="What runs a checkpoint; ONNX Runtime unless told."),
+        typer.Option("--backend", metavar="NAME", help="torch (default: onnxruntime).", rich_help_panel=ADVANCED),
     ] = None,
-    device: Annotated[
-        Literal["cpu", "cuda"] | None, typer.Option("--device", help="Where the network runs; the CPU unless told.")
-    ] = None,
-    codec: Annotated[
-        str | None,
-        typer.Option("--codec", help="h264 (unless told), hevc, vp9, av1, prores, ffv1, or any FFmpeg encoder."),
-    ] = None,
-    crf: Annotated[int | None, typer.Option("--crf", help="Constant quality, on the encoder's scale.", min=0)] = None,
-    preset: Annotated[str | None, typer.Option("--preset", help="Encoder preset, for example slow.")] = None,
-    target: Annotated[
-        str | None, typer.Option("--target", help="Resize to a height, for example 1080p, from four times the size.")
-    ] = None,
-    fps: Annotated[
-        str | None, typer.Option("--fps", help="Of a folder of frames: 25 unless told, for example 24000/1001.")
-    ] = None,
-    start: Annotated[str | None, typer.Option("--start", help="Begin there: seconds or [H:]M:S.")] = None,
-    end: Annotated[str | None, typer.Option("--end", help="Stop there.")] = None,
     tiles: Annotated[
         str,
-        typer.Option("--tiles", help="Largest tiles of a frame, for example 270x480; 'auto' as memory allows; 'off'."),
+        typer.Option(
+            "--tiles",
+            show_default=False,
+            metavar="HxW",
+            help="Of frames, or off (default: auto).",
+            rich_help_panel=ADVANCED,
+        ),
     ] = "auto",
     cuts: Annotated[
-        Path | None, typer.Option("--cuts", help="File of scene cuts, a frame number a line, instead of detection.")
+        Path | None,
+        typer.Option("--cuts", metavar="FILE", help="Frame numbers of scene cuts.", rich_help_panel=ADVANCED),
     ] = None,
-    scene_reset: Annotated[
-        bool, typer.Option("--scene-reset/--no-scene-reset", help="Let the network forget the past at scene cuts.")
-    ] = True,
-    resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Go on with an unfinished job, and keep this one if it fails.")
-    ] = True,
+    no_scene_reset: Annotated[
+        bool, typer.Option("--no-scene-reset", help="Keep the past at cuts.", rich_help_panel=ADVANCED)
+    ] = False,
+    no_resume: Annotated[
+        bool, typer.Option("--no-resume", help="Begin anew, keep nothing of a failure.", rich_help_panel=ADVANCED)
+    ] = False,
     keep_partial: Annotated[
         bool,
-        typer.Option("--keep-partial", help="On Ctrl-C or a broken source, leave what is finished, as NAME.partial."),
+        typer.Option("--keep-partial", help="On Ctrl-C leave what is done.", rich_help_panel=ADVANCED),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
-    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave out videos that are done.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, and say from a few frames how long it takes.")
-    ] = False,
-    report: Annotated[Path | None, typer.Option("--report", help="Write what was done to a .json file.")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE", help="Write what was done as JSON.", rich_help_panel=ADVANCED),
+    ] = None,
     progress_as: Annotated[
-        Literal["bar", "json", "none"], typer.Option("--progress", help="json: one object a line on standard error.")
+        Literal["bar", "json", "none"],
+        typer.Option(
+            "--progress", metavar="HOW", help="json, none (default: bar).", show_default=False, rich_help_panel=ADVANCED
+        ),
     ] = "bar",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
-    """Upscale videos four times in width and height, with their sound, subtitles and timestamps."""
+    """Upscale videos, folders of videos or frames, or a y4m pipe four times."""
     from ksnet_deploy.cli.answers import Answer, Failed, begin_report, write_report
     from ksnet_deploy.cli.batch import Batch
     from ksnet_deploy.cli.inputs import find_videos
     from ksnet_deploy.upscale.values import parse_height, parse_rate, parse_tiles, parse_time
     from ksnet_deploy.video.kinds import DEFAULT_RATE, Source
 
-    chosen = model or default_model(device)
     batch = Batch(
         output=output,
-        model=chosen,
+        model=model,
         backend=backend,
         device=device,
         codec=codec,
         crf=crf,
         preset=preset,
+        pixel_format=pixel_format,
         height=None if target is None else parse_height(target),
         rate_given=fps is not None,
         tiles=parse_tiles(tiles),
+        tracks=tracks,
         cuts=cuts,
-        scene_reset=scene_reset,
-        resume=resume,
+        scene_reset=not no_scene_reset,
+        resume=not no_resume,
         keep_partial=keep_partial,
         overwrite=overwrite,
         skip_existing=skip_existing,
@@ -120,8 +148,6 @@ def upscale(
         begin_report(report, overwrite=overwrite)
     style = "none" if as_json and progress_as == "bar" else progress_as
     with progress("Upscaling", style=style) as bar:
-        if model is None:
-            bar.say(f"Using the network '{chosen}', the default on this device; choose another with --model.")
         try:
             for source in sources:
                 try:

@@ -47,20 +47,20 @@ class Figures:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found."""
+    """Result of a comparison."""
 
     reference: Path
     found: Path
     target: Path | None
     size: FrameSize
-    """That both were compared at."""
+    """Size that both were compared at."""
     frames: int
-    """That were compared."""
+    """Number of frames that were compared."""
     identical_frames: int
     mean: Figures
     """Over the frames; those that are identical count 100 dB, unless all are: then PSNR is infinite."""
     worst: Figures
-    """Of the frame with the lowest PSNR in RGB."""
+    """Figures of the frame with the lowest PSNR in RGB."""
     worst_frame: int
     """Its number in the reference, from 0."""
     worst_at: float | str
@@ -68,7 +68,7 @@ class Comparison:
     unmatched: tuple[int, int]
     """Frames of the reference and of the other that have no counterpart at their time."""
     notes: list[str]
-    """What a user should know about the result, one sentence each."""
+    """Notes for a user, one sentence each."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values. JSON knows no infinity: the PSNR of what is identical becomes null."""

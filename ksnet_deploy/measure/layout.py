@@ -32,7 +32,7 @@ class Layout:
 
     mode: Mode = "side-by-side"
     gain: float = 8.0
-    """What a difference is multiplied by."""
+    """Factor that a difference is multiplied by."""
 
     def __post_init__(self) -> None:
         if not 0 < self.gain < float("inf"):
@@ -61,11 +61,11 @@ class Layout:
         return 1 - abs(1 - 2 * (seconds / WIPE_S % 1))
 
     def size(self, size: FrameSize) -> FrameSize:
-        """Of what is composed of two pictures of a size."""
+        """Size of the composition of two pictures of a size."""
         return FrameSize(size.height, size.width * 2) if self.mode == "side-by-side" else size
 
     def legend(self, a: Path, b: Path) -> str:
-        """What is seen, in a sentence."""
+        """Legend in a sentence."""
         if self.mode == "difference":
             return f"Shown is the absolute difference, {self.gain:g} times as large; more than 255 is shown as 255."
         return f"{a} is on the left, {b} on the right."

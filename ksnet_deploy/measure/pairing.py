@@ -151,7 +151,7 @@ def _first(source: Version) -> Shown:
 
 
 def _factors(a: Version, first_a: Shown, b: Version, first_b: Shown) -> tuple[int, int]:
-    """What to enlarge each by, so that both have one size."""
+    """Factors to enlarge each by, so that both have one size."""
     size_a, size_b = (FrameSize(*first.rgb.shape[:2]) for first in (first_a, first_b))
     factor_a, factor_b = max(size_b.height // size_a.height, 1), max(size_a.height // size_b.height, 1)
     if (size_a.height * factor_a, size_a.width * factor_a) != (size_b.height * factor_b, size_b.width * factor_b):

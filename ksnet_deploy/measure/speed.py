@@ -70,8 +70,8 @@ class BackendResult:
     peak_memory_mb: float
     """Largest resident memory of the process, in 1e6 bytes."""
     psnr_db: float | None
-    """Of the first frames against the reference backend; infinite when equal. None for the reference itself, and
-    where the network is untrained, so that its output is the bicubic base whatever the layers before it compute."""
+    """PSNR in dB of the first frames against the reference backend; infinite when equal. None for the reference itself,
+    and where the network is untrained, so that its output is the bicubic base whatever the layers before it compute."""
 
 
 @dataclass(frozen=True)
@@ -161,12 +161,13 @@ def run_benchmark(
     from ksnet_deploy.video.reading.reader import VideoReader
     from ksnet_deploy.video.writing.containers import fitting_suffixes
     from ksnet_deploy.video.writing.presets import choose_encoder
+    from ksnet_deploy.video.writing.tracks import TrackPlanner
 
     clip = clip or BENCH_CLIP
     with VideoReader(clip) as reader:
         clip_size = reader.size
         end_s = CLIP_FRAMES / reader.rate
-        suffix = next(iter(fitting_suffixes(reader, choose_encoder("h264"))), ".mkv")  # refused later if none fits
+        suffix = fitting_suffixes(TrackPlanner(reader), choose_encoder("h264"))[0]
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for backend in (REFERENCE_BACKEND, "onnxruntime"):

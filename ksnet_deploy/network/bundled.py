@@ -12,6 +12,7 @@ from ksnet_deploy.base.errors import CheckpointError, ConfigError
 __all__ = [
     "CHECKPOINT_SUFFIXES",
     "bundled_checkpoint",
+    "bundled_names",
     "check_is_file",
     "checkpoint_path",
     "is_checkpoint",
@@ -21,6 +22,7 @@ __all__ = [
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
 """Suffixes of weights files, in lower case; ``.pth.tar`` ends in the last."""
 EXPORTED_SUFFIXES = (".onnx", ".engine")
+FOLDER = Path(__file__).parents[1] / "bundled"
 
 
 def checkpoint_path(model: str) -> Path:
@@ -58,9 +60,13 @@ def check_is_file(path: Path, what: str = "checkpoint") -> None:
 
 def bundled_checkpoint(name: str = "uni") -> Path:
     """Path of a checkpoint that ships with the package. Raises CheckpointError for an unknown name."""
-    folder = Path(__file__).parents[1] / "bundled"
-    path = folder / f"{name}.safetensors"
+    path = FOLDER / f"{name}.safetensors"
     if not path.is_file():
-        shipped = ", ".join(sorted(p.stem for p in folder.glob("*.safetensors")))
+        shipped = ", ".join(bundled_names())
         raise CheckpointError(f"no checkpoint named '{name}' ships with ksnet-deploy; there is {shipped}")
     return path
+
+
+def bundled_names() -> list[str]:
+    """Names of the checkpoints that ship with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.safetensors"))

@@ -8,12 +8,22 @@ used, because training must not need it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["DEFORM_CONV", "DOMAIN", "OPSET", "TOPK_SPLIT", "VERSION", "function_bodies", "use_fast_operators"]
+__all__ = [
+    "DEFORM_CONV",
+    "DOMAIN",
+    "OPSET",
+    "TOPK_SPLIT",
+    "VERSION",
+    "function_bodies",
+    "name_nodes",
+    "use_fast_operators",
+]
 
 DOMAIN = "ksnet"
 VERSION = 1
@@ -44,16 +54,16 @@ _DEFORM_CONV_GRID_SAMPLE = f"""
 {DEFORM_CONV} <offset_group> (x, weight, offset, bias, mask) => (y)
 {{
     g0 = Constant <value_int: int = @offset_group> ()
-    axis0 = Constant <value_ints = [0]> ()
+    axis0 = Constant <value = int64[1] {{0}}> ()
     g = Unsqueeze (g0, axis0)
     n = Shape <start: int = 0, end: int = 1> (x)
     c = Shape <start: int = 1, end: int = 2> (x)
     h = Shape <start: int = 2, end: int = 3> (x)
     w = Shape <start: int = 3, end: int = 4> (x)
     c_out = Shape <start: int = 0, end: int = 1> (weight)
-    one = Constant <value_ints = [1]> ()
-    two = Constant <value_ints = [2]> ()
-    taps = Constant <value_ints = [9]> ()
+    one = Constant <value = int64[1] {{1}}> ()
+    two = Constant <value = int64[1] {{2}}> ()
+    taps = Constant <value = int64[1] {{9}}> ()
     ng = Mul (n, g)
     cg = Div (c, g)
     h_taps = Mul (h, taps)
@@ -67,9 +77,9 @@ _DEFORM_CONV_GRID_SAMPLE = f"""
     dy = Gather <axis: int = 3> (delta, i0)
     dx = Gather <axis: int = 3> (delta, i1)
 
-    tap_y_flat = Constant <value_floats = [-1.0, -1.0, -1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0]> ()
-    tap_x_flat = Constant <value_floats = [-1.0, 0.0, 1.0, -1.0, 0.0, 1.0, -1.0, 0.0, 1.0]> ()
-    axes12 = Constant <value_ints = [1, 2]> ()
+    tap_y_flat = Constant <value = float[9] {{-1.0, -1.0, -1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0}}> ()
+    tap_x_flat = Constant <value = float[9] {{-1.0, 0.0, 1.0, -1.0, 0.0, 1.0, -1.0, 0.0, 1.0}}> ()
+    axes12 = Constant <value = int64[2] {{1, 2}}> ()
     tap_y = Unsqueeze (tap_y_flat, axes12)
     tap_x = Unsqueeze (tap_x_flat, axes12)
     h0 = Squeeze (h, axis0)
@@ -96,7 +106,7 @@ _DEFORM_CONV_GRID_SAMPLE = f"""
     px2_1 = Add (px2, f1)
     px_unit = Div (px2_1, w_float)
     gx = Sub (px_unit, f1)
-    last = Constant <value_ints = [-1]> ()
+    last = Constant <value = int64[1] {{-1}}> ()
     gx_last = Unsqueeze (gx, last)
     gy_last = Unsqueeze (gy, last)
     grid_6d = Concat <axis: int = -1> (gx_last, gy_last)
@@ -131,12 +141,12 @@ _TOPK_SPLIT = f"""
     f32 = Cast <to: int = 1> (f)
     o32 = Cast <to: int = 1> (o)
     lam32 = Cast <to: int = 1> (lam)
-    pad_right = Constant <value_ints = [0, 0, 0, 0, 0, 0, 0, 1]> ()
-    pad_bottom = Constant <value_ints = [0, 0, 0, 0, 0, 0, 1, 0]> ()
-    one = Constant <value_ints = [1]> ()
-    end = Constant <value_ints = [2147483647]> ()
-    axis2 = Constant <value_ints = [2]> ()
-    axis3 = Constant <value_ints = [3]> ()
+    pad_right = Constant <value = int64[8] {{0, 0, 0, 0, 0, 0, 0, 1}}> ()
+    pad_bottom = Constant <value = int64[8] {{0, 0, 0, 0, 0, 0, 1, 0}}> ()
+    one = Constant <value = int64[1] {{1}}> ()
+    end = Constant <value = int64[1] {{2147483647}}> ()
+    axis2 = Constant <value = int64[1] {{2}}> ()
+    axis3 = Constant <value = int64[1] {{3}}> ()
     right_padded = Pad <mode = "edge"> (f32, pad_right)
     right = Slice (right_padded, one, end, axis3)
     bottom_padded = Pad <mode = "edge"> (f32, pad_bottom)
@@ -155,7 +165,7 @@ _TOPK_SPLIT = f"""
     o_twice = Add (o32, o32)
     weighted_2o = Sub (weighted, o_twice)
     excess = Mul (weighted, weighted_2o)
-    axes23 = Constant <value_ints = [2, 3]> ()
+    axes23 = Constant <value = int64[2] {{2, 3}}> ()
     scores = ReduceMean <keepdims: int = 0> (excess, axes23)
 
     c = Shape <start: int = 1, end: int = 2> (f)
@@ -173,9 +183,9 @@ _TOPK_SPLIT = f"""
     sorted_key_f, unused = TopK <axis: int = 1, largest: int = 0, sorted: int = 1> (key_f, c)
     sorted_key = Cast <to: int = 7> (sorted_key_f)
     channel = Sub (sorted_key, lift)
-    last = Constant <value_ints = [-1]> ()
+    last = Constant <value = int64[1] {{-1}}> ()
     index = Unsqueeze (channel, last)
-    axis0 = Constant <value_ints = [0]> ()
+    axis0 = Constant <value = int64[1] {{0}}> ()
     k1 = Unsqueeze (k0, axis0)
     rest = Sub (c, k1)
     sizes = Concat <axis: int = 0> (k1, rest)
@@ -191,12 +201,12 @@ _PIXEL_SHUFFLE = f"""
 {PIXEL_SHUFFLE} <blocksize> (x) => (y)
 {{
     block0 = Constant <value_int: int = @blocksize> ()
-    axis0 = Constant <value_ints = [0]> ()
+    axis0 = Constant <value = int64[1] {{0}}> ()
     block = Unsqueeze (block0, axis0)
     n = Shape <start: int = 0, end: int = 1> (x)
     h = Shape <start: int = 2, end: int = 3> (x)
     w = Shape <start: int = 3, end: int = 4> (x)
-    rest = Constant <value_ints = [-1]> ()
+    rest = Constant <value = int64[1] {{-1}}> ()
     hw = Mul (h, w)
     h_out = Mul (h, block)
     w_out = Mul (w, block)
@@ -229,6 +239,8 @@ def use_fast_operators(model: onnx.ModelProto) -> None:
                     PIXEL_SHUFFLE, node.input, node.output, node.name, domain=DOMAIN, blocksize=blocksize.i
                 )
             )
+    if DOMAIN not in {opset.domain for opset in model.opset_import}:  # a file with inlined functions
+        model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, VERSION))
     del model.functions[:]
     model.functions.extend([*function_bodies(native_deform_conv=True), onnx.parser.parse_function(_PIXEL_SHUFFLE)])
 
@@ -243,4 +255,17 @@ def function_bodies(*, native_deform_conv: bool) -> list[onnx.FunctionProto]:
     import onnx.parser
 
     deform_conv = _DEFORM_CONV_STANDARD if native_deform_conv else _DEFORM_CONV_GRID_SAMPLE
-    return [onnx.parser.parse_function(text) for text in (deform_conv, _TOPK_SPLIT)]
+    functions = [onnx.parser.parse_function(text) for text in (deform_conv, _TOPK_SPLIT)]
+    for function in functions:
+        name_nodes(function.node)
+    return functions
+
+
+def name_nodes(nodes: Iterable[onnx.NodeProto]) -> None:
+    """Name every node that has no name after its first output.
+
+    Older versions of ONNX Runtime derive the names of fused nodes from those of the nodes they replace, and refuse
+    the graph when two without a name give the same.
+    """
+    for node in nodes:
+        node.name = node.name or node.output[0]

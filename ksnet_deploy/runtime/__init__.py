@@ -1,4 +1,4 @@
-"""What runs a network, frame by frame, behind one interface.
+"""Runtimes that run a network, frame by frame, behind one interface.
 
 - ``open.py``: the runner of any artifact
 - ``torch.py``, ``onnx.py``, ``lockstep.py``: PyTorch; ONNX Runtime; ONNX Runtime pausing where channels are ranked

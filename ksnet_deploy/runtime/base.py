@@ -1,8 +1,9 @@
-"""What all runtimes have in common: the Runner and the frame types it takes."""
+"""Common part of all runtimes: the Runner and the frame types it takes."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,10 +13,10 @@ from numpy.typing import NDArray
 from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.base.frames import FrameSize, FrameType
 
-__all__ = ["NEXT_PREFIX", "STATE_PREFIX", "Runner", "SavedState", "reset_planes"]
+__all__ = ["NEXT_PREFIX", "STATE_PREFIX", "Runner", "SavedState", "fitting_state", "reset_planes"]
 
 STATE_PREFIX, NEXT_PREFIX = "state.", "next."
-"""Of the names that an exported step gives its recurrent inputs and outputs."""
+"""Prefixes of the names that an exported step gives its recurrent inputs and outputs."""
 
 SavedState = dict[str, NDArray[Any]]
 """Recurrent state by name, (1, C, H, W) each; empty before the first frame of a scene."""
@@ -27,14 +28,29 @@ def reset_planes(lr: NDArray[Any]) -> NDArray[np.float32]:
     return planes / np.float32(255) if lr.dtype == np.uint8 else planes
 
 
+def fitting_state(saved: SavedState, names: Iterable[str]) -> SavedState:
+    """The tensors of those names in a saved state, which may have others that its network never read.
+
+    Raises BackendError when one is missing.
+    """
+    if missing := [name for name in names if name not in saved]:
+        raise BackendError(
+            f"the saved state lacks {', '.join(missing)}, which this network reads; another network saved it, so "
+            "start the scene anew, or go on with that one"
+        )
+    return {name: saved[name] for name in names}
+
+
 class Runner(ABC):
     """Runs one network, frame by frame, keeping its recurrent state between the calls.
 
-    A context manager: what it holds is released on exit, and it cannot be used afterwards.
+    A context manager: what it holds is released on exit, and it cannot step afterwards.
     """
 
     backend: str
     """Name of the runtime, for reports."""
+    closed = False
+    """Whether what it held is released."""
 
     def __init__(self, size: FrameSize, io: FrameType) -> None:
         self.size = size
@@ -50,8 +66,10 @@ class Runner(ABC):
             (4 H, 4 W, 3) RGB of type ``io``.
 
         Raises:
-            BackendError: the frame's shape or type is another.
+            BackendError: the frame's shape or type is another, or the runner is closed.
         """
+        if self.closed:
+            raise BackendError(f"the {self.backend} runner for {self.size} is closed and cannot step; open a new one")
         expected = (self.size.height, self.size.width, 3)
         if lr.shape != expected or lr.dtype != np.dtype(self.io):
             raise BackendError(
@@ -76,9 +94,14 @@ class Runner(ABC):
     @abstractmethod
     def state(self, saved: SavedState) -> None: ...
 
-    @abstractmethod
     def close(self) -> None:
-        """Release the network and its state."""
+        """Release the network and its state; closing again does nothing."""
+        if not self.closed:
+            self.closed = True
+            self._close()
+
+    def _close(self) -> None:  # noqa: B027 (a runner may hold nothing)
+        """What a runtime releases."""
 
     def __enter__(self) -> Self:
         return self

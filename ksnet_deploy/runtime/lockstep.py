@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.ops.functions import DOMAIN, TOPK_SPLIT, use_fast_operators
-from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, SavedState, reset_planes
+from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, SavedState, fitting_state, reset_planes
 from ksnet_deploy.runtime.onnx import open_session
 from ksnet_deploy.runtime.step_file import frame_type, load_step, zero_state
 from ksnet_deploy.runtime.tiles import RASTER, LockstepRunner, PausedStep, TilePlace, run_alone
@@ -58,7 +58,7 @@ class LockstepOnnxRunner(LockstepRunner):
         self._outputs = [[value.name for value in piece.graph.output] for piece in pieces]
 
     def begin_step(self, lr: NDArray[Any], state: SavedState, place: TilePlace) -> PausedStep:
-        state = state or self._zeros | {"prev_lr": reset_planes(lr)[None]}
+        state = fitting_state(state, self._zeros) if state else self._zeros | {"prev_lr": reset_planes(lr)[None]}
         arrays = {"lr": self._to_device(lr[None]), WEIGHT: self._to_device(place.weight[None, None])}
         rows = _interpolation(self.size.height, place.top, place.frame.height)
         columns = _interpolation(self.size.width, place.left, place.frame.width)
@@ -95,9 +95,9 @@ class LockstepOnnxRunner(LockstepRunner):
 
     @state.setter
     def state(self, saved: SavedState) -> None:
-        self._state = {name: array.copy() for name, array in saved.items()}
+        self._state = {name: array.copy() for name, array in fitting_state(saved, self._zeros if saved else ()).items()}
 
-    def close(self) -> None:
+    def _close(self) -> None:
         self.reset()
         del self._pieces
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ksnet_deploy.base.errors import ArtifactError, BackendError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.ops.functions import use_fast_operators
-from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, reset_planes
+from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
 from ksnet_deploy.runtime.step_file import frame_type, load_step, zero_state
 
 __all__ = ["OnnxRunner", "check_device", "open_session"]
@@ -86,12 +86,13 @@ class OnnxRunner(Runner):
 
     @state.setter
     def state(self, saved: SavedState) -> None:
-        self._state = {name: self._to_device(array.copy()) for name, array in saved.items()} or None
+        fitting = fitting_state(saved, self._zeros) if saved else {}
+        self._state = {name: self._to_device(array.copy()) for name, array in fitting.items()} or None
 
     def reset(self) -> None:
         self._state = None
 
-    def close(self) -> None:
+    def _close(self) -> None:
         self.reset()
         del self._binding, self._session
 

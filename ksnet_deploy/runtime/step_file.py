@@ -9,9 +9,18 @@ import onnx
 
 from ksnet_deploy.base.errors import ArtifactError
 from ksnet_deploy.base.frames import IO_TYPES, FrameSize, FrameType
+from ksnet_deploy.ops.functions import DOMAIN
 from ksnet_deploy.runtime.base import STATE_PREFIX, SavedState
 
-__all__ = ["exported_metadata", "exported_size", "frame_type", "load_exported", "load_step", "zero_state"]
+__all__ = [
+    "exported_metadata",
+    "exported_size",
+    "frame_type",
+    "has_custom_operators",
+    "load_exported",
+    "load_step",
+    "zero_state",
+]
 
 
 def load_exported(path: Path) -> onnx.ModelProto:
@@ -33,6 +42,11 @@ def load_exported(path: Path) -> onnx.ModelProto:
 def exported_metadata(model: onnx.ModelProto) -> dict[str, str]:
     """Configuration, precision, weights and version; see :func:`ksnet_deploy.export.onnx.export_onnx`."""
     return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def has_custom_operators(model: onnx.ModelProto) -> bool:
+    """Whether the custom operators are nodes of the graph; those of an inlined file are written out."""
+    return any(node.domain == DOMAIN for node in model.graph.node)
 
 
 def exported_size(model: onnx.ModelProto) -> FrameSize | None:

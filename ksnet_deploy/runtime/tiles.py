@@ -41,7 +41,7 @@ the HR picture and the next state."""
 RASTER = 6
 """LR pixels between the points of the attention's coarse map; tiles start at multiples of it, so that theirs agree."""
 SPOILED_SHARE = 0.25
-"""Of an overlap at either end: there the tile that ends does not count, because padding spoils its border."""
+"""Share of an overlap at either end: there the tile that ends does not count, because padding spoils its border."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class TilePlan:
 
     @property
     def pixels(self) -> int:
-        """Of all tiles together."""
+        """Pixels of all tiles together."""
         return len(self.rows) * len(self.columns) * self.tile.height * self.tile.width
 
     def __str__(self) -> str:
@@ -134,7 +134,7 @@ def _step(side: int, overlap: int) -> int:
 
 @dataclass(frozen=True)
 class TilePlace:
-    """What a runner in lockstep is told of the tile that it is to step."""
+    """Facts for a runner in lockstep about the tile that it is to step."""
 
     frame: FrameSize
     top: int
@@ -232,7 +232,7 @@ class TiledRunner(Runner):
 
     @property
     def state(self) -> SavedState:
-        """Of all tiles, under names such as ``tile3.feat_1``."""
+        """States of all tiles, under names such as ``tile3.feat_1``."""
         named = ((f"tile{i}.{name}", array) for i, state in enumerate(self._states) for name, array in state.items())
         return {name: array.copy() for name, array in named}
 
@@ -249,13 +249,13 @@ class TiledRunner(Runner):
             for prefix, part in zip(prefixes, parts, strict=True)
         ]
 
-    def close(self) -> None:
+    def _close(self) -> None:
         self._states = []
         self._runner.close()
 
 
 def _weights(plan: TilePlan, scale: int) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Of every tile, its weights along its rows and columns; everywhere in the frame their products sum to one."""
+    """Weights of every tile along its rows and columns; everywhere in the frame their products sum to one."""
     rows = _feathers(plan.rows, plan.tile.height, scale)
     columns = _feathers(plan.columns, plan.tile.width, scale)
     return list(product(rows, columns))

@@ -12,10 +12,11 @@ from ksnet_deploy.base.errors import BackendError, ConfigError
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.network.channel_selection import SplitLevel
 from ksnet_deploy.network.config import Precision
-from ksnet_deploy.network.folding import fold
+from ksnet_deploy.network.folding import fold as folded
 from ksnet_deploy.network.model import FlowGuidedAlignment, KSNet, State
 from ksnet_deploy.network.precision import with_precision
-from ksnet_deploy.runtime.base import Runner, SavedState
+from ksnet_deploy.network.state_names import completed_state, read_part, state_names
+from ksnet_deploy.runtime.base import Runner, SavedState, fitting_state
 
 __all__ = ["RecordedStep", "TorchRunner", "advance_in_place", "decode_frame", "encode_frame", "use_native_kernels"]
 
@@ -54,15 +55,18 @@ class TorchRunner(Runner):
         device: str = "cpu",
         io: FrameType = "uint8",
         precision: Precision | None = None,
+        fold: bool = True,
     ) -> None:
-        """``precision`` is fp32 on the CPU and fp16 on CUDA unless given."""
+        """``precision`` is fp32 on the CPU and fp16 on CUDA unless given; ``fold=False`` runs the training form."""
         super().__init__(size, io)
         if model.config.direction != "uni":
             raise ConfigError("a bidirectional checkpoint cannot be run frame by frame; use a 'uni' checkpoint")
         if device == "cuda" and not torch.cuda.is_available():
             raise BackendError("PyTorch finds no CUDA device here; use --device cpu, or install a CUDA build of torch")
         self._device = torch.device(device)
-        network = with_precision(fold(model), precision or ("fp16" if device == "cuda" else "fp32"))
+        network = with_precision(
+            folded(model) if fold else model, precision or ("fp16" if device == "cuda" else "fp32")
+        )
         self._model = network.to(self._device)
         self._state: State | None = None
         self._recorded: RecordedStep | None = None
@@ -97,19 +101,22 @@ class TorchRunner(Runner):
 
     @property
     def state(self) -> SavedState:
-        return {} if self._state is None else {n: t.cpu().numpy().copy() for n, t in self._state._asdict().items()}
+        if self._state is None:
+            return {}
+        return {name: t.cpu().numpy().copy() for name, t in read_part(self._state, self._model.config).items()}
 
     @state.setter
     def state(self, saved: SavedState) -> None:
         self._state = None
         if saved:
-            tensors = State(**{name: torch.from_numpy(array.copy()) for name, array in saved.items()})
+            fitting = fitting_state(saved, state_names(self._model.config))
+            tensors = completed_state({name: torch.from_numpy(array.copy()) for name, array in fitting.items()})
             if self._recorded is not None:
                 for held, tensor in zip(self._recorded.state, tensors, strict=True):
                     held.copy_(tensor)
             self._state = tensors if self._recorded is None else self._recorded.state
 
-    def close(self) -> None:
+    def _close(self) -> None:
         self.reset()
         del self._model, self._recorded
 

@@ -10,13 +10,14 @@ from ksnet_deploy.upscale.output import RESULT_SUFFIX, choose_target, container_
 from ksnet_deploy.video.kinds import PIPE, Source, is_folder
 from ksnet_deploy.video.reading.reader import VideoReader
 from ksnet_deploy.video.writing.encoder import Encoder
+from ksnet_deploy.video.writing.tracks import TrackChoice, TrackPlanner
 
 __all__ = ["Destination", "choose_destination", "is_for_frames"]
 
 
 @dataclass(frozen=True)
 class Destination:
-    """What is written, and what a user should know of the choice."""
+    """Place and kind of the output, and notes for a user on the choice."""
 
     path: Path
     kind: Literal["video", "pictures", "pipe"]
@@ -32,7 +33,9 @@ def is_for_frames(source: Source, output: Path | None) -> bool:
     return not output.suffix
 
 
-def choose_destination(source: Source, output: Path | None, encoder: Encoder) -> Destination:
+def choose_destination(
+    source: Source, output: Path | None, encoder: Encoder, tracks: TrackChoice = "convert"
+) -> Destination:
     """The given output, or one named after the source, beside it or in the given folder.
 
     A video goes to a video, in a container that can hold its tracks; a folder of pictures to a folder; a pipe to a
@@ -51,5 +54,6 @@ def choose_destination(source: Source, output: Path | None, encoder: Encoder) ->
         folder = source.path.resolve().parent if source.path.name in ("", "..") else source.path.parent
         return Destination((folder if output is None else output) / name, "pictures")
     with VideoReader(source) as reader:
-        path = choose_target(reader, output, encoder)
-        return Destination(path, "video", tuple(container_notes(reader, output, encoder)))
+        planner = TrackPlanner(reader, tracks)
+        path = choose_target(planner, output, encoder)
+        return Destination(path, "video", tuple(container_notes(planner, output, encoder)))

@@ -1,4 +1,4 @@
-"""What upscaling a video will take, told from a few of its frames."""
+"""Time and bytes that upscaling a video will take, told from a few of its frames."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ FRAMES = 6
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is expected of a video that is not upscaled yet."""
+    """Expected result of a video that is not upscaled yet."""
 
     target: Path
     size: FrameSize
-    """Of the output frames."""
+    """Size of the output frames."""
     pixel_format: str
     frames: int | None
     """None where the source does not say how long it is; then neither is known what it takes in all."""
     fps: float
     seconds: float | None
     bytes: int | None
-    """Of the file, with the other tracks as far as the source says their rates."""
+    """Bytes of the file, with the other tracks as far as the source says their rates."""
     measured_frames: int
     tiles: str | None
     finished_frames: int
@@ -156,7 +156,7 @@ def estimate(work: Work, upscaler: Upscaler, events: Events) -> Estimate:
 
 
 def _bytes_of(frames: int, segment: int, samples: list[list[int]]) -> int:
-    """Of so many frames, with a keyframe in each of the segments of a video without cuts."""
+    """Bytes of so many frames, with a keyframe in each of the segments of a video without cuts."""
     segments = -(-frames // segment)
     keyframe = mean(sizes[0] for sizes in samples)
     other = mean([size for sizes in samples for size in sizes[1:]] or [keyframe])

@@ -206,7 +206,7 @@ class Job:
         ]
 
     def times(self) -> tuple[list[int], list[int], list[list[int]]]:
-        """Of all frames: presentation times and durations, in order; and per segment, those of its packets."""
+        """Times of all frames: presentation times and durations, in order; and per segment, those of its packets."""
         pts: list[int] = []
         durations: list[int] = []
         decoded: list[list[int]] = []

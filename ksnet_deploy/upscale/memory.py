@@ -1,4 +1,4 @@
-"""What memory the network takes, what there is, and the tiles that fit into it.
+"""Memory that the network takes, memory that there is, and the tiles that fit into it.
 
 Whether a frame needs tiles is known beforehand from :func:`plan_for_memory` and :func:`available_memory`, or too late
 from :func:`is_out_of_memory`: Linux grants memory that it does not have, and then ends the process.
@@ -6,13 +6,12 @@ from :func:`is_out_of_memory`: Linux grants memory that it does not have, and th
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import re
-from pathlib import Path
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
 from ksnet_deploy.base.frames import SCALE, FrameSize
+from ksnet_deploy.base.memory import available_memory
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.runtime.tiles import TilePlan
 from ksnet_deploy.upscale.networks import Network
@@ -34,10 +33,10 @@ PIPELINE_BYTES = 16 * 220
 """For every LR pixel, what decoded frames, those that wait between the stages, and the encoder take: 1.8 GB were
 measured for 540x960, with H.264 and its usual lookahead."""
 RESERVE = 0.9
-"""Of the memory that is available, what may be planned with."""
+"""Share of the available memory that may be planned with."""
 BASE_BYTES = 140_000_000
 BYTES_PER_CHANNEL = {"direct": 350, "progressive": 430}
-"""What a process takes for the first pixel, and for every LR pixel and channel of a network with that upsampler."""
+"""Bytes for the first pixel, and for every LR pixel and channel of a network with that upsampler."""
 
 
 def choose_tiles(size: FrameSize, network: Network, tiles: TileChoice) -> TilePlan | None:
@@ -102,38 +101,6 @@ def plan_for_memory(size: FrameSize, config: KSNetConfig, available_bytes: int, 
             f"{overlap} pixels fit into the {max(available_bytes, 0) / 1e9:.1f} GB that are left for it; free memory, "
             "give smaller frames, or try with --tiles off"
         ) from error
-
-
-def available_memory(root: Path = Path("/")) -> int | None:
-    """Bytes left to this process by its machine and its container; None where ``proc`` under the root does not tell."""
-    try:
-        bounds = [1024 * _field(root / "proc/meminfo", "MemAvailable:")]
-        groups = (root / "proc/self/cgroup").read_text().splitlines()
-    except (OSError, ValueError):  # not Linux
-        return None
-    for group in groups:
-        _, controllers, path = group.split(":", 2)
-        if "memory" in controllers.split(","):
-            mount, limit, usage = "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
-        elif not controllers:
-            mount, limit, usage = "sys/fs/cgroup", "memory.max", "memory.current"
-        else:
-            continue
-        inner = Path(path.lstrip("/"))
-        for folder in (root / mount / part for part in (inner, *inner.parents)):  # a group is bound by those around it
-            with contextlib.suppress(OSError, ValueError):  # ValueError: the limit is "max"
-                bound = int((folder / limit).read_text()) - int((folder / usage).read_text())
-                # Files that were read count as used, but make way when memory is needed.
-                bounds.append(bound + _field(folder / "memory.stat", "inactive_file"))
-    return max(0, min(bounds))
-
-
-def _field(path: Path, name: str) -> int:
-    """The number after a name in a file of such lines. Raises OSError or ValueError when it is not there."""
-    match = re.search(rf"^{name}\s+(\d+)", path.read_text(), re.MULTILINE)
-    if match is None:
-        raise ValueError(f"{path} has no {name}")
-    return int(match[1])
 
 
 _OUT_OF_MEMORY = re.compile(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Backend", "Device", "GivenNetwork", "Network", "NetworkFile", "OpenRunner", "default_model", "find_network"]
 
 Backend = Literal["onnxruntime", "torch"]
-"""What runs a checkpoint."""
+"""Runtimes of a checkpoint."""
 Device = Literal["cpu", "cuda"]
 NetworkKind = Literal["checkpoint", "onnx", "engine"]
 EXPORTED: dict[str, NetworkKind] = {".onnx": "onnx", ".engine": "engine"}

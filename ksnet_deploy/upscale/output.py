@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
@@ -12,48 +13,60 @@ from ksnet_deploy.base.files import publish, temporary_beside
 from ksnet_deploy.upscale.job import Job
 from ksnet_deploy.video.reading.reader import VideoReader
 from ksnet_deploy.video.writing.containers import (
-    FORMATS,
     container_problem,
     facts_kept,
     fitting_codecs,
     fitting_suffixes,
+    loss,
 )
 from ksnet_deploy.video.writing.encoder import Encoder
 from ksnet_deploy.video.writing.encoding import PictureFormat
+from ksnet_deploy.video.writing.tracks import FORMATS, TrackPlan, TrackPlanner
 from ksnet_deploy.video.writing.writer import VideoWriter, decoding_times, frame_times
 
-__all__ = ["RESULT_SUFFIX", "OutputFile", "check_target", "choose_target", "container_notes"]
-
-TRIED_PACKETS = 200
-"""Of sound and subtitles, copied before the first frame."""
+__all__ = ["RESULT_SUFFIX", "OutputFile", "check_target", "choose_target", "container_notes", "track_notes"]
 
 
-def choose_target(reader: VideoReader, target: Path | None, encoder: Encoder) -> Path:
-    """The given target, or a name beside the source or in the given folder, in a container that can hold everything."""
-    fitting = fitting_suffixes(reader, encoder)
+def choose_target(tracks: TrackPlanner, target: Path | None, encoder: Encoder) -> Path:
+    """The given target, or a name beside the source or in the given folder, in the container that loses the least."""
+    reader, fitting = tracks.reader, fitting_suffixes(tracks, encoder)
     if target is None or target.is_dir():
         suffix = fitting[0] if fitting else ".mkv"
         folder = reader.path.parent if target is None else target
         target = folder / f"{reader.source.stem}{reader.source.part_in_words}{RESULT_SUFFIX}{suffix}"
-    if problem := container_problem(reader, target.suffix, encoder.codec):
+    if problem := container_problem(tracks, target.suffix, encoder.codec):
         remedies = []
-        if codecs := fitting_codecs(reader, target.suffix):
+        if codecs := fitting_codecs(tracks, target.suffix):
             remedies.append(f"pass {' or '.join(f'--codec {name}' for name in codecs)}")
         if fitting:
-            remedies.append(f"write to a file ending in {' or '.join(fitting)}")
-        remedy = ", or ".join(remedies) or "remove that track first"
+            best = [suffix for suffix in fitting if loss(tracks, suffix) == loss(tracks, fitting[0])]
+            remedies.append(f"write to a file ending in {' or '.join(best)}")
+        if tracks.choice == "copy" and "cannot be copied" in problem:
+            remedies.append("pass --tracks convert")
+        remedy = ", or ".join(remedies) or "choose another --codec"
         raise OutputError(f"{target} cannot be written: {problem}; {remedy}")
     return target
 
 
-def container_notes(reader: VideoReader, target: Path | None, encoder: Encoder) -> list[str]:
+def container_notes(tracks: TrackPlanner, target: Path | None, encoder: Encoder) -> list[str]:
     """Why the choice is not the source's own container, where that is one of those that are written."""
     if target is not None and not target.is_dir():
         return []
-    own, chosen = reader.path.suffix.lower(), choose_target(reader, target, encoder).suffix
-    if own == chosen or own not in FORMATS or container_problem(reader, own, encoder.codec) is None:
+    own, chosen = tracks.reader.path.suffix.lower(), choose_target(tracks, target, encoder).suffix
+    if own == chosen or own not in FORMATS:
+        return []
+    if container_problem(tracks, own, encoder.codec) is None and loss(tracks, own) == loss(tracks, chosen):
         return []
     return [f"The output is a {chosen} file, because {own} cannot hold {encoder.name} with these tracks."]
+
+
+def track_notes(plans: Sequence[TrackPlan]) -> list[str]:
+    """Notes on the tracks that are not copied."""
+    return [
+        f"The {plan.name} ({plan.codec}) was converted to {plan.codec_after}, because {plan.why}."
+        for plan in plans
+        if plan.done == "converted"
+    ]
 
 
 def check_target(reader: VideoReader, target: Path, *, overwrite: bool) -> None:
@@ -77,11 +90,15 @@ def check_target(reader: VideoReader, target: Path, *, overwrite: bool) -> None:
 class OutputFile:
     """The file to be made: its container, and how it comes from the segments."""
 
-    def __init__(self, reader: VideoReader, target: Path, picture: PictureFormat, encoder: Encoder) -> None:
-        self._reader, self._target, self._picture, self._encoder = reader, target, picture, encoder
+    def __init__(self, tracks: TrackPlanner, target: Path, picture: PictureFormat, encoder: Encoder) -> None:
+        self._reader, self._target, self._picture, self._encoder = tracks.reader, target, picture, encoder
+        self.tracks = tracks.plan(target.suffix)
+        """Plans for the source's other tracks."""
+        reader = tracks.reader
+        reader.left_out += [f"{p.name} ({p.codec}: {p.why})" for p in self.tracks if p.done == "left out"]
         reader.keeps(*facts_kept(reader, picture, target.suffix, encoder.codec))
         self.damaged_packets = 0
-        """Of the other tracks, left out because no file can hold them."""
+        """Packets of the other tracks, left out because no file can hold them."""
 
     def _writer(self, path: Path, reader: VideoReader) -> VideoWriter:
         return VideoWriter(
@@ -90,7 +107,7 @@ class OutputFile:
             reader,
             self._picture,
             self._encoder,
-            rotation=self._reader.rotation,
+            self.tracks,
         )
 
     def try_out(self) -> None:
@@ -101,7 +118,7 @@ class OutputFile:
                 self._writer(probe, self._reader).abort()
                 return
             with self._reader.reopened() as tracks:
-                self._writer(probe, tracks).try_tracks(TRIED_PACKETS)
+                self._writer(probe, tracks).try_tracks()
         finally:
             probe.unlink(missing_ok=True)
 
@@ -158,4 +175,4 @@ class OutputFile:
 
 
 RESULT_SUFFIX = "_x4"
-"""Of the names of results. In a folder, files of such names are taken for results and left alone."""
+"""Ending of the names of results. In a folder, files of such names are taken for results and left alone."""

@@ -44,7 +44,7 @@ FLASH_LIGHT, FLASH_STRUCTURE = 30, 500
 
 @dataclass(frozen=True)
 class _Thumbnail:
-    """What is kept of a frame. Cells are in 0..255 * LEVEL."""
+    """Facts that are kept of a frame. Cells are in 0..255 * LEVEL."""
 
     rgb: Cells
     """(ROWS, COLUMNS, 3)."""

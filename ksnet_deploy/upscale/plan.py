@@ -1,4 +1,4 @@
-"""What is to be done with every frame, decided from the frames alone, so that a second run decides alike."""
+"""Decisions about every frame, made from the frames alone, so that a second run decides alike."""
 
 from __future__ import annotations
 
@@ -72,5 +72,5 @@ class FramePlan:
                 yield Planned(frame, scene, segment, duplicate)
 
     def summary(self) -> dict[str, Any]:
-        """What the result says of it."""
+        """Values for the result."""
         return {"frames": self.frames, "duplicates": self.duplicates, "cuts": self.cuts}

@@ -14,24 +14,27 @@ from ksnet_deploy.base.errors import ConfigError, InputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.upscale.job import fingerprint
-from ksnet_deploy.upscale.output import OutputFile, check_target
+from ksnet_deploy.upscale.output import OutputFile, check_target, track_notes
 from ksnet_deploy.upscale.plan import longest_segment
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.upscale.work import Work
 from ksnet_deploy.video.reading.reader import Frame, VideoReader
 from ksnet_deploy.video.writing.encoding import PictureFormat
+from ksnet_deploy.video.writing.tracks import TrackPlanner
 
 __all__ = ["Prepared", "first_frame_read", "frame_dtype", "output_size", "prepare"]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is known before the first frame is upscaled: that all of it can be done."""
+    """Facts that are known before the first frame is upscaled: all of it can be done."""
 
     picture: PictureFormat
     output: OutputFile
     frames: Iterator[Frame]
     """All frames of the source."""
+    notes: list[str]
+    """Notes for a user on the choices."""
     segment: int
     """Frames that are encoded together where there is no cut."""
     identity: dict[str, str]
@@ -50,10 +53,11 @@ def prepare(reader: VideoReader, work: Work, upscaler: Upscaler) -> Prepared:
     encoder.check_size(size)
     frames = first_frame_read(reader)
     picture = PictureFormat.of(reader, size, encoder)
-    output = OutputFile(reader, target, picture, encoder)
+    output = OutputFile(TrackPlanner(reader, work.tracks), target, picture, encoder)
     output.try_out()
     segment = longest_segment(upscaler.network.macs_per_frame(reader.size.padded))
-    return Prepared(picture, output, frames, segment, _identity(reader, work, picture, segment, upscaler))
+    notes = [*work.destination.notes, *track_notes(output.tracks)]
+    return Prepared(picture, output, frames, notes, segment, _identity(reader, work, picture, segment, upscaler))
 
 
 def _identity(
@@ -69,6 +73,7 @@ def _identity(
         "output size": str(picture.size),
         "scene cuts": repr(work.detector),
         "segments": f"{segment} frames",
+        "other tracks": work.tracks,
         "ksnet-deploy": __version__,
         "av": version("av"),
         **upscaler.identity(),

@@ -1,4 +1,4 @@
-"""What a caller is told while a video is upscaled, and what was done in the end."""
+"""Events while a video is upscaled, and the result in the end."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.upscale.stages import StageTimes
 from ksnet_deploy.video.reading.reader import VideoReader
 from ksnet_deploy.video.reading.sources import missing_numbers, picture_files
+from ksnet_deploy.video.writing.tracks import TrackPlan
 
 __all__ = ["Events", "UpscaleResult", "common_values", "notes_on"]
 
 
 @dataclass(frozen=True)
 class Events:
-    """What a caller wants to be told while a video is upscaled."""
+    """Functions that are called while a video is upscaled."""
 
     on_start: Callable[[FrameSize, int | None, int], None] = lambda _size, _frames, _done: None
     """The source's size, its number of frames (None when unknown), and how many of them are done already."""
@@ -27,7 +28,7 @@ class Events:
 
 @dataclass(frozen=True)
 class UpscaleResult:
-    """What was done."""
+    """Result of an upscaled video."""
 
     target: Path
     size: FrameSize
@@ -48,8 +49,10 @@ class UpscaleResult:
     """The tiles that the frames were upscaled in; None for whole frames."""
     times: StageTimes
     pixel_format: str
+    tracks: list[TrackPlan] = field(default_factory=list)
+    """Plans that were carried out for the source's other tracks."""
     notes: list[str] = field(default_factory=list)
-    """What a user should know about the result, one sentence each."""
+    """Notes for a user, one sentence each."""
 
     @property
     def fps(self) -> float:
@@ -68,6 +71,7 @@ class UpscaleResult:
             "stages_s": {name: round(busy, 3) for name, busy in self.times.busy_s.items()},
             "bottleneck": self.times.bottleneck,
             "stages": self.times.summary(),
+            "tracks": [track.report() for track in self.tracks],
             "notes": self.notes,
         }
 
@@ -85,7 +89,7 @@ class UpscaleResult:
 
 
 class _Made(Protocol):
-    """What a result and an estimate have in common."""
+    """Common part of a result and an estimate."""
 
     @property
     def target(self) -> Path: ...
@@ -115,7 +119,7 @@ def common_values(made: _Made) -> dict[str, Any]:
 
 
 def notes_on(reader: VideoReader, depth: int, io: str) -> list[str]:
-    """What a user should know: ``depth`` is the output's, ``io`` the type of the frames that the network took."""
+    """Notes for a user: ``depth`` is the output's, ``io`` the type of the frames that the network took."""
     notes = []
     if reader.left_out:
         notes.append(f"Not copied: {', '.join(reader.left_out)}.")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+from ksnet_deploy.upscale.choice import choose_network
 from ksnet_deploy.upscale.destination import choose_destination
 from ksnet_deploy.upscale.estimate import Estimate, estimate
 from ksnet_deploy.upscale.networks import Network
@@ -19,6 +20,7 @@ from ksnet_deploy.upscale.work import Work
 from ksnet_deploy.video.kinds import DEFAULT_RATE, Source
 from ksnet_deploy.video.writing.encoder import Encoder
 from ksnet_deploy.video.writing.presets import DEFAULT_ENCODER, choose_encoder
+from ksnet_deploy.video.writing.tracks import TrackChoice
 
 __all__ = ["carry_out", "estimate_video", "upscale_video"]
 
@@ -40,6 +42,7 @@ def upscale_video(
     overwrite: bool = False,
     resume: bool = True,
     keep_partial: bool = False,
+    tracks: TrackChoice = "convert",
     events: Events | None = None,
 ) -> UpscaleResult:
     """Upscale a video, a folder of pictures or a pipe four times in width and height.
@@ -54,14 +57,14 @@ def upscale_video(
         target: .mp4, .m4v, .mov, .mkv or .webm; a new folder for PNG files; ``-`` for YUV4MPEG on standard output; an
             existing folder, or None for the source's, for ``name_x4`` in it.
         upscaler: a new one, which is closed in the end, or the network it is to have (default: the bundled one that
-            suits the CPU).
+            suits the source on a CPU).
         codec: a preset or FFmpeg's name of an encoder, or what
             :func:`ksnet_deploy.video.writing.presets.choose_encoder` gave.
         detector: says where scenes begin (default: :class:`ksnet_deploy.upscale.scenes.SceneDetector`).
         height: height of the output's frames, such as 1080 or ``"1080p"`` (default: four times the source's).
         start_s, end_s: the part to upscale, in seconds or as text such as ``"1:30"``.
         rate: frames per second of a folder of pictures (default: 25).
-        overwrite, resume, keep_partial: as :class:`ksnet_deploy.upscale.work.Work` says.
+        overwrite, resume, keep_partial, tracks: as :class:`ksnet_deploy.upscale.work.Work` says.
         events: what to tell while it works.
 
     Raises:
@@ -69,9 +72,9 @@ def upscale_video(
         OutputError: the target cannot be written, exists, or cannot hold the source's tracks.
         KSNetError: a setting cannot be, or the network cannot be run.
     """
-    work = _work(source, target, codec, detector, height, start_s, end_s, rate)
+    work = _work(source, target, codec, detector, height, start_s, end_s, rate, tracks)
     work = replace(work, overwrite=overwrite, resume=resume, keep_partial=keep_partial)
-    return carry_out(work, _upscaler(upscaler), events or Events())
+    return carry_out(work, _upscaler(upscaler, work), events or Events())
 
 
 def estimate_video(
@@ -86,14 +89,15 @@ def estimate_video(
     end_s: Moment | None = None,
     overwrite: bool = False,
     resume: bool = True,
+    tracks: TrackChoice = "convert",
     events: Events | None = None,
 ) -> Estimate:
     """Upscale a few frames of a video and say what all of it will take; nothing is written.
 
     Arguments and errors are those of :func:`upscale_video`, with the same checks.
     """
-    work = _work(source, target, codec, detector, height, start_s, end_s, DEFAULT_RATE)
-    return estimate(replace(work, overwrite=overwrite, resume=resume), _upscaler(upscaler), events or Events())
+    work = _work(source, target, codec, detector, height, start_s, end_s, DEFAULT_RATE, tracks)
+    return estimate(replace(work, overwrite=overwrite, resume=resume), _upscaler(upscaler, work), events or Events())
 
 
 def carry_out(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResult:
@@ -101,7 +105,9 @@ def carry_out(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResult:
     return (write_video if work.destination.kind == "video" else write_frames)(work, upscaler, events)
 
 
-def _upscaler(given: Upscaler | Network | Path | str | None) -> Upscaler:
+def _upscaler(given: Upscaler | Network | Path | str | None, work: Work) -> Upscaler:
+    if given is None:
+        given = choose_network(work.source).name
     return given if isinstance(given, Upscaler) else Upscaler(given)
 
 
@@ -114,14 +120,16 @@ def _work(
     start_s: Moment | None,
     end_s: Moment | None,
     rate: Fraction | float | str,
+    tracks: TrackChoice,
 ) -> Work:
     encoder = codec if isinstance(codec, Encoder) else choose_encoder(codec)
     start_s, end_s = (None if moment is None else parse_time(moment) for moment in (start_s, end_s))
     given = Source(Path(source), start_s, end_s, parse_rate(rate))
     return Work(
         source=given,
-        destination=choose_destination(given, None if target is None else Path(target), encoder),
+        destination=choose_destination(given, None if target is None else Path(target), encoder, tracks),
         encoder=encoder,
         height=None if height is None else parse_height(height),
         detector=detector or SceneDetector(),
+        tracks=tracks,
     )

@@ -37,7 +37,7 @@ REMEMBERED, USUAL = 4, 8
 
 
 class CutDetector(Protocol):
-    """What tells the first frame of each scene."""
+    """Detector that tells the first frame of each scene."""
 
     def starts_scene(self, rgb: Picture) -> bool:
         """Whether a scene starts with the next frame, (H, W, 3). Call it once per frame, in order.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from ksnet_deploy.upscale.stages import run_stages
 from ksnet_deploy.upscale.to_video import NetworkStage
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.upscale.work import Work
-from ksnet_deploy.video.reading.reader import VideoReader
+from ksnet_deploy.video.orientation import DisplayMatrix
+from ksnet_deploy.video.reading.reader import Frame, VideoReader
 from ksnet_deploy.video.reading.sources import picture_files
 from ksnet_deploy.video.writing.sinks import FrameSink, PictureFolder, Y4mPipe, check_new_folder
 
@@ -42,17 +44,16 @@ def write_frames(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResul
         frames = first_frame_read(reader)
         runner = upscaler.open(reader.size, frame_dtype(reader))
         events.on_start(reader.size, reader.estimated_frames, 0)
-        sink: FrameSink
-        if is_pipe:
-            sink = Y4mPipe(reader, reader.size.upscaled)
-        else:
-            sink = PictureFolder(target, _names(reader), overwrite=work.overwrite)
+        size = reader.size.upscaled if reader.display is None else reader.display.upright_size(reader.size.upscaled)
+        sink: FrameSink = (
+            Y4mPipe(reader, size) if is_pipe else PictureFolder(target, _names(reader), overwrite=work.overwrite)
+        )
         plan = FramePlan(work.detector, reader.time_base)
         try:
             times = run_stages(
                 plan.of(frames, 0),
                 NetworkStage(upscaler, {}, events.on_frame),
-                lambda upscaled: sink.write(upscaled.frame),
+                lambda upscaled: sink.write(_upright(upscaled.frame, reader.display)),
                 finish=sink.finish,
             )
         except BaseException:
@@ -61,14 +62,25 @@ def write_frames(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResul
         arguments: dict[str, Any] = plan.summary() | upscaler.summary()
         return UpscaleResult(
             target=target,
-            size=reader.size.upscaled,
+            size=size,
             frames_lost=reader.frames_lost,
             resumed_frames=0,
             times=times,
             pixel_format=sink.pixel_format,
-            notes=notes_on(reader, 10 if reader.depth > 8 else 8, runner.io),
+            notes=notes_on(reader, sink.depth, runner.io) + _display_notes(reader.display),
             **arguments,
         )
+
+
+def _upright(frame: Frame, display: DisplayMatrix | None) -> Frame:
+    """The frame as it is to be shown, because neither a picture nor YUV4MPEG says how."""
+    return frame if display is None else replace(frame, rgb=display.upright(frame.rgb))
+
+
+def _display_notes(display: DisplayMatrix | None) -> list[str]:
+    if display is None or display.turns is not None:
+        return []
+    return ["The source is shown turned by no quarter turn; the frames are as they are stored."]
 
 
 def _locked(target: Path) -> Lock:

@@ -65,7 +65,7 @@ def write_video(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResult
             except BaseException as error:
                 _leave(error, work, job, sink, output, events)
                 raise
-            notes = notes_on(reader, picture.depth, runner.io) + list(work.destination.notes)
+            notes = notes_on(reader, picture.depth, runner.io) + prepared.notes
             if output.damaged_packets:
                 notes.append(f"{output.damaged_packets} damaged packets of other tracks were left out.")
             lost = reader.frames_lost
@@ -78,6 +78,7 @@ def write_video(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResult
         times=times,
         pixel_format=picture.pixel_format,
         notes=notes,
+        tracks=output.tracks,
         **(plan.summary() | upscaler.summary()),
     )
 

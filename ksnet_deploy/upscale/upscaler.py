@@ -179,7 +179,7 @@ class Upscaler:
         self._continues = bool(saved)
 
     def summary(self) -> dict[str, Any]:
-        """What a result says of it."""
+        """Values for a result."""
         return {"steps": self.steps, "step_s": self.step_s, "tiles": self.tiling and str(self.tiling)}
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from ksnet_deploy.upscale.destination import Destination
 from ksnet_deploy.upscale.scenes import CutDetector, SceneDetector
 from ksnet_deploy.video.kinds import Source
 from ksnet_deploy.video.writing.encoder import Encoder
+from ksnet_deploy.video.writing.tracks import TrackChoice
 
 __all__ = ["Work"]
 
@@ -24,6 +25,10 @@ class Work:
     """Height of the output's frames, even, which are resized to it (default: four times the source's)."""
     detector: CutDetector = field(default_factory=SceneDetector)
     """Says where scenes begin; it has looked at one video only."""
+    tracks: TrackChoice = "convert"
+    """Fate of sound, subtitles, attachments and covers: ``convert`` copies what the container holds, converts
+    sound and text that it does not, and leaves out the rest; ``copy`` refuses what cannot be copied; ``drop`` leaves
+    all of them out."""
     overwrite: bool = False
     """Replace an existing output."""
     resume: bool = True

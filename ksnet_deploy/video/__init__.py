@@ -9,5 +9,7 @@ had in the file.
 - ``side_data.py``, ``conversion.py``, ``colour.py``: HDR metadata; RGB and Y'CbCr; tags
 - ``picture.py``, ``jpeg.py``: single pictures; JPEG as libjpeg has it
 - ``compression.py``: a clip through an encoder and back
+- ``orientation.py``, ``timecode.py``: turns and mirrors; the recorder's count of frames
+- ``monochrome.py``: H.264 without colours
 - ``kinds.py``: what a path names; imports nothing heavy
 """

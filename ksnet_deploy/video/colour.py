@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
+from av.video.codeccontext import VideoCodecContext
 from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from av.video.stream import VideoStream
 
-__all__ = ["SWSCALE", "SWSCALE_LANCZOS", "SWS_MATRIX", "Chroma", "Colour", "chroma_of", "usual_matrix"]
+from ksnet_deploy.base.errors import InputError
+from ksnet_deploy.video.monochrome import is_monochrome
+
+__all__ = [
+    "SWSCALE",
+    "SWSCALE_LANCZOS",
+    "SWS_MATRIX",
+    "Chroma",
+    "Colour",
+    "chroma_of",
+    "has_alpha",
+    "is_grey",
+    "is_rgb",
+    "usual_matrix",
+]
 
 Chroma = Literal["420", "422", "444"]
 """How much of the colour is kept: a quarter of the samples, half, all."""
@@ -38,8 +55,55 @@ MATRIX_NAMES = {1: "BT.709", 4: "FCC", 5: "BT.601", 6: "BT.601", 7: "SMPTE 240M"
 SILENT = frozenset({*itertools.product(("av1", "ffv1", "prores", "vp8", "vp9"), ("420", "422")), ("hevc", "422")})
 """Compressions, and their chroma, that say nothing of where it lies; AV1 could, but its encoders hardly ever do."""
 
+LIMITED_BY_STANDARD = frozenset(
+    {"av1", "h263", "h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "prores", "vc1", "vp8", "vp9", "vvc"}
+)
+"""Compressions whose video is of limited range unless it says otherwise."""
+
+TAGGED_BY_FILE = frozenset({"vp8"})
+"""Compressions whose frames say the same of their colours, in FFmpeg, whatever the file says."""
+
+UNSUPPORTED = {
+    8: "YCgCo",
+    10: "BT.2020 with constant luminance",
+    11: "SMPTE ST 2085",
+    12: "a matrix that follows from its primaries",
+    13: "a matrix that follows from its primaries, with constant luminance",
+    14: "ICtCp",
+    15: "IPT-C2",
+    16: "YCgCo-Re",
+    17: "YCgCo-Ro",
+}
+"""By AVColorSpace."""
+
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 """AVColorTransferCharacteristic of the two high-dynamic-range curves."""
+
+
+def is_grey(video_format: VideoFormat | None) -> bool:
+    """Whether there is no colour in it, with or without alpha."""
+    return (
+        video_format is not None
+        and not video_format.has_palette
+        and sum(not part.is_alpha for part in video_format.components) == 1
+    )
+
+
+def is_rgb(video_format: VideoFormat | None) -> bool:
+    """Whether it is coded as R'G'B', or as a palette of such colours."""
+    return video_format is not None and (video_format.is_rgb or video_format.has_palette)
+
+
+def is_yuvj(video_format: VideoFormat | None) -> bool:
+    """Whether it is one of FFmpeg's formats that are of full range by their name."""
+    return video_format is not None and video_format.name.startswith("yuvj")
+
+
+def has_alpha(stream: VideoStream) -> bool:
+    """Whether some of it may be transparent; of VP8 and VP9 FFmpeg decodes the rest only, and a tag tells."""
+    video_format = stream.codec_context.format
+    tagged = {key.lower(): value for key, value in stream.metadata.items()}.get("alpha_mode") == "1"
+    return tagged or (video_format is not None and len(video_format.components) in (2, 4))
 
 
 def chroma_of(video_format: VideoFormat | None) -> Chroma:
@@ -72,23 +136,59 @@ class Colour:
     siting_unsaid: bool = False
     """Whether its frames do not say where their chroma lies; then it is at the left pixel of those that share it."""
 
+    unsupported: str | None = None
+    """Name of the way in which the colours are coded, where there is no conversion for it."""
+
+    monochrome: bool = False
+    """Whether it is known to have no colours, although its pixel format has."""
+
     @classmethod
-    def of(cls, stream: VideoStream) -> Colour:
-        """Tags of a stream. An untagged matrix is BT.709 from 720 lines on and BT.601 below, as players assume."""
-        context = stream.codec_context
-        matrix = int(context.colorspace)
+    def of(cls, tagged: VideoFrame | VideoCodecContext, codec: str) -> Colour:
+        """Tags of a frame, or of a stream before there is one.
+
+        An untagged matrix is BT.709 from 720 lines on and BT.601 below, as players assume. An untagged range is
+        limited, but full for grey of compressions that do not say so either, as FFmpeg takes it.
+
+        Args:
+            codec: FFmpeg's name of the compression.
+        """
+        video_format = tagged.format
+        matrix, plain = int(tagged.colorspace), is_grey(video_format) or is_rgb(video_format)
         guessed = matrix not in SWS_MATRIX
+        header = tagged.extradata if isinstance(tagged, VideoCodecContext) and codec == "h264" else None
+        monochrome = header is not None and is_monochrome(header)
+        unsupported = None if plain else UNSUPPORTED.get(matrix)
         if guessed:
-            matrix = usual_matrix(context.height, context.width)
-        full = int(context.color_range) == ColorRange.JPEG or (context.pix_fmt or "").startswith("yuvj")
+            matrix = usual_matrix(tagged.height, tagged.width)
+        full = int(tagged.color_range) == ColorRange.JPEG or (
+            int(tagged.color_range) != ColorRange.MPEG
+            and (is_yuvj(video_format) or (is_grey(video_format) and codec not in LIMITED_BY_STANDARD))
+        )
         return cls(
             matrix,
             int(ColorRange.JPEG if full else ColorRange.MPEG),
-            int(context.color_primaries),
-            int(context.color_trc),
-            guessed and not (context.format is not None and context.format.is_rgb),
-            (context.codec.canonical_name, chroma_of(context.format)) in SILENT,
+            int(tagged.color_primaries),
+            int(tagged.color_trc),
+            guessed and not plain and not monochrome,
+            (codec, chroma_of(video_format)) in SILENT,
+            unsupported,
+            monochrome,
         )
+
+    def of_next(self, frame: VideoFrame, codec: str) -> Colour:
+        """Tags of a frame of a stream whose tags are these, as far as frames of its compression have their own."""
+        if codec in TAGGED_BY_FILE:
+            return self
+        found = Colour.of(frame, codec)
+        return replace(found, guessed=found.guessed and not self.monochrome, monochrome=self.monochrome)
+
+    def check(self, path: Path) -> None:
+        """Raise InputError for colours that there is no conversion for, of a file of this name."""
+        if self.unsupported is not None:
+            raise InputError(
+                f"the colours of {path} are coded as {self.unsupported}, which is not supported; convert the video to "
+                "BT.709 first"
+            )
 
     @property
     def is_hdr(self) -> bool:

@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.video.colour import SWS_MATRIX, SWSCALE, SWSCALE_LANCZOS, Colour
+from ksnet_deploy.video.colour import SWS_MATRIX, SWSCALE, SWSCALE_LANCZOS, Colour, is_grey
 
 __all__ = ["picture_of", "rgb_of"]
 
@@ -33,10 +33,81 @@ LUMA_WEIGHTS = {
 }
 """Shares of red and blue in luma, by AVColorSpace (ITU-T H.273, table 4)."""
 LIMITED, FULL = 1, 2  # AVColorRange
+FLOATS = ("grayf", "yaf")
+"""Names of FFmpeg's formats of grey whose samples are from 0 to 1."""
 
 
 def rgb_of(frame: VideoFrame, colour: Colour, *, eight_bits: bool) -> NDArray[Any]:
-    """(H, W, 3) R'G'B' of a decoded frame: uint8, or uint16 in 0..65535 for deep frames unless ``eight_bits``."""
+    """(H, W, 3) R'G'B' of a decoded frame, over black where it is transparent: uint16 in 0..65535, or uint8.
+
+    Args:
+        colour: its tags.
+        eight_bits: of each sample.
+    """
+    most = 255 if eight_bits else 65535
+    kind = np.uint8 if eight_bits else np.uint16
+    alpha, rgb = _alpha(frame), _grey(frame, colour, most) if is_grey(frame.format) else None
+    if rgb is None:
+        rgb = _coloured(frame, colour, eight_bits=eight_bits)
+    if alpha is not None and alpha.min() < 1:
+        rgb = np.rint(rgb * alpha[..., None])
+    opaque: NDArray[Any] = rgb.astype(kind, copy=False)
+    return opaque
+
+
+def _grey(frame: VideoFrame, colour: Colour, most: int) -> NDArray[Any]:
+    """The same of a frame without colours, which swscale takes for one of full range, whatever it says."""
+    frame = _readable(frame)
+    part = frame.format.components[0]
+    values = _plane(frame, part.plane)[:, :: len(frame.format.components)].astype(np.float32)
+    if frame.format.name.startswith(FLOATS):
+        levels = values
+    elif colour.range == FULL:
+        levels = values / np.float32(2**part.bits - 1)
+    else:
+        levels = (values / np.float32(2.0 ** (part.bits - 8)) - 16) / np.float32(219)
+    grey = np.rint(np.clip(levels, 0, 1) * np.float32(most)).astype(np.uint16 if most > 255 else np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _alpha(frame: VideoFrame) -> NDArray[np.float32] | None:
+    """(H, W), from 0 for transparent to 1 for opaque; None where a frame says nothing of it."""
+    if frame.format.has_palette:
+        frame = frame.reformat(format="rgba")
+    parts = [part for part in frame.format.components if part.is_alpha]
+    if not parts:
+        return None
+    (part,) = parts
+    in_plane = [p for p in frame.format.components if p.plane == part.plane]
+    frame = _readable(frame)
+    values = _plane(frame, part.plane)
+    if len(in_plane) > 1:  # packed: last, but in formats such as ARGB
+        first = frame.format.name.startswith(("argb", "abgr", "ayuv"))
+        values = values[:, (0 if first else len(in_plane) - 1) :: len(in_plane)]
+    scale = 1.0 if frame.format.name.startswith(FLOATS) or "f32" in frame.format.name else 2.0**part.bits - 1
+    levels: NDArray[np.float32] = np.clip(values.astype(np.float32) / np.float32(scale), 0, 1)
+    return levels
+
+
+def _readable(frame: VideoFrame) -> VideoFrame:
+    """The frame in a format whose samples are whole bytes."""
+    if frame.format.components[0].bits < 8 and not frame.format.is_rgb:
+        return frame.reformat(format="gray")
+    return frame
+
+
+def _plane(frame: VideoFrame, index: int) -> NDArray[Any]:
+    """(H, samples) of a plane of full height, in the order of bytes of the machine."""
+    plane, name = frame.planes[index], frame.format.name
+    size = (max(part.bits for part in frame.format.components) + 7) // 8
+    kind = f"{'>' if frame.format.is_big_endian else '<'}{'f' if 'f32' in name or 'f16' in name else 'u'}{size}"
+    packed = sum(part.plane == index for part in frame.format.components)
+    rows = np.frombuffer(bytes(plane), kind).reshape(frame.height, plane.line_size // size)
+    return rows[:, : frame.width * packed]
+
+
+def _coloured(frame: VideoFrame, colour: Colour, *, eight_bits: bool) -> NDArray[Any]:
+    """The same of a frame with colours, without regard to its alpha."""
     frame.colorspace, frame.color_range = colour.matrix, colour.range
     if colour.siting_unsaid:
         frame = _with_chroma_at_the_left(frame)

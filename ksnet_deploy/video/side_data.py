@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from av.filter import Graph
 from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 
-__all__ = ["ContentLight", "HdrMetadata", "MasteringDisplay", "named_side_data", "shape_of_pixels"]
+from ksnet_deploy.video.orientation import DisplayMatrix
+
+__all__ = ["ContentLight", "HdrMetadata", "MasteringDisplay", "display_matrix", "named_side_data", "shape_of_pixels"]
 
 NAMES = {
     Type.MASTERING_DISPLAY_METADATA: "the description of the mastering display",
@@ -26,21 +30,46 @@ NAMES = {
 
 def named_side_data(frame: VideoFrame) -> list[str]:
     """Names of what a frame carries and a user may miss."""
-    return list(dict.fromkeys(NAMES[kind] for kind in _side_data(frame)))
+    return list(dict.fromkeys(NAMES[kind] for kind in _side_data(frame) if kind in NAMES))
 
 
 def _side_data(frame: VideoFrame) -> dict[Type, bytes]:
     """What a frame carries of the kinds that have a name here.
 
-    None of it where FFmpeg has attached what PyAV 18 does not know, such as a photo's EXIF: then it gives out nothing.
     A frame that was asked is a reference cycle, and so stays in memory until Python's collector comes by; so not every
     frame of a video should be.
     """
-    try:
-        carried: Any = frame.side_data
-    except ValueError:
-        return {}
-    return {kind: bytes(carried[kind]) for kind in NAMES if kind in carried}
+    carried: Any = _known_to_pyav(frame).side_data
+    return {kind: bytes(carried[kind]) for kind in (*NAMES, Type.DISPLAYMATRIX) if kind in carried}
+
+
+def _known_to_pyav(frame: VideoFrame) -> VideoFrame:
+    """The frame without what PyAV 18 does not know, such as a photo's EXIF: with it, PyAV gives out nothing."""
+    while True:
+        try:
+            _ = frame.side_data
+        except ValueError as error:
+            number = re.match(r"\d+", str(error))
+            if number is None:
+                raise
+            graph = Graph()
+            source = graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25)
+            )
+            filtered, sink = graph.add("sidedata", f"mode=delete:type={number[0]}"), graph.add("buffersink")
+            source.link_to(filtered)
+            filtered.link_to(sink)
+            graph.configure()
+            source.push(frame)
+            frame = graph.vpull()
+        else:
+            return frame
+
+
+def display_matrix(frame: VideoFrame) -> DisplayMatrix | None:
+    """How the frame is to be turned; None for as it is."""
+    found = _side_data(frame).get(Type.DISPLAYMATRIX)
+    return None if found is None else DisplayMatrix.parse(found)
 
 
 def shape_of_pixels(aspect: Fraction) -> str:

@@ -28,12 +28,14 @@ from ksnet_deploy.ops.library import build_plugins
 from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.runtime.tensorrt import runner as tensorrt
 from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar, sidecar_path
+from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
 from ksnet_deploy.runtime.tensorrt.target import GpuTarget, SizeRange
 
 SmallOnnx = Callable[..., Path]
 SIZE = SizeRange.fixed(FrameSize(32, 48))
 MANY = SizeRange(FrameSize(90, 160), FrameSize(180, 320), FrameSize(540, 960))
 SM86 = GpuTarget(86)
+SPEC = EngineSpec("rtx", SM86, "fp16", SIZE)
 
 
 rtx = pytest.mark.skipif(
@@ -50,15 +52,9 @@ def half_onnx(small: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def build_small(onnx: Path, path: Path, **changes: object) -> Sidecar:
-    settings = {
-        "flavour": "rtx",
-        "target": SM86,
-        "precision": "fp16",
-        "sizes": SIZE,
-        "plugins": None,
-        "model": "small",
-    } | changes
-    return build_engine(onnx, path, **settings)  # type: ignore[arg-type]
+    spec = {name: changes.pop(name) for name in ("target", "precision", "sizes") if name in changes}
+    settings = {"library": None, "model": "small"} | changes
+    return build_engine(onnx, path, replace(SPEC, **spec), **settings)  # type: ignore[arg-type]
 
 
 @rtx
@@ -77,7 +73,7 @@ def test_the_trained_network_becomes_an_fp16_engine_for_an_rtx_3080(tmp_path: Pa
     print(f"{time.perf_counter() - started:.1f} s, of which TensorRT {made.sidecar.build_s:.1f} s")
     sidecar = Sidecar.read(made.path)
     assert sidecar == made.sidecar
-    assert (sidecar.sm, sidecar.precision, sidecar.best) == (86, "fp16", "180x320")
+    assert sidecar.spec == EngineSpec("rtx", SM86, "fp16", SizeRange.fixed(FrameSize(180, 320)))
     # 83 convolutions of the graph, 2 of the deformable convolutions; 8 warps and these two.
     assert sidecar.layers["CONVOLUTION"] == {"HALF": 85}
     assert sidecar.layers["GRID_SAMPLE"] == {"FLOAT": 10}
@@ -86,7 +82,8 @@ def test_the_trained_network_becomes_an_fp16_engine_for_an_rtx_3080(tmp_path: Pa
     tensors = {tensor.name: (tensor.dtype, tensor.shape) for tensor in (*sidecar.inputs, *sidecar.outputs)}
     assert tensors["lr"] == ("UINT8", (1, 180, 320, 3))
     assert tensors["hr"] == ("UINT8", (1, 720, 1280, 3))
-    assert tensors["state.flow_1"] == ("FLOAT", (1, 2, 180, 320))
+    assert tensors["state.prev_lr"] == ("FLOAT", (1, 3, 180, 320))
+    assert "state.feat_2" not in tensors, "uni looks one frame back, so what lies two frames back is not kept"
     assert tensors["next.prop_1"] == ("HALF", (1, 64, 180, 320))
     assert made.path.stat().st_size > 5e6
     sidecar.check(made.path, FrameSize(180, 320), flavour_version=sidecar.version, device=SM86, plugin_library=None)
@@ -97,7 +94,7 @@ def test_the_trained_network_becomes_an_fp16_engine_for_an_rtx_3080(tmp_path: Pa
 def test_an_engine_for_many_sizes(small_onnx: SmallOnnx, tmp_path: Path) -> None:
     sidecar = build_small(small_onnx(None, "float32"), tmp_path / "any.engine", precision="fp32", sizes=MANY)
     assert {tensor.name: tensor.shape for tensor in sidecar.inputs}["lr"] == (1, -1, -1, 3)
-    assert sidecar.sizes == MANY
+    assert sidecar.spec.sizes == MANY
 
 
 @rtx
@@ -216,6 +213,7 @@ from pathlib import Path
 from ksnet_deploy.cli import app as cli
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.export.engine.compile import build_engine
+from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
 from ksnet_deploy.runtime.tensorrt.target import GpuTarget, SizeRange
 
 for signum in (signal.SIGINT, signal.SIGTERM):
@@ -231,8 +229,8 @@ def prove(engine):
     print("now", flush=True)
     time.sleep(60)
 
-build_engine(Path(sys.argv[1]), Path(sys.argv[2]), flavour="rtx", target=GpuTarget(86), precision="fp16",
-             sizes=SizeRange.fixed(FrameSize(32, 48)), plugins=None, model="small", prove=prove, on_progress=wait)
+spec = EngineSpec("rtx", GpuTarget(86), "fp16", SizeRange.fixed(FrameSize(32, 48)))
+build_engine(Path(sys.argv[1]), Path(sys.argv[2]), spec, library=None, model="small", prove=prove, on_progress=wait)
 """
 """Builds an engine and stops where TensorRT is at work, or where the engine is there and is to be proven."""
 
@@ -254,6 +252,8 @@ def test_an_interrupted_build_leaves_no_engine(
     left = [entry.name for entry in tmp_path.iterdir()]
     if signum == signal.SIGKILL:  # nothing can be tidied then, but nothing has the name of an engine
         assert all(name.startswith(".ksnet-engine-") for name in left)
+        build_small(half_onnx, path)
+        assert sorted(entry.name for entry in tmp_path.iterdir()) == ["s.engine", "s.engine.json"]
     else:
         assert left == []
 
@@ -288,7 +288,7 @@ def test_an_engine_that_fails_its_proof_does_not_get_its_name(half_onnx: Path, t
     older = path.read_bytes(), sidecar_path(path).read_bytes()
 
     def prove(engine: Path) -> None:
-        assert Sidecar.read(engine).sm == 89
+        assert Sidecar.read(engine).spec.target == GpuTarget(89)
         raise VerificationError("not good enough")
 
     with pytest.raises(VerificationError, match="not good enough"):

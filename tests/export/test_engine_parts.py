@@ -32,16 +32,18 @@ def test_other_gpus_are_refused(text: str) -> None:
 
 
 def test_size_ranges() -> None:
+    assert SizeRange.parse(None, None, None, None) == SizeRange.fixed(FrameSize(180, 320))
     fixed = SizeRange.parse("180x320", None, None, None)
     assert fixed.is_fixed
     assert FrameSize(180, 320) in fixed
     assert FrameSize(180, 321) not in fixed
-    free = SizeRange.parse("180x320", "90x160", "180x320", "540x960")
+    free = SizeRange.parse(None, "90x160", "180x320", "540x960")
     assert FrameSize(100, 960) in free
     assert FrameSize(89, 960) not in free
     for texts, words in (
-        (("180x320", "90x160", None, "540x960"), "all of"),
-        (("180x320", "90x160", "80x160", "540x960"), "not in order"),
+        ((None, "90x160", None, "540x960"), "all of"),
+        ((None, "90x160", "80x160", "540x960"), "not in order"),
+        (("180x320", "90x160", "180x320", "540x960"), "--size is for an engine of one size"),
         (("8x320", None, None, None), "below the network's"),
     ):
         with pytest.raises(ConfigError, match=words):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 from collections import Counter
@@ -20,16 +19,18 @@ from ksnet_deploy.base.errors import ConfigError, OutputError, VerificationError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.export.onnx import export_onnx
-from ksnet_deploy.export.proof import float32 as verify
-from ksnet_deploy.export.proof.float32 import verify_onnx
-from ksnet_deploy.export.proof.near_ties import swapped_channels
-from ksnet_deploy.export.proof.sequence import moving_pattern
+from ksnet_deploy.export.proof.float32 import TIE_GAP, SequenceReport, compare_to_float32, verify_onnx
+from ksnet_deploy.export.proof.near_ties import RetakingRunner, swapped_channels
+from ksnet_deploy.export.proof.sequence import moving_pattern, proof_frames
+from ksnet_deploy.export.verified import export_verified, verify
 from ksnet_deploy.network.channel_selection import SplitLevel
 from ksnet_deploy.network.checkpoints import Checkpoint
-from ksnet_deploy.network.config import KSNetConfig
+from ksnet_deploy.network.config import KSNetConfig, Precision
 from ksnet_deploy.network.model import KSNet, State
 from ksnet_deploy.ops.functions import DEFORM_CONV, DOMAIN, TOPK_SPLIT
+from ksnet_deploy.runtime import torch as torch_runtime
 from ksnet_deploy.runtime.onnx import OnnxRunner
+from ksnet_deploy.runtime.torch import TorchRunner
 
 SmallOnnx = Callable[..., Path]
 
@@ -69,6 +70,104 @@ def test_metadata_says_what_the_file_is(small_onnx: SmallOnnx, small: Checkpoint
     assert props["ksnet.weights_sha256"] == small.sha256
     assert props["ksnet.precision"] == "fp32"
     assert props["ksnet.version"] == __version__
+    assert props["ksnet.least_size"] == "16x16"
+
+
+def test_bodies_have_what_older_runtimes_ask_for(small_onnx: SmallOnnx) -> None:
+    """ONNX Runtime before 1.25 sees no shape in a list attribute, 1.20 wants names, 1.17 knows format 9 at most."""
+    model = onnx.load(small_onnx("32x48"))
+    assert model.ir_version == 9
+    for function in model.functions:
+        names = [node.name for node in function.node]
+        assert all(names)
+        assert len(set(names)) == len(names)
+        attributes = {attribute.name for node in function.node for attribute in node.attribute}
+        assert not attributes & {"value_ints", "value_floats"}
+
+
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("fp16", marks=pytest.mark.slow)])
+def test_an_inlined_file_has_standard_operators_alone_and_passes_the_same_proof(
+    small: Checkpoint, precision: Precision, tmp_path: Path
+) -> None:
+    path, size = tmp_path / "step.onnx", FrameSize(20, 24)
+    export_verified(small, path, size, dynamic=False, io="float32", precision=precision, frames=4, inline=True)
+    model = onnx.load(path)
+    assert not model.functions
+    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
+    assert {opset.domain for opset in model.opset_import} == {""}
+    names = [node.name for node in model.graph.node]
+    assert all(names)
+    assert len(set(names)) == len(names)
+    assert {p.key: p.value for p in model.metadata_props}["ksnet.least_size"] == "16x16"
+
+
+@pytest.mark.parametrize(
+    "guidance", ["prev1", *(pytest.param(other, marks=pytest.mark.slow) for other in ("none", "prev2", "multi"))]
+)
+def test_states_that_the_network_does_not_read_are_not_in_the_file(guidance: str, tmp_path: Path) -> None:
+    config = SMALL.replace([f"flow_guidance={guidance}"])
+    checkpoint, path, size = new_checkpoint(tmp_path, config), tmp_path / "step.onnx", FrameSize(20, 24)
+    report = export_verified(checkpoint, path, size, dynamic=False, io="float32", precision="fp32", frames=6)
+    assert report is not None
+    unread = {"feat_2", "flow_1", "prop_2"} if guidance in ("none", "prev1") else set()
+    names = [name for name in State._fields if name not in unread]
+    graph = onnx.load(path).graph
+    assert [value.name for value in graph.input] == ["lr", *(f"state.{name}" for name in names)]
+    assert [value.name for value in graph.output] == ["hr", *(f"next.{name}" for name in names)]
+    # What is left is read: another value of it changes the frame or a state.
+    used = {name for node in graph.node for name in node.input}
+    assert {f"state.{name}" for name in names} <= used
+
+
+@pytest.mark.parametrize(("frames", "said"), [(2, "no reset"), (3, "no reset"), (4, "reset at 2"), (5, "reset at 2")])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_both_proofs_reset_in_the_middle_of_what_is_long_enough(
+    small: Checkpoint, precision: Precision, frames: int, said: str, small_files: dict[str, Path]
+) -> None:
+    report = verify(small.model, small_files[precision], FrameSize(20, 24), precision=precision, frames=frames)
+    assert f"{frames} recurrent frames at 20x24, {said}:" in report.summary()
+    assert report.as_dict()["reset_at"] == report.reset_at
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_single_frame_is_no_recurrent_proof(
+    small: Checkpoint, precision: Precision, small_files: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="--verify-frames 2"):
+        verify(small.model, small_files[precision], FrameSize(20, 24), precision=precision, frames=1)
+    with pytest.raises(ConfigError, match="--verify-frames 2"):
+        export_verified(
+            small, tmp_path / "a.onnx", FrameSize(20, 24), dynamic=False, io="uint8", precision=precision, frames=1
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_both_proofs_compare_with_the_unfolded_network(
+    small: Checkpoint, precision: Precision, small_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong fold that the reference shares would not be seen."""
+    monkeypatch.setattr(torch_runtime, "folded", lambda _model: pytest.fail("the reference was folded"))
+    verify(small.model, small_files[precision], FrameSize(20, 24), precision=precision, frames=2)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_both_proofs_notice_a_file_that_carries_the_past_over_a_reset(
+    small: Checkpoint, precision: Precision, small_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OnnxRunner, "reset", lambda _self: None)
+    monkeypatch.setattr(OnnxRunner, "_close", lambda _self: None)
+    with pytest.raises(VerificationError, match="frame 3"):
+        verify(small.model, small_files[precision], FrameSize(20, 24), precision=precision, frames=6)
+
+
+@pytest.fixture(scope="module")
+def small_files(small: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The small network for 20x24, by precision."""
+    folder = tmp_path_factory.mktemp("both")
+    for precision in ("fp32", "fp16"):
+        export_onnx(small, folder / f"{precision}.onnx", size=FrameSize(20, 24), precision=precision)
+    return {precision: folder / f"{precision}.onnx" for precision in ("fp32", "fp16")}
 
 
 def test_a_runtime_without_our_code_runs_the_file_as_it_is(small_onnx: SmallOnnx, small: Checkpoint) -> None:
@@ -171,42 +270,38 @@ def test_verification_catches_a_state_that_is_not_passed_on(
         verify_onnx(small.model, path, FrameSize(32, 48), frames=4)
 
 
-class SwappingRunner:
+class SwappingRunner(TorchRunner):
     """Stands for a runtime that orders two near-tied channels the other way on some frames: PyTorch made to do so."""
 
+    backend = "swapping"
+
     def __init__(self, model: KSNet, swap_on: set[int], error: float = 0.0) -> None:
-        self.io, self.size = "float32", FrameSize(32, 48)
-        self._model, self._swap_on, self._error = model, swap_on, error
-        self._level = next(module for module in model.modules() if isinstance(module, SplitLevel))
-        self._state: State | None = None
-        self._index = -1
+        super().__init__(model, FrameSize(32, 48), io="float32")
+        self._swap_on, self._error, self._index = swap_on, error, -1
+        self._level = next(module for module in self._model.modules() if isinstance(module, SplitLevel))
 
-    def step(self, lr: np.ndarray) -> np.ndarray:
+    def _step(self, lr: np.ndarray) -> np.ndarray:
         self._index += 1
-        planes = torch.from_numpy(lr).permute(2, 0, 1)[None]
-        swapping = self._index in self._swap_on
-        with swapped_channels(self._level) if swapping else contextlib.nullcontext():
-            hr, self._state = self._model(planes, self._state or self._model.initial_state(planes))
-        return hr[0].permute(1, 2, 0).numpy() + (self._error if swapping else 0.0)
-
-    @property
-    def state(self) -> dict[str, np.ndarray]:
-        return {name: tensor.numpy() for name, tensor in self._state._asdict().items()}
-
-    def reset(self) -> None:
-        self._state = None
+        if self._index not in self._swap_on:
+            return super()._step(lr)
+        with swapped_channels(self._level):
+            return super()._step(lr) + np.float32(self._error)
 
 
-def compare_with_swaps(checkpoint: Checkpoint, swap_on: set[int], error: float = 0.0) -> verify.SequenceReport:
-    images = list(moving_pattern(FrameSize(32, 48), 8))
-    return verify._compare(checkpoint.model, SwappingRunner(checkpoint.model, swap_on, error), images, reset_at=None)
+def compare_with_swaps(
+    checkpoint: Checkpoint, swap_on: set[int], *, gap: float = math.inf, error: float = 0.0, reset_at: int | None = None
+) -> SequenceReport:
+    """``gap`` infinite takes any gap of two scores for a near-tie."""
+    with (
+        RetakingRunner(checkpoint.model, FrameSize(32, 48), io="float32", gap=gap) as reference,
+        SwappingRunner(checkpoint.model, swap_on, error) as candidate,
+    ):
+        return compare_to_float32(reference, candidate, proof_frames(reference, 8), reset_at=reset_at)
 
 
-def test_a_swap_of_near_tied_channels_is_excused_and_reported(
-    small: Checkpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(verify, "TIE_GAP", math.inf)  # take any gap for a near-tie
-    report = compare_with_swaps(small, {3})
+@pytest.mark.parametrize("reset_at", [None, 3, 5])
+def test_a_swap_of_near_tied_channels_is_excused_and_reported(small: Checkpoint, reset_at: int | None) -> None:
+    report = compare_with_swaps(small, {3}, reset_at=reset_at)
     assert report.excused == [3]
     assert report.max_error <= 1e-5
     assert "near-tied channel scores swapped on frame 3" in report.summary()
@@ -214,13 +309,17 @@ def test_a_swap_of_near_tied_channels_is_excused_and_reported(
 
 def test_a_swap_of_channels_that_are_not_tied_is_an_error(small: Checkpoint) -> None:
     with pytest.raises(VerificationError, match="on frame 3"):
-        compare_with_swaps(small, {3})
+        compare_with_swaps(small, {3}, gap=TIE_GAP)
 
 
-def test_a_near_tie_excuses_nothing_but_the_swap(small: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "TIE_GAP", math.inf)
+def test_a_near_tie_excuses_nothing_but_the_swap(small: Checkpoint) -> None:
     with pytest.raises(VerificationError, match="on frame 3"):
         compare_with_swaps(small, {3}, error=0.01)
+
+
+def test_swaps_on_many_frames_are_refused(small: Checkpoint) -> None:
+    with pytest.raises(VerificationError, match="on 3 of 8 frames"):
+        compare_with_swaps(small, {1, 3, 5})
 
 
 def test_a_size_below_the_minimum_is_refused(small: Checkpoint, tmp_path: Path) -> None:

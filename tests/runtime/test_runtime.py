@@ -6,13 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks import SMALL, new_checkpoint
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.export.onnx import export_onnx
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.network.model import State
 from ksnet_deploy.runtime.base import Runner
+from ksnet_deploy.runtime.lockstep import LockstepOnnxRunner
 from ksnet_deploy.runtime.open import open_runner
+from ksnet_deploy.runtime.tiles import TiledRunner, TilePlan
 from ksnet_deploy.runtime.torch import advance_in_place, decode_frame
 from ksnet_deploy.upscale.networks import find_network
 
@@ -82,6 +86,41 @@ def test_a_frame_of_another_shape_or_type_is_refused(runner: Runner) -> None:
         runner.step(np.zeros((32, 47, 3), np.uint8))
     with pytest.raises(BackendError, match="float32"):
         runner.step(np.zeros((32, 48, 3), np.float32))
+
+
+@pytest.mark.parametrize("kind", ["torch", "onnxruntime", "lockstep", "tiles"])
+def test_a_closed_runner_says_so_and_may_be_closed_again(kind: str, small: Checkpoint, small_onnx: SmallOnnx) -> None:
+    open_one = {
+        "torch": lambda: open_runner(small.path, SIZE),
+        "onnxruntime": lambda: open_runner(small_onnx("32x48"), SIZE),
+        "lockstep": lambda: LockstepOnnxRunner(small_onnx("32x48"), SIZE),
+        "tiles": lambda: TiledRunner(open_runner(small.path, SIZE), TilePlan(SIZE, SIZE, 0)),
+    }
+    runner = open_one[kind]()
+    runner.step(frames(1)[0])
+    runner.close()
+    runner.close()
+    with pytest.raises(BackendError, match="is closed and cannot step; open a new one"):
+        runner.step(frames(1)[0])
+
+
+def test_every_runner_keeps_the_states_that_the_network_reads_and_takes_older_ones(tmp_path: Path) -> None:
+    checkpoint = new_checkpoint(tmp_path, SMALL.replace(["flow_guidance=prev1"]))
+    names = set(State._fields) - {"feat_2", "flow_1", "prop_2"}
+    onnx, lrs = tmp_path / "step.onnx", frames(3)
+    export_onnx(checkpoint, onnx, size=SIZE)
+    for runner in (open_runner(checkpoint.path, SIZE), open_runner(onnx, SIZE), LockstepOnnxRunner(onnx, SIZE)):
+        with runner:
+            for lr in lrs[:2]:
+                runner.step(lr)
+            saved = runner.state
+            assert saved.keys() == names
+            expected = runner.step(lrs[2])
+            # Earlier versions saved all seven.
+            runner.state = {name: saved.get(name, np.ones((1, 16, 32, 48), np.float32)) for name in State._fields}
+            np.testing.assert_array_equal(runner.step(lrs[2]), expected)
+            with pytest.raises(BackendError, match="lacks feat_1"):
+                runner.state = {name: array for name, array in saved.items() if name != "feat_1"}
 
 
 def test_frames_that_are_not_contiguous_are_taken(runner: Runner) -> None:

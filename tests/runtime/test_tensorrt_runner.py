@@ -20,6 +20,8 @@ from ksnet_deploy.runtime.tensorrt import cuda
 from ksnet_deploy.runtime.tensorrt import runner as tensorrt
 from ksnet_deploy.runtime.tensorrt.runner import TensorRTRunner
 from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar, Tensor
+from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
+from ksnet_deploy.runtime.tensorrt.target import GpuTarget, SizeRange
 
 SmallOnnx = Callable[..., Path]
 SIZE = FrameSize(32, 48)
@@ -35,20 +37,14 @@ def describe(path: Path, sizes: tuple[str, str, str]) -> Sidecar:
         return Tensor(value.name, KINDS[kind.elem_type], tuple(dim.dim_value or -1 for dim in kind.shape.dim))
 
     sidecar = Sidecar(
+        spec=EngineSpec("rtx", GpuTarget(86), "fp32", SizeRange(*map(FrameSize.parse, sizes))),
         engine_sha256=sha256_of(path),
         onnx_sha256="",
-        flavour="rtx",
         version="1.7.1",
         model="small",
-        sm=86,
-        precision="fp32",
-        least=sizes[0],
-        best=sizes[1],
-        most=sizes[2],
         inputs=tuple(map(tensor, graph.input)),
         outputs=tuple(map(tensor, graph.output)),
         layers={},
-        plugins=None,
         metadata={},
         build_s=1.0,
     )
@@ -125,8 +121,14 @@ def test_results_do_not_share_memory(engine: Path) -> None:
         np.testing.assert_array_equal(first, copy)
 
 
-def test_closing_releases_everything(gpu: FakeCuda, engine: Path) -> None:
-    open_runner(engine, SIZE).close()
+def test_closing_releases_everything_once(gpu: FakeCuda, engine: Path) -> None:
+    runner = open_runner(engine, SIZE)
+    runner.step(frames(1)[0])
+    runner.close()
+    runner.close()
+    with pytest.raises(BackendError, match="is closed"):
+        runner.step(frames(1)[0])
+    assert runner.state == {}
     assert (gpu.memory, gpu.graphs, gpu.streams) == ({}, [], 0)
 
 
@@ -202,7 +204,7 @@ def test_engines_that_do_not_fit_are_refused_with_the_reason(engine: Path) -> No
     engine.write_bytes(plan)
     replace(sidecar, version="1.6.0").write(engine)
     assert "1.6.0" in refusal(engine)
-    replace(sidecar, sm=89).write(engine)
+    replace(sidecar, spec=replace(sidecar.spec, target=GpuTarget(89))).write(engine)
     assert "built for sm89, and this GPU is sm86" in refusal(engine)
     engine.with_name("small.engine.json").write_text("{")
     assert "damaged" in refusal(engine)

@@ -33,6 +33,3 @@ class RepeatRunner(Runner):
     @state.setter
     def state(self, saved: SavedState) -> None:
         pass
-
-    def close(self) -> None:
-        pass

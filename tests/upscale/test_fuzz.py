@@ -31,6 +31,9 @@ from ksnet_deploy.upscale.upscaler import Upscaler
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
 PATIENCE_S = 20
+# Children of a process without threads: those of the tests may hold locks at the moment of a fork.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["ksnet_deploy.upscale.run", "runners"])
 MEMORY = 8 << 30
 """Bytes of address space that a child may take on top of its parent's."""
 LONGEST_MESSAGE = 400
@@ -159,7 +162,7 @@ def outcome_of(seed: int, sources: list[Path], folder: Path) -> Outcome:
     source.write_bytes(made.content)
     part = {"start_s": made.start_s, "end_s": made.end_s}
     receiver, sender = multiprocessing.Pipe(duplex=False)
-    child = multiprocessing.get_context("fork").Process(target=_upscale, args=(source, target, part, sender))
+    child = SERVER.Process(target=_upscale, args=(source, target, part, sender))
     child.start()
     sender.close()
     try:

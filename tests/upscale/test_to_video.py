@@ -239,8 +239,8 @@ def test_a_container_that_cannot_hold_a_track_is_refused_before_the_first_frame(
         opened.append(size)
         return RepeatRunner(size, io)
 
-    with pytest.raises(OutputError, match=r"cannot hold the subtitle track \(subrip\).*\.mkv"):
-        upscale_video(source, tmp_path / "o.mp4", Upscaler(open_runner=open_runner))
+    with pytest.raises(OutputError, match=r"subtitle track 1 \(subrip\) cannot be copied: a \.mp4 .*\.mkv"):
+        upscale_video(source, tmp_path / "o.mp4", Upscaler(open_runner=open_runner), tracks="copy")
     assert opened == []
     assert visible_files(tmp_path) == {"v.mkv"}
 

@@ -26,6 +26,7 @@ from ksnet_deploy.upscale.run import upscale_video
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.video.writing.encoder import Encoder
 from ksnet_deploy.video.writing.presets import choose_encoder
+from ksnet_deploy.video.writing.tracks import TrackChoice
 
 MILLISECOND = Fraction(1, 1000)
 UNSPECIFIED = 2
@@ -127,9 +128,9 @@ def test_size_depth_and_chroma(run: Get, case: Case) -> None:
         "yuvj420p": ("yuv420p", "yuvj420p"),
         "gray": ("yuv420p", "yuvj420p"),
         "yuva420p": ("yuv420p",),
-        "gbrp": ("yuv444p", "yuvj444p"),
-        "gbrap": ("yuv444p", "yuvj444p"),
-        "gbrp10le": ("yuv444p10le",),
+        "gbrp": ("yuv420p", "yuvj420p"),
+        "gbrap": ("yuv420p", "yuvj420p"),
+        "gbrp10le": ("yuv420p10le",),
         # What PyAV calls full range of H.264; that of VP9 has no name of its own.
         "yuv420p": ("yuvj420p",) if case.full_range and case.encoder == "h264" else ("yuv420p",),
     }.get(case.pixel_format, (case.pixel_format,))
@@ -286,7 +287,7 @@ def test_a_part_that_holds_no_frame_is_refused_in_a_sentence(tmp_path: Path, cas
     assert [path.name for path in tmp_path.iterdir()] == [source.name]
 
 
-def refused(source: Path, target: Path, encoder: Encoder) -> str:
+def refused(source: Path, target: Path, encoder: Encoder, tracks: TrackChoice = "convert") -> str:
     """The sentence, after which nothing is left but the source."""
     opened: list[FrameSize] = []
 
@@ -294,8 +295,9 @@ def refused(source: Path, target: Path, encoder: Encoder) -> str:
         opened.append(size)
         return RepeatRunner(size, io)
 
+    upscaler = Upscaler(open_runner=open_runner)
     with pytest.raises(OutputError) as raised:
-        upscale_video(source, target, Upscaler(open_runner=open_runner), detector=NoCuts(), codec=encoder)
+        upscale_video(source, target, upscaler, detector=NoCuts(), codec=encoder, tracks=tracks)
     assert opened == []
     assert list(target.parent.iterdir()) == [source]
     return str(raised.value)
@@ -311,8 +313,11 @@ def test_webm_names_the_codecs_that_it_can_hold(tmp_path: Path) -> None:
 
 def test_no_codec_is_named_where_another_track_does_not_fit(tmp_path: Path) -> None:
     source = make(Case("v", MP4, sounds=(Sound(),)), tmp_path)
-    said = refused(source, tmp_path / "o.webm", choose_encoder("vp9"))
-    assert "cannot hold the audio track (aac); write to a file ending in .mp4 or .mkv" in said
+    said = refused(source, tmp_path / "o.webm", choose_encoder("vp9"), tracks="copy")
+    assert (
+        "the audio track 1 (aac) cannot be copied: a .webm file cannot hold it; write to a file ending in .mp4" in said
+    )
+    assert said.endswith(", or pass --tracks convert")
 
 
 @pytest.mark.parametrize(

@@ -2,5 +2,6 @@
 
 - ``runner.py``: runs an engine
 - ``cuda.py``: device memory, streams and graphs
-- ``sidecar.py``, ``target.py``: the description beside an engine; GPUs and flavours of TensorRT
+- ``sidecar.py``, ``spec.py``: the description beside an engine; what is asked for
+- ``target.py``: GPUs, sizes and flavours of TensorRT
 """

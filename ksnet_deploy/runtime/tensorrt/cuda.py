@@ -42,7 +42,7 @@ def _call(name: str, *arguments: Any) -> Any:
 
 
 def compute_capability() -> GpuTarget:
-    """Of the current device. Raises BackendError, with the reason, where none can be used."""
+    """Compute capability of the current device. Raises BackendError, with the reason, where none can be used."""
     if not _call("cudaGetDeviceCount"):
         raise BackendError("CUDA finds no device here; check with nvidia-smi that the driver sees one")
     kinds = _cudart().cudaDeviceAttr

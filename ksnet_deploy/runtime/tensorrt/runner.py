@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ksnet_deploy.base.errors import ArtifactError, BackendError
 from ksnet_deploy.base.frames import IO_TYPES, FrameSize, FrameType
 from ksnet_deploy.ops.library import find_plugin_library, load_plugins
-from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, reset_planes
+from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
 from ksnet_deploy.runtime.tensorrt.cuda import DeviceBuffer, Graph, PinnedArray, Stream, compute_capability
 from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
 from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, GpuTarget, import_tensorrt
@@ -41,14 +41,14 @@ class TensorRTRunner(Runner):
             BackendError: there is no GPU, or it cannot run the engine.
         """
         sidecar = Sidecar.read(path)
-        trt = import_tensorrt(sidecar.flavour)
-        library = find_plugin_library() if sidecar.plugins else None
+        trt = import_tensorrt(sidecar.spec.flavour)
+        library = find_plugin_library() if sidecar.spec.plugins else None
         device, reason = _device()
         sidecar.check(path, size, flavour_version=trt.__version__, device=device, plugin_library=library)
         if device is None:
             raise BackendError(f"{path} needs a GPU: {reason}")
         super().__init__(size, _frame_type(path, sidecar))
-        self.backend = sidecar.flavour
+        self.backend = sidecar.spec.flavour
         self._cleanup = ExitStack()
         try:
             self._open(path, sidecar, trt, library)
@@ -63,7 +63,7 @@ class TensorRTRunner(Runner):
         self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if self._engine is None:
             raise ArtifactError(
-                f"{FLAVOURS[sidecar.flavour]} {trt.__version__} refuses {path}; "
+                f"{FLAVOURS[sidecar.spec.flavour]} {trt.__version__} refuses {path}; "
                 "build it again with 'ksnet-deploy build-engine'"
             )
         self._context = self._engine.create_execution_context(*_runtime_config(trt, self._engine))
@@ -184,9 +184,10 @@ class TensorRTRunner(Runner):
 
     @state.setter
     def state(self, saved: SavedState) -> None:
+        fitting = fitting_state(saved, self._state_kinds) if saved else {}
         self._fresh = not saved
         for name, host in self._state_arrays().items() if saved else ():
-            host.array[...] = saved[name]
+            host.array[...] = fitting[name]
             self._states[self._current][name].load(host, self._stream)
             self._stream.synchronize()
 
@@ -196,7 +197,8 @@ class TensorRTRunner(Runner):
             self._state_hosts = {name: self._pinned(*kind) for name, kind in self._state_kinds.items()}
         return self._state_hosts
 
-    def close(self) -> None:
+    def _close(self) -> None:
+        self.reset()
         # The context and the engine before the runtime, and all before the memory they use.
         del self._context, self._engine, self._runtime
         self._cleanup.close()

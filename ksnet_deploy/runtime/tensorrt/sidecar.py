@@ -6,19 +6,20 @@ know is written down when it is built, from the network definition itself.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ksnet_deploy.base.errors import ArtifactError
-from ksnet_deploy.base.files import replacing, sha256_of
+from ksnet_deploy.base.errors import ArtifactError, ConfigError
+from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, Flavour, GpuTarget, SizeRange
+from ksnet_deploy.base.sealed import read_sealed, write_sealed
+from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
+from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, GpuTarget
 
-__all__ = ["LayerCounts", "PluginIdentity", "Sidecar", "Tensor", "sidecar_path"]
+__all__ = ["LayerCounts", "Sidecar", "Tensor", "sidecar_path"]
 
-FORMAT = 1
+FORMAT = 2
 
 LayerCounts = dict[str, dict[str, int]]
 """Number of layers by type and by the type of their first output: ``{"CONVOLUTION": {"HALF": 85}}``."""
@@ -45,33 +46,19 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class PluginIdentity:
-    """The plugin library that an engine was built with, and needs."""
-
-    name: str
-    sha256: str
-
-
-@dataclass(frozen=True)
 class Sidecar:
     """Everything that is known of an engine."""
 
+    spec: EngineSpec
     engine_sha256: str
     onnx_sha256: str
-    flavour: Flavour
     version: str
-    """Of TensorRT, which only runs engines of its own version."""
+    """Version of TensorRT, which only runs engines of its own version."""
     model: str
     """The checkpoint or ONNX file, as it was named to the command."""
-    sm: int
-    precision: str
-    least: str
-    best: str
-    most: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     layers: LayerCounts
-    plugins: PluginIdentity | None
     metadata: dict[str, str]
     """The ONNX file's own: configuration, weights, version of this package."""
     build_s: float
@@ -79,20 +66,22 @@ class Sidecar:
     """Result of the comparison with float32, and with what it was made; None when there was none."""
     format: int = FORMAT
 
-    @property
-    def sizes(self) -> SizeRange:
-        return SizeRange(*(FrameSize.parse(text) for text in (self.least, self.best, self.most)))
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON can hold it, the spec's values among the others."""
+        values = asdict(self)
+        del values["spec"]
+        return {**self.spec.as_dict(), **values}
 
     def write(self, engine: Path) -> None:
-        with replacing(sidecar_path(engine)) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        """Write the sidecar of an engine, whole or not at all, with a hash of itself."""
+        write_sealed(sidecar_path(engine), self.as_dict())
 
     @classmethod
     def read(cls, engine: Path) -> Sidecar:
         """The sidecar of an engine.
 
         Raises:
-            ArtifactError: the engine or its sidecar is missing, or the sidecar is not one of this version.
+            ArtifactError: the engine or its sidecar is missing, or the sidecar is damaged or not one of this version.
         """
         path = sidecar_path(engine)
         if not engine.is_file():
@@ -103,17 +92,16 @@ class Sidecar:
                 "again with 'ksnet-deploy build-engine'"
             )
         try:
-            values = json.loads(path.read_text())
+            values = read_sealed(path)
             if values["format"] != FORMAT:
                 raise ArtifactError(
                     f"{path} is of format {values['format']}, where {FORMAT} was expected; build the engine again"
                 )
-            values["inputs"], values["outputs"] = (
-                tuple(map(Tensor.from_json, values[key])) for key in ("inputs", "outputs")
-            )
-            values["plugins"] = values["plugins"] and PluginIdentity(**values["plugins"])
-            return cls(**values)
-        except (ValueError, TypeError, KeyError) as error:
+            spec = EngineSpec.from_dict(values)
+            for key in ("inputs", "outputs"):
+                values[key] = tuple(map(Tensor.from_json, values[key]))
+            return cls(spec, **values)
+        except (ValueError, TypeError, KeyError, ConfigError) as error:
             raise ArtifactError(
                 f"{path} is damaged ({type(error).__name__}: {error}); build the engine again with "
                 "'ksnet-deploy build-engine'"
@@ -138,28 +126,28 @@ class Sidecar:
         Raises:
             ArtifactError: with the reason and the command that builds a fitting engine.
         """
-        rebuild = self.rebuild_command(engine, device or GpuTarget(self.sm), size)
+        rebuild = self.rebuild_command(engine, device or self.spec.target, size)
         if sha256_of(engine) != self.engine_sha256:
             raise ArtifactError(
                 f"{engine} is not the file that its sidecar describes: it is cut off, or was changed; {rebuild}"
             )
         if flavour_version != self.version:
             raise ArtifactError(
-                f"{engine} was built by {FLAVOURS[self.flavour]} {self.version}, and {flavour_version} is installed, "
-                f"which cannot run it; {rebuild}"
+                f"{engine} was built by {FLAVOURS[self.spec.flavour]} {self.version}, and {flavour_version} is "
+                f"installed, which cannot run it; {rebuild}"
             )
-        if device is not None and device.sm != self.sm:
-            raise ArtifactError(f"{engine} was built for {GpuTarget(self.sm)}, and this GPU is {device}; {rebuild}")
-        if size not in self.sizes:
-            raise ArtifactError(f"{engine} takes frames of {self.sizes} (height x width), not {size}; {rebuild}")
-        if self.plugins is None:
+        if device is not None and device != self.spec.target:
+            raise ArtifactError(f"{engine} was built for {self.spec.target}, and this GPU is {device}; {rebuild}")
+        if size not in self.spec.sizes:
+            raise ArtifactError(f"{engine} takes frames of {self.spec.sizes} (height x width), not {size}; {rebuild}")
+        if self.spec.plugins is None:
             return
         if plugin_library is None:
             raise ArtifactError(
-                f"{engine} needs the native plugin library {self.plugins.name}, which is not found here; build it with "
-                "'ksnet-deploy build-plugins', or build the engine again with --plugins off"
+                f"{engine} needs the native plugin library {self.spec.plugins.name}, which is not found here; build it "
+                "with 'ksnet-deploy build-plugins', or build the engine again with --plugins off"
             )
-        if sha256_of(plugin_library) != self.plugins.sha256:
+        if sha256_of(plugin_library) != self.spec.plugins.sha256:
             raise ArtifactError(
                 f"{engine} was built with another version of the plugin library than {plugin_library}; {rebuild}"
             )
@@ -167,13 +155,13 @@ class Sidecar:
     def rebuild_command(self, engine: Path, target: GpuTarget, size: FrameSize) -> str:
         """The remedy, as the end of a sentence."""
         sizes = f"--size {size.padded}"
-        if not self.sizes.is_fixed and size in self.sizes:
-            sizes = f"--min {self.least} --opt {self.best} --max {self.most}"
-        fp16 = " --fp16" if self.precision == "fp16" else ""
-        plugins = "on" if self.plugins else "off"
+        if not self.spec.sizes.is_fixed and size in self.spec.sizes:
+            sizes = f"--min {self.spec.sizes.least} --opt {self.spec.sizes.best} --max {self.spec.sizes.most}"
+        fp16 = " --fp16" if self.spec.precision == "fp16" else ""
+        plugins = "on" if self.spec.plugins else "off"
         return (
             f"build it again with 'ksnet-deploy build-engine {engine} --overwrite --model {self.model}{fp16} "
-            f"--runtime {self.flavour} --gpu {target} {sizes} --plugins {plugins}'"
+            f"--runtime {self.spec.flavour} --gpu {target} {sizes} --plugins {plugins}'"
         )
 
 

@@ -1,4 +1,4 @@
-"""What an engine is built for: a flavour of TensorRT, a GPU, and a range of frame sizes."""
+"""Target of an engine: a flavour of TensorRT, a GPU, and a range of frame sizes."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ _GPUS = {
     **dict.fromkeys(("rtx5050", "rtx5060", "rtx5070", "rtx5080", "rtx5090"), 120),
 }
 """Compute capability of cards, from NVIDIA's CUDA GPU list; names in lower case without spaces, 'Ti' and 'Super'."""
+
+
+DEFAULT_SIZE = "180x320"
+"""LR frames that an engine is for, unless another size is given."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +82,18 @@ class SizeRange:
         return cls(size, size, size)
 
     @classmethod
-    def parse(cls, size: str, least: str | None, best: str | None, most: str | None) -> SizeRange:
-        """Of ``--size``, or of all of ``--min``, ``--opt`` and ``--max``. Raises ConfigError when some are missing."""
+    def parse(cls, size: str | None, least: str | None, best: str | None, most: str | None) -> SizeRange:
+        """The sizes of ``--size``, or of all of ``--min``, ``--opt`` and ``--max``; :data:`DEFAULT_SIZE` without any.
+
+        Raises ConfigError when some are missing, or there are too many.
+        """
         if least is None and best is None and most is None:
-            return cls.fixed(FrameSize.parse(size))
+            return cls.fixed(FrameSize.parse(size or DEFAULT_SIZE))
+        if size is not None:
+            raise ConfigError(
+                "--size is for an engine of one size, and --min, --opt and --max are for one of many; give the one or "
+                "the others"
+            )
         if least is None or best is None or most is None:
             raise ConfigError("an engine for many sizes needs all of --min, --opt and --max")
         return cls(FrameSize.parse(least), FrameSize.parse(best), FrameSize.parse(most))

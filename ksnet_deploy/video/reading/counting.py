@@ -16,6 +16,9 @@ from ksnet_deploy.video.reading.sources import CopiedPacket
 
 __all__ = ["FrameCount"]
 
+READ = ("audio", "subtitle")
+"""Tracks whose packets are wanted beside those of the video."""
+
 
 class FrameCount:
     """Frames of a file's video track, or of a part of it, by what the container says."""
@@ -68,10 +71,18 @@ class FrameCount:
         """
         if self.expected is not None:
             return max(self.expected - decoded, 0)
-        missing = 0
-        if self._container.duration is not None and not self._source.is_part:
-            missing = int((Fraction(self._container.duration, av.time_base) - self._read_s) * self._rate)
+        missing, announced_s = 0, self._announced_s
+        if announced_s is not None and not self._source.is_part:
+            missing = int((announced_s - self._read_s) * self._rate)
         return damaged_packets + (missing if missing > max(2.0, float(self._rate) / 5) else 0)
+
+    @property
+    def _announced_s(self) -> Fraction | None:
+        """When the tracks that are read end as the file says it, or, where it says it of all together, the file."""
+        if (last_s := _matroska_duration(self._stream)) is not None:
+            others = (_matroska_duration(track) for track in self._container.streams if track.type in READ)
+            return max([last_s, *(end_s for end_s in others if end_s is not None)])
+        return None if self._container.duration is None else Fraction(self._container.duration, av.time_base)
 
 
 def _matroska_duration(track: Stream) -> Fraction | None:

@@ -9,15 +9,13 @@ from typing import Any
 
 import av
 from av.packet import Packet
-from av.stream import Stream
 
-__all__ = ["Part", "is_text"]
+from ksnet_deploy.video.reading.tracks import is_text
 
+__all__ = ["Part"]
 
-def is_text(track: Stream) -> bool:
-    """Whether a track is of subtitles in words, whose packets say nothing themselves of when they are shown."""
-    context = track.codec_context
-    return track.type == "subtitle" and context is not None and context.codec.text_sub
+FINE_S = Fraction(1, 1000)
+"""Of coarser units of time, as of sound in AVI, a part would not begin at a whole one."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,8 @@ class Part:
         """
         if packet.pts is None or packet.dts is None:
             return True
+        if not self.is_whole and packet.time_base > FINE_S:
+            _refine(packet)
         base, end = packet.time_base, packet.pts + (packet.duration or 0)
         text = is_text(packet.stream)
         shown_at_start = text and not self.starts_after((end - 1) * base)
@@ -80,3 +80,11 @@ class Part:
             if stop > max(chapter["start"], origin):
                 taken.append({**chapter, "start": max(chapter["start"] - origin, 0), "end": stop - origin})
         return taken
+
+
+def _refine(packet: Packet[Any]) -> None:
+    """Say a packet's times in units no coarser than FINE_S."""
+    count = ceil(packet.time_base / FINE_S)
+    times = packet.pts, packet.dts, packet.duration
+    packet.time_base /= count
+    packet.pts, packet.dts, packet.duration = (None if time is None else time * count for time in times)

@@ -20,19 +20,21 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.video.colour import Chroma, Colour, chroma_of
+from ksnet_deploy.video.colour import Chroma, Colour, chroma_of, has_alpha, is_rgb
 from ksnet_deploy.video.conversion import rgb_of
 from ksnet_deploy.video.kinds import Source
+from ksnet_deploy.video.orientation import DisplayMatrix
 from ksnet_deploy.video.reading.clock import FrameClock
 from ksnet_deploy.video.reading.counting import FrameCount
-from ksnet_deploy.video.reading.part import Part, is_text
+from ksnet_deploy.video.reading.part import Part
+from ksnet_deploy.video.reading.sample import SamplePacket, first_packet, first_packets
 from ksnet_deploy.video.reading.seeking import place_before
 from ksnet_deploy.video.reading.sources import CopiedPacket, open_source, reason_of, video_of
-from ksnet_deploy.video.side_data import HdrMetadata, named_side_data, shape_of_pixels
+from ksnet_deploy.video.reading.tracks import COPIED, is_cover, is_text, is_timecode, is_unread
+from ksnet_deploy.video.side_data import HdrMetadata, display_matrix, named_side_data, shape_of_pixels
+from ksnet_deploy.video.timecode import with_timecode_advanced
 
 __all__ = ["Frame", "VideoReader"]
-
-COPIED_TRACKS = ("audio", "subtitle", "attachment")
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,16 @@ class VideoReader:
             raise
         self.stream.thread_type = "AUTO"
         self.size = FrameSize(self.stream.codec_context.height, self.stream.codec_context.width)
-        self.colour = Colour.of(self.stream)
+        self._codec = self.stream.codec_context.codec.canonical_name
+        self.colour = Colour.of(self.stream.codec_context, self._codec)
+        """Tags of the first frame, once it was read. A later one may have others, by which it is read."""
         self.time_base: Fraction = self.stream.time_base or Fraction(1, 90_000)
         self.rate: Fraction = self.stream.guessed_rate or self.stream.average_rate or Fraction(25)
-        self.tracks: list[Stream] = [s for s in self.container.streams if s.type in COPIED_TRACKS]
+        self.tracks: list[Stream] = [s for s in self.container.streams if s.type in COPIED or is_cover(s)]
+        """All that can be in the output beside the video."""
         others = [s for s in self.container.streams if s not in self.tracks and s is not self.stream]
         # FFmpeg discards the text track in which MP4 keeps chapters, because it has read them.
-        self.left_out = [f"{s.type} track {s.index}" for s in others if s.discard != av.stream.Discard.all]
+        self.left_out = [f"{s.type} track {s.index}" for s in others if not (is_timecode(s) or is_unread(s))]
         """What is not in the output, in words; see :meth:`keeps`."""
         origin_s = Fraction(self.container.start_time or 0, av.time_base)
         self._part = Part(
@@ -93,14 +98,16 @@ class VideoReader:
         )
         self.rotation = 0
         """Counter-clockwise rotation in degrees that a player applies; known once a frame was read."""
-        self.damaged_packets = 0
-        self.decoded = 0
-        self.interlaced_frames = 0
+        self.display: DisplayMatrix | None = None
+        """Turns and mirrors that a player applies; None for none. Known once a frame was read."""
+        self._frames_skipped = 0
+        self.damaged_packets = self.decoded = self.interlaced_frames = 0
         self.hdr = HdrMetadata()
         """Of the first frame; known once that was read."""
         avi = self.container.format.name == "avi"
         self._clock = FrameClock(path, self.time_base, self.rate, decoding_times=avi)
         self._count = FrameCount(self.container, self.stream, self.rate, self.source)
+        self._sample: dict[int, list[SamplePacket]] | None = None
 
     @property
     def repaired_timestamps(self) -> int:
@@ -143,9 +150,14 @@ class VideoReader:
         return chroma_of(self.stream.codec_context.format)
 
     @property
+    def is_rgb(self) -> bool:
+        """Whether the source is coded as R'G'B'."""
+        return is_rgb(self.stream.codec_context.format)
+
+    @property
     def has_alpha(self) -> bool:
-        video_format = self.stream.codec_context.format
-        return video_format is not None and len(video_format.components) in (2, 4)
+        """Whether some of it may be transparent."""
+        return has_alpha(self.stream)
 
     @property
     def frames_lost(self) -> int:
@@ -166,6 +178,9 @@ class VideoReader:
             if self._part.ends_before(time_s):
                 break
             if not self._part.starts_after(time_s):
+                if empty and self._part.start_s is not None:
+                    before = (frame.pts - (self.stream.start_time or 0)) * self.time_base
+                    self._frames_skipped = max(round(before * self.rate), 0)
                 empty = False
                 yield replace(frame, pts=self._part.moved(frame.pts, self.time_base))
         if empty and self.source.is_part:
@@ -184,7 +199,8 @@ class VideoReader:
                 self.container.seek(place, backward=True)
 
     def _all_frames(self) -> Iterator[Frame]:
-        for packet in self._demux([self.stream, *self._copied]):
+        # Of all tracks, for where only one that is not wanted goes on, the file is read so far and not cut off.
+        for packet in self._demux([s for s in self.container.streams if s.type != "attachment" and not is_unread(s)]):
             self._count.packet_read(packet)
             if packet.stream is not self.stream:
                 continue
@@ -194,8 +210,8 @@ class VideoReader:
 
     @property
     def _copied(self) -> list[Stream]:
-        """The other tracks that have packets."""
-        return [track for track in self.tracks if track.type != "attachment"]
+        """The other tracks that have packets with a time."""
+        return [track for track in self.tracks if track.type != "attachment" and not is_cover(track)]
 
     def copied_packets(self) -> Iterator[CopiedPacket]:
         """The packets of the other tracks, as they are, in file order; of a part those that :class:`Part` takes."""
@@ -205,6 +221,21 @@ class VideoReader:
         for packet in self._demux(read) if read else ():
             if packet.dts is not None and packet.stream in read and self._part.take(packet):
                 yield packet
+
+    @property
+    def sample(self) -> dict[int, list[SamplePacket]]:
+        """The first packets of the other tracks, by the tracks' indices; all of a cover, which is one."""
+        if self._sample is None:
+            with self.reopened() as again:
+                self._sample = first_packets(again.copied_packets(), again._copied)
+            for cover in filter(is_cover, self.tracks):
+                with self.reopened() as again:
+                    self._sample[cover.index] = first_packet(again.container, cover.index)
+        return self._sample
+
+    def metadata_of(self, holder: Stream | InputContainer) -> dict[str, str]:
+        """Of a track or of the file, with the time code of the first frame that is read, once that was."""
+        return with_timecode_advanced(holder.metadata, self._frames_skipped, self.rate)
 
     def _demux(self, read: list[Stream]) -> Iterator[CopiedPacket]:
         """Packets until the end of the file or of what is readable of it, then one that flushes the decoder."""
@@ -235,7 +266,6 @@ class VideoReader:
         for frame in frames:
             if isinstance(frame, VideoFrame):
                 self.decoded += 1
-                self.rotation = frame.rotation
                 self.interlaced_frames += frame.interlaced_frame
                 if self.decoded == 1:
                     self._notice(frame)
@@ -244,7 +274,7 @@ class VideoReader:
 
     def _notice(self, frame: VideoFrame) -> None:
         """What the first frame carries beside its picture is left out until an output says that it keeps it."""
-        self.hdr = HdrMetadata.of(frame)
+        self.hdr, self.display, self.rotation = HdrMetadata.of(frame), display_matrix(frame), frame.rotation
         self.left_out += named_side_data(frame)
         if self.pixel_aspect not in (0, 1):
             self.left_out.append(shape_of_pixels(self.pixel_aspect))
@@ -255,11 +285,18 @@ class VideoReader:
                 f"{self.path} changes its frame size from {self.size} to {frame.height}x{frame.width} at frame "
                 f"{self.decoded}; cut it there and upscale the parts"
             )
-        return rgb_of(frame, self.colour, eight_bits=self._eight_bits)
+        colour = self.colour.of_next(frame, self._codec)
+        colour.check(self.path)
+        if self.decoded == 1:
+            self.colour = colour
+        return rgb_of(frame, colour, eight_bits=self._eight_bits)
 
     def reopened(self) -> VideoReader:
-        """Another reader of the same part of the file, at its beginning."""
-        return VideoReader(self.source)
+        """Another reader of the same part of the file, at its beginning; it knows what this one has seen."""
+        again = VideoReader(self.source)
+        again.display, again.rotation, again._frames_skipped = self.display, self.rotation, self._frames_skipped
+        again._sample = self._sample
+        return again
 
     def close(self) -> None:
         self.container.close()

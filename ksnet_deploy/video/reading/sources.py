@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import av
+import av.error
 import av.logging
 import av.stream
 from av.container import InputContainer
@@ -19,14 +20,17 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from ksnet_deploy.base.errors import InputError
-from ksnet_deploy.video.kinds import PICTURE_SUFFIXES, PIPE, by_number
+from ksnet_deploy.video.kinds import PICTURE_SUFFIXES, PIPE, Source, by_number
 
-__all__ = ["CopiedPacket", "missing_numbers", "open_source", "picture_files", "reason_of", "video_of"]
+__all__ = ["CopiedPacket", "lossy_codec_of", "missing_numbers", "open_source", "picture_files", "reason_of", "video_of"]
 
 # What FFmpeg has to say reaches the user in our own words. PyAV's way of handing it to Python must not be used: a
 # codec's own thread waits for Python's lock then, which whoever closes the codec holds while it waits for the thread.
 av.logging.restore_default_callback()
 av.logging.set_libav_level(av.logging.PANIC)
+
+LOSSY = 1 << 1
+"""AV_CODEC_PROP_LOSSY of FFmpeg's codec_desc.h."""
 
 CopiedPacket: TypeAlias = "Packet[Any]"
 """A compressed packet of a track that is not decoded."""
@@ -74,6 +78,26 @@ def video_of(container: InputContainer, path: Path) -> VideoStream:
             return video
     kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "no track at all"
     raise InputError(f"{path} has no video track that can be read ({kinds} found); give a file with video")
+
+
+def lossy_codec_of(source: Source) -> str | None:
+    """FFmpeg's name of a video's codec where that is a lossy one; None for others, and for pictures and pipes.
+
+    A codec that can do both, such as H.264, counts as lossy: hardly anyone uses its lossless mode.
+
+    Raises:
+        InputError: the file cannot be read as a video.
+    """
+    if source.kind != "file" or source.path.suffix.lower() in PICTURE_SUFFIXES:
+        return None
+    try:
+        with open_source(source.path, source.rate) as container:
+            codec = video_of(container, source.path).codec_context.codec
+    except (av.error.FFmpegError, OSError) as error:
+        raise InputError(
+            f"{source.path} cannot be read as a video ({reason_of(error)}); it is damaged or not a video file"
+        ) from error
+    return codec.canonical_name if codec.properties & LOSSY else None
 
 
 def picture_files(folder: Path) -> list[Path]:

@@ -33,7 +33,7 @@ Picture: TypeAlias = NDArray[np.uint8]
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """Those that hold H.264, by the suffix of the file's name."""
 CRF = "12"
-"""Of libx264; low, so that the encoder adds little to the differences that are to be seen."""
+"""Quality of libx264; low, so that the encoder adds little to the differences that are to be seen."""
 LEAD_S = Fraction(1, 10)
 """How much sooner than the pictures the sound may begin: audio encoders put a priming packet before their first."""
 
@@ -59,7 +59,7 @@ class ComparisonWriter:
             OutputError: the file cannot be created.
         """
         self.notes: list[str] = []
-        """What a user should know about the file, one sentence each."""
+        """Notes for a user on the file, one sentence each."""
         self._source = source
         self._start_s: Fraction | None = None
         self._end_s = Fraction(0)
@@ -116,7 +116,7 @@ class ComparisonWriter:
         return copies
 
     def _sound_packets(self) -> Iterator[CopiedPacket]:
-        """Of the tracks that are copied, to the end of what can be read."""
+        """Packets of the tracks that are copied, to the end of what can be read."""
         tracks = [track for track in self._sound.streams.audio if track.index in self._copies]
         packets = self._sound.demux(*tracks) if tracks else iter(())
         while True:

@@ -1,16 +1,20 @@
-"""What an encoder of the output video is: its name in FFmpeg, its settings, the pixel formats it takes."""
+"""Encoder of the output video: its name in FFmpeg, its settings, the pixel formats it takes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+import av
 
 from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.video.colour import Chroma
 
 __all__ = ["Encoder", "PixelFormat"]
+
+FOR_PLAYERS = frozenset({"av1", "h264", "hevc", "mpeg4", "vp8", "vp9"})
 
 _SAMPLES_PER_PIXEL: dict[Chroma, float] = {"420": 1.5, "422": 2.0, "444": 3.0}
 
@@ -65,6 +69,19 @@ class Encoder:
             return max(depth - candidate.depth, 0), max(wanted - samples, 0), samples * candidate.depth
 
         return min(self.formats, key=cost).name  # of equals the first
+
+    def given(self, pixel_format: str) -> Encoder:
+        """The same encoder, which takes frames of one layout only. Raises OutputError where it does not."""
+        chosen = tuple(known for known in self.formats if known.name == pixel_format)
+        if not chosen:
+            names = ", ".join(known.name for known in self.formats)
+            raise OutputError(f"{self.name} takes no {pixel_format} frames; give one of {names}")
+        return replace(self, formats=chosen)
+
+    @property
+    def is_for_players(self) -> bool:
+        """Whether its video is made to be played, which browsers, TVs and QuickTime do in 4:2:0 only."""
+        return av.Codec(self.codec, "w").canonical_name in FOR_PLAYERS
 
     def check_size(self, size: FrameSize) -> None:
         """Raise OutputError for a frame on which the encoder is unsound; the rest it refuses by itself when opened."""

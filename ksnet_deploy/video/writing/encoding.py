@@ -26,7 +26,7 @@ __all__ = ["EncodedPacket", "FrameEncoder", "PictureFormat", "refusal"]
 
 @dataclass(frozen=True)
 class PictureFormat:
-    """What an encoder is told of the frames to come, and a container of its video track."""
+    """Facts for an encoder about the frames to come, and a container of its video track."""
 
     size: FrameSize
     """Even numbers."""
@@ -42,8 +42,14 @@ class PictureFormat:
 
     @classmethod
     def of(cls, reader: VideoReader, size: FrameSize, encoder: Encoder) -> PictureFormat:
-        """The source's clock and tags, and of its depth and chroma what the encoder takes, for frames of a size."""
-        pixel_format = encoder.pixel_format(reader.depth, reader.chroma)
+        """The source's clock and tags, and of its depth and chroma what the encoder takes, for frames of a size.
+
+        Of pictures coded as R'G'B', which say nothing of chroma, it is what players take.
+        """
+        depth, chroma = reader.depth, reader.chroma
+        if reader.is_rgb and encoder.is_for_players:
+            depth, chroma = min(depth, 10), "420"
+        pixel_format = encoder.pixel_format(depth, chroma)
         aspect = reader.pixel_aspect
         return cls(size, pixel_format, reader.colour, reader.time_base, reader.rate, aspect, reader.hdr)
 
@@ -122,7 +128,7 @@ class FrameEncoder:
         return self._packets(picture)
 
     def finish(self) -> list[EncodedPacket]:
-        """What the encoder still holds. Nothing can be encoded afterwards."""
+        """Packets that the encoder still holds. Nothing can be encoded afterwards."""
         return self._packets(None)
 
     def _packets(self, picture: VideoFrame | None) -> list[EncodedPacket]:

@@ -41,7 +41,7 @@ _X26X_SPEEDS = ("ultrafast", "superfast", *_QSV_SPEEDS, "placebo")
 
 @dataclass(frozen=True)
 class _Settings:
-    """What is known of one of FFmpeg's encoders."""
+    """Known settings of one of FFmpeg's encoders."""
 
     codec: str
     quality_option: str | None = None
@@ -50,7 +50,7 @@ class _Settings:
     quality: int | None = None
     """Unless told."""
     quality_unit: int = 1
-    """What FFmpeg's option counts one step as."""
+    """Units of FFmpeg's option to one step."""
     speed_option: str | None = "preset"
     speeds: tuple[str, ...] = ()
     """All there are; empty where only the encoder knows."""
@@ -123,6 +123,8 @@ _PRESETS = {
 }
 PRESETS = tuple(_PRESETS)
 """Names of the presets, software first."""
+ALIASES = {"h265": "hevc", "x264": "h264", "x265": "hevc"}
+"""Other names that people know presets by."""
 
 _CONTAINERS: dict[str, tuple[str, ...]] = {
     "h264": (".mp4", ".mkv", ".mov", ".m4v"),
@@ -136,7 +138,9 @@ _TAGS = {"hevc": "hvc1"}
 """Apple's players take HEVC in MP4 and MOV only under this tag; FFmpeg writes hev1 unless told."""
 
 
-def choose_encoder(name: str, *, quality: int | None = None, speed: str | None = None) -> Encoder:
+def choose_encoder(
+    name: str, *, quality: int | None = None, speed: str | None = None, pixel_format: str | None = None
+) -> Encoder:
     """The encoder of a name, with its settings.
 
     Args:
@@ -144,10 +148,13 @@ def choose_encoder(name: str, *, quality: int | None = None, speed: str | None =
         quality: constant quality on the encoder's own scale, where lower is better (except with VideoToolbox); None
             for the preset's default.
         speed: the encoder's trade of speed for size in its own words, such as ``slow``; None for the default.
+        pixel_format: FFmpeg's name of the layout of the frames that it is given, such as ``yuv444p10le``; None for
+            what suits the source.
 
     Raises:
-        OutputError: there is no such encoder, it does not work here, or it has no such quality or speed.
+        OutputError: there is no such encoder, it does not work here, or it has no such quality, speed or layout.
     """
+    name = ALIASES.get(name, name)
     settings = _PRESETS.get(name) or next((s for s in _PRESETS.values() if s.codec == name), None)
     codec = _find(settings.codec if settings else name)
     if codec is None:
@@ -158,6 +165,8 @@ def choose_encoder(name: str, *, quality: int | None = None, speed: str | None =
     encoder = _configured(name, settings or _read_settings(name), codec, quality, speed)
     if not encoder.formats:
         raise OutputError(f"'{name}' takes no Y'CbCr frames from memory; {_remedy()}")
+    if pixel_format is not None:
+        encoder = encoder.given(pixel_format)
     if codec.capabilities & (Capabilities.hardware | Capabilities.hybrid) and (problem := try_out([encoder])[name]):
         raise OutputError(f"{name} does not work here ({problem}); {_remedy()}")
     return encoder
@@ -193,7 +202,7 @@ def _remedy() -> str:
 
 
 def _read_settings(name: str) -> _Settings:
-    """Of an encoder without a preset: the options that FFmpeg lists for it."""
+    """Settings of an encoder without a preset: the options that FFmpeg lists for it."""
     listed = {option.name: option for option in av.CodecContext.create(name, "w").supported_options.private}
     quality = next((option for option in ("crf", "cq") if option in listed), None)
     speed = next((option for option in ("preset", "cpu-used") if option in listed), None)

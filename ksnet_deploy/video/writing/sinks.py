@@ -29,6 +29,8 @@ class FrameSink(Protocol):
     """Takes the upscaled frames, in order."""
 
     pixel_format: str
+    depth: int
+    """Bits per sample, at most."""
 
     def write(self, frame: Frame) -> None:
         """The next frame, (H, W, 3), uint8 or uint16."""
@@ -83,7 +85,7 @@ class PictureFolder:
                 f"the folder {folder} cannot be made ({error.strerror}); choose another with --output"
             ) from error
         self._written = 0
-        self.pixel_format = "rgb"
+        self.pixel_format, self.depth = "rgb", 16
 
     def write(self, frame: Frame) -> None:
         name = f"{self._written:08}" if self._names is None else self._names[frame.pts]
@@ -121,8 +123,8 @@ class Y4mPipe:
     """YUV4MPEG on standard output, with the source's chroma, 8 or 10 bits."""
 
     def __init__(self, reader: VideoReader, size: FrameSize) -> None:
-        depth = "p10le" if reader.depth > 8 else "p"
-        self.pixel_format = f"yuv{reader.chroma}{depth}"
+        self.depth = 10 if reader.depth > 8 else 8
+        self.pixel_format = f"yuv{reader.chroma}p{'10le' if reader.depth > 8 else ''}"
         self._colour, self._time_base, self._size = reader.colour, 1 / reader.rate, size
         self._container: OutputContainer = av.open(
             sys.stdout.buffer, "w", format="yuv4mpegpipe", options={"strict": "unofficial"}

@@ -55,7 +55,7 @@ def try_out(encoders: Sequence[Encoder]) -> dict[str, str | None]:
 
 
 def _answer() -> None:
-    """What the child process does: try the encoders on its input, and print an answer for each."""
+    """Work of the child process: try the encoders on its input, and print an answer for each."""
     av.logging.set_libav_level(av.logging.ERROR)
     with tempfile.TemporaryFile() as said:
         os.dup2(said.fileno(), 2)  # FFmpeg's last words there say more than its error numbers

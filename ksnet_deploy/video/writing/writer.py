@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,22 +14,25 @@ import av
 import av.error
 from av.container import OutputContainer
 from av.packet import Packet
+from av.stream import Stream
 from av.video.stream import VideoStream
 
 from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.video.reading.reader import VideoReader
 from ksnet_deploy.video.reading.sources import CopiedPacket, reason_of
-from ksnet_deploy.video.writing.containers import FORMATS
 from ksnet_deploy.video.writing.encoder import Encoder
 from ksnet_deploy.video.writing.encoding import EncodedPacket, PictureFormat, refusal
+from ksnet_deploy.video.writing.sound import SoundConverter, SoundFormat
+from ksnet_deploy.video.writing.subtitles import SubtitleConverter
+from ksnet_deploy.video.writing.tracks import FORMATS, TrackPlan, add_copy, add_cover
 
 __all__ = ["VideoWriter", "decoding_times", "frame_times"]
 
 DAMAGE = (av.error.InvalidDataError, av.error.ArgumentError)
-"""What FFmpeg raises for packets and tracks that are not as they should be."""
+"""Errors of FFmpeg for packets and tracks that are not as they should be."""
 
-STALE_TAGS = frozenset({"encoder", "duration", "bps", "number_of_frames", "number_of_bytes"})
-"""Metadata that describes the source's own encoding."""
+STALE_TAGS = frozenset({"alpha_mode", "encoder", "duration", "bps", "number_of_frames", "number_of_bytes"})
+"""Metadata that describes the source's own encoding; alpha is lost with it."""
 
 
 def decoding_times(in_decoding_order: Iterable[Iterable[int]], in_order: list[int]) -> Iterator[int]:
@@ -63,25 +66,26 @@ class VideoWriter:
         reader: VideoReader,
         picture: PictureFormat,
         encoder: Encoder,
-        *,
-        rotation: int = 0,
+        plans: Sequence[TrackPlan] = (),
     ) -> None:
         """Create the file and its tracks.
 
         Args:
             path: to write; its name need not say the container.
             suffix: of the container, one of FORMATS, such as ``.mp4``.
-            reader: source of the other tracks and metadata.
+            reader: source of the other tracks and metadata; what its first frame says is known.
             picture: of the video track.
             encoder: what makes the packets.
-            rotation: counter-clockwise, in degrees, that a player is to apply.
+            plans: what becomes of the source's other tracks; those without one are left out.
 
         Raises:
             OutputError: the file or a track cannot be created.
         """
         self._reader, self._picture = reader, picture
+        self._copies: dict[int, Stream] = {}
+        self._converters: dict[int, SoundConverter | SubtitleConverter] = {}
         self.damaged_packets = 0
-        """Of the other tracks, left out because they are damaged."""
+        """Packets of the other tracks, left out because they are damaged."""
         name = FORMATS[suffix.lower()]
         flags = {"fflags": "+bitexact"} | ({"movflags": "+faststart"} if name in ("mp4", "mov") else {})
         try:
@@ -98,26 +102,46 @@ class VideoWriter:
                 stream.codec_context.codec_tag = encoder.tag
             picture.describe_to(stream.codec_context)
             stream.time_base = picture.time_base
-            stream.metadata.update({k: v for k, v in reader.stream.metadata.items() if k.lower() not in STALE_TAGS})
+            stream.metadata.update(_current(reader.metadata_of(reader.stream)))
             stream.disposition = reader.stream.disposition
-            if rotation:
-                stream.set_display_rotation(rotation)
+            if reader.display is not None:
+                stream.set_display_matrix(reader.display.scaled(reader.size, picture.size).values)
             self._open(stream, encoder)
-            self._copies = {track.index: self._container.add_stream_from_template(track) for track in reader.tracks}
-            for track in reader.tracks:
-                self._copies[track.index].metadata.update(track.metadata)
-                self._copies[track.index].disposition = track.disposition
-            self._container.metadata.update(reader.container.metadata)
+            covers = self._add_tracks(plans)
+            self._container.metadata.update(reader.metadata_of(reader.container))
             if chapters := reader.chapters:
                 self._container.set_chapters(chapters)
             # Writes the header, so that whatever the container refuses is known before the first frame.
             self._container.start_encoding()
+            for write in covers:
+                write()
         except (av.error.FFmpegError, ValueError) as error:
             self.abort()
             raise OutputError(
                 f"a {suffix} file cannot hold {encoder.name} video of {picture.size} with the other tracks of "
                 f"{reader.path} ({reason_of(error)}); write to a .mkv file, or choose another encoder with --codec"
             ) from error
+
+    def _add_tracks(self, plans: Sequence[TrackPlan]) -> list[Callable[[], None]]:
+        """The other tracks, as planned; what is left to do for covers once the header is written."""
+        tracks = {track.index: track for track in self._reader.tracks}
+        covers = []
+        for plan in plans:
+            track = tracks[plan.index]
+            metadata = self._reader.metadata_of(track)
+            if plan.done == "copied" and plan.kind == "cover":
+                covers.append(add_cover(self._container, track, self._reader.sample[plan.index]))
+            elif plan.done == "copied":
+                self._copies[plan.index] = add_copy(self._container, track, metadata)
+            elif plan.done == "converted":
+                converter: SoundConverter | SubtitleConverter
+                if isinstance(plan.into, SoundFormat):
+                    converter = SoundConverter(self._container, track, plan.into)
+                else:
+                    converter = SubtitleConverter(self._container, track, str(plan.into))
+                converter.stream.metadata.update(_current(metadata))
+                self._converters[plan.index] = converter
+        return covers
 
     def _open(self, stream: VideoStream, encoder: Encoder) -> None:
         try:
@@ -131,16 +155,18 @@ class VideoWriter:
         """Parameter sets that the file announces; the packets' encoders must have had the same."""
         return bytes(self._stream.codec_context.extradata or b"")
 
-    def try_tracks(self, packets: int) -> None:
+    def try_tracks(self) -> None:
         """Write a file of the first packets of the other tracks alone, which shows whether it can hold them.
 
         Raises:
             OutputError: it cannot, or cannot be written at all.
         """
+        sample = self._reader.sample
+        packets = [p.packet_of(t) for t in self._reader.tracks if t.index in sample for p in sample[t.index]]
         try:
-            for packet in itertools.islice(self._reader.copied_packets(), packets):
+            for packet in sorted(packets, key=lambda p: 0 if p.dts is None else p.dts * p.time_base):
                 self._copy(packet)
-            self._guard(self._container.close)
+            self._finish()
         except OutputError as error:
             self.abort()
             if not isinstance(error.__cause__, DAMAGE):
@@ -148,7 +174,7 @@ class VideoWriter:
             kinds = " and ".join(sorted({track.type for track in self._reader.tracks}))
             raise OutputError(
                 f"the {kinds} of {self._reader.path} cannot be copied, because its description is damaged "
-                f"({reason_of(error.__cause__)}); remove that track first, or choose another container"
+                f"({reason_of(error.__cause__)}); pass --tracks drop, or choose another container"
             ) from error
 
     def write(self, frames: Iterable[tuple[EncodedPacket, int, int]], end_s: Fraction | None = None) -> None:
@@ -177,10 +203,23 @@ class VideoWriter:
         while copy is not None:
             self._copy(copy)
             copy = next(copies, None)
+        self._finish()
+
+    def _finish(self) -> None:
+        for converter in self._converters.values():
+            self._mux_all(converter.finish())
+            self.damaged_packets += converter.damaged_packets
         self._guard(self._container.close)
 
     def _copy(self, packet: CopiedPacket) -> None:
-        packet.stream = self._copies[packet.stream.index]
+        """A packet of another track, as it is or in another codec."""
+        index = packet.stream.index
+        if index in self._converters:
+            self._mux_all(self._converters[index].convert(packet))
+            return
+        if index not in self._copies:
+            return
+        packet.stream = self._copies[index]
         try:
             self._mux(packet)
         except OutputError as error:
@@ -190,6 +229,14 @@ class VideoWriter:
 
     def _mux(self, packet: CopiedPacket) -> None:
         self._guard(lambda: self._container.mux(packet))
+
+    def _mux_all(self, packets: Iterator[CopiedPacket]) -> None:
+        """Packets of a converter, which fails as writing does."""
+        found: list[CopiedPacket] = []
+        self._guard(lambda: found.extend(itertools.islice(packets, 1)))
+        while found:
+            self._mux(found.pop())
+            self._guard(lambda: found.extend(itertools.islice(packets, 1)))
 
     def abort(self) -> None:
         """Close the file in whatever state it is; errors no longer matter."""
@@ -204,6 +251,11 @@ class VideoWriter:
             if error.errno == errno.ENOSPC:
                 raise OutputError("the disk of the output is full; free some space and start again") from error
             raise OutputError(f"the output cannot be written ({reason_of(error)})") from error
+
+
+def _current(metadata: dict[str, str]) -> dict[str, str]:
+    """Without what described the source's own encoding."""
+    return {key: value for key, value in metadata.items() if key.lower() not in STALE_TAGS}
 
 
 def frame_times(path: Path) -> list[Fraction]:

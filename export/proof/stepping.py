@@ -1,0 +1,67 @@
+"""Two runners over one sequence, frame by frame: the comparison that every proof is made of.
+
+Where the two differ by more than a proof accepts, and channels of the reference were nearly tied, the reference takes
+the other choice; a proof then holds the candidate to that outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from numpy.typing import NDArray
+
+from ksnet_deploy.export.proof.near_ties import RetakingRunner
+from ksnet_deploy.runtime.base import Runner
+
+__all__ = ["ComparedFrame", "compare_frames"]
+
+Error = TypeVar("Error")
+
+
+@dataclass(frozen=True)
+class ComparedFrame(Generic[Error]):
+    """The difference of two runners on one frame."""
+
+    index: int
+    error: Error
+    """Against the reference as it chose by itself."""
+    retaken: Error | None
+    """Against the reference with the other of two near-tied channels, where only that is accepted."""
+
+
+def compare_frames(
+    reference: Runner,
+    candidate: Runner,
+    frames: Sequence[NDArray[Any]],
+    *,
+    reset_at: int | None,
+    measure: Callable[[NDArray[Any], NDArray[Any]], Error],
+    accepts: Callable[[Error], bool],
+) -> Iterator[ComparedFrame[Error]]:
+    """Step both runners, of one size and frame type, over a sequence; both start afresh.
+
+    Only a :class:`RetakingRunner` as reference can tell a near-tie that fell the other way from an error.
+
+    Args:
+        reset_at: frame before which both forget the past; None for no such frame.
+        measure: the difference of the candidate's HR frame from the reference's, in that order; it may look at the
+            states of both runners too.
+        accepts: whether a difference needs no second look.
+    """
+    reference.reset()
+    candidate.reset()
+    for index, frame in enumerate(frames):
+        if index == reset_at:
+            reference.reset()
+            candidate.reset()
+        found = candidate.step(frame)
+        error = measure(found, reference.step(frame))
+        retaken = None
+        if not accepts(error) and isinstance(reference, RetakingRunner):
+            for retake in reference.retakes(frame):
+                if accepts(other := measure(found, retake)):
+                    retaken = other
+                    break
+        yield ComparedFrame(index, error, retaken)

@@ -1,0 +1,66 @@
+"""What an engine is built as: the one value that names it, asks for it and heads its sidecar."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ksnet_deploy.base.files import sha256_of
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.network.config import Precision
+from ksnet_deploy.runtime.tensorrt.target import Flavour, GpuTarget, SizeRange
+
+__all__ = ["EngineSpec", "PluginIdentity"]
+
+
+@dataclass(frozen=True)
+class PluginIdentity:
+    """The plugin library that an engine is built with, and needs."""
+
+    name: str
+    sha256: str
+
+    @classmethod
+    def of(cls, library: Path) -> PluginIdentity:
+        return cls(library.name, sha256_of(library))
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """Everything about an engine that a user may choose."""
+
+    flavour: Flavour
+    target: GpuTarget
+    precision: Precision
+    sizes: SizeRange
+    plugins: PluginIdentity | None = None
+    """None where the function bodies are used."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return {
+            "flavour": self.flavour,
+            "sm": self.target.sm,
+            "precision": self.precision,
+            "least": str(self.sizes.least),
+            "best": str(self.sizes.best),
+            "most": str(self.sizes.most),
+            "plugins": self.plugins and asdict(self.plugins),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> EngineSpec:
+        """Take what :meth:`as_dict` gave out of a dictionary, and leave the rest. Raises KeyError, TypeError or
+        ConfigError for anything else."""
+        plugins = values.pop("plugins")
+        return cls(
+            flavour=values.pop("flavour"),
+            target=GpuTarget(values.pop("sm")),
+            precision=values.pop("precision"),
+            sizes=SizeRange(*(FrameSize.parse(values.pop(key)) for key in ("least", "best", "most"))),
+            plugins=plugins and PluginIdentity(**plugins),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.target} with {self.flavour}, {self.precision}, frames of {self.sizes}"

@@ -1,0 +1,48 @@
+"""Which bundled network suits a source: one for compressed video, or the paper's for clean frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ksnet_deploy.network.bundled import bundled_names
+from ksnet_deploy.upscale.networks import default_model
+from ksnet_deploy.video.kinds import PICTURE_SUFFIXES, Source
+from ksnet_deploy.video.reading.sources import lossy_codec_of
+
+__all__ = ["Choice", "choose_network"]
+
+FOR_VIDEO = "-video"
+"""Ending of the names of networks that were trained on compressed video."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A bundled network, and why it was chosen."""
+
+    name: str
+    reason: str
+
+    def sentence(self) -> str:
+        """Sentence that a user is told."""
+        return f"Using the network '{self.name}': {self.reason}; choose another with --model."
+
+
+def choose_network(source: Source, device: str | None = None) -> Choice:
+    """The network for a source: the one for compressed video where its codec is lossy and there is one.
+
+    Raises:
+        InputError: the source cannot be read.
+    """
+    clean = default_model(device)
+    codec = lossy_codec_of(source)
+    if codec is None:
+        reasons = {
+            "file": "the source's codec is lossless",
+            "folder": "pictures are taken as clean",
+            "pipe": "frames from a pipe are taken as clean",
+        }
+        picture = source.path.suffix.lower() in PICTURE_SUFFIXES
+        return Choice(clean, reasons["folder" if picture else source.kind])
+    if f"{clean}{FOR_VIDEO}" in bundled_names():
+        return Choice(f"{clean}{FOR_VIDEO}", f"the source is compressed ({codec})")
+    return Choice(clean, f"no bundled network of this size was trained on compressed video ({codec})")

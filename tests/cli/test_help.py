@@ -1,0 +1,65 @@
+"""What the commands say of themselves."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+from command import run
+from typer.main import get_command
+
+from ksnet_deploy.cli.app import COMMANDS, app
+
+NAMES = [command.__name__.replace("_", "-") for command in COMMANDS]
+
+
+@pytest.fixture(autouse=True)
+def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERMINAL_WIDTH", "80")
+
+
+@pytest.mark.parametrize(("command", "examples"), COMMANDS.items(), ids=NAMES)
+def test_every_command_shows_two_examples_whose_options_there_are(
+    command: Callable[..., None], examples: tuple[str, str]
+) -> None:
+    name = command.__name__.replace("_", "-")
+    shown = [re.sub(r"\s+", " ", run(name, option).stdout) for option in ("-h", "--help")]
+    assert shown[0] == shown[1]
+    options = {text for parameter in get_command(app).commands[name].params for text in parameter.opts}
+    for example in examples:
+        assert f"ksnet-deploy {name} {example}".strip() in shown[0]
+        assert {word for word in shlex.split(example) if word.startswith("-")} <= options
+
+
+def test_help_on_upscale_fits_on_a_page() -> None:
+    lines = run("upscale", "--help").stdout.splitlines()
+    assert len(lines) <= 40
+    assert any("Advanced" in line for line in lines)
+
+
+def test_no_help_is_in_a_dialect_of_our_own() -> None:
+    for name in NAMES:
+        assert "unless told" not in re.sub(r"[\s│]+", " ", run(name, "-h").stdout), name
+
+
+def test_help_is_quick_because_nothing_heavy_is_loaded() -> None:
+    code = (
+        "import sys; from ksnet_deploy.cli.app import main\n"
+        "sys.argv = ['ksnet-deploy', 'upscale', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'numpy', 'torch', 'av', 'onnx', 'onnxruntime', 'matplotlib', 'safetensors'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("module", ["ksnet_deploy", "ksnet_deploy.cli"])
+def test_the_package_runs_as_a_module(module: str) -> None:
+    command = [sys.executable, "-m", module, "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("ksnet-deploy ")

@@ -1,0 +1,328 @@
+"""The cache: what is damaged in it is never used and never in the way; it is made anew, and said."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+
+from ksnet_deploy.base.errors import OutputError
+from ksnet_deploy.base.files import sha256_of
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.sealed import read_sealed, write_sealed
+from ksnet_deploy.export import cache
+from ksnet_deploy.export import onnx as export
+from ksnet_deploy.export.cache import cached_files, cached_onnx, clear_cache, fault_of, hash_path, write_hash
+from ksnet_deploy.export.engine import compile as compiling
+from ksnet_deploy.export.engine import make
+from ksnet_deploy.export.engine.compile import EngineKey
+from ksnet_deploy.export.engine.make import EngineRequest, MadeEngine, make_engine
+from ksnet_deploy.export.proof.half import HalfReport
+from ksnet_deploy.network.checkpoints import Checkpoint
+from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar, sidecar_path
+from ksnet_deploy.runtime.tensorrt.spec import EngineSpec, PluginIdentity
+from ksnet_deploy.runtime.tensorrt.target import GpuTarget, SizeRange
+
+KINDS = ("flip", "cut", "empty", "swap", "gone")
+SIZE = FrameSize(32, 48)
+FLOAT = onnx.TensorProto.FLOAT
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A cache of its own."""
+    monkeypatch.setenv("KSNET_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def quick_export(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Exports that cost nothing: a graph of one node, marked with what was asked for. The list has one entry each."""
+    made: list[str] = []
+    values = [onnx.helper.make_tensor_value_info(name, FLOAT, [1, 32, 48, 3]) for name in ("lr", "state.prev_lr", "hr")]
+    node = onnx.helper.make_node("Identity", ["lr"], ["hr"])
+    graph = onnx.helper.make_graph([node], "g", values[:2], values[2:])
+
+    def exported_model(_checkpoint: Checkpoint, **settings: object) -> onnx.ModelProto:
+        model = onnx.helper.make_model(graph)
+        onnx.helper.set_model_props(model, {"ksnet.precision": str(settings["precision"]), "asked": str(settings)})
+        made.append(str(settings))
+        return model
+
+    monkeypatch.setattr(export, "exported_model", exported_model)
+    monkeypatch.setattr(cache, "code_sha256", lambda: "code")
+    return made
+
+
+def damage(path: Path, kind: str, other: Path, rng: random.Random) -> None:
+    """Damage a file in one of the ways of :data:`KINDS`; ``other`` is of the same sort."""
+    data = path.read_bytes()
+    if kind == "flip":
+        changed = bytearray(data)
+        for _ in range(rng.choice((1, 1, 8, 256))):
+            changed[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        path.write_bytes(bytes(changed) if bytes(changed) != data else data[::-1])
+    elif kind == "cut":
+        path.write_bytes(data[: rng.randrange(1, len(data))])
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "swap":
+        path.write_bytes(other.read_bytes())
+        other.write_bytes(data)
+    else:
+        path.unlink()
+
+
+ASKED = (("uint8", "fp32", SIZE), ("float32", "fp16", SIZE), ("uint8", "fp32", None))
+"""A file of each precision, and a dynamic one; a tile's file is one of these."""
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.usefixtures("folder")
+def test_a_damaged_export_or_hash_is_never_used_and_made_anew_with_a_note(
+    small: Checkpoint, quick_export: list[str], seed: int
+) -> None:
+    """20 damages a seed."""
+    rng = random.Random(seed)
+    for round_ in range(4):
+        for kind in KINDS:
+            paths = [cached_onnx(small.path, size, io, precision) for io, precision, size in ASKED]  # type: ignore[arg-type]
+            which = rng.randrange(len(paths))
+            other = paths[(which + 1) % len(paths)]
+            parts = (hash_path(paths[which]), hash_path(other)) if round_ % 2 else (paths[which], other)
+            damage(parts[0], kind, parts[1], rng)
+            if kind == "swap" and round_ == 2:  # the hash goes with the file
+                damage(hash_path(paths[which]), kind, hash_path(other), rng)
+            notes: list[str] = []
+            before = len(quick_export)
+            io, precision, size = ASKED[which]
+            again = cached_onnx(small.path, size, io, precision, on_note=notes.append)  # type: ignore[arg-type]
+            said = f"{kind} of {parts[0].name}"
+            assert again == paths[which]
+            assert fault_of(again) is None, said
+            props = {entry.key: entry.value for entry in onnx.load(again).metadata_props}
+            assert props["asked"] == str({"size": size, "io": io, "precision": precision}), said
+            assert len(quick_export) == before + 1, said
+            if kind != "gone" or round_ % 2:  # without the file there is nothing to say
+                assert len(notes) == 1, said
+                assert "made anew" in notes[0]
+
+
+def test_a_whole_export_is_taken_as_it_is_and_its_hash_is_that_of_sha256sum(
+    folder: Path, small: Checkpoint, quick_export: list[str]
+) -> None:
+    first, second = (cached_onnx(small.path, SIZE, on_note=pytest.fail) for _ in range(2))
+    assert (first, len(quick_export)) == (second, 1)
+    done = subprocess.run(["sha256sum", "--check", hash_path(first).name], cwd=folder, capture_output=True, check=False)
+    assert done.returncode == 0
+    assert {path.name for path in cached_files()} == {first.name, hash_path(first).name}
+    assert clear_cache()[0] == 2
+    assert list(folder.iterdir()) == []
+
+
+def test_a_note_that_nobody_asked_for_goes_to_the_error_output(
+    small: Checkpoint, quick_export: list[str], folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cached_onnx(small.path, SIZE).write_bytes(b"")
+    cached_onnx(small.path, SIZE)
+    assert "made anew" in caplog.text
+    assert str(folder) in caplog.text
+    assert len(quick_export) == 2
+
+
+# Engines and proofs: TensorRT is stood for by a child process that answers, the comparison by its result.
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch, quick_export: list[str]) -> dict[str, int]:
+    """Builds and comparisons that cost nothing, and their numbers."""
+    counts = {"built": 0, "compared": 0}
+
+    def in_child(request: compiling.BuildRequest, *_: object) -> dict[str, object]:
+        if request.onnx is None:
+            return {}
+        counts["built"] += 1
+        Path(request.engine).write_bytes(f"engine of {request.spec} from {request.onnx}".encode() * 20)
+        return {"version": "1.7", "inputs": [], "outputs": [], "layers": {"CONVOLUTION": {"HALF": 85}}, "build_s": 1.0}
+
+    def verify(*_: object, frames: int, **__: object) -> HalfReport:
+        counts["compared"] += 1
+        return HalfReport(SIZE, frames // 2, [60.0] * frames)
+
+    monkeypatch.setattr(compiling, "_in_child", in_child)
+    monkeypatch.setattr(compiling, "installed_version", lambda _flavour: "1.7")
+    monkeypatch.setattr(make, "choose_flavour", lambda _wanted: "rtx")
+    monkeypatch.setattr(make, "_target", lambda *_: (GpuTarget(86), False))
+    monkeypatch.setattr("ksnet_deploy.export.verified.verify", verify)
+    monkeypatch.setattr(compiling, "code_sha256", lambda: "code")
+    assert quick_export == []
+    return counts
+
+
+def make_one(small: Checkpoint, precision: str, notes: list[str]) -> MadeEngine:
+    request = EngineRequest(small.path, SizeRange.fixed(SIZE), precision, plugins="off", verify_frames=4)  # type: ignore[arg-type]
+    return make_engine(request, say=notes.append)
+
+
+@pytest.mark.parametrize("part", ["engine", "sidecar", "proof", "onnx", "hash"])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_damaged_engine_sidecar_or_proof_is_never_used_and_made_anew_with_a_note(
+    folder: Path, small: Checkpoint, builds: dict[str, int], part: str, seed: int
+) -> None:
+    """25 times 5 damages."""
+    rng = random.Random(seed)
+    for kind in KINDS:
+        made = [make_one(small, precision, []) for precision in ("fp16", "fp32")]
+        expected = [(one.path.read_bytes(), one.sidecar) for one in made]
+        onnxes = [next(folder.glob(f"*-{precision}-*.onnx")) for precision in ("fp16", "fp32")]
+        files = {
+            "engine": [one.path for one in made],
+            "sidecar": [sidecar_path(one.path) for one in made],
+            "proof": [path.with_suffix(".proof.json") for path in onnxes],
+            "onnx": onnxes,
+            "hash": [hash_path(path) for path in onnxes],
+        }[part]
+        if part in ("onnx", "hash", "proof"):
+            for one in made:  # or the engine, which is whole and carries its own proof, is enough
+                one.path.unlink()
+                sidecar_path(one.path).unlink()
+        damage(files[0], kind, files[1], rng)
+        notes: list[str] = []
+        before = dict(builds)
+        again = make_one(small, "fp16", notes)
+        said = f"{kind} of {files[0].name}: {notes}"
+        assert not again.reused, said
+        assert again.path.read_bytes() == expected[0][0], said
+        assert Sidecar.read(again.path).verified == expected[0][1].verified, said
+        assert builds["built"] == before["built"] + 1, said
+        assert builds["compared"] == before["compared"] + (part == "proof"), said
+        if kind != "gone":
+            assert any("anew" in note for note in notes), said
+        assert make_one(small, "fp16", []).reused, said
+
+
+def test_an_engine_that_stands_with_its_sidecar_under_the_name_of_another_is_not_taken(
+    small: Checkpoint, folder: Path, builds: dict[str, int]
+) -> None:
+    first, second = (make_one(small, precision, []) for precision in ("fp16", "fp32"))
+    for one, other in ((first.path, second.path), (sidecar_path(first.path), sidecar_path(second.path))):
+        damage(one, "swap", other, random.Random(0))
+    notes: list[str] = []
+    assert not make_one(small, "fp16", notes).reused
+    assert "has the sidecar of another engine" in " ".join(notes)
+    assert builds["built"] == 3
+    assert folder.is_dir()
+
+
+def test_a_proof_is_believed_only_for_the_file_it_was_made_of(
+    small: Checkpoint, folder: Path, builds: dict[str, int]
+) -> None:
+    make_one(small, "fp16", [])
+    proof = next(folder.glob("*.proof.json"))
+    values = read_sealed(proof)
+    assert values["onnx_sha256"] == sha256_of(next(folder.glob("*.onnx")))
+    write_sealed(proof, values | {"onnx_sha256": "0" * 64})
+    for path in folder.glob("*.engine*"):
+        path.unlink()
+    notes: list[str] = []
+    make_one(small, "fp16", notes)
+    assert "it is of another file" in " ".join(notes)
+    assert builds["compared"] == 2
+
+
+def test_damaged_timings_are_put_aside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "installed_version", lambda _flavour: "10.0")
+    spec = EngineSpec("tensorrt", GpuTarget(86), "fp16", SizeRange.fixed(SIZE))
+    notes: list[str] = []
+    path = compiling._timing_cache(spec, notes.append)
+    assert path is not None
+    assert path.parent == folder
+    path.write_bytes(b"timings")
+    write_hash(path, sha256_of(path))
+    assert compiling._timing_cache(spec, notes.append) == path
+    assert (path.exists(), notes) == (True, [])
+    path.write_bytes(b"tinings")
+    assert compiling._timing_cache(spec, notes.append) == path
+    assert not path.exists()
+    assert "measures its kernels anew" in notes[0]
+
+
+def test_the_key_of_an_engine_depends_on_everything_in_it(small: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = iter(("1.7", "1.7", "1.7", "1.7", "1.7", "1.7", "1.8"))
+    monkeypatch.setattr(compiling, "installed_version", lambda _flavour: next(versions))
+    base = EngineSpec("rtx", GpuTarget(86), "fp16", SizeRange.fixed(SIZE))
+    specs = [
+        base,
+        EngineSpec("tensorrt", GpuTarget(86), "fp16", SizeRange.fixed(SIZE)),
+        EngineSpec("rtx", GpuTarget(89), "fp16", SizeRange.fixed(SIZE)),
+        EngineSpec("rtx", GpuTarget(86), "fp32", SizeRange.fixed(SIZE)),
+        EngineSpec("rtx", GpuTarget(86), "fp16", SizeRange(SIZE, SIZE, FrameSize(64, 64))),
+        EngineSpec("rtx", GpuTarget(86), "fp16", SizeRange.fixed(SIZE), PluginIdentity("lib.so", "0" * 64)),
+        base,  # of another TensorRT
+    ]
+    keys = [EngineKey.of(spec, small.path) for spec in specs]
+    assert len({key.file_name("small") for key in keys}) == len(keys)
+    for spec in specs:
+        assert EngineSpec.from_dict(json.loads(json.dumps(spec.as_dict()))) == spec
+
+
+# Folders and leftovers
+
+
+def test_a_cache_that_cannot_be_used_is_said_before_the_export_and_names_the_variable(
+    small: Checkpoint, quick_export: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/ksnet")):
+        monkeypatch.setenv("KSNET_CACHE_DIR", str(place))
+        with pytest.raises(OutputError, match="set KSNET_CACHE_DIR to another"):
+            cached_onnx(small.path, SIZE)
+    assert quick_export == []
+
+
+@pytest.mark.parametrize("where", ["fault_of", "write_hash"])
+@pytest.mark.usefixtures("folder", "quick_export")
+def test_what_the_file_system_refuses_later_names_the_variable_too(
+    small: Checkpoint, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def refuse(path: Path, *_: object) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    if where == "fault_of":
+        cached_onnx(small.path, SIZE)
+    monkeypatch.setattr(cache, where, refuse)
+    with pytest.raises(OutputError, match=r"No space left on device.*KSNET_CACHE_DIR"):
+        cached_onnx(small.path, SIZE)
+
+
+def dead_process() -> int:
+    """The id of a process that is gone."""
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    return done.pid
+
+
+@pytest.mark.usefixtures("quick_export")
+def test_leftovers_of_killed_exports_and_builds_go_and_those_of_running_ones_stay(
+    folder: Path, small: Checkpoint, builds: dict[str, int]
+) -> None:
+    path = cached_onnx(small.path, SIZE)
+    path.unlink()
+    gone, running = dead_process(), os.getppid()
+    for process in (gone, running):
+        (folder / f".{path.name}.{process}.part").write_bytes(b"half of it")
+        (folder / f".ksnet-engine-{process}-abc").mkdir()
+        (folder / f".ksnet-engine-{process}-abc" / "unfinished").write_bytes(b"half of it")
+    (folder / ".ksnet-engine-old").mkdir()
+    (folder / f".other.onnx.{gone}.part").write_bytes(b"somebody else's")
+    make_one(small, "fp16", [])
+    cached_onnx(small.path, SIZE)
+    hidden = {entry.name for entry in folder.iterdir() if entry.name.startswith(".")}
+    assert hidden == {f".{path.name}.{running}.part", f".ksnet-engine-{running}-abc", f".other.onnx.{gone}.part"}
+    assert builds["built"] == 1

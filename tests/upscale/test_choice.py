@@ -1,0 +1,93 @@
+"""The network that is taken where none is named: one for compressed video where the source is compressed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from command import run
+from runners import RepeatRunner
+
+from ksnet_deploy.base.errors import InputError
+from ksnet_deploy.upscale.choice import choose_network
+from ksnet_deploy.upscale.run import upscale_video
+from ksnet_deploy.video.kinds import Source
+from ksnet_deploy.video.picture import write_png
+
+CODECS = [
+    *[("libx264", "yuv420p", ".mp4", "h264"), ("libx265", "yuv420p", ".mkv", "hevc")],
+    *[("libvpx-vp9", "yuv420p", ".webm", "vp9"), ("mpeg2video", "yuv420p", ".mpg", "mpeg2video")],
+    *[("mpeg4", "yuv420p", ".avi", "mpeg4"), ("mjpeg", "yuvj420p", ".mov", "mjpeg")],
+    *[("prores_ks", "yuv422p10le", ".mov", "prores"), ("libsvtav1", "yuv420p", ".mp4", "av1")],
+    *[("ffv1", "yuv420p", ".mkv", None), ("huffyuv", "yuv422p", ".avi", None), ("ffvhuff", "yuv420p", ".avi", None)],
+    *[("png", "rgb24", ".mov", None), ("rawvideo", "yuv420p", ".nut", None), ("qtrle", "rgb24", ".mov", None)],
+]
+
+
+@pytest.fixture(autouse=True)
+def _costless(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ksnet_deploy.upscale.choice.bundled_names", lambda: ["lite", "lite-video", "uni"])
+    monkeypatch.setattr(
+        "ksnet_deploy.upscale.networks.NetworkFile.open", lambda _network, size, io, *_, **__: RepeatRunner(size, io)
+    )
+
+
+def video(path: Path, codec: str, pixel_format: str) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, pixel_format
+        for level in (60, 90):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), level, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame.reformat(format=pixel_format)))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(("codec", "pixel_format", "suffix", "lossy"), CODECS, ids=[case[0] for case in CODECS])
+def test_compressed_video_gets_the_network_for_it(
+    tmp_path: Path, codec: str, pixel_format: str, suffix: str, lossy: str | None
+) -> None:
+    choice = choose_network(Source(video(tmp_path / f"v{suffix}", codec, pixel_format)))
+    if lossy:
+        assert (choice.name, choice.reason) == ("lite-video", f"the source is compressed ({lossy})")
+    else:
+        assert (choice.name, choice.reason) == ("lite", "the source's codec is lossless")
+
+
+def test_pictures_and_pipes_are_taken_as_clean(tmp_path: Path) -> None:
+    (tmp_path / "f").mkdir()
+    write_png(tmp_path / "f" / "1.png", np.zeros((16, 16, 3), np.uint8))
+    (tmp_path / "p.jpg").write_bytes(b"")
+    for path in (tmp_path / "f", tmp_path / "f" / "1.png", tmp_path / "p.jpg"):
+        choice = choose_network(Source(path))
+        assert (choice.name, choice.reason) == ("lite", "pictures are taken as clean")
+    assert choose_network(Source(Path("-"))).sentence() == (
+        "Using the network 'lite': frames from a pipe are taken as clean; choose another with --model."
+    )
+
+
+def test_a_gpu_gets_the_large_network_and_what_there_is_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Source(video(tmp_path / "v.mp4", "libx264", "yuv420p"))
+    assert choose_network(source, "cuda").name == "uni"
+    assert (
+        "no bundled network of this size was trained on compressed video (h264)"
+        in choose_network(source, "cuda").reason
+    )
+    monkeypatch.setattr("ksnet_deploy.upscale.choice.bundled_names", lambda: ["uni", "uni-video"])
+    assert choose_network(source, "cuda").name == "uni-video"
+
+
+def test_a_named_network_is_never_overridden(tmp_path: Path) -> None:
+    source = video(tmp_path / "v.mp4", "libx264", "yuv420p")
+    named = run("upscale", source, "--model", "lite", "--json", cwd=tmp_path)
+    assert named.returncode == 0, named.stderr
+    assert '"model": "lite"' in named.stdout
+    assert "Using the network" not in named.stderr
+
+
+def test_what_is_no_video_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "v.mp4").write_text("no video")
+    with pytest.raises(InputError, match="cannot be read as a video"):
+        upscale_video(tmp_path / "v.mp4")
