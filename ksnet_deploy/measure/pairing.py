@@ -13,8 +13,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize, values_of
 from ksnet_deploy.measure.degradation import enlarge_bicubic
@@ -85,13 +83,9 @@ def _pictures(files: Sequence[Path]) -> Iterator[Shown]:
 
 def _video(reader: VideoReader) -> Iterator[Shown]:
     for number, frame in enumerate(reader.frames()):
-        time_s = frame.pts * reader.time_base
-        yield Shown(
-            np.rot90(values_of(frame.rgb, "uint8"), round(reader.rotation / 90)),
-            number,
-            time_s,
-            f"{float(time_s):.3f} s",
-        )
+        time_s, rgb = frame.pts * reader.time_base, values_of(frame.rgb, "uint8")
+        rgb = rgb if reader.display is None else reader.display.upright(rgb)
+        yield Shown(rgb, number, time_s, f"{float(time_s):.3f} s")
 
 
 class Pair(NamedTuple):

@@ -26,8 +26,6 @@ __all__ = ["picture_size", "read_picture", "write_png"]
 def read_picture(path: Path) -> NDArray[np.uint8]:
     """A picture as (H, W, 3) RGB, as the field's tools read it: 16-bit levels by v / 257 rounded, JPEG as by libjpeg.
 
-    What is transparent is shown over black.
-
     Raises:
         InputError: it cannot be decoded.
     """
@@ -40,8 +38,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
                     break
                 if context.name == "mjpeg" and frame.format.name in JPEG_FORMATS:
                     return rgb_of_jpeg(frame)
-                levels = rgb_of(frame, Colour.of(frame, context.name), eight_bits=frame.format.components[0].bits <= 8)
-                return values_of(levels, "uint8")  # swscale would dither deep ones
+                return values_of(rgb_of(frame, Colour.of(frame, context.name), eight_bits=False), "uint8")
     except (av.error.FFmpegError, OSError, IndexError) as error:
         raise InputError(f"the picture {path} cannot be decoded ({reason_of(error)}); replace it") from error
     raise InputError(f"the picture {path} is damaged; replace it")

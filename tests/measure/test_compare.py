@@ -15,6 +15,7 @@ import av
 import numpy as np
 import pytest
 import typer
+from films import film_with_sound
 from media import make_video, packets_of, presentation_times
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from typer.testing import CliRunner
@@ -487,3 +488,12 @@ def test_the_command_is_imported_without_anything_heavy() -> None:
     code = "import sys, ksnet_deploy.cli.compare; print({'torch', 'av', 'numpy', 'onnx'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("kind", ["dts", "amr", "wmav2"])
+def test_sound_is_copied_where_the_container_takes_it_whatever_its_list_says(tmp_path: Path, kind: str) -> None:
+    source = film_with_sound(tmp_path, kind)
+    result = compare(source, source, tmp_path / "o.mov")
+    assert any("Not copied" in note for note in result.notes) == (kind == "wmav2")
+    with av.open(str(tmp_path / "o.mov")) as container:
+        assert len(container.streams.audio) == (kind != "wmav2")

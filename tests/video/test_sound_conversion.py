@@ -14,6 +14,8 @@ from films import CLICKS_S, SOUNDS, clicks_of, encoder_for, film_with_sound, fir
 from torture_run import upscale
 
 from ksnet_deploy.upscale.result import Events
+from ksnet_deploy.video.reading.reader import VideoReader
+from ksnet_deploy.video.writing.sound import SoundConverter, SoundFormat
 
 
 @pytest.fixture(scope="module")
@@ -178,3 +180,19 @@ def test_a_job_with_converted_sound_goes_on_to_the_same_bytes(tmp_path: Path, su
     result = upscale(source, target, codec=encoder_for(suffix))
     assert result.resumed_frames >= 100
     assert target.read_bytes() == whole
+
+
+def test_conversion_keeps_nothing_but_the_frame_at_hand(tmp_path: Path) -> None:
+    """So memory does not grow with the length: what went in comes out, but for a few frames of the encoder."""
+    source = film_with_sound(tmp_path, "adpcm", wave(48000, 2, 8.0))
+    with VideoReader(source) as reader, av.open(str(tmp_path / "o.mkv"), "w") as file:
+        converter = SoundConverter(file, reader.tracks[0], SoundFormat("aac", "fltp", "stereo", 48000))
+        file.start_encoding()
+        given_s, made, behind_s = Fraction(0), 0, []
+        for packet in reader.copied_packets():
+            given_s += (packet.duration or 0) * packet.time_base
+            made += sum(1 for _ in converter.convert(packet))
+            behind_s.append(given_s - Fraction(made * 1024, 48000))
+        assert len(behind_s) > 100
+        assert max(behind_s) < Fraction(1, 10)
+        assert made + sum(1 for _ in converter.finish()) == pytest.approx(8.0 * 48000 / 1024, abs=4)

@@ -6,7 +6,6 @@ Pictures are uint8 RGB, (H, W, 3).
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -25,6 +24,7 @@ from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.video.conversion import picture_of
 from ksnet_deploy.video.reading.reader import VideoReader
 from ksnet_deploy.video.reading.sources import CopiedPacket, reason_of
+from ksnet_deploy.video.writing.tracks import TrackPlanner, add_copy
 
 __all__ = ["CONTAINERS", "ComparisonWriter", "Picture"]
 
@@ -78,7 +78,7 @@ class ComparisonWriter:
             with _refused(
                 f"a {suffix} file cannot be begun in {path.parent}", "choose another folder, or another suffix"
             ):
-                self._copies = self._add_sound(name, suffix)
+                self._copies = self._add_sound(suffix)
                 self._container.start_encoding()
             self._files = files.pop_all()
         self._packets = self._sound_packets()
@@ -101,18 +101,16 @@ class ComparisonWriter:
         context.color_primaries, context.color_trc = colour.primaries, colour.transfer
         return stream
 
-    def _add_sound(self, name: str, suffix: str) -> dict[int, Stream]:
+    def _add_sound(self, suffix: str) -> dict[int, Stream]:
         """Output track by index of the sound track that it is a copy of."""
-        with av.open(os.devnull, "w", format=name) as probe:
-            supported = probe.supported_codecs
         copies: dict[int, Stream] = {}
-        for track in self._sound.streams.audio:
-            codec = track.codec_context.codec.canonical_name if track.codec_context is not None else "unknown"
-            if codec in supported:
-                copies[track.index] = self._container.add_stream_from_template(track)
-                copies[track.index].metadata.update(track.metadata)
-            else:
-                self.notes.append(f"Not copied: sound track {track.index} ({codec}), which {suffix} cannot hold.")
+        for plan in TrackPlanner(self._source, "copy").plan(suffix):
+            if plan.kind == "audio" and plan.done == "copied":
+                track = self._sound.streams[plan.index]
+                copies[plan.index] = add_copy(self._container, track, track.metadata)
+            elif plan.kind == "audio":
+                why = f"{suffix} cannot hold" if plan.codec != "unknown" else "FFmpeg does not know"
+                self.notes.append(f"Not copied: sound track {plan.index} ({plan.codec}), which {why}.")
         return copies
 
     def _sound_packets(self) -> Iterator[CopiedPacket]:
