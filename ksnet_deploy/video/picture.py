@@ -38,7 +38,8 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
                     break
                 if context.name == "mjpeg" and frame.format.name in JPEG_FORMATS:
                     return rgb_of_jpeg(frame)
-                return values_of(rgb_of(frame, Colour.of(frame, context.name), eight_bits=False), "uint8")
+                deep = frame.format.components[0].bits > 8  # only then: swscale does not widen 8 bits and back exactly
+                return values_of(rgb_of(frame, Colour.of(frame, context.name), eight_bits=not deep), "uint8")
     except (av.error.FFmpegError, OSError, IndexError) as error:
         raise InputError(f"the picture {path} cannot be decoded ({reason_of(error)}); replace it") from error
     raise InputError(f"the picture {path} is damaged; replace it")
