@@ -6,6 +6,7 @@ Heavy imports (PyTorch, ONNX Runtime, PyAV) stand inside the commands, so that `
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -78,6 +79,9 @@ def _stop(signum: int, _frame: object) -> None:
 def main() -> None:
     """Entry point: run a command; turn what went wrong into one sentence and an exit code."""
     make_streams_last()
+    # Threads that wait sleep: where other programs use the cores, spinning ones keep the work from its end. PyTorch
+    # reads this when it is loaded, which no command has done yet.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _stop)
     try:

@@ -22,9 +22,6 @@ from ksnet_deploy.video.reading.sources import reason_of
 
 __all__ = ["picture_size", "read_picture", "write_png"]
 
-PACKED_16_BIT = {f"{kind}{order}" for kind in ("gray16", "ya16", "rgb48", "rgba64") for order in ("be", "le")}
-"""16-bit formats of PNG and TIFF; swscale dithers when it reduces them to 8 bits."""
-
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
     """A picture as (H, W, 3) RGB, as the field's tools read it: 16-bit levels by v / 257 rounded, JPEG as by libjpeg.
@@ -41,26 +38,11 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
                     break
                 if context.name == "mjpeg" and frame.format.name in JPEG_FORMATS:
                     return rgb_of_jpeg(frame)
-                if frame.format.name in PACKED_16_BIT:
-                    return values_of(_packed(frame), "uint8")
-                return np.asarray(rgb_of(frame, Colour.of(frame, context.name), eight_bits=True), dtype=np.uint8)
+                deep = frame.format.components[0].bits > 8  # only then: swscale does not widen 8 bits and back exactly
+                return values_of(rgb_of(frame, Colour.of(frame, context.name), eight_bits=not deep), "uint8")
     except (av.error.FFmpegError, OSError, IndexError) as error:
         raise InputError(f"the picture {path} cannot be decoded ({reason_of(error)}); replace it") from error
     raise InputError(f"the picture {path} is damaged; replace it")
-
-
-def _packed(frame: VideoFrame) -> NDArray[np.uint16]:
-    """The levels of a frame of packed 16-bit samples, (H, W, 3); grey is repeated, and what alpha hides is black."""
-    plane, channels = frame.planes[0], len(frame.format.components)
-    order = np.dtype(">u2" if frame.format.is_big_endian else "<u2")
-    rows = np.frombuffer(bytes(plane), order).reshape(plane.height, -1)
-    samples: NDArray[np.uint16] = rows[:, : plane.width * channels].astype(np.uint16)
-    samples = samples.reshape(plane.height, plane.width, channels)
-    colours = samples[..., :3] if channels > 2 else samples[..., :1].repeat(3, axis=2)
-    if channels % 2:
-        return colours
-    alpha = samples[..., -1:].astype(np.uint64)
-    return ((colours * alpha + 32767) // 65535).astype(np.uint16)
 
 
 def picture_size(path: Path) -> FrameSize:

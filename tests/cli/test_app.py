@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -206,3 +207,13 @@ def test_a_misspelt_command_or_option_is_a_usage_error() -> None:
 
 def test_version() -> None:
     assert re.fullmatch(r"ksnet-deploy \d+\.\d+\.\d+\n", run("--version").stdout)
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("active", "ACTIVE")])
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(given: str | None, expected: str) -> None:
+    """Spinning ones made a seventh of the iterations beside a busy process; libgomp says what it was told."""
+    code = "from ksnet_deploy.cli import app; app.app = lambda: __import__('torch'); app.main()"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_DISPLAY_ENV": "true"} | ({"OMP_WAIT_POLICY": given} if given else {})
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert f"OMP_WAIT_POLICY = '{expected}'" in result.stderr

@@ -139,7 +139,7 @@ def _texts(value: object) -> list[str]:
 def _check_value(command: str, option: str, value: str) -> None:
     if option in OPTIONS:
         OPTIONS[option](value)
-    if option == "--size" and command not in ("train", "convert"):
+    if option == "--size" and command not in ("train", "convert"):  # there it is the network's
         FrameSize.parse(value)
     if option in ("--model", "--init") and not value.endswith((*CHECKPOINT_SUFFIXES, *EXPORTED)):
         checkpoint_path(value)
