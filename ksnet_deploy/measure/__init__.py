@@ -1,5 +1,6 @@
 """How good, and how fast.
 
+- ``front.py``: ``evaluate`` with settings as users give them
 - ``evaluation.py``, ``protocols.py``: benchmarks of quality, by the field's protocols
 - ``compare.py``, ``pairing.py``, ``layout.py``: two versions of a video against each other; which frames belong
   together; both shown in one

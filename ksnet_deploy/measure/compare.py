@@ -142,9 +142,9 @@ class _Score:
 
 
 def compare(
-    reference: Path,
-    found: Path,
-    target: Path | None = None,
+    reference: Path | str,
+    found: Path | str,
+    target: Path | str | None = None,
     layout: Layout | None = None,
     *,
     overwrite: bool = False,
@@ -169,7 +169,8 @@ def compare(
         InputError: one cannot be read, or they do not fit each other.
         OutputError: the target cannot be written, exists, or is one of the two.
     """
-    layout = layout or Layout()
+    layout, reference, found = layout or Layout(), Path(reference), Path(found)
+    target = None if target is None else Path(target)
     with ExitStack() as stack:
         a, b = open_version(reference, stack), open_version(found, stack)
         check_kinds(a, b)

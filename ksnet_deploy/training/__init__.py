@@ -1,5 +1,6 @@
 """From clips to a checkpoint.
 
+- ``front.py``: ``train`` with settings as users give them
 - ``run.py``: what ``train`` and ``train-flow`` do
 - ``loop.py``, ``optimizer.py``, ``log.py``, ``pace.py``: the loop with exact resume; Muon and Adam; the log; how long
 - ``world.py``, ``interruption.py``: several processes; signals, a second training, lost processes
