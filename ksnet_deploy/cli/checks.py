@@ -138,7 +138,7 @@ def _checkpoint(name: str) -> Iterator[Check]:
 
     checkpoint = load_checkpoint(bundled_checkpoint(name))
     found = f"loads; licence {checkpoint.metadata.get('licence', 'not stated')}; SHA-256 {checkpoint.sha256}"
-    yield Check(f"checkpoint {name}", "ok", found, None, name == default_model(None))
+    yield Check(f"checkpoint {name}", "ok", found, None, name in (default_model(None), f"{default_model(None)}-video"))
 
 
 def _encoders() -> Iterator[Check]:
@@ -276,6 +276,7 @@ _LOOKS: tuple[tuple[str, bool, Callable[[], Iterator[Check]]], ...] = (
     ("packages", True, _packages),
     ("onnxruntime", True, _onnxruntime),
     ("checkpoint lite", True, partial(_checkpoint, "lite")),
+    ("checkpoint lite-video", True, partial(_checkpoint, "lite-video")),
     ("checkpoint uni", False, partial(_checkpoint, "uni")),
     ("encoders", True, _encoders),
     ("cache", True, _cache),

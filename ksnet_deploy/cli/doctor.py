@@ -37,8 +37,9 @@ def _table(diagnosis: Diagnosis) -> str:
         for check in diagnosis.checks
     ]
     if diagnosis.lacking:
-        last = f"upscale cannot work here for want of: {', '.join(diagnosis.lacking)}"
+        last = f"upscale cannot run here; missing: {', '.join(diagnosis.lacking)}"
     else:
         backend, device = BACKENDS[diagnosis.backend], DEVICES[diagnosis.device]
-        last = f"upscale takes the network '{diagnosis.model}' and runs it with {backend} on {device} by default"
+        taken = f"'{diagnosis.model}' ('{diagnosis.model}-video' for compressed video)"
+        last = f"upscale takes the network {taken} and runs it with {backend} on {device} by default"
     return "\n".join([*lines, "", last])

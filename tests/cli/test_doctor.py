@@ -34,7 +34,18 @@ PACKAGES = (
     *("av", "filelock", "numpy", "onnx", "onnxscript", "platformdirs", "psutil", "safetensors", "torch", "typer"),
 )
 ENCODERS = tuple(f"encoder {name}" for name in encoders.PRESETS)
-NAMES = ["python", *PACKAGES, "onnxruntime", "checkpoint lite", "checkpoint uni", *ENCODERS, "cache", "cpu", "memory"]
+NAMES = [
+    "python",
+    *PACKAGES,
+    "onnxruntime",
+    "checkpoint lite",
+    "checkpoint lite-video",
+    "checkpoint uni",
+    *ENCODERS,
+    "cache",
+    "cpu",
+    "memory",
+]
 NAMES += ["disk", "nvidia gpu", "torch cuda", "tensorrt-rtx", "tensorrt", "cuda-bindings"]
 NAMES += ["plugin library", "kernel library", "nvcc", "cmake"]
 
@@ -96,7 +107,8 @@ def test_the_text_is_aligned_and_ends_with_what_upscale_takes(here: Diagnosis, m
         assert line[:column].rstrip() == check.name
         assert line[column : column + 10].rstrip() == check.state
         assert line[column + 10 :].startswith(check.found)
-    assert last == "upscale takes the network 'lite' and runs it with ONNX Runtime on the CPU by default"
+    taken = "'lite' ('lite-video' for compressed video)"
+    assert last == f"upscale takes the network {taken} and runs it with ONNX Runtime on the CPU by default"
 
 
 def test_json_has_the_same_as_plain_values(here: Diagnosis, monkeypatch: Patch) -> None:
@@ -120,7 +132,7 @@ def test_only_what_upscale_needs_makes_it_fail(monkeypatch: Patch) -> None:
         found, text = run(diagnosis, monkeypatch)
         assert found == code
         assert text.splitlines()[1].endswith(f"{check.found} -> {check.remedy}")
-        assert text.splitlines()[-1].startswith("upscale cannot work here for want of: onnxruntime") == bool(code)
+        assert text.splitlines()[-1].startswith("upscale cannot run here; missing: onnxruntime") == bool(code)
         assert json.loads(run(diagnosis, monkeypatch, "--json")[1])["works"] == (not code)
 
 
@@ -134,7 +146,15 @@ def test_a_check_that_raises_becomes_a_line_with_the_reason(monkeypatch: Patch) 
     assert {check.found for check in diagnosis.checks} == {
         "cannot be looked at (RuntimeError: libfoo.so: cannot be opened)"
     }
-    assert diagnosis.lacking == ["python", "packages", "onnxruntime", "checkpoint lite", "encoders", "cache"]
+    assert diagnosis.lacking == [
+        "python",
+        "packages",
+        "onnxruntime",
+        "checkpoint lite",
+        "checkpoint lite-video",
+        "encoders",
+        "cache",
+    ]
 
 
 def test_nothing_heavy_is_loaded_before_it_is_asked_for() -> None:
