@@ -40,5 +40,5 @@ def _table(diagnosis: Diagnosis) -> str:
         last = f"upscale cannot work here for want of: {', '.join(diagnosis.lacking)}"
     else:
         backend, device = BACKENDS[diagnosis.backend], DEVICES[diagnosis.device]
-        last = f"upscale takes the network '{diagnosis.model}' and runs it with {backend} on {device}, unless told"
+        last = f"upscale takes the network '{diagnosis.model}' and runs it with {backend} on {device} by default"
     return "\n".join([*lines, "", last])

@@ -17,25 +17,25 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 
 def build_engine(
     output: Annotated[
-        Path | None, typer.Argument(help="The .engine to write, and its .json beside it; the cache unless told.")
+        Path | None, typer.Argument(help="The .engine to write, and its .json beside it (default: the cache).")
     ] = None,
     model: Annotated[
         str,
         typer.Option("--model", "-m", help="A checkpoint (.safetensors, .pth), an exported .onnx, 'uni' or 'lite'."),
     ] = "uni",
-    fp16: Annotated[bool, typer.Option("--fp16", help="Convolutions in half precision; float32 unless given.")] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Convolutions in half precision (default: float32).")] = False,
     gpu: Annotated[
-        str | None, typer.Option("--gpu", help="For example rtx3080 or sm86; the GPU of this machine unless told.")
+        str | None, typer.Option("--gpu", help="Card or architecture, as rtx3080 or sm86 (default: this machine's).")
     ] = None,
     runtime: Annotated[
         Literal["auto", "rtx", "tensorrt"],
-        typer.Option("--runtime", help="TensorRT-RTX builds for a GPU that is not here; auto is what is installed."),
+        typer.Option("--runtime", help="rtx can build for another machine's GPU (default: what is installed)."),
     ] = "auto",
     size: Annotated[
         str | None, typer.Option("--size", "-s", help="LR frame size, HEIGHTxWIDTH (default: 180x320).")
     ] = None,
     least: Annotated[str | None, typer.Option("--min", help="Smallest size of an engine for many sizes.")] = None,
-    best: Annotated[str | None, typer.Option("--opt", help="Size it is to be fastest at.")] = None,
+    best: Annotated[str | None, typer.Option("--opt", help="Size to optimise for.")] = None,
     most: Annotated[str | None, typer.Option("--max", help="Largest size.")] = None,
     plugins: Annotated[
         Literal["auto", "on", "off"], typer.Option("--plugins", help="Native plugins; auto takes them where built.")
@@ -73,7 +73,7 @@ def build_engine(
             if shown != [total]:
                 shown[:] = [total]
                 bar.begin("", total)
-            bar.describe(phase.lower())
+            bar.describe(phase.lower().removeprefix("building "))
             bar.reach(done)
 
         made = make_engine(
@@ -99,11 +99,11 @@ def build_engine(
 
 def build_plugins(
     tensorrt: Annotated[
-        Path | None, typer.Option("--tensorrt", help="Folder of TensorRT, or of its headers; searched unless told.")
+        Path | None, typer.Option("--tensorrt", help="Folder of TensorRT, or of its headers (default: searched).")
     ] = None,
     architecture: Annotated[
         list[str] | None,
-        typer.Option("--arch", help="Compute capability, for example 86; repeatable. All unless told."),
+        typer.Option("--arch", help="Compute capability, as 86; repeatable (default: all)."),
     ] = None,
     kernels_only: Annotated[
         bool, typer.Option("--kernels-only", help="Only the kernels for PyTorch, which need no TensorRT.")

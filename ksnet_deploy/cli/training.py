@@ -34,7 +34,7 @@ Stages = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Of everything that is drawn at random.", min=0)]
 Workers = Annotated[int, typer.Option("--workers", help="Processes that load data; 0 loads in the loop.", min=0)]
-Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads; all cores unless told.", min=1)]
+Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads (default: all cores).", min=1)]
 Minutes = Annotated[float | None, typer.Option("--max-minutes", help="Stop, resumably, after so long.", min=0)]
 ValidateEvery = Annotated[int, typer.Option("--validate-every", help="Iterations between validations.", min=1)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -54,10 +54,10 @@ def evaluate(
     ] = None,
     backend: Annotated[
         Literal["onnxruntime", "torch"] | None,
-        typer.Option("--backend", help="What runs a checkpoint; ONNX Runtime unless told."),
+        typer.Option("--backend", help="What runs a checkpoint (default: onnxruntime)."),
     ] = None,
     device: Annotated[
-        Literal["cpu", "cuda"] | None, typer.Option("--device", help="Where the network runs; the CPU unless told.")
+        Literal["cpu", "cuda"] | None, typer.Option("--device", help="Where the network runs (default: cpu).")
     ] = None,
     tiles: Annotated[
         str,
@@ -77,7 +77,7 @@ def evaluate(
         ),
     ] = None,
     space: Annotated[
-        Literal["y", "rgb"] | None, typer.Option("--space", help="Luma or RGB; the protocol's unless told.")
+        Literal["y", "rgb"] | None, typer.Option("--space", help="Luma or RGB (default: the protocol's).")
     ] = None,
     crop: Annotated[bool, typer.Option("--crop", help="Leave out rows and columns that 4 does not divide.")] = False,
     warping: Annotated[bool, typer.Option("--warping", help="Measure temporal consistency too (slow).")] = False,
@@ -189,7 +189,7 @@ def train(
     output: Output,
     size: Annotated[
         Literal["uni", "lite", "paper"] | None,
-        typer.Option("--size", help="Which network: 'uni' unless told, 'paper' (as published) with a paper's recipe."),
+        typer.Option("--size", help="Which network (default: uni; with a paper's recipe 'paper', as published)."),
     ] = None,
     recipe: Annotated[
         Literal["short", "paper-reds", "paper-vimeo"], typer.Option("--recipe", help="Schedule and data selection.")
@@ -210,7 +210,7 @@ def train(
     validation: Validation = None,
     stage: Stages = None,
     learning_rate: Annotated[
-        float | None, typer.Option("--learning-rate", help="At the start; the recipe's unless told.")
+        float | None, typer.Option("--learning-rate", help="At the start (default: the recipe's).")
     ] = None,
     optimizer: Annotated[
         Literal["adam", "muon"] | None,

@@ -96,7 +96,7 @@ def test_the_text_is_aligned_and_ends_with_what_upscale_takes(here: Diagnosis, m
         assert line[:column].rstrip() == check.name
         assert line[column : column + 10].rstrip() == check.state
         assert line[column + 10 :].startswith(check.found)
-    assert last == "upscale takes the network 'lite' and runs it with ONNX Runtime on the CPU, unless told"
+    assert last == "upscale takes the network 'lite' and runs it with ONNX Runtime on the CPU by default"
 
 
 def test_json_has_the_same_as_plain_values(here: Diagnosis, monkeypatch: Patch) -> None:
