@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -206,8 +205,6 @@ def _validation(request: _Request) -> Sequence[Clip]:
 def _prepare(request: _Request) -> World:
     if request.device == "cuda" and not torch.cuda.is_available():
         raise BackendError("this PyTorch sees no CUDA device; train with --device cpu, or install a CUDA build")
-    if request.max_seconds is not None and math.isnan(request.max_seconds):
-        raise ConfigError("--max-minutes is no number; give minutes after which the training stops, or leave it out")
     if request.threads is not None:
         torch.set_num_threads(request.threads)
     return World.join(request.device)

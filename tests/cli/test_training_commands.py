@@ -135,6 +135,7 @@ def test_bad_data_is_one_sentence_that_names_it(data: Path, tmp_path: Path) -> N
         (("pack", data, "-o", tmp_path / "s", "--variants", "2"), "add --degradation video"),
         ((*train, data, "--degradation", "video"), "'ksnet-deploy pack DATA -o FOLDER --degradation video'"),
         ((*train, data, "--init-partial"), "name them with --init"),
+        ((*train, data, "--learning-rate", "inf"), "must be a finite number above 0"),
         ((*train, data, "--hours", "0"), "give --hours a finite number above 0"),
         (("pack", tmp_path / "empty", "-o", tmp_path / "s"), "empty holds no frames"),
         (("pack", data, "-o", tmp_path / "s", "--hold-out", "2"), "2 source videos cannot be held out of 2"),

@@ -157,7 +157,7 @@ def test_a_missing_broken_or_foreign_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not a KSNet step"):
         open_runner(tmp_path / "foreign.onnx", SIZE)
     with pytest.raises(ArtifactError, match="neither a checkpoint"):
-        open_runner(tmp_path / "weights.bin", SIZE)
+        open_runner(tmp_path / "weights.txt", SIZE)
 
 
 def test_a_truncated_onnx_is_refused(tmp_path: Path, small_onnx: SmallOnnx) -> None:
