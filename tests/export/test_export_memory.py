@@ -29,6 +29,7 @@ UNI = KSNetConfig.named("uni")
 HD = FrameSize(1080, 1920)
 
 
+@pytest.mark.slow
 def test_a_file_is_verified_at_a_small_size_where_its_own_does_not_fit(
     small: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -167,7 +167,7 @@ def test_scores_of_half_features_order_channels_as_float32_does() -> None:
 @pytest.mark.parametrize(
     ("name", "size"),
     [
-        ("uni", "36x64"),
+        ("lite", "36x64"),
         *(pytest.param(*pair, marks=pytest.mark.slow) for pair in (("lite", "72x128"), ("uni", "180x320"))),
     ],
 )

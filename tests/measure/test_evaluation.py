@@ -104,6 +104,7 @@ def test_a_network_is_reset_between_clips_and_padded(small: Checkpoint) -> None:
     assert len(made) == 2, "one for each size"
 
 
+@pytest.mark.slow
 def test_a_network_is_measured_in_tiles(small: Checkpoint) -> None:
     clips, said = [(ArrayClip(textured(2, 512, 640)), None)], []
     with closing(NetworkMethod("net", lambda: Upscaler(small.path, tiles="96x96", on_note=said.append))) as method:
