@@ -83,13 +83,14 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(row["data"] for row in rows))
-    figure = Figure(figsize=(12, 3.2 * len(names)), layout="constrained")
-    panels = figure.subplots(len(names), len(COLUMNS), squeeze=False)
+    columns = [column for column in COLUMNS if any(row[column[0]] is not None for row in rows)]
+    figure = Figure(figsize=(4 * len(columns), 3.2 * len(names)), layout="constrained")
+    panels = figure.subplots(len(names), len(columns), squeeze=False)
     for name, line in zip(names, panels, strict=True):
         of_data = [row for row in rows if row["data"] == name]
         qualities = sorted({row["quality"] for row in of_data}, key=lambda quality: -1 if quality is None else quality)
         values = {(row["method"], row["quality"]): row for row in of_data}
-        for axes, (figure_name, title, relate) in zip(line, COLUMNS, strict=True):
+        for axes, (figure_name, title, relate) in zip(line, columns, strict=True):
             for method in dict.fromkeys(row["method"] for row in of_data):
                 places = [q for q in qualities if values.get((method, q), {}).get(figure_name) is not None]
                 relative = [relate(values[method, q][figure_name], values["bicubic", q][figure_name]) for q in places]
