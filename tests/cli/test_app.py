@@ -61,7 +61,7 @@ def test_upscale_needs_no_argument_but_the_video(tmp_path: Path) -> None:
     assert "fps" in first.stdout
     second = run("upscale", video, "--overwrite")
     assert second.returncode == 0
-    assert "Exporting lite for frames of 16x16, once." in first.stderr
+    assert "Exporting lite-video for frames of 16x16, once." in first.stderr
     assert "Exporting" not in second.stderr
     assert "Using the network 'lite" in first.stderr
 
@@ -84,7 +84,7 @@ def test_a_failed_upscale_is_one_sentence(clip: Path, small_onnx: SmallOnnx, tmp
         ((clip, "-o", existing), "--overwrite"),
         ((clip, "-o", tmp_path / "none" / "o.mp4"), "does not exist"),
         ((clip, "-o", "/sys/kernel/o.mp4"), "cannot be written to"),
-        ((clip, "-o", tmp_path / "o.mp4", "-m", "giant"), "there is lite, uni"),
+        ((clip, "-o", tmp_path / "o.mp4", "-m", "giant"), "there is lite, lite-video, uni"),
         ((clip, "-o", tmp_path / "o.mp4", "-m", tmp_path / "none.safetensors"), "does not exist"),
         ((clip, "-o", tmp_path / "o.mp4", "--codec", "nocodec"), "there is no encoder"),
         ((clip, "-o", tmp_path / "o.mp4", "--backend", "torch"), "run by ONNX Runtime"),
