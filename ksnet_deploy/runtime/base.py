@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ksnet_deploy.base.closing import Closing
 from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.base.frames import FrameSize, FrameType
 
@@ -41,7 +41,7 @@ def fitting_state(saved: SavedState, names: Iterable[str]) -> SavedState:
     return {name: saved[name] for name in names}
 
 
-class Runner(ABC):
+class Runner(Closing):
     """Runs one network, frame by frame, keeping its recurrent state between the calls.
 
     A context manager: what it holds is released on exit, and it cannot step afterwards.
@@ -100,13 +100,5 @@ class Runner(ABC):
             self.closed = True
             self._close()
 
-    def _close(self) -> None:  # noqa: B027 (a runner may hold nothing)
+    def _close(self) -> None:
         """What a runtime releases."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

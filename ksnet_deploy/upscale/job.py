@@ -16,13 +16,13 @@ import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from ksnet_deploy.base.closing import Closing
 from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.files import hidden_name, sha256_of
 from ksnet_deploy.base.locks import Lock
@@ -75,7 +75,7 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
-class Job:
+class Job(Closing):
     """The folder of one unfinished job, held by one process at a time."""
 
     def __init__(self, target: Path, identity: Mapping[str, str], *, resume: bool) -> None:
@@ -236,14 +236,6 @@ class Job:
 
     def close(self) -> None:
         self._lock.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def unfinished_frames(target: Path, identity: Mapping[str, str]) -> int:

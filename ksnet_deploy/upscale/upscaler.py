@@ -10,12 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ksnet_deploy.base.closing import Closing
 from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.base.frames import FrameSize, FrameType, crop, levels_of, pad, values_of
 from ksnet_deploy.runtime.base import Runner, SavedState
@@ -29,7 +29,7 @@ __all__ = ["Upscaler"]
 UINT8 = np.dtype(np.uint8)
 
 
-class Upscaler:
+class Upscaler(Closing):
     """Upscales the frames of one video, in order. A context manager."""
 
     def __init__(
@@ -186,14 +186,6 @@ class Upscaler:
         if self._runner is not None:
             self._runner.close()
             self._runner = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _as_array(frame: Any) -> NDArray[Any]:

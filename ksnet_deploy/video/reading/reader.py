@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import av
 import av.error
@@ -18,6 +17,7 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from ksnet_deploy.base.closing import Closing
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.video.colour import Chroma, Colour, chroma_of, has_alpha, is_rgb
@@ -49,7 +49,7 @@ class Frame:
     """In the same units; 0 when the file does not say."""
 
 
-class VideoReader:
+class VideoReader(Closing):
     """Decodes the first real video stream of a file and hands through the packets of the other tracks.
 
     Damaged packets are skipped and counted, so that what can be decoded is.
@@ -300,11 +300,3 @@ class VideoReader:
 
     def close(self) -> None:
         self.container.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

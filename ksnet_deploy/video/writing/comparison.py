@@ -9,8 +9,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
 import av
 import av.error
@@ -19,6 +18,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from ksnet_deploy.base.closing import Closing
 from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.video.conversion import picture_of
@@ -38,7 +38,7 @@ LEAD_S = Fraction(1, 10)
 """How much sooner than the pictures the sound may begin: audio encoders put a priming packet before their first."""
 
 
-class ComparisonWriter:
+class ComparisonWriter(Closing):
     """Encodes pictures, upright, with the times and the sound of a video.
 
     Unlike :class:`~ksnet_deploy.video.writing.writer.VideoWriter` it copies the sound only, of the
@@ -156,14 +156,6 @@ class ComparisonWriter:
         """Close both files in whatever state they are; errors no longer matter."""
         with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):
             self._files.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 @contextlib.contextmanager
