@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +91,14 @@ def test_entering_a_room_costs_nothing(room: str) -> None:
     if room != "ksnet_deploy":
         assert [line for line, module in imported(MODULES[room]) if module.startswith("ksnet_deploy")] == []
     assert ast.get_docstring(ast.parse(MODULES[room].read_text()))
+
+
+def test_a_room_lists_its_files() -> None:
+    for name, path in MODULES.items():
+        if path.name == "__init__.py" and name != "ksnet_deploy":
+            listed = re.findall(r"``(\w+\.py)``", path.read_text())
+            there = {file.name for file in path.parent.glob("*.py")} - FILES
+            assert (sorted(listed), name) == (sorted(there), name)
 
 
 def test_no_file_is_too_long() -> None:

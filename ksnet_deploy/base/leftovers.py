@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import os
 import re
 import shutil
 from pathlib import Path
+
+import psutil
 
 __all__ = ["remove_leftover_files", "remove_leftover_folders"]
 
@@ -17,7 +18,7 @@ def remove_leftover_files(path: Path) -> None:
     what cannot be removed stays."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         match = re.search(r"\.(\d+)\.part$", leftover.name)
-        if match and not _runs(int(match[1])):
+        if match and not psutil.pid_exists(int(match[1])):
             with contextlib.suppress(OSError):
                 leftover.unlink()
 
@@ -27,15 +28,5 @@ def remove_leftover_folders(parent: Path, prefix: str) -> None:
     cannot be removed stays."""
     for leftover in parent.glob(f"{glob.escape(prefix)}*"):
         match = re.match(rf"{re.escape(prefix)}(\d+)-", leftover.name)
-        if leftover.is_dir() and not (match and _runs(int(match[1]))):
+        if leftover.is_dir() and not (match and psutil.pid_exists(int(match[1]))):
             shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except PermissionError:  # somebody else's
-        return True
-    except (OSError, OverflowError):
-        return False
-    return True

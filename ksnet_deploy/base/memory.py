@@ -35,7 +35,7 @@ def available_memory(root: Path = Path("/")) -> int | None:
 
 
 def _available_elsewhere() -> int | None:
-    """What psutil says, which is installed where there is no ``/proc``."""
+    """Figure of psutil, for systems without ``/proc``; that of a container is not in it."""
     try:
         import psutil
     except ImportError:

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ksnet_deploy.base.errors import KSNetError
 from ksnet_deploy.base.machine import cores, cpu_flags
-from ksnet_deploy.cli.requirements import _NAME, Requirement, _version, fits, requirements
+from ksnet_deploy.base.version import package_version
+from ksnet_deploy.cli.requirements import _NAME, Requirement, fits, requirements
 
 if TYPE_CHECKING:
     from ksnet_deploy.runtime.tensorrt.target import Flavour
@@ -97,7 +98,7 @@ def _compared(name: str, version: str, bounds: str, *, needed: bool = False, fou
 
 
 def _package(wanted: Requirement, *, needed: bool = False) -> Check:
-    version = _version(wanted.package)
+    version = package_version(wanted.package)
     if version is None:
         target = f"{_NAME}[{wanted.extra}]" if wanted.extra else wanted.package + wanted.bounds
         return Check(wanted.package, "missing", "not installed", f"pip install '{target}'", needed)
@@ -114,14 +115,16 @@ def _packages() -> Iterator[Check]:
 
 
 def _onnxruntime() -> Iterator[Check]:
-    builds = [r for r in requirements() if r.package.startswith("onnxruntime") and r.extra and _version(r.package)]
+    builds = [
+        r for r in requirements() if r.package.startswith("onnxruntime") and r.extra and package_version(r.package)
+    ]
     if not builds:
         remedy = f"pip install '{_NAME}[cpu]', or '{_NAME}[gpu]' for CUDA"
         yield Check("onnxruntime", "missing", "not installed", remedy, True)
         return
     import onnxruntime
 
-    version = _version(builds[0].package) or ""
+    version = package_version(builds[0].package) or ""
     providers = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
     found = f"{version}, runs on {', '.join(providers)}"
     if len(builds) > 1:
@@ -242,7 +245,7 @@ def _tensorrt(name: str, flavour: Flavour) -> Iterator[Check]:
 
 def _cuda_bindings() -> Iterator[Check]:
     wanted = [r for r in requirements() if r.package == "cuda-bindings"]
-    version = _version("cuda-bindings") or ""
+    version = package_version("cuda-bindings") or ""
     yield _package(next((r for r in wanted if fits(version, r.bounds)), wanted[0]))  # either TensorRT's will do
 
 

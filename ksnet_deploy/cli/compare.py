@@ -1,4 +1,4 @@
-"""The command that compares two versions. ``cli.py`` adds it to the application."""
+"""The command that compares two versions. ``app.py`` adds it to the application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command doctor: what this machine can do. ``cli.py`` adds it to the application."""
+"""The command doctor: what this machine can do. ``app.py`` adds it to the application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands around TensorRT: build-engine, build-plugins, cache. ``cli.py`` adds them to the application."""
+"""The commands around TensorRT: build-engine, build-plugins, cache. ``app.py`` adds them to the application."""
 
 from __future__ import annotations
 

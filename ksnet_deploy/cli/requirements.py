@@ -52,10 +52,3 @@ def fits(version: str, bounds: str) -> bool:
 def _numbers(version: str) -> list[int]:
     match = re.match(r"\d+(\.\d+)*", version)
     return [int(part) for part in match[0].split(".")] if match else []
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

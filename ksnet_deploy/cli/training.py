@@ -1,4 +1,4 @@
-"""The commands around training: pack, train, train-flow, evaluate. ``cli.py`` adds them to the application."""
+"""The commands around training: pack, train, train-flow, evaluate. ``app.py`` adds them to the application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that the others are for: upscale. ``cli.py`` adds it to the application."""
+"""The command that the others are for: upscale. ``app.py`` adds it to the application."""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
 """One video, or a stream of frames, four times larger.
 
+- ``run.py``: the front doors, with settings as users give them
 - ``to_video.py``, ``to_frames.py``: from a source to a video file, to pictures or a pipe
 - ``estimate.py``: how long and how large
 - ``prepare.py``, ``plan.py``, ``output.py``: all checks before the first frame; what is done with each; the file
+- ``work.py``, ``destination.py``, ``values.py``: what is asked for; where it goes; texts that users write
 - ``job.py``: the journal on disk, from which an interrupted job goes on
 - ``upscaler.py``: frames in, frames out
 - ``stages.py``: decoding, network and encoding at once

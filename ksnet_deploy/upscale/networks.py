@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
+from ksnet_deploy.base.version import package_version
 from ksnet_deploy.network.bundled import check_is_file, checkpoint_path
 
 if TYPE_CHECKING:
@@ -124,13 +125,13 @@ class NetworkFile(Network):
         from ksnet_deploy.base.files import sha256_of
 
         libraries = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "torch": ("torch",)}.get(self.backend, ())
-        found = [f"{name} {_version(name)}" for name in libraries if _version(name)]
+        found = [f"{name} {package_version(name)}" for name in libraries if package_version(name)]
         identity = {
             "network": f"{self.path.name} {sha256_of(self.path)[:12]}",
             "runtime": f"{' and '.join(found) or self.backend} on {self.device}",
         }
         if self.kind == "checkpoint" and self.backend == "onnxruntime":
-            identity["torch"] = _version("torch") or "none"  # which exports it
+            identity["torch"] = package_version("torch") or "none"  # which exports it
         return identity
 
     def config(self) -> KSNetConfig | None:
@@ -225,12 +226,3 @@ def _check_onnxruntime(device: str) -> None:
             f"ONNX Runtime is not installed ({error}); install ksnet-deploy with the 'cpu' or the 'gpu' extra"
         ) from error
     check_device(device)
-
-
-def _version(library: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return None

@@ -200,8 +200,8 @@ def test_the_requirements_are_read_as_pip_does() -> None:
 
 def test_missing_and_untested_packages_are_told_apart(monkeypatch: Patch) -> None:
     versions = {"av": None, "numpy": "3.0.1"}
-    real = doctor._version
-    monkeypatch.setattr(doctor, "_version", lambda package: versions.get(package, real(package)))
+    real = doctor.package_version
+    monkeypatch.setattr(doctor, "package_version", lambda package: versions.get(package, real(package)))
     found = {check.name: check for check in look("packages")}
     assert found["av"] == Check("av", "missing", "not installed", "pip install 'av>=18,<19'", True)
     assert found["numpy"] == Check("numpy", "untested", "3.0.1", "tested with >=2,<3 only, install that", True)
@@ -209,10 +209,10 @@ def test_missing_and_untested_packages_are_told_apart(monkeypatch: Patch) -> Non
 
 
 def test_onnxruntime_is_missing_or_there_twice(monkeypatch: Patch) -> None:
-    monkeypatch.setattr(doctor, "_version", lambda _package: None)
+    monkeypatch.setattr(doctor, "package_version", lambda _package: None)
     assert (only("onnxruntime").state, only("onnxruntime").needed) == ("missing", True)
     assert "pip install 'ksnet-deploy[cpu]'" in (only("onnxruntime").remedy or "")
-    monkeypatch.setattr(doctor, "_version", lambda _package: "1.32.0")
+    monkeypatch.setattr(doctor, "package_version", lambda _package: "1.32.0")
     assert only("onnxruntime").state == "untested"
     assert "overwrite each other" in (only("onnxruntime").remedy or "")
 
@@ -329,7 +329,7 @@ def test_tensorrt_is_missing_broken_untested_or_fine(monkeypatch: Patch) -> None
 
 def test_cuda_bindings_of_either_tensorrt_will_do(monkeypatch: Patch) -> None:
     for version, state in (("13.5.0", "ok"), ("12.9.1", "ok"), ("11.0", "untested"), (None, "missing")):
-        monkeypatch.setattr(doctor, "_version", lambda _package, version=version: version)
+        monkeypatch.setattr(doctor, "package_version", lambda _package, version=version: version)
         assert only("cuda-bindings").state == state
 
 

@@ -29,7 +29,7 @@ from ksnet_deploy.video.reading.counting import FrameCount
 from ksnet_deploy.video.reading.part import Part
 from ksnet_deploy.video.reading.sample import SamplePacket, first_packet, first_packets
 from ksnet_deploy.video.reading.seeking import place_before
-from ksnet_deploy.video.reading.sources import CopiedPacket, open_source, reason_of, video_of
+from ksnet_deploy.video.reading.sources import CopiedPacket, open_source, open_video
 from ksnet_deploy.video.reading.tracks import COPIED, is_cover, is_text, is_timecode, is_unread
 from ksnet_deploy.video.side_data import HdrMetadata, display_matrix, named_side_data, shape_of_pixels
 from ksnet_deploy.video.timecode import with_timecode_advanced
@@ -63,20 +63,10 @@ class VideoReader(Closing):
         """
         self.source = source if isinstance(source, Source) else Source(source)
         self.path = path = self.source.path
-        start_s, end_s, rate = self.source.start_s, self.source.end_s, self.source.rate
+        start_s, end_s = self.source.start_s, self.source.end_s
         if self.source.kind != "pipe" and not path.exists():
             raise InputError(f"{path} does not exist; give the path of a video file")
-        try:
-            self.container: InputContainer = open_source(path, rate)
-        except (av.error.FFmpegError, OSError) as error:
-            raise InputError(
-                f"{path} cannot be read as a video ({reason_of(error)}); it is damaged or not a video file"
-            ) from error
-        try:
-            self.stream = video_of(self.container, path)
-        except InputError:
-            self.container.close()
-            raise
+        self.container, self.stream = open_video(self.source)
         self.stream.thread_type = "AUTO"
         self.size = FrameSize(self.stream.codec_context.height, self.stream.codec_context.width)
         self._codec = self.stream.codec_context.codec.canonical_name

@@ -22,7 +22,16 @@ from av.video.stream import VideoStream
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.video.kinds import PICTURE_SUFFIXES, PIPE, Source, by_number
 
-__all__ = ["CopiedPacket", "lossy_codec_of", "missing_numbers", "open_source", "picture_files", "reason_of", "video_of"]
+__all__ = [
+    "CopiedPacket",
+    "lossy_codec_of",
+    "missing_numbers",
+    "open_source",
+    "open_video",
+    "picture_files",
+    "reason_of",
+    "video_of",
+]
 
 # What FFmpeg has to say reaches the user in our own words. PyAV's way of handing it to Python must not be used: a
 # codec's own thread waits for Python's lock then, which whoever closes the codec holds while it waits for the thread.
@@ -69,6 +78,25 @@ def _open_in_order(files: list[Path], rate: Fraction) -> InputContainer:
         return av.open(f"file:{listed}", "r", format="concat", options={"safe": "0"})
 
 
+def open_video(source: Source) -> tuple[InputContainer, VideoStream]:
+    """A source, opened, and its video track.
+
+    Raises:
+        InputError: it cannot be read, or there is no video in it.
+    """
+    try:
+        container = open_source(source.path, source.rate)
+    except (av.error.FFmpegError, OSError) as error:
+        raise InputError(
+            f"{source.path} cannot be read as a video ({reason_of(error)}); it is damaged or not a video file"
+        ) from error
+    try:
+        return container, video_of(container, source.path)
+    except InputError:
+        container.close()
+        raise
+
+
 def video_of(container: InputContainer, path: Path) -> VideoStream:
     """The first video track of a file that is no cover. Raises InputError where there is none."""
     cover = av.stream.Disposition.attached_pic
@@ -90,13 +118,9 @@ def lossy_codec_of(source: Source) -> str | None:
     """
     if source.kind != "file" or source.path.suffix.lower() in PICTURE_SUFFIXES:
         return None
-    try:
-        with open_source(source.path, source.rate) as container:
-            codec = video_of(container, source.path).codec_context.codec
-    except (av.error.FFmpegError, OSError) as error:
-        raise InputError(
-            f"{source.path} cannot be read as a video ({reason_of(error)}); it is damaged or not a video file"
-        ) from error
+    container, video = open_video(source)
+    with container:
+        codec = video.codec_context.codec
     return codec.canonical_name if codec.properties & LOSSY else None
 
 
