@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ksnet_deploy.cli.options import Json, Model, Size
-from ksnet_deploy.cli.terminal import progress, show_notes
+from ksnet_deploy.cli.terminal import memory_sentence, progress, show_notes
 from ksnet_deploy.network.bundled import checkpoint_path
 
 
@@ -28,7 +28,12 @@ def bench(
     show_notes(notes_of(checkpoint_path(model)))
     with progress("Measuring", show=not as_json) as bar:
         report = run_benchmark(
-            checkpoint_path(model), FrameSize.parse(size), clip=clip, seconds=seconds, on_phase=bar.begin
+            checkpoint_path(model),
+            FrameSize.parse(size),
+            clip=clip,
+            seconds=seconds,
+            on_phase=bar.begin,
+            on_memory=lambda needed: bar.say(memory_sentence(needed)),
         )
     print(json.dumps(report.as_dict()) if as_json else report.as_text())
 

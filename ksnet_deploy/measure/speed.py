@@ -27,6 +27,9 @@ from ksnet_deploy.base.machine import cores, cpu_name, peak_memory
 from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.export.cache import cached_onnx
+from ksnet_deploy.export.memory import check_memory
+from ksnet_deploy.measure.memory import benchmark_bytes
+from ksnet_deploy.network.checkpoint_config import config_of
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.open import open_runner
 
@@ -83,6 +86,8 @@ class BenchmarkReport:
     machine: str
     threads: int
     results: list[BackendResult]
+    memory_estimate_bytes: int
+    """Of the whole benchmark, from before it."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: sizes as text, an infinite PSNR as None with ``equal_to_reference`` set."""
@@ -99,6 +104,7 @@ class BenchmarkReport:
             "clip_size": str(self.clip_size),
             "machine": self.machine,
             "threads": self.threads,
+            "memory_estimate_bytes": self.memory_estimate_bytes,
             "results": rows,
             "published": {"source": "KSNet, MM '23, Table 1", "machine": "RTX 3080", "ms": 31, "fps": 32.3},
         }
@@ -146,6 +152,7 @@ def run_benchmark(
     clip: Path | None = None,
     seconds: float = 15.0,
     on_phase: Callable[[str, int | None], None] = lambda _what, _total: None,
+    on_memory: Callable[[int], None] = lambda _bytes: None,
 ) -> BenchmarkReport:
     """Measure PyTorch on the checkpoint and ONNX Runtime on its export.
 
@@ -154,9 +161,10 @@ def run_benchmark(
         clip: video of the end-to-end figure; the bundled one unless given. Its first 20 frames are used.
         seconds: to measure each step for.
         on_phase: told what is going on.
+        on_memory: told the bytes of memory that this takes, as estimated, before any work.
 
     Raises:
-        KSNetError: the size, checkpoint or clip cannot be used.
+        KSNetError: the size, checkpoint or clip cannot be used, or the memory is too small.
     """
     from ksnet_deploy.video.reading.reader import VideoReader
     from ksnet_deploy.video.writing.containers import fitting_suffixes
@@ -168,6 +176,9 @@ def run_benchmark(
         clip_size = reader.size
         end_s = CLIP_FRAMES / reader.rate
         suffix = fitting_suffixes(TrackPlanner(reader), choose_encoder("h264"))[0]
+    needed = benchmark_bytes(config_of(checkpoint), size.padded, clip_size.padded)
+    check_memory(f"to measure frames of {size}", needed, "choose a smaller --size or --clip")
+    on_memory(needed)
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for backend in (REFERENCE_BACKEND, "onnxruntime"):
@@ -177,8 +188,7 @@ def run_benchmark(
                 artifacts = [cached_onnx(checkpoint, s.padded) for s in (size, clip_size)]
             job = _Job(backend, artifacts[0], artifacts[1], size.padded, clip, Path(folder), suffix, end_s, seconds)
             results.append(_in_child(job))
-    threads = cores()
-    return BenchmarkReport(size.padded, clip_size, cpu_name(), threads, results)
+    return BenchmarkReport(size.padded, clip_size, cpu_name(), cores(), results, needed)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from ksnet_deploy.base.errors import CheckpointError, ConfigError
 
 __all__ = [
     "CHECKPOINT_SUFFIXES",
+    "EXPORTED_SUFFIXES",
     "bundled_checkpoint",
     "bundled_names",
     "check_is_file",
