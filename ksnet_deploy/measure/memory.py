@@ -15,13 +15,12 @@ from ksnet_deploy.video.clips.clip import Clip, VideoClip
 
 __all__ = ["benchmark_bytes", "evaluation_bytes", "plan_evaluation", "torch_bytes"]
 
-PARENT_BYTES = 100_000_000
-"""The process that starts the measured ones and waits for them."""
+PARENT_BYTES = 250_000_000
+"""The process that starts the measured ones and waits for them, with PyTorch."""
 TORCH_BYTES = 330_000_000
 TORCH_BYTES_PER_CHANNEL = {"direct": 170, "progressive": 295}
 """The folded network in PyTorch, for the first pixel, and for every LR pixel and channel: from the peaks of lite at
 72x128, 180x320, 360x640 and 540x960, and of uni at 72x128 and 180x320."""
-HALF_BYTES_PER_CHANNEL = 0
 SCORING_BASE_BYTES = 60_000_000
 SCORING_BYTES = 105
 """The process without a network, and for every HR pixel what SSIM takes in float64."""
