@@ -192,7 +192,7 @@ def _weights_in(content: Any, place: str, name: str) -> tuple[dict[str, Tensor],
         raise CheckpointError(
             f"{place} holds no dictionary of tensors but {_kind(content)}; save the network's state_dict()"
         )
-    found = {key: inner for key in (*EMA_KEYS, *PLAIN_KEYS) if (inner := _nested(content.get(key)))}
+    found = {key: held for key in (*EMA_KEYS, *PLAIN_KEYS) if (held := _nested(content.get(key)))}
     if not found:
         tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
         others = [str(key) for key in content if key not in tensors]
@@ -221,8 +221,8 @@ def _nested(value: Any) -> tuple[str | None, dict[str, Tensor]] | None:
         return None, weights
     if not isinstance(value, Mapping):
         return None
-    inner = ((key, _as_weights(value.get(key))) for key in (*EMA_KEYS, *PLAIN_KEYS, "shadow"))
-    return next(((key, weights) for key, weights in inner if weights), None)
+    known = ((key, _as_weights(value.get(key))) for key in (*EMA_KEYS, *PLAIN_KEYS, "shadow"))
+    return next(((key, weights) for key, weights in known if weights), None)
 
 
 def _as_weights(value: Any) -> dict[str, Tensor] | None:
