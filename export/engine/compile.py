@@ -31,7 +31,7 @@ from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, Flavour
 __all__ = ["EngineKey", "build_engine", "check_target", "installed_version"]
 
 Progress = Callable[[str, int, int], None]
-"""Told the phase, the steps done in it and their number."""
+"""Function that is told the phase, the steps done in it and their number."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class EngineKey:
     spec: EngineSpec
     onnx_sha256: str
     version: str
-    """Of TensorRT."""
+    """Version of TensorRT."""
     code_sha256: str
-    """Of this package, which prepares the network and chooses the builder's settings."""
+    """SHA-256 of this package, which prepares the network and chooses the builder's settings."""
 
     @classmethod
     def of(cls, spec: EngineSpec, onnx: Path) -> EngineKey:
@@ -61,7 +61,7 @@ class EngineKey:
 
 
 def installed_version(flavour: Flavour) -> str:
-    """Of TensorRT, as its distribution says, without importing it."""
+    """Version of TensorRT by its distribution, without importing it."""
     names = {"rtx": ("tensorrt-rtx-cu13", "tensorrt-rtx"), "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")}
     for name in names[flavour]:
         try:
@@ -140,7 +140,7 @@ def check_target(spec: EngineSpec, library: Path | None) -> None:
 
 
 def _unfinished_folder(engine: Path) -> Path:
-    """A hidden folder beside the engine, so that renaming moves nothing between file systems; those of builds that were
+    """Hidden folder beside the engine, so that renaming moves nothing between file systems; those of builds that were
     killed go."""
     check_place(engine)
     remove_leftover_folders(engine.parent, UNFINISHED_PREFIX)
@@ -153,7 +153,7 @@ def _unfinished_folder(engine: Path) -> Path:
 
 
 def _environment(spec: EngineSpec, library: Path | None, folder: Path) -> dict[str, str]:
-    """Of the child process."""
+    """Environment of the child process."""
     if library is None or spec.flavour != "rtx":
         return dict(os.environ)
     from ksnet_deploy.ops.library import rtx_preflight_environment
@@ -204,7 +204,7 @@ def _in_child(request: BuildRequest, environment: dict[str, str], on_progress: P
 
 
 def _words_of_plugins(stderr: IO[str]) -> str:
-    """What the native plugins said, in front of which TensorRT's own words say little."""
+    """Words of the native plugins, which say more than TensorRT's own."""
     stderr.seek(0)
     lines = [line.strip() for line in stderr if line.startswith("[ksnet]")]
     return f" ({'; '.join(lines)})" if lines else ""

@@ -36,11 +36,11 @@ __all__ = ["BuildRequest", "main"]
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What to build, and with which files."""
+    """Request to the process: what to build, and with which files."""
 
     spec: EngineSpec
     onnx: str | None
-    """None to find out only whether the target and the plugins are there."""
+    """Exported step; None to find out only whether the target and the plugins are there."""
     engine: str
     plugins: str | None
     timing_cache: str | None
@@ -169,7 +169,7 @@ def _check_capability(trt: Any, sm: int) -> None:
 
 
 def _check_unversioned_library() -> None:
-    """As soon as it meets a plugin, the parser of TensorRT-RTX opens this name, and ends the process if it cannot."""
+    """Open the library by the name at which TensorRT-RTX's parser, meeting a plugin, would else end the process."""
     try:
         ctypes.CDLL("libtensorrt_rtx.so")
     except OSError as error:
@@ -225,7 +225,7 @@ def _config(trt: Any, builder: Any, network: Any, request: BuildRequest) -> Any:
 
 
 def _collecting_logger(trt: Any) -> Any:
-    """Keeps the errors for the message, and is silent."""
+    """Logger that keeps the errors for the message, and is silent."""
 
     class CollectingLogger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -240,7 +240,7 @@ def _collecting_logger(trt: Any) -> Any:
 
 
 def _progress_monitor(trt: Any) -> Any:
-    """Reports the steps of the outermost phase, with the name of the innermost; inner phases have thousands."""
+    """Monitor of the outermost phase's steps, with the name of the innermost; inner phases have thousands."""
 
     class ProgressMonitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:

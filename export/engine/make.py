@@ -1,4 +1,4 @@
-"""From a checkpoint or an exported file to a proven engine."""
+"""Making an engine: from a checkpoint or an exported file to a proven one."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from ksnet_deploy.runtime.tensorrt.target import Flavour, GpuTarget, SizeRange, 
 __all__ = ["EngineRequest", "MadeEngine", "PluginChoice", "make_engine"]
 
 PluginChoice = Literal["auto", "on", "off"]
-"""``auto`` takes the native plugins where their library is found; what is taken must load, or the build fails."""
+"""Choice of plugins; ``auto`` takes the native ones where their library is found, and what is taken must load."""
 
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """What a user asks for."""
+    """Engine that a user asks for."""
 
     source: Path
-    """A checkpoint, or an ``.onnx`` of the precision."""
+    """Checkpoint, or an ``.onnx`` of the precision."""
     sizes: SizeRange
     precision: Precision = "fp16"
     flavour: Flavour | Literal["auto"] = "auto"
@@ -42,11 +42,11 @@ class EngineRequest:
     """Name or compute capability; None for the GPU at hand."""
     plugins: PluginChoice = "auto"
     output: Path | None = None
-    """None for the cache, where an engine that is there already is taken as it is."""
+    """File of the engine; None for the cache, where an engine that is there already is taken as it is."""
     verify_frames: int = 30
-    """To compare with float32; 0 for none."""
+    """Frames to compare with float32; 0 for none."""
     model: str | None = None
-    """What the user calls the source, for the sidecar; its path unless given."""
+    """Name that the user calls the source by, for the sidecar; its path unless given."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ TOLERANCE = 1e-4
 TIE_GAP = 1e-5
 """Gap of two channel scores, as a share of the scores' standard deviation, that float32 rounding may bridge."""
 MAX_EXCUSED_SHARE = 0.1
-"""More near-ties than this, and than one, mean that something else is wrong."""
+"""Share of frames, beside one, that may be near-ties; more mean that something else is wrong."""
 UNIT = {"uint8": 1.001 / 255, "float16": 2**-10}
 """One unit of a coarse frame type, of values up to 1 and a little beyond."""
 
@@ -40,12 +40,12 @@ class FrameError:
     """Differences on one frame of the sequence."""
 
     hr: float
-    """Largest absolute difference of the HR frame, in [0, 1] units; uint8 frames count in levels / 255."""
+    """Largest absolute difference of the HR frame in units of [0, 1]; uint8 frames count in levels / 255."""
     state: float
     """Largest absolute difference over all state tensors."""
     worst_state: str
     excused: bool = False
-    """PyTorch agrees only after two channels with nearly tied scores were swapped; the differences are those then."""
+    """Whether PyTorch agrees only once two channels of nearly tied scores were swapped; the differences are of that."""
 
     def exceeds(self, hr_tolerance: float, state_tolerance: float) -> bool:
         return self.hr > hr_tolerance or self.state > state_tolerance
@@ -59,9 +59,9 @@ class SequenceReport:
     reset_at: int | None
     """Frame before which both sides forgot the past; None where there was none."""
     tolerance: float
-    """Of states."""
+    """Largest accepted difference of states."""
     hr_tolerance: float
-    """Of frames: the same, or as much as one step of their type, by which a rounding may differ."""
+    """Largest accepted difference of frames: the same, or one step of their type, by which a rounding may differ."""
     frames: list[FrameError] = field(default_factory=list)
 
     @property

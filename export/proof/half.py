@@ -34,9 +34,9 @@ TIE_GAP = 2.0**-8
 """Gap of two channel scores, as a share of the scores' standard deviation, that half rounding may bridge: twice the
 largest error of their difference in the trained networks."""
 SWAP_DB = 55.0
-"""A frame below this is compared with the other choices of near-tied channels too; frames without one stand at 63."""
+"""PSNR in dB below which a frame is compared with the other choices of near-tied channels too; others stand at 63."""
 MAX_SWAPPED_SHARE = 0.1
-"""More frames than this on which near-ties fell the other way, and than one, mean that something else is wrong."""
+"""Share of frames, beside one, on which near-ties may fall the other way; more mean that something else is wrong."""
 DRIFT_DB = 6.0
 """Largest fall of the PSNR from the first to the last third of 30 frames without a reset, once it is near the floor;
 of fewer frames a part of it, but of fewer than 15 all of it, because the first frame of a scene has no history."""
@@ -50,7 +50,7 @@ class HalfReport:
     reset_at: int | None = None
     """Frame before which both sides forgot the past; None where there was none."""
     psnr_db: list[float] = field(default_factory=list)
-    """Of every frame against float32, RGB; infinite where all values are equal."""
+    """PSNR in dB of every frame against float32, RGB; infinite where all values are equal."""
     swapped: dict[int, float] = field(default_factory=dict)
     """Frames on which float32 was made to take the other of two near-tied channels, as half precision did, and the
     PSNR between the pictures of the two choices."""

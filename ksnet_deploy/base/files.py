@@ -65,7 +65,7 @@ def shortened(text: str, most_bytes: int) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write; rename it to ``path`` on success, remove it on any exception."""
+    """Context of a temporary path to write; renamed to ``path`` on success, removed on any exception."""
     temporary = temporary_beside(path)
     try:
         yield temporary

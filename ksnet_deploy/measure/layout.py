@@ -28,7 +28,7 @@ LINE_PX = 2
 
 @dataclass(frozen=True)
 class Layout:
-    """How two pictures of one size are shown in one."""
+    """Way to show two pictures of one size in one."""
 
     mode: Mode = "side-by-side"
     gain: float = 8.0

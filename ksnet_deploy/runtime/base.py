@@ -50,7 +50,7 @@ class Runner(Closing):
     backend: str
     """Name of the runtime, for reports."""
     closed = False
-    """Whether what it held is released."""
+    """Whether the runner was closed."""
 
     def __init__(self, size: FrameSize, io: FrameType) -> None:
         self.size = size
@@ -101,4 +101,4 @@ class Runner(Closing):
             self._close()
 
     def _close(self) -> None:
-        """What a runtime releases."""
+        """Release what the runtime holds."""

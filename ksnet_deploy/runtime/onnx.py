@@ -110,7 +110,7 @@ def check_device(device: str) -> None:
 def open_session(
     path: Path, model: onnx.ModelProto, device: str, options: Mapping[str, str] | None = None
 ) -> ort.InferenceSession:
-    """Let ONNX Runtime load a model that came from a file, with such entries of its session's configuration.
+    """Create an inference session for a model that came from a file; ``options`` are extra session-config entries.
 
     Raises:
         ArtifactError: it cannot.

@@ -46,7 +46,7 @@ SPOILED_SHARE = 0.25
 
 @dataclass(frozen=True)
 class TilePlan:
-    """Where the tiles of a frame lie; all have one size, so that one network serves them all."""
+    """Places of the tiles of a frame; all have one size, so that one network serves them all."""
 
     frame: FrameSize
     tile: FrameSize
@@ -128,7 +128,7 @@ def _starts(length: int, side: int, overlap: int) -> tuple[int, ...]:
 
 
 def _step(side: int, overlap: int) -> int:
-    """How far a tile may start after the one before."""
+    """Largest distance in pixels from the start of one tile to that of the next."""
     return (side - overlap) // RASTER * RASTER
 
 

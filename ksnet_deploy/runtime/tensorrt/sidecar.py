@@ -1,4 +1,4 @@
-"""The file beside an engine, which says what it is, and by which an engine that does not fit is refused.
+"""Sidecar of an engine: what it is, and by which an engine that does not fit is refused.
 
 An engine is opaque: without the GPU it was built for, nothing can be read from it. So what a user or a runtime must
 know is written down when it is built, from the network definition itself.
@@ -32,7 +32,7 @@ class Tensor:
     name: str
     dtype: str
     shape: tuple[int, ...]
-    """With -1 where it is free."""
+    """Shape, with -1 where it is free."""
 
     def at(self, size: FrameSize) -> tuple[int, ...]:
         """Shape of an input at a frame size: frames are (1, H, W, 3), states (1, C, H, W)."""
@@ -60,14 +60,14 @@ class Sidecar:
     outputs: tuple[Tensor, ...]
     layers: LayerCounts
     metadata: dict[str, str]
-    """The ONNX file's own: configuration, weights, version of this package."""
+    """Metadata of the ONNX file: configuration, weights, version of this package."""
     build_s: float
     verified: dict[str, Any] | None = None
     """Result of the comparison with float32, and with what it was made; None when there was none."""
     format: int = FORMAT
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON can hold it, the spec's values among the others."""
+        """Plain values for JSON, those of the spec among the others."""
         values = asdict(self)
         del values["spec"]
         return {**self.spec.as_dict(), **values}

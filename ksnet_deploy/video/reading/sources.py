@@ -1,4 +1,4 @@
-"""What frames can be read from: a file, a folder of pictures, standard input."""
+"""Opening of what frames can be read from: a file, a folder of pictures, standard input."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ av.logging.restore_default_callback()
 av.logging.set_libav_level(av.logging.PANIC)
 
 LOSSY = 1 << 1
-"""AV_CODEC_PROP_LOSSY of FFmpeg's codec_desc.h."""
+"""Flag AV_CODEC_PROP_LOSSY of FFmpeg's codec_desc.h."""
 
 CopiedPacket: TypeAlias = "Packet[Any]"
 """A compressed packet of a track that is not decoded."""
