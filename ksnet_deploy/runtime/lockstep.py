@@ -95,7 +95,9 @@ class LockstepOnnxRunner(LockstepRunner):
 
     @state.setter
     def state(self, saved: SavedState) -> None:
-        self._state = {name: array.copy() for name, array in fitting_state(saved, self._zeros if saved else ()).items()}
+        self._check_open()
+        fitting = fitting_state(saved, self._zeros) if saved else {}
+        self._state = {name: array.copy() for name, array in fitting.items()}
 
     def _close(self) -> None:
         self.reset()

@@ -86,6 +86,7 @@ class OnnxRunner(Runner):
 
     @state.setter
     def state(self, saved: SavedState) -> None:
+        self._check_open()
         fitting = fitting_state(saved, self._zeros) if saved else {}
         self._state = {name: self._to_device(array.copy()) for name, array in fitting.items()} or None
 

@@ -238,16 +238,21 @@ class TiledRunner(Runner):
 
     @state.setter
     def state(self, saved: SavedState) -> None:
+        self._check_open()
         prefixes = [f"tile{index}." for index in range(len(self.plan.positions))]
         parts = [{name: array for name, array in saved.items() if name.startswith(prefix)} for prefix in prefixes]
         sizes = {array.shape[2:] for array in saved.values()}
         fitting = all(parts) and sum(map(len, parts)) == len(saved) and sizes == {astuple(self.plan.tile)}
         if saved and not fitting:
             raise BackendError(f"the saved state is not of {self.plan}; go on with the tiles that it was saved with")
-        self._states = [
+        states = [
             {name.removeprefix(prefix): array.copy() for name, array in part.items()}
             for prefix, part in zip(prefixes, parts, strict=True)
         ]
+        for state in states:
+            self._runner.state = state  # which refuses what is not of its network
+        self._runner.reset()
+        self._states = states
 
     def _close(self) -> None:
         self._states = []

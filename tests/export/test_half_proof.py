@@ -32,7 +32,7 @@ from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.ops.functions import DOMAIN, OPSET, VERSION, function_bodies
 from ksnet_deploy.ops.reference import channel_scores, deform_conv2d, topk_split
-from ksnet_deploy.runtime.base import Runner, SavedState
+from ksnet_deploy.runtime.base import StatelessRunner
 from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.runtime.torch import TorchRunner
 
@@ -255,7 +255,7 @@ def test_every_frame_type_can_be_exported_in_half(small: Checkpoint, io: FrameTy
     assert path.exists()
 
 
-class Noisy(Runner):
+class Noisy(StatelessRunner):
     """Gives its frame four times as large, with an error that grows by a factor at each step."""
 
     backend = "noisy"
@@ -271,17 +271,6 @@ class Noisy(Runner):
 
     def reset(self) -> None:
         self.index = 0
-
-    @property
-    def state(self) -> SavedState:
-        return {}
-
-    @state.setter
-    def state(self, saved: SavedState) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 def compare_noisy(growth: float, start: float = 0.2) -> HalfReport:
