@@ -24,13 +24,13 @@ from ksnet_deploy.base.leftovers import remove_leftover_folders
 from ksnet_deploy.export.cache import UNFINISHED_PREFIX, code_sha256, fault_of, made_cache_folder, note, using_cache
 from ksnet_deploy.export.engine.compiler import BuildRequest
 from ksnet_deploy.runtime.step_file import exported_metadata, load_exported
-from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar, Tensor, sidecar_path
+from ksnet_deploy.runtime.tensorrt.sidecar import EngineTensor, Sidecar, sidecar_path
 from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
 from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, Flavour
 
-__all__ = ["EngineKey", "build_engine", "check_target", "installed_version"]
+__all__ = ["EngineKey", "build_engine", "check_buildable", "installed_version"]
 
-Progress = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
 """Function that is told the phase, the steps done in it and their number."""
 
 
@@ -79,7 +79,7 @@ def build_engine(
     library: Path | None,
     model: str,
     prove: Callable[[Path], dict[str, Any] | None] = lambda _engine: None,
-    on_progress: Progress = lambda _phase, _done, _total: None,
+    on_progress: OnProgress = lambda _phase, _done, _total: None,
     on_note: Callable[[str], None] = note,
 ) -> Sidecar:
     """Build an engine from an exported step and write it with its sidecar.
@@ -114,8 +114,8 @@ def build_engine(
             onnx_sha256=sha256_of(onnx),
             version=report["version"],
             model=model,
-            inputs=tuple(map(Tensor.from_json, report["inputs"])),
-            outputs=tuple(map(Tensor.from_json, report["outputs"])),
+            inputs=tuple(map(EngineTensor.from_json, report["inputs"])),
+            outputs=tuple(map(EngineTensor.from_json, report["outputs"])),
             layers=report["layers"],
             metadata=exported_metadata(load_exported(onnx)),
             build_s=report["build_s"],
@@ -131,7 +131,7 @@ def build_engine(
     return sidecar
 
 
-def check_target(spec: EngineSpec, library: Path | None) -> None:
+def check_buildable(spec: EngineSpec, library: Path | None) -> None:
     """Find out in a second what would else come out after the export: whether TensorRT loads, knows the GPU and takes
     the plugins. Raises BackendError."""
     with tempfile.TemporaryDirectory(prefix="ksnet-") as folder:
@@ -161,7 +161,7 @@ def _environment(spec: EngineSpec, library: Path | None, folder: Path) -> dict[s
     return dict(os.environ) | rtx_preflight_environment(folder)
 
 
-def _in_child(request: BuildRequest, environment: dict[str, str], on_progress: Progress) -> dict[str, Any]:
+def _in_child(request: BuildRequest, environment: dict[str, str], on_progress: OnProgress) -> dict[str, Any]:
     with tempfile.TemporaryFile("w+", errors="replace") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "ksnet_deploy.export.engine.compiler"],

@@ -27,7 +27,7 @@ from ksnet_deploy.base.files import replacing
 from ksnet_deploy.export.cache import write_hash
 from ksnet_deploy.export.engine.layers import check_layers
 from ksnet_deploy.ops.functions import DOMAIN, VERSION
-from ksnet_deploy.runtime.tensorrt.sidecar import LayerCounts, Tensor
+from ksnet_deploy.runtime.tensorrt.sidecar import EngineTensor, LayerCounts
 from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
 from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, import_tensorrt
 
@@ -197,8 +197,8 @@ def _name(member: Any) -> str:
     return str(member).rpartition(".")[2]
 
 
-def _tensor(tensor: Any) -> Tensor:
-    return Tensor(tensor.name, _name(tensor.dtype), tuple(tensor.shape))
+def _tensor(tensor: Any) -> EngineTensor:
+    return EngineTensor(tensor.name, _name(tensor.dtype), tuple(tensor.shape))
 
 
 def _config(trt: Any, builder: Any, network: Any, request: BuildRequest) -> Any:

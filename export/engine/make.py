@@ -12,7 +12,7 @@ from ksnet_deploy.base.files import check_place, sha256_of
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.sealed import read_sealed, write_sealed
 from ksnet_deploy.export.cache import cached_onnx, made_cache_folder, note, using_cache
-from ksnet_deploy.export.engine.compile import EngineKey, Progress, build_engine, check_target
+from ksnet_deploy.export.engine.compile import EngineKey, OnProgress, build_engine, check_buildable
 from ksnet_deploy.export.memory import check_memory, verification_bytes
 from ksnet_deploy.export.proof.sequence import PROOF_SIZE, check_frames, proof_frames, reset_before
 from ksnet_deploy.network.config import Precision
@@ -64,7 +64,7 @@ def make_engine(
     say: Callable[[str], None] = note,
     on_verify: Callable[[int], None] = lambda _frames: None,
     on_frame: Callable[[], None] = lambda: None,
-    on_progress: Progress = lambda _phase, _done, _total: None,
+    on_progress: OnProgress = lambda _phase, _done, _total: None,
 ) -> MadeEngine:
     """Export if need be, compare with float32, build, and compare again where the GPU is at hand.
 
@@ -87,7 +87,7 @@ def make_engine(
     library = _plugins(request)
     plugins = PluginIdentity.of(library) if library else None
     spec = EngineSpec(flavour, target, request.precision, request.sizes, plugins)
-    check_target(spec, library)
+    check_buildable(spec, library)
     frames = request.verify_frames
     onnx = _exported(request, say)
     key = EngineKey.of(spec, onnx)
@@ -271,7 +271,7 @@ def _proof_on_gpu(
     source: Path, onnx: Path, engine: Path, size: FrameSize, frames: int, on_frame: Callable[[], None]
 ) -> dict[str, Any]:
     """The engine itself against the checkpoint in float32 or, where it was built from one, the exported file."""
-    from ksnet_deploy.export.proof.half import TIE_GAP, compare_runners
+    from ksnet_deploy.export.proof.half import HALF_TIE_GAP, compare_runners
     from ksnet_deploy.export.proof.near_ties import RetakingRunner
     from ksnet_deploy.network.checkpoints import load_checkpoint
     from ksnet_deploy.runtime.onnx import OnnxRunner
@@ -288,7 +288,7 @@ def _proof_on_gpu(
         if source == onnx:
             reference: Runner = OnnxRunner(onnx, size)
         else:
-            reference = RetakingRunner(model, size, io=candidate.io, gap=TIE_GAP)
+            reference = RetakingRunner(model, size, io=candidate.io, gap=HALF_TIE_GAP)
         with reference:
             images, reset_at = proof_frames(candidate, frames), reset_before(frames)
             report = compare_runners(reference, candidate, images, reset_at=reset_at, on_frame=on_frame)

@@ -23,11 +23,11 @@ from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.runtime.base import Runner, SavedState
 from ksnet_deploy.runtime.onnx import OnnxRunner
 
-__all__ = ["TIE_GAP", "FrameError", "SequenceReport", "compare_to_float32", "verify_onnx"]
+__all__ = ["FLOAT32_TIE_GAP", "FrameError", "SequenceReport", "compare_to_float32", "verify_onnx"]
 
 TOLERANCE = 1e-4
 """Largest accepted absolute difference of float32 values, frames in [0, 1]."""
-TIE_GAP = 1e-5
+FLOAT32_TIE_GAP = 1e-5
 """Gap of two channel scores, as a share of the scores' standard deviation, that float32 rounding may bridge."""
 MAX_EXCUSED_SHARE = 0.1
 """Share of frames, beside one, that may be near-ties; more mean that something else is wrong."""
@@ -116,11 +116,11 @@ def verify_onnx(
     check_frames(frames)
     with OnnxRunner(path, size, device=device, rewrite=lambda _model: None) as as_it_is:
         io = as_it_is.io
-        with RetakingRunner(model, size, io=io, gap=TIE_GAP) as reference:
+        with RetakingRunner(model, size, io=io, gap=FLOAT32_TIE_GAP) as reference:
             compare_to_float32(reference, as_it_is, proof_frames(as_it_is, 2), reset_at=None)
     with (
         OnnxRunner(path, size, device=device) as runner,
-        RetakingRunner(model, size, io=io, gap=TIE_GAP) as reference,
+        RetakingRunner(model, size, io=io, gap=FLOAT32_TIE_GAP) as reference,
     ):
         images = proof_frames(runner, frames)
         return compare_to_float32(reference, runner, images, reset_at=reset_before(frames), on_frame=on_frame)

@@ -26,11 +26,11 @@ from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.onnx import OnnxRunner
 
-__all__ = ["PSNR_FLOOR_DB", "TIE_GAP", "HalfReport", "compare_runners", "verify_half"]
+__all__ = ["HALF_TIE_GAP", "PSNR_FLOOR_DB", "HalfReport", "compare_runners", "verify_half"]
 
 PSNR_FLOOR_DB = 45.0
 """Least PSNR of any frame against float32: an error of about one and a half levels of 255."""
-TIE_GAP = 2.0**-8
+HALF_TIE_GAP = 2.0**-8
 """Gap of two channel scores, as a share of the scores' standard deviation, that half rounding may bridge: twice the
 largest error of their difference in the trained networks."""
 SWAP_DB = 55.0
@@ -91,7 +91,7 @@ def verify_half(
     check_frames(frames)
     with (
         OnnxRunner(path, size, rewrite=round_half_results) as candidate,
-        RetakingRunner(model, size, io=candidate.io, gap=TIE_GAP) as reference,
+        RetakingRunner(model, size, io=candidate.io, gap=HALF_TIE_GAP) as reference,
     ):
         images = proof_frames(candidate, frames)
         return compare_runners(reference, candidate, images, reset_at=reset_before(frames), on_frame=on_frame)

@@ -21,7 +21,7 @@ from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.files import replacing
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.metrics import PSNR_LIMIT, SSIM_WINDOW, luma, psnr, ssim
-from ksnet_deploy.measure.layout import Layout, check_target, save_picture
+from ksnet_deploy.measure.layout import Layout, check_output, save_picture
 from ksnet_deploy.measure.pairing import Pair, Pairs, check_kinds, open_version
 from ksnet_deploy.video.writing.comparison import ComparisonWriter, Picture
 
@@ -175,7 +175,7 @@ def compare(
         a, b = open_version(reference, stack), open_version(found, stack)
         check_kinds(a, b)
         if target is not None:
-            check_target(target, (reference, found), video=b.reader is not None, overwrite=overwrite)
+            check_output(target, (reference, found), video=b.reader is not None, overwrite=overwrite)
         pairs, score, writer, notes = Pairs(a, b), _Score(), None, []
         on_start(pairs.size, min((s.frames for s in (a, b) if s.frames is not None), default=None))
         if target is not None:

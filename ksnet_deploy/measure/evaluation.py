@@ -215,8 +215,10 @@ def evaluate(
                 errors.append(error)
             on_frame()
         hr.release()
-        steadiness = float(np.mean(errors)) if errors else None
-        scores.append(ClipScore(hr.name, len(psnrs), float(np.mean(psnrs)), float(np.mean(ssims)), steadiness, psnrs))
+        warping_error = float(np.mean(errors)) if errors else None
+        scores.append(
+            ClipScore(hr.name, len(psnrs), float(np.mean(psnrs)), float(np.mean(ssims)), warping_error, psnrs)
+        )
     name = degradation if all(lr is None for _, lr in clips) else "as given"
     return EvaluationReport(protocol, space, name, method.name, scores, compression)
 

@@ -40,7 +40,7 @@ class OnnxRunner(Runner):
         Args:
             path: an ``.onnx`` that ``ksnet-deploy export`` wrote, of this size or dynamic.
             device: ``cpu`` or ``cuda``.
-            rewrite: changes the model in memory; unless told, ONNX Runtime's faster operators take the place of the
+            rewrite: changes the model in memory; by default ONNX Runtime's faster operators take the place of the
                 function bodies that the file carries.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Pace of a run that is given hours: the iterations that fill them, told from its speed in the first minute.
+"""Pace of a run that is given hours: the iterations that fill them, by its speed in the first minute.
 
 A run that is cut off while its learning rate is still high loses what the last, low rates bring. So the rate must
 reach its end when the time does, and the number of iterations is fixed once the speed is known.

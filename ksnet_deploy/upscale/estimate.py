@@ -1,4 +1,4 @@
-"""Time and bytes that upscaling a video will take, told from a few of its frames."""
+"""Time and bytes that upscaling a video will take, measured on a few of its frames."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class Compression:
 
     @classmethod
     def usual(cls, codec: CodecName, quality: int | None = None) -> Compression:
-        """Usual speed, and usual quality unless told, of a codec's encoder. Raises ConfigError as the class does."""
+        """Usual speed of a codec, and its usual quality unless one is given. Raises ConfigError as the class does."""
         known = CODECS[codec]
         return cls(codec, known.default if quality is None else quality, known.preset)
 

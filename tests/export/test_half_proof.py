@@ -19,7 +19,14 @@ from networks import new_checkpoint
 from ksnet_deploy.base.errors import VerificationError
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.export.onnx import export_onnx
-from ksnet_deploy.export.proof.half import PSNR_FLOOR_DB, SWAP_DB, TIE_GAP, HalfReport, compare_runners, verify_half
+from ksnet_deploy.export.proof.half import (
+    HALF_TIE_GAP,
+    PSNR_FLOOR_DB,
+    SWAP_DB,
+    HalfReport,
+    compare_runners,
+    verify_half,
+)
 from ksnet_deploy.export.proof.near_ties import RetakingRunner, swapped_channels
 from ksnet_deploy.export.proof.rounding import round_half_results
 from ksnet_deploy.export.proof.sequence import proof_frames
@@ -175,7 +182,7 @@ def test_thirty_frames_of_real_video_stay_near_float32(name: str, size: str, tmp
     checkpoint, frame_size = load_checkpoint(bundled_checkpoint(name)), FrameSize.parse(size)
     export_onnx(checkpoint, tmp_path / "fp16.onnx", size=frame_size, precision="fp16")
     with (
-        RetakingRunner(checkpoint.model, frame_size, gap=TIE_GAP) as exact,
+        RetakingRunner(checkpoint.model, frame_size, gap=HALF_TIE_GAP) as exact,
         OnnxRunner(tmp_path / "fp16.onnx", frame_size, rewrite=round_half_results) as half,
     ):
         report = compare_runners(exact, half, moving_frames(frame_size, 30))

@@ -197,7 +197,7 @@ def test_a_missing_broken_or_foreign_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_truncated_onnx_is_refused(tmp_path: Path, small_onnx: SmallOnnx) -> None:
     (tmp_path / "short.onnx").write_bytes(small_onnx("32x48").read_bytes()[:-5000])
-    with pytest.raises(ArtifactError):
+    with pytest.raises(ArtifactError, match="cannot be read as ONNX"):
         open_runner(tmp_path / "short.onnx", SIZE)
 
 

@@ -21,7 +21,7 @@ from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.runtime.tensorrt import cuda
 from ksnet_deploy.runtime.tensorrt import runner as tensorrt
-from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar, Tensor
+from ksnet_deploy.runtime.tensorrt.sidecar import EngineTensor, Sidecar
 from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
 from ksnet_deploy.runtime.tensorrt.target import GpuTarget, SizeRange
 
@@ -208,9 +208,9 @@ def fake_engine(exported: Path, path: Path, sizes: tuple[str, str, str]) -> Path
     path.write_bytes(exported.read_bytes())
     graph = onnx.load(path).graph
 
-    def tensor(value: onnx.ValueInfoProto) -> Tensor:
+    def tensor(value: onnx.ValueInfoProto) -> EngineTensor:
         kind = value.type.tensor_type
-        return Tensor(value.name, KINDS[kind.elem_type], tuple(dim.dim_value or -1 for dim in kind.shape.dim))
+        return EngineTensor(value.name, KINDS[kind.elem_type], tuple(dim.dim_value or -1 for dim in kind.shape.dim))
 
     Sidecar(
         spec=EngineSpec("rtx", GpuTarget(86), "fp32", SizeRange(*map(FrameSize.parse, sizes))),

@@ -17,7 +17,7 @@ from ksnet_deploy.base.sealed import read_sealed, write_sealed
 from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
 from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, GpuTarget
 
-__all__ = ["LayerCounts", "Sidecar", "Tensor", "sidecar_path"]
+__all__ = ["EngineTensor", "LayerCounts", "Sidecar", "sidecar_path"]
 
 FORMAT = 2
 
@@ -26,7 +26,7 @@ LayerCounts = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)
-class Tensor:
+class EngineTensor:
     """An input or output of the engine."""
 
     name: str
@@ -41,7 +41,7 @@ class Tensor:
         return (1, self.shape[1], size.height, size.width)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Tensor:
+    def from_json(cls, values: dict[str, Any]) -> EngineTensor:
         return cls(values["name"], values["dtype"], tuple(values["shape"]))
 
 
@@ -56,8 +56,8 @@ class Sidecar:
     """Version of TensorRT, which only runs engines of its own version."""
     model: str
     """The checkpoint or ONNX file, as it was named to the command."""
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
+    inputs: tuple[EngineTensor, ...]
+    outputs: tuple[EngineTensor, ...]
     layers: LayerCounts
     metadata: dict[str, str]
     """Metadata of the ONNX file: configuration, weights, version of this package."""
@@ -99,7 +99,7 @@ class Sidecar:
                 )
             spec = EngineSpec.from_dict(values)
             for key in ("inputs", "outputs"):
-                values[key] = tuple(map(Tensor.from_json, values[key]))
+                values[key] = tuple(map(EngineTensor.from_json, values[key]))
             return cls(spec, **values)
         except (ValueError, TypeError, KeyError, ConfigError) as error:
             raise ArtifactError(

@@ -47,7 +47,7 @@ class Part:
     def take(self, packet: Packet[Any]) -> bool:
         """Move a packet of another track to the part's clock, if it is in the part.
 
-        That are those that begin in it, and the subtitles in words that are shown in it, for as long as they are.
+        In it are packets that begin inside it, and text subtitles that are visible inside it, which are trimmed to it.
         """
         if packet.pts is None or packet.dts is None:
             return True
