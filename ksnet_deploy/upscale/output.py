@@ -9,7 +9,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from ksnet_deploy.base.errors import OutputError
-from ksnet_deploy.base.files import publish, temporary_beside
+from ksnet_deploy.base.files import publish
+from ksnet_deploy.base.hidden import temporary_beside
+from ksnet_deploy.base.leftovers import remove_leftovers
 from ksnet_deploy.upscale.job import Job
 from ksnet_deploy.video.reading.reader import VideoReader
 from ksnet_deploy.video.writing.containers import (
@@ -78,6 +80,7 @@ def check_target(reader: VideoReader, target: Path, *, overwrite: bool) -> None:
             raise OutputError(f"{target} already exists; pass --overwrite to replace it, or another name")
     if not target.parent.is_dir():
         raise OutputError(f"the folder {target.parent} does not exist; make it first, or give another name")
+    remove_leftovers(target)
     try:
         with temporary_beside(target).open("xb"):
             temporary_beside(target).unlink()

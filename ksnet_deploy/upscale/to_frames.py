@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ksnet_deploy.base.errors import OutputError
-from ksnet_deploy.base.files import hidden_name
+from ksnet_deploy.base.hidden import hidden_name
 from ksnet_deploy.base.locks import Lock
 from ksnet_deploy.upscale.plan import FramePlan
 from ksnet_deploy.upscale.prepare import first_frame_read, frame_dtype

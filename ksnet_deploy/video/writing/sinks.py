@@ -15,8 +15,8 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from ksnet_deploy.base.errors import OutputError
-from ksnet_deploy.base.files import hidden_name
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.hidden import hidden_name
 from ksnet_deploy.video.conversion import picture_of
 from ksnet_deploy.video.picture import write_png
 from ksnet_deploy.video.reading.reader import Frame, VideoReader
