@@ -85,7 +85,7 @@ class BenchmarkReport:
     results: list[BackendResult]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: sizes as text, an infinite PSNR as None with ``equal_to_reference`` set."""
+        """Plain values for JSON: sizes as text, an infinite PSNR as None with ``equal_to_reference`` set."""
         rows = []
         for result in self.results:
             row = asdict(result)

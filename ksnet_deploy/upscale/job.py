@@ -52,7 +52,7 @@ class Segment:
 
 
 def job_folder(target: Path) -> Path:
-    """Where the unfinished job of a target is kept."""
+    """Folder of the unfinished job of a target."""
     return target.with_name(hidden_name(target.name, ".ksnet-job"))
 
 

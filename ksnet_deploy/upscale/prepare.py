@@ -81,7 +81,7 @@ def _identity(
 
 
 def output_size(source: FrameSize, height: int | None) -> FrameSize:
-    """Four times the source's, or the same shape with a height; even, as encoders want it."""
+    """Size of the output: four times the source's, or the same shape with a height; even, as encoders want it."""
     whole = source.upscaled
     if height is None:
         return whole

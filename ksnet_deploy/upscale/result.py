@@ -60,7 +60,7 @@ class UpscaleResult:
         return (self.frames - self.resumed_frames) / self.times.wall_s if self.times.wall_s else 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain values, as ``--json`` gives them."""
+        """All of it as plain values, as ``--json`` gives them."""
         return {
             **common_values(self),
             "frames_lost": self.frames_lost,
@@ -76,7 +76,7 @@ class UpscaleResult:
         }
 
     def as_text(self) -> str:
-        """The same for people, in a few lines."""
+        """All of it for people, in a few lines."""
         lines = [
             f"{self.target}: {self.frames} frames of {self.size} (height x width) in {self.times.wall_s:.1f} s, "
             f"{self.fps:.2f} fps; {self.times.summary()}"

@@ -1,4 +1,4 @@
-"""Frames to where no file is muxed: a folder of pictures, or a pipe."""
+"""Sinks of frames that need no muxing: a folder of pictures, or a pipe."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ __all__ = ["FrameSink", "PictureFolder", "Y4mPipe", "check_new_folder"]
 
 
 class FrameSink(Protocol):
-    """Takes the upscaled frames, in order."""
+    """Sink of the upscaled frames, in order."""
 
     pixel_format: str
     depth: int
     """Bits per sample, at most."""
 
     def write(self, frame: Frame) -> None:
-        """The next frame, (H, W, 3), uint8 or uint16."""
+        """Write the next frame, (H, W, 3), uint8 or uint16."""
 
     def finish(self) -> None:
-        """All frames are written."""
+        """Complete the output: all frames are written."""
 
     def abort(self) -> None:
-        """They will not be: leave nothing behind."""
+        """Leave nothing behind: the rest will not be written."""
 
 
 def check_new_folder(folder: Path, *, overwrite: bool) -> None:
@@ -154,4 +154,4 @@ class Y4mPipe:
         self._container.close()
 
     def abort(self) -> None:
-        """What was piped cannot be taken back."""
+        """Do nothing: what was piped cannot be taken back."""
