@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ksnet_deploy.base.errors import OutputError
+from ksnet_deploy.base.hidden import fitting_name
 from ksnet_deploy.upscale.output import RESULT_SUFFIX, choose_target, container_notes
 from ksnet_deploy.video.kinds import PICTURE_OUTPUTS, PICTURE_SUFFIXES, PIPE, Source, is_folder
 from ksnet_deploy.video.reading.reader import VideoReader
@@ -53,7 +54,7 @@ def choose_destination(
             return Destination(Path(PIPE), "pipe")
         if output is not None and not is_folder(output):
             return Destination(output, "pictures")
-        name = f"{source.stem}{RESULT_SUFFIX}"
+        name = fitting_name(source.stem, RESULT_SUFFIX)
         folder = source.path.resolve().parent if source.path.name in ("", "..") else source.path.parent
         return Destination((folder if output is None else output) / name, "pictures")
     if (picture := _picture(source, output)) is not None:
@@ -75,7 +76,8 @@ def _picture(source: Source, output: Path | None) -> Path | None:
             return None
         own = source.path.suffix.lower()
         folder = source.path.parent if output is None else output
-        return folder / f"{source.stem}{RESULT_SUFFIX}{own if own in PICTURE_OUTPUTS else '.png'}"
+        suffix = own if own in PICTURE_OUTPUTS else ".png"
+        return folder / fitting_name(source.stem, f"{RESULT_SUFFIX}{suffix}")
     if not single:
         raise OutputError(
             f"{named} would be one picture, and {source.path} holds more frames than one; give the name of a folder, "

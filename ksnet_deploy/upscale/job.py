@@ -24,7 +24,8 @@ from safetensors.numpy import load_file, save_file
 
 from ksnet_deploy.base.closing import Closing
 from ksnet_deploy.base.errors import OutputError
-from ksnet_deploy.base.files import hidden_name, sha256_of
+from ksnet_deploy.base.files import sha256_of
+from ksnet_deploy.base.hidden import hidden_name
 from ksnet_deploy.base.locks import Lock
 from ksnet_deploy.runtime.base import SavedState
 from ksnet_deploy.video.reading.sources import picture_files

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ksnet_deploy.base.errors import OutputError
-from ksnet_deploy.base.files import hidden_name
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.hidden import hidden_name
 from ksnet_deploy.base.locks import Lock
 from ksnet_deploy.upscale.output import check_target
 from ksnet_deploy.upscale.plan import FramePlan

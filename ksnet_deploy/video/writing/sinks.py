@@ -15,8 +15,9 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from ksnet_deploy.base.errors import OutputError
-from ksnet_deploy.base.files import hidden_name, publish, temporary_beside
+from ksnet_deploy.base.files import publish
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.hidden import hidden_name, temporary_beside
 from ksnet_deploy.video.conversion import picture_of
 from ksnet_deploy.video.picture import write_picture, write_png
 from ksnet_deploy.video.reading.reader import Frame, VideoReader
