@@ -21,7 +21,6 @@ import platformdirs
 from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.files import replacing, sha256_of
 from ksnet_deploy.base.frames import FrameSize, FrameType
-from ksnet_deploy.base.leftovers import remove_leftover_files
 from ksnet_deploy.network.bundled import check_is_file
 from ksnet_deploy.network.config import Precision
 
@@ -163,7 +162,6 @@ def cached_onnx(
     made_cache_folder()
     model = exported_model(load_checkpoint(checkpoint), size=size, io=io, precision=precision).SerializeToString()
     with using_cache():
-        remove_leftover_files(path)
         with replacing(path) as temporary:
             temporary.write_bytes(model)
         write_hash(path, hashlib.sha256(model).hexdigest())

@@ -9,7 +9,6 @@ from pathlib import Path
 from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.files import check_place, replacing
 from ksnet_deploy.base.frames import FrameSize, FrameType
-from ksnet_deploy.base.leftovers import remove_leftover_files
 from ksnet_deploy.export.memory import export_bytes, fits, in_gigabytes, verification_bytes
 from ksnet_deploy.export.onnx import DYNAMIC_TRACE_SIZE, export_onnx
 from ksnet_deploy.export.proof.float32 import SequenceReport, verify_onnx
@@ -96,7 +95,6 @@ def export_verified(
     if frames:
         check_frames(frames)
     plan = plan_verification(checkpoint.config, size, dynamic=dynamic, precision=precision, frames=frames)
-    remove_leftover_files(path)
 
     def export(target: Path, target_size: FrameSize) -> None:
         export_onnx(

@@ -65,8 +65,8 @@ def root(
 
 for _command, _examples in COMMANDS.items():
     _name = _command.__name__.replace("_", "-")
-    _lines = (f"ksnet-deploy {_name} {example}".strip() for example in _examples)
-    app.command(_name, epilog="\n".join(("Examples:", *_lines)))(_command)
+    _lines = (f"Example: ksnet-deploy {_name} {example}".strip() for example in _examples)
+    app.command(_name, epilog="\n".join(_lines))(_command)
 
 
 def _stop(signum: int, _frame: object) -> None:

@@ -25,10 +25,10 @@ ADVANCED = "Advanced"
 
 
 def upscale(
-    inputs: Annotated[list[str], typer.Argument(metavar="VIDEO|FOLDER|-", hidden=True)],
+    inputs: Annotated[list[str], typer.Argument(metavar="FILE|FOLDER|-", hidden=True)],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="PATH", help="Video, folder, or - (default: NAME_x4)."),
+        typer.Option("--output", "-o", metavar="PATH", help="File, folder, or - (default: NAME_x4)."),
     ] = None,
     model: Annotated[
         str | None,
@@ -59,6 +59,10 @@ def upscale(
     target: Annotated[
         str | None,
         typer.Option("--target", metavar="HEIGHT", help="Resize to 1080p, 4k ..."),
+    ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option("--scale", metavar="N", help="2 or 3 times as large (default: 4)."),
     ] = None,
     tracks: Annotated[
         Literal["copy", "convert", "drop"] | None,
@@ -123,11 +127,11 @@ def upscale(
         ),
     ] = "bar",
 ) -> None:
-    """Upscale videos, folders of videos or frames, or a y4m pipe four times."""
+    """Upscale videos, pictures, folders of either, or a y4m pipe four times."""
     from ksnet_deploy.cli.answers import Answer, Failed, begin_report, write_report
     from ksnet_deploy.cli.batch import Batch
     from ksnet_deploy.cli.inputs import find_videos
-    from ksnet_deploy.upscale.values import parse_height, parse_rate, parse_tiles, parse_time
+    from ksnet_deploy.upscale.values import parse_height, parse_rate, parse_scale, parse_tiles, parse_time
     from ksnet_deploy.video.kinds import DEFAULT_RATE, Source
 
     batch = Batch(
@@ -140,6 +144,7 @@ def upscale(
         preset=preset,
         pixel_format=pixel_format,
         height=None if target is None else parse_height(target),
+        scale=None if scale is None else parse_scale(scale),
         rate_given=fps is not None,
         tiles=parse_tiles(tiles),
         tracks=tracks,

@@ -119,7 +119,8 @@ def _read_safetensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[st
             f"the {what} {path} cannot be read as safetensors ({reason}); it is damaged, so copy or download it again"
         ) from error
     saved = metadata.pop(CHECKSUM, None)
-    if saved is not None and metadata.get("format") in ("ksnet", "spynet") and saved != _checksum(tensors, metadata):
+    ours = metadata.get("format") in ("ksnet", "spynet") or "config" in metadata  # where "format" itself was damaged
+    if saved is not None and ours and saved != _checksum(tensors, metadata):
         raise CheckpointError(
             f"the {what} {path} is damaged: its contents do not match the checksum saved in it; copy or download it "
             "again"

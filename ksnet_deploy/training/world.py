@@ -52,6 +52,15 @@ class World:
         torch.distributed.all_reduce(sum_of_flags)
         return bool(sum_of_flags > 0)
 
+    def all(self, flag: Tensor) -> Tensor:
+        """Whether a flag on the device is set in all processes, on the device; unlike :meth:`any` it is not waited
+        for."""
+        if self.size == 1:
+            return flag
+        unset = (~flag).float()
+        torch.distributed.all_reduce(unset)
+        return unset == 0
+
     def agreed(self, number: int) -> int:
         """The number that the leading process has."""
         if self.size == 1:

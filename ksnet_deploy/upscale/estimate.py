@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from ksnet_deploy.base.errors import InputError
+from ksnet_deploy.base.errors import ConfigError, InputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.upscale.job import unfinished_frames
 from ksnet_deploy.upscale.plan import FramePlan
@@ -116,6 +116,8 @@ def estimate(work: Work, upscaler: Upscaler, events: Events) -> Estimate:
     the end.
     """
     source = work.source
+    if work.destination.kind != "video":
+        raise ConfigError(f"{work.destination.path} is no video file, and only of those an estimate is made")
     with VideoReader(source) as reader, upscaler:
         prepared = prepare(reader, work, upscaler)
         target, picture = work.destination.path, prepared.picture

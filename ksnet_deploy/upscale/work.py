@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ksnet_deploy.base.frames import SCALE
 from ksnet_deploy.upscale.destination import Destination
 from ksnet_deploy.upscale.scenes import CutDetector, SceneDetector
 from ksnet_deploy.video.kinds import Source
@@ -22,7 +23,10 @@ class Work:
     encoder: Encoder
     """Encoder of the output video."""
     height: int | None = None
-    """Height of the output's frames, even, which are resized to it (default: four times the source's)."""
+    """Height of the output's frames, which are resized to it (default: four times the source's)."""
+    scale: int = SCALE
+    """How many times larger the output's frames are than the source's, 2, 3 or 4; what is less than four is reduced
+    from four times. Has no effect where a height is given."""
     detector: CutDetector = field(default_factory=SceneDetector)
     """Detector of scene cuts; it has looked at one video only."""
     tracks: TrackChoice = "convert"

@@ -13,6 +13,7 @@ from ksnet_deploy.base.errors import InputError
 
 __all__ = [
     "DEFAULT_RATE",
+    "PICTURE_OUTPUTS",
     "PICTURE_SUFFIXES",
     "PIPE",
     "VIDEO_SUFFIXES",
@@ -26,6 +27,8 @@ PIPE = "-"
 """Text for standard input or output in the place of a path."""
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 """Suffixes of the files that are taken for frames in a folder."""
+PICTURE_OUTPUTS = (".png", ".jpg", ".jpeg", ".webp")
+"""Suffixes of the pictures that are written."""
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv", ".vob"}
     | {".ogv", ".3gp", ".y4m", ".mxf"}

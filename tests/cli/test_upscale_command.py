@@ -294,7 +294,6 @@ def test_one_failure_of_any_kind_stops_no_other(run: Run, tmp_path: Path, monkey
         ("--codec", "hevc"),
         ("--crf", 20),
         ("--preset", "slow"),
-        ("--target", "96p"),
         ("--no-resume",),
         ("--keep-partial",),
         ("--skip-existing",),

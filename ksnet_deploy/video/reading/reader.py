@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ksnet_deploy.base.closing import Closing
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.video.colour import Chroma, Colour, chroma_of, has_alpha, is_rgb
+from ksnet_deploy.video.colour import Chroma, Colour, chroma_of, has_alpha, is_grey, is_rgb
 from ksnet_deploy.video.conversion import rgb_of
 from ksnet_deploy.video.kinds import Source
 from ksnet_deploy.video.orientation import DisplayMatrix
@@ -138,6 +138,11 @@ class VideoReader(Closing):
     def chroma(self) -> Chroma:
         """Chroma subsampling: "420", "422" or "444"; what is between them counts as the next finer one."""
         return chroma_of(self.stream.codec_context.format)
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether the source is coded without colours."""
+        return self.colour.monochrome or is_grey(self.stream.codec_context.format)
 
     @property
     def is_rgb(self) -> bool:

@@ -105,19 +105,28 @@ def video_of(container: InputContainer, path: Path) -> VideoStream:
         # A text file named .mp4 is sometimes taken for subtitles or raw data; a stream without a size is no video.
         if not video.disposition & cover and video.codec_context is not None and video.codec_context.width > 0:
             return video
+    if container.streams.video and _is_animated_webp(path):
+        raise InputError(f"{path} is an animated WebP, which FFmpeg does not decode; convert it to GIF or MP4 first")
     kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "no track at all"
     raise InputError(f"{path} has no video track that can be read ({kinds} found); give a file with video")
 
 
+def _is_animated_webp(path: Path) -> bool:
+    """Whether a file says so in its first bytes, by Google's "WebP Container Specification"."""
+    with path.open("rb") as file:
+        head = file.read(21)
+    return len(head) == 21 and head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
+
+
 def lossy_codec_of(source: Source) -> str | None:
-    """FFmpeg's name of a video's codec where that is a lossy one; None for others, and for pictures and pipes.
+    """FFmpeg's name of a video's codec where that is a lossy one; None for others, and for folders and pipes.
 
     A codec that can do both, such as H.264, counts as lossy: hardly anyone uses its lossless mode.
 
     Raises:
         InputError: the file cannot be read as a video.
     """
-    if source.kind != "file" or source.path.suffix.lower() in PICTURE_SUFFIXES:
+    if source.kind != "file":
         return None
     container, video = open_video(source)
     with container:
