@@ -89,10 +89,10 @@ class PictureFile:
             unfinished.unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """It is written."""
+        """Do nothing: the picture is written."""
 
     def abort(self) -> None:
-        """There is nothing unfinished."""
+        """Do nothing: there is nothing unfinished."""
 
 
 class PictureFolder:
