@@ -37,8 +37,8 @@ STILL_VIEW_PX = 640
 ENCODED_MARGIN = 4
 """LR pixels around a window of a still that is encoded by itself: what the kernels see, and some more for the codec."""
 PLAIN_SHARE = 0.25
-"""Share of the windows of the degradation "video" that are reduced by bicubic and nothing else, beside clean ones among
-the versions: with those alone lite-video lost 0.57 dB on clean clips."""
+"""Share of the windows of the degradation "video" that are reduced by bicubic and nothing else, beside the clean ones
+among the versions: with those alone lite-video lost 0.57 dB on clean clips."""
 FLAT_STD = 3.0
 """Crops whose standard deviation is below this, of 255, teach nothing: black bars, sky."""
 TRIES = 8

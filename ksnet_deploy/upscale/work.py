@@ -25,8 +25,8 @@ class Work:
     height: int | None = None
     """Height of the output's frames, which are resized to it (default: four times the source's)."""
     scale: int = SCALE
-    """Factor by which the output's frames are larger than the source's, 2, 3 or 4; what is less than four is reduced
-    from four times. Has no effect where a height is given."""
+    """Scale of the output's frames against the source's, 2, 3 or 4; what is less than four is reduced from four times.
+    Has no effect where a height is given."""
     detector: CutDetector = field(default_factory=SceneDetector)
     """Detector of scene cuts; it has looked at one video only."""
     tracks: TrackChoice = "convert"

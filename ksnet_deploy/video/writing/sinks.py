@@ -89,7 +89,7 @@ class PictureFile:
             unfinished.unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """Do nothing: the picture is written."""
+        """Nothing to do: it is written."""
 
     def abort(self) -> None:
         """Do nothing: there is nothing unfinished."""
