@@ -10,9 +10,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ksnet_deploy.base.errors import KSNetError
 from ksnet_deploy.base.version import __version__
@@ -28,7 +29,20 @@ from ksnet_deploy.cli.upscale import upscale
 
 EXIT_FAILED = 1
 
+
+class Commands(TyperGroup):
+    """The commands, with refusals of values in Typer's own words, without those of the library below it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
+
 app = typer.Typer(
+    cls=Commands,
     help="Deploy KSNet, a real-time x4 video super-resolution network.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

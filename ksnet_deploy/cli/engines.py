@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -95,8 +96,19 @@ def build_engine(
     if sidecar.verified is None:
         print("Not compared with float32.")
     else:
-        result = ", ".join(f"{k} {v}" for k, v in sidecar.verified.items() if k not in ("what", "against"))
-        print(f"Compared: {sidecar.verified['what']} with {sidecar.verified['against']}, {result}.")
+        print(f"Compared: {_proof_in_words(sidecar.verified)}.")
+
+
+def _proof_in_words(proof: dict[str, Any]) -> str:
+    """What was compared, and the figures; of near-tied channels only where there were any."""
+    words = [f"{proof['what']} with {proof['against']}"]
+    for name, value in proof.items():
+        if name == "near_ties" and value:
+            frames = " and ".join(value) if isinstance(value, dict) else f"{value}"
+            words.append(f"other choice of near-tied channels on frame {frames}")
+        elif name not in ("what", "against", "near_ties") and value is not None:
+            words.append(f"{name.replace('_', ' ')} {value}")
+    return ", ".join(words)
 
 
 def build_plugins(
@@ -118,13 +130,25 @@ def build_plugins(
     from ksnet_deploy.ops.library import build_plugins as build
 
     with progress("Compiling", show=True) as bar:
-        bar.begin("", None)
+        bar.begin("(looking for compilers and headers)", None)
+        shown: list[int] = []
+
+        def on_line(line: str) -> None:
+            """Ninja and make say how far they are at the head of a line; all else is for their authors."""
+            if (step := re.match(r"\[ *(\d+)(?:/(\d+)|%)\] ", line)) is None:
+                return
+            done, total = int(step[1]), int(step[2] or 100)
+            if shown != [total]:
+                shown[:] = [total]
+                bar.begin("", total)
+            bar.reach(done)
+
         path = build(
             tensorrt=tensorrt,
             architectures=architecture,
             kernels_only=kernels_only,
             fetch_headers=fetch_headers,
-            on_line=lambda line: bar.describe(line[:60]),
+            on_line=on_line,
         )
     print(path)
 

@@ -310,13 +310,21 @@ def _carry_out(
 ) -> None:
     """Run a training with its progress shown, and print the path of its weights."""
     leads = os.environ.get("RANK", "0") == "0"  # the only process, or torchrun's first
+    reports: list[Progress] = []
     with progress("Training", show=leads) as bar:
+        show = _reporter(bar)
 
         def start(iterations: int | None, what: str) -> None:
             bar.say(f"Training on {what}.")
             bar.begin("", iterations)
 
-        path = run(request, start, _reporter(bar), bar.say)
+        def report(state: Progress) -> None:
+            reports[:] = [state]
+            show(state)
+
+        path = run(request, start, report, bar.say)
+        if not reports:
+            bar.say("This run was finished before, and nothing was trained; give another --output for a new one.")
     if leads:
         print(path)
 

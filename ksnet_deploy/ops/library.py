@@ -47,6 +47,8 @@ BUILD_KERNELS = "build it with 'ksnet-deploy build-plugins --kernels-only'"
 _PACKAGE = Path(__file__).parents[1]
 _RTX_LIBRARY = "libtensorrt_rtx.so"
 _LINES_OF_OUTPUT = 4
+_REMEDY = ("add -DKSNET_FETCH_TENSORRT_HEADERS=ON to download the headers", "pass --fetch-headers to download them")
+"""What CMake's sentence tells those who run CMake, and what those who run ``ksnet-deploy build-plugins`` can do."""
 _COMPILER_ERROR = re.compile(r"\b(error|fatal)\b[^:]*:")
 
 
@@ -178,7 +180,8 @@ def _reason(lines: Sequence[str]) -> str:
         return f"the native library did not compile: {' | '.join(lines[-_LINES_OF_OUTPUT:])}"
     # CMake indents its sentence below that line, and wraps it.
     below = itertools.takewhile(lambda line: not line or line.startswith(" "), lines[starts[0] + 1 :])
-    return f"the native library cannot be built: {' '.join(line.strip() for line in below if line)}"
+    sentence = " ".join(line.strip() for line in below if line).removesuffix(".")
+    return f"the native library cannot be built: {sentence.replace(*_REMEDY)}"
 
 
 def load_plugins(trt: Any, library: Path) -> None:

@@ -265,11 +265,20 @@ def _check_identity(target: Path, identity: Mapping[str, str]) -> None:
         ) from error
     names = sorted(k for k in {*begun, *identity} if begun.get(k) != identity.get(k))
     if names:
-        changes = ", ".join(f"{k}: {begun.get(k, 'none')} -> {identity.get(k, 'none')}" for k in names)
+        changes = ", ".join(_change(k, begun.get(k, "none"), identity.get(k, "none")) for k in names)
         raise OutputError(
             f"an unfinished job for {target} was begun with other settings ({changes}); run it with those to go on, or "
             "pass --no-resume to throw it away"
         )
+
+
+def _change(name: str, before: str, after: str) -> str:
+    """A change in words; of an encoder's many settings only those that differ."""
+    if name == "encoder":
+        pairs = ((before, after), (after, before))
+        kept = [" ".join(word for word in a.split() if word not in b.split()) for a, b in pairs]
+        before, after = (text or "unset" for text in kept)
+    return f"{name}: {before} -> {after}"
 
 
 def _intact(folder: Path) -> list[Segment]:
