@@ -9,7 +9,7 @@ from typing import Literal
 from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.base.files import check_new_file
 from ksnet_deploy.base.frames import FrameSize, FrameType
-from ksnet_deploy.export.engine.compile import Progress
+from ksnet_deploy.export.engine.compile import OnProgress
 from ksnet_deploy.export.engine.make import EngineRequest, MadeEngine, PluginChoice, make_engine
 from ksnet_deploy.export.proof.float32 import SequenceReport
 from ksnet_deploy.export.proof.half import HalfReport
@@ -100,7 +100,7 @@ def build_engine(
     say: Callable[[str], None] = lambda _line: None,
     on_verify: Callable[[int], None] = lambda _frames: None,
     on_frame: Callable[[], None] = lambda: None,
-    on_progress: Progress = lambda _phase, _done, _total: None,
+    on_progress: OnProgress = lambda _phase, _done, _total: None,
 ) -> MadeEngine:
     """Build a TensorRT engine and compare it with float32; with TensorRT-RTX also for a GPU that is not here.
 

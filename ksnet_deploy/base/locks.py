@@ -65,7 +65,7 @@ class Lock:
 
 
 def being_written(place: Path) -> str:
-    """What to say where another process holds the lock on a place that this one would write."""
+    """Sentence for when another process holds the lock on a place that this one would write."""
     return f"another process is already writing {place}; wait for it, or stop it first"
 
 

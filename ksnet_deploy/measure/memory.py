@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from ksnet_deploy.base.frames import SCALE, FrameSize
 from ksnet_deploy.export.memory import check_memory, export_bytes
 from ksnet_deploy.measure.evaluation import frames_at_a_time
+from ksnet_deploy.network.checkpoint_config import config_of
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.upscale.memory import PIPELINE_BYTES, choose_tiles, memory_needed
 from ksnet_deploy.upscale.networks import NetworkFile
 from ksnet_deploy.upscale.values import TileChoice
 from ksnet_deploy.video.clips.clip import Clip, VideoClip
 
-__all__ = ["benchmark_bytes", "evaluation_bytes", "plan_evaluation", "torch_bytes"]
+__all__ = ["benchmark_bytes", "config_of_file", "evaluation_bytes", "plan_evaluation", "torch_bytes"]
 
 PARENT_BYTES = 250_000_000
 """The process that starts the measured ones and waits for them, with PyTorch."""
@@ -34,11 +36,26 @@ def torch_bytes(config: KSNetConfig, size: FrameSize) -> int:
     return TORCH_BYTES + TORCH_BYTES_PER_CHANNEL[config.upsampler] * config.channels * size.height * size.width
 
 
-def benchmark_bytes(config: KSNetConfig, size: FrameSize, clip_size: FrameSize) -> int:
-    """Peak of a benchmark: of its export, or of the larger backend beside the process that waits for it."""
-    clip = memory_needed(clip_size, config) + PIPELINE_BYTES * clip_size.height * clip_size.width
-    largest = max(memory_needed(size, config), torch_bytes(config, size), torch_bytes(config, clip_size), clip)
-    return max(export_bytes(config, size), export_bytes(config, clip_size), PARENT_BYTES + largest)
+def benchmark_bytes(network: Path, size: FrameSize, clip_size: FrameSize | None) -> int:
+    """Peak of a benchmark: of its exports, or of the largest measured process beside the one that waits for it.
+
+    Args:
+        network: a checkpoint, or an ``.onnx``, which is not run in PyTorch and not exported.
+        clip_size: None where no clip is run.
+
+    Raises:
+        KSNetError: the network cannot be read.
+    """
+    config, is_exported = config_of_file(network), network.suffix.lower() == ".onnx"
+    if config is None:
+        return 0
+    processes, exports = [memory_needed(size, config)], []
+    for measured in (size,) if clip_size is None else (size, clip_size):
+        processes += [] if is_exported else [torch_bytes(config, measured)]
+        exports += [] if is_exported else [export_bytes(config, measured)]
+    if clip_size is not None:
+        processes.append(memory_needed(clip_size, config) + PIPELINE_BYTES * clip_size.height * clip_size.width)
+    return max(*exports, 0, PARENT_BYTES + max(processes))
 
 
 def evaluation_bytes(
@@ -98,7 +115,7 @@ def plan_evaluation(
     """
     if network is not None and network.device == "cuda":
         return None
-    config = None if network is None else _config(network)
+    config = None if network is None else config_of_file(network.path)
 
     def network_bytes(size: FrameSize, beside: int) -> int:
         if network is None or config is None:
@@ -116,11 +133,15 @@ def plan_evaluation(
     return needed
 
 
-def _config(network: NetworkFile) -> KSNetConfig | None:
-    """Configuration of a network, of an exported file from its metadata; None where it does not say."""
-    if network.kind != "onnx":
-        return network.config()
+def config_of_file(path: Path) -> KSNetConfig | None:
+    """Configuration of a checkpoint, or of an exported file by its metadata; None where it does not say.
+
+    Raises:
+        KSNetError: it cannot be read.
+    """
+    if path.suffix.lower() != ".onnx":
+        return config_of(path)
     from ksnet_deploy.runtime.step_file import exported_metadata, load_exported
 
-    text = exported_metadata(load_exported(network.path)).get("ksnet.config")
+    text = exported_metadata(load_exported(path)).get("ksnet.config")
     return None if text is None else KSNetConfig.from_json(text)

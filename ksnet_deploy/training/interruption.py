@@ -1,4 +1,4 @@
-"""What can come between a training and its end: signals, a lost loading process."""
+"""Interruptions of a training: signals, a lost loading process."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Signals:
 
 
 def lost_worker(error: RuntimeError) -> str | None:
-    """What became of a process that loads data, where PyTorch's error tells of one."""
+    """Sentence on what became of a process that loads data, where PyTorch's error tells of one."""
     if "DataLoader worker" not in str(error):
         return None
     pids = re.search(r"\(pids?(?:\(s\))? ([\d, ]+)\)", str(error))

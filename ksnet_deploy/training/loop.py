@@ -44,7 +44,7 @@ NEW_IN_IDENTITY = (DATA_VERSION,)
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How a run is carried out; none of it changes the result but ``precision``."""
+    """Settings of a run; none of it changes the result but ``precision``."""
 
     folder: Path
     precision: TrainingPrecision = "fp32"
@@ -56,7 +56,7 @@ class LoopSettings:
     hours: float | None = None
     """Make the run so long that its learning rate ends then; the task's own iterations are proportions only."""
     clock: Callable[[], float] = time.monotonic
-    """In seconds."""
+    """Clock in seconds."""
 
     def __post_init__(self) -> None:
         if self.hours is not None and not 0 < self.hours < math.inf:
@@ -194,7 +194,7 @@ class _Run:
             self._save({})
 
     def _kept(self) -> str:
-        """What is on disk, and how to go on from it."""
+        """Sentence on what is on disk, and how to go on from it."""
         if self.saved is None:
             return "nothing was saved yet, so run the same command again"
         return f"all up to iteration {self.saved} is saved, so run the same command again to go on from there"
@@ -325,7 +325,7 @@ def _held(folder: Path) -> str:
 
 @contextlib.contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """What the system says of a file that cannot be written, as a sentence."""
+    """Context that turns the system's refusal to write a file into a sentence."""
     try:
         yield
     except OSError as error:

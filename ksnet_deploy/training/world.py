@@ -1,4 +1,4 @@
-"""The processes of one training run, and what they tell each other."""
+"""World of a training run: its processes, and what they tell each other."""
 
 from __future__ import annotations
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from ksnet_deploy.base.errors import OutputError
-from ksnet_deploy.base.files import LONGEST_NAME, hidden_name, replacing, shortened
+from ksnet_deploy.base.files import replacing
+from ksnet_deploy.base.hidden import LONGEST_NAME, hidden_name, shortened
+from ksnet_deploy.base.leftovers import remove_leftovers
 from ksnet_deploy.base.locks import Lock, being_written
 
 
@@ -34,6 +36,24 @@ def test_a_file_with_the_longest_name_is_replaced_whole(tmp_path: Path) -> None:
     with replacing(path) as temporary:
         temporary.write_text("whole")
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("name", ["a.onnx", ".hidden", "a.4194999.part", "n" * 251 + ".txt"])
+def test_what_killed_processes_left_of_a_name_goes_and_nothing_else(tmp_path: Path, name: str) -> None:
+    gone, running = 4194999, os.getppid()  # the first is beyond the largest process id
+    path = tmp_path / name
+    dead = hidden_name(name, f".{gone}.part")
+    left = {dead, f"{dead}.small.onnx", f".{dead}.{gone}.part"} if len(name) < 200 else {dead}
+    kept = {hidden_name(name, f".{running}.part"), hidden_name(f"x{name}", f".{gone}.part"), ".a.onnx.part", name}
+    for entry in left | kept:
+        (tmp_path / entry).write_bytes(b"half of it")
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"whole")
+    assert {entry.name for entry in tmp_path.iterdir()} == kept
+    (tmp_path / dead).mkdir()
+    (tmp_path / dead / "shard").touch()
+    remove_leftovers(path)
+    assert {entry.name for entry in tmp_path.iterdir()} == kept
 
 
 HOLDING = """

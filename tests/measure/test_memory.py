@@ -18,11 +18,11 @@ from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.export import memory as export_memory
 from ksnet_deploy.measure.evaluation import BicubicMethod, evaluate, frames_at_a_time
 from ksnet_deploy.measure.memory import benchmark_bytes, evaluation_bytes
+from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.network.checkpoints import Checkpoint
-from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.upscale import memory as upscale_memory
 
-LITE = KSNetConfig.named("lite")
+LITE = bundled_checkpoint("lite")
 
 
 def limit(monkeypatch: pytest.MonkeyPatch, available: int) -> None:
@@ -86,6 +86,7 @@ def test_more_takes_more() -> None:
     assert evaluation_bytes(clips, lambda size, _beside: size.height) == plain + 16
     small, large = FrameSize(72, 128), FrameSize(540, 960)
     assert benchmark_bytes(LITE, small, small) < benchmark_bytes(LITE, small, large)
+    assert benchmark_bytes(LITE, small, None) <= benchmark_bytes(LITE, small, small)
     assert benchmark_bytes(LITE, large, small) < benchmark_bytes(LITE, large, large)
 
 
