@@ -225,7 +225,7 @@ def evaluate(
 
 
 def frames_at_a_time(clip: Clip) -> int:
-    """How many frames of a clip are in memory at once, of one that is not decoded as a whole."""
+    """The number of frames of a clip that are in memory at once, of one that is not decoded as a whole."""
     return max(1, min(CHUNK, clip.frames, CHUNK_BYTES // (3 * clip.height * clip.width)))
 
 

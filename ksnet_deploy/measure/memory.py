@@ -91,7 +91,7 @@ def evaluation_bytes(
 
 
 def _bytes_read(clip: Clip) -> int:
-    """What a clip has in memory at once: a video all of its frames."""
+    """Bytes that a clip has in memory at once: a video those of all its frames."""
     frames = clip.frames if isinstance(clip, VideoClip) else frames_at_a_time(clip)
     return 3 * frames * clip.height * clip.width
 

@@ -89,7 +89,7 @@ class BenchmarkReport:
     threads: int
     results: list[BackendResult]
     memory_estimate_bytes: int
-    """Of the whole benchmark, from before it."""
+    """Estimate for the whole benchmark, from before it."""
     network: str = "float32 network, uint8 frames"
     """Precision of the convolutions, and type of the frames, in words."""
 

@@ -389,9 +389,10 @@ def test_a_foreign_safetensors_file_may_have_a_checksum_of_another_kind(tmp_path
     assert same(dict(load_checkpoint(tmp_path / "a.safetensors", TINY).model.state_dict()), weights)
 
 
-def test_a_pickle_of_another_protocol_brings_no_warning(tmp_path: Path, weights: Tensors) -> None:
+def test_a_pickle_of_another_protocol_is_refused_without_a_warning(tmp_path: Path, weights: Tensors) -> None:
     torch.save({"params": weights, "config": TINY.to_json()}, tmp_path / "a.pth", pickle_protocol=4)
-    assert same(dict(load_checkpoint(tmp_path / "a.pth").model.state_dict()), weights)
+    with pytest.raises(CheckpointError, match=r"\(UnpicklingError\)"):
+        load_checkpoint(tmp_path / "a.pth")
 
 
 def test_the_configuration_and_the_notes_need_no_pytorch(small: Checkpoint) -> None:
