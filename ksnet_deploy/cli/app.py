@@ -86,7 +86,7 @@ for _command, _examples in COMMANDS.items():
 def _stop(signum: int, _frame: object) -> None:
     """Leave by an exception, so that unfinished files are removed on the way out."""
     if multiprocessing.parent_process() is None:  # a loading process leaves quietly with its parent
-        complain("stopped before the end; nothing unfinished has its final name")
+        complain("interrupted; no partial file was left under the output's name")
     raise SystemExit(128 + signum)
 
 

@@ -34,7 +34,7 @@ class Batch:
 
     output: Path | None
     model: str | None
-    """None for the one that suits each source."""
+    """Name or path of the network; None for the one that suits each source."""
     backend: str | None
     device: str | None
     codec: str | None

@@ -9,22 +9,22 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ksnet_deploy.base.errors import ConfigError
+from ksnet_deploy.cli.options import Json, Model, Overwrite
 from ksnet_deploy.cli.terminal import progress
 
 __all__ = ["build_engine", "build_plugins", "cache"]
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
 def build_engine(
     output: Annotated[
         Path | None, typer.Argument(help="The .engine to write, and its .json beside it (default: the cache).")
     ] = None,
-    model: Annotated[
-        str,
-        typer.Option("--model", "-m", help="A checkpoint (.safetensors, .pth), an exported .onnx, 'uni' or 'lite'."),
-    ] = "uni",
-    fp16: Annotated[bool, typer.Option("--fp16", help="Convolutions in half precision (default: float32).")] = False,
+    model: Model = "uni",
+    precision: Annotated[
+        Literal["fp32", "fp16"] | None, typer.Option("--precision", help="Of the convolutions (default: fp32).")
+    ] = None,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Short for --precision fp16.")] = False,
     gpu: Annotated[
         str | None, typer.Option("--gpu", help="Card or architecture, as rtx3080 or sm86 (default: this machine's).")
     ] = None,
@@ -35,16 +35,16 @@ def build_engine(
     size: Annotated[
         str | None, typer.Option("--size", "-s", help="LR frame size, HEIGHTxWIDTH (default: 180x320).")
     ] = None,
-    least: Annotated[str | None, typer.Option("--min", help="Smallest size of an engine for many sizes.")] = None,
-    best: Annotated[str | None, typer.Option("--opt", help="Size to optimise for.")] = None,
-    most: Annotated[str | None, typer.Option("--max", help="Largest size.")] = None,
+    smallest: Annotated[str | None, typer.Option("--min", help="Smallest size of an engine for many sizes.")] = None,
+    optimum: Annotated[str | None, typer.Option("--opt", help="Size to optimise for.")] = None,
+    largest: Annotated[str | None, typer.Option("--max", help="Largest size.")] = None,
     plugins: Annotated[
         Literal["auto", "on", "off"], typer.Option("--plugins", help="Native plugins; auto takes them where built.")
     ] = "auto",
     verify_frames: Annotated[
         int, typer.Option("--verify-frames", help="Recurrent frames to compare with float32; 0 for none.", min=0)
     ] = 30,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Build a TensorRT engine; with TensorRT-RTX also for a GPU that is not in this machine."""
@@ -54,12 +54,14 @@ def build_engine(
     from ksnet_deploy.network.bundled import checkpoint_path
     from ksnet_deploy.runtime.tensorrt.target import SizeRange
 
+    if fp16 and precision == "fp32":
+        raise ConfigError("--fp16 and --precision fp32 contradict each other; give one of them")
     if output is not None:
         check_new_file(output, ".engine", overwrite=overwrite)
     request = EngineRequest(
         source=Path(model) if model.endswith(".onnx") else checkpoint_path(model),
-        sizes=SizeRange.parse(size, least, best, most),
-        precision="fp16" if fp16 else "fp32",
+        sizes=SizeRange.parse(size, smallest, optimum, largest),
+        precision="fp16" if fp16 else precision or "fp32",
         flavour=runtime,
         gpu=gpu,
         plugins=plugins,

@@ -18,7 +18,7 @@ Style = Literal["bar", "json", "none"]
 
 
 class Progress(Protocol):
-    """Told what is going on."""
+    """Receiver of what is going on."""
 
     def begin(self, what: str, total: int | None, done: int = 0) -> None:
         """Something of ``total`` steps begins, ``done`` of which were done before."""

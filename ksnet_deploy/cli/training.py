@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
+from ksnet_deploy.cli.options import Json
 from ksnet_deploy.cli.terminal import Bar, progress, show_notes
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ Workers = Annotated[int, typer.Option("--workers", help="Processes that load dat
 Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads (default: all cores).", min=1)]
 Minutes = Annotated[float | None, typer.Option("--max-minutes", help="Stop, resumably, after so long.", min=0)]
 ValidateEvery = Annotated[int, typer.Option("--validate-every", help="Iterations between validations.", min=1)]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
 def evaluate(

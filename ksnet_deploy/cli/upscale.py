@@ -86,7 +86,7 @@ def upscale(
             "--tiles",
             show_default=False,
             metavar="HxW",
-            help="Of frames, or off (default: auto).",
+            help="Or off (default: auto).",
             rich_help_panel=ADVANCED,
         ),
     ] = "auto",
@@ -94,12 +94,24 @@ def upscale(
         Path | None,
         typer.Option("--cuts", metavar="FILE", help="Frame numbers of scene cuts.", rich_help_panel=ADVANCED),
     ] = None,
-    no_scene_reset: Annotated[
-        bool, typer.Option("--no-scene-reset", help="Keep the past at cuts.", rich_help_panel=ADVANCED)
-    ] = False,
-    no_resume: Annotated[
-        bool, typer.Option("--no-resume", help="Begin anew, keep nothing of a failure.", rich_help_panel=ADVANCED)
-    ] = False,
+    scene_reset: Annotated[
+        bool,
+        typer.Option(
+            "--scene-reset/--no-scene-reset",
+            help="Reset at cuts (default: yes).",
+            show_default=False,
+            rich_help_panel=ADVANCED,
+        ),
+    ] = True,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume/--no-resume",
+            help="Resume a job (default: yes).",
+            show_default=False,
+            rich_help_panel=ADVANCED,
+        ),
+    ] = True,
     keep_partial: Annotated[
         bool,
         typer.Option("--keep-partial", help="On Ctrl-C leave what is done.", rich_help_panel=ADVANCED),
@@ -137,8 +149,8 @@ def upscale(
         tiles=parse_tiles(tiles),
         tracks=tracks,
         cuts=cuts,
-        scene_reset=not no_scene_reset,
-        resume=not no_resume,
+        scene_reset=scene_reset,
+        resume=resume,
         keep_partial=keep_partial,
         overwrite=overwrite,
         skip_existing=skip_existing,

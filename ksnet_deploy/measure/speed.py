@@ -90,7 +90,7 @@ class BenchmarkReport:
     """Precision of the convolutions, and type of the frames, in words."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: sizes as text, an infinite PSNR as None with ``equal_to_reference`` set."""
+        """Plain values for JSON: sizes as text, an infinite PSNR as None with ``equal_to_reference`` set."""
         rows = []
         for result in self.results:
             row = asdict(result)

@@ -53,7 +53,7 @@ _COMPILER_ERROR = re.compile(r"\b(error|fatal)\b[^:]*:")
 
 
 def plugin_folder() -> Path:
-    """Where :func:`build_plugins` puts what it builds: a folder per version of this package in the user's folder."""
+    """Folder that :func:`build_plugins` builds into: one per version of this package in the user's folder."""
     return Path(platformdirs.user_data_dir("ksnet-deploy")) / "plugins" / __version__
 
 
@@ -86,7 +86,7 @@ def _find(variable: str, name: str) -> Path | None:
 
 
 def _package_folders() -> list[Path]:
-    """In an editable installation there are two: the checkout's, and the one that holds what was compiled."""
+    """Folders of the package; in an editable installation two: the checkout's, and that of what was compiled."""
     spec = importlib.util.find_spec("ksnet_deploy")
     return [Path(folder) for folder in (spec and spec.submodule_search_locations) or ()]
 

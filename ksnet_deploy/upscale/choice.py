@@ -1,4 +1,4 @@
-"""Which bundled network suits a source: one for compressed video, or the paper's for clean frames."""
+"""Choice of the bundled network that suits a source: one for compressed video, or the paper's for clean frames."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOR_VIDEO = "-video"
 
 @dataclass(frozen=True)
 class Choice:
-    """A bundled network, and why it was chosen."""
+    """Bundled network, and why it was chosen."""
 
     name: str
     reason: str

@@ -1,4 +1,4 @@
-"""Where the frames of a source go: a video file, a picture, a folder of pictures, or a pipe; chosen once."""
+"""Destination of the frames of a source: a video file, a picture, a folder of pictures, or a pipe; chosen once."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def choose_target(tracks: TrackPlanner, target: Path | None, encoder: Encoder) -
 
 
 def container_notes(tracks: TrackPlanner, target: Path | None, encoder: Encoder) -> list[str]:
-    """Why the choice is not the source's own container, where that is one of those that are written."""
+    """Reasons why the choice is not the source's own container, where that is one of those that are written."""
     if target is not None and not target.is_dir():
         return []
     own, chosen = tracks.reader.path.suffix.lower(), choose_target(tracks, target, encoder).suffix

@@ -81,7 +81,7 @@ def _identity(
 
 
 def output_size(source: FrameSize, work: Work, *, even: bool = True) -> FrameSize:
-    """The size that is asked for, of the source's shape.
+    """Size of the output that is asked for, of the source's shape.
 
     Args:
         source: of its frames, turned as the output's are.

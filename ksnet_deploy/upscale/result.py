@@ -61,7 +61,7 @@ class UpscaleResult:
         return (self.frames - self.resumed_frames) / self.times.wall_s if self.times.wall_s else 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain values, as ``--json`` gives them."""
+        """All of it as plain values, as ``--json`` gives them."""
         return {
             **common_values(self),
             "frames_lost": self.frames_lost,
@@ -77,7 +77,7 @@ class UpscaleResult:
         }
 
     def as_text(self) -> str:
-        """The same for people, in a few lines."""
+        """All of it for people, in a few lines."""
         single = self.target.suffix.lower() in PICTURE_OUTPUTS
         lines = [
             f"{self.target}: {self.size} (height x width) in {self.times.wall_s:.1f} s"

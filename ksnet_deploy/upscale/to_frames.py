@@ -10,7 +10,7 @@ from typing import Any
 from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.hidden import hidden_name
-from ksnet_deploy.base.locks import Lock
+from ksnet_deploy.base.locks import Lock, being_written
 from ksnet_deploy.upscale.output import check_target
 from ksnet_deploy.upscale.plan import FramePlan
 from ksnet_deploy.upscale.prepare import first_frame_read, frame_dtype, output_size
@@ -98,7 +98,7 @@ def _display_notes(display: DisplayMatrix | None) -> list[str]:
 def _locked(target: Path) -> Lock:
     """The lock on a folder to be. Raises OutputError where another process is at it, or it cannot be written."""
     try:
-        return Lock(target.with_name(hidden_name(target.name, ".lock")), target)
+        return Lock(target.with_name(hidden_name(target.name, ".lock")), being_written(target))
     except OSError as error:
         raise OutputError(
             f"the folder {target} cannot be made ({error.strerror}); choose another with --output"

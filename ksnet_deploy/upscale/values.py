@@ -30,7 +30,7 @@ def parse_height(text: str | int) -> int:
 
 
 def parse_scale(text: str | int) -> int:
-    """How many times larger: ``2``, ``3``, ``4``, or ``x2`` and ``2x``. Raises InputError for anything else."""
+    """Scale: ``2``, ``3``, ``4``, or ``x2`` and ``2x``. Raises InputError for anything else."""
     digit = str(text).lower().removeprefix("x").removesuffix("x")
     if digit not in ("2", "3", "4"):
         raise InputError(f"'{text}' is no scale that there is; give 2, 3 or 4, or a height with --target")

@@ -56,7 +56,7 @@ def rgb_of(frame: VideoFrame, colour: Colour, *, eight_bits: bool) -> NDArray[An
 
 
 def _grey(frame: VideoFrame, colour: Colour, most: int) -> NDArray[Any]:
-    """The same of a frame without colours, which swscale takes for one of full range, whatever it says."""
+    """Picture of a frame without colours, which swscale takes for one of full range, whatever it says."""
     frame = _readable(frame)
     part = frame.format.components[0]
     values = _plane(frame, part.plane)[:, :: len(frame.format.components)].astype(np.float32)
@@ -107,7 +107,7 @@ def _plane(frame: VideoFrame, index: int) -> NDArray[Any]:
 
 
 def _coloured(frame: VideoFrame, colour: Colour, *, eight_bits: bool) -> NDArray[Any]:
-    """The same of a frame with colours, without regard to its alpha."""
+    """Picture of a frame with colours, without regard to its alpha."""
     frame.colorspace, frame.color_range = colour.matrix, colour.range
     if colour.siting_unsaid:
         frame = _with_chroma_at_the_left(frame)

@@ -1,4 +1,4 @@
-"""Decoding.
+"""Decoding: files, folders and pipes to frames and packets.
 
 - ``reader.py``: frames of the video track, packets of the others
 - ``counting.py``: how many frames a file announces, and how many it lacks

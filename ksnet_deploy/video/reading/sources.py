@@ -1,11 +1,12 @@
-"""What frames can be read from: a file, a folder of pictures, standard input."""
+"""Opening of what frames can be read from: a file, a folder of pictures, standard input."""
 
 from __future__ import annotations
 
 import glob
+import io
+import os
 import re
 import sys
-import tempfile
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -39,7 +40,10 @@ av.logging.restore_default_callback()
 av.logging.set_libav_level(av.logging.PANIC)
 
 LOSSY = 1 << 1
-"""AV_CODEC_PROP_LOSSY of FFmpeg's codec_desc.h."""
+"""Flag AV_CODEC_PROP_LOSSY of FFmpeg's codec_desc.h."""
+
+HAS_PATTERNS = os.name != "nt"
+"""Whether FFmpeg expands patterns of names; it has no glob() on Windows."""
 
 CopiedPacket: TypeAlias = "Packet[Any]"
 """A compressed packet of a track that is not decoded."""
@@ -57,7 +61,7 @@ def open_source(path: Path, rate: Fraction) -> InputContainer:
     if not path.is_dir():
         return av.open(f"file:{path}", "r", metadata_errors="ignore")
     files = picture_files(path)
-    if files != sorted(files):
+    if files != sorted(files) or not HAS_PATTERNS:
         return _open_in_order(files, rate)
     # With "file:" before it, the pattern would be taken for a name.
     pattern = f"{glob.escape(str(path.absolute()))}/*{files[0].suffix}"
@@ -72,10 +76,7 @@ def _open_in_order(files: list[Path], rate: Fraction) -> InputContainer:
         begin, end = (round(1_000_000 * count / rate) for count in (index, index + 1))
         quoted = str(file.absolute()).replace("'", r"'\''")
         lines += [f"file 'file:{quoted}'", f"option framerate {rate}", f"duration {end - begin}us"]
-    with tempfile.TemporaryDirectory() as folder:
-        listed = Path(folder) / "frames.ffconcat"
-        listed.write_text("\n".join(lines), encoding="utf-8")
-        return av.open(f"file:{listed}", "r", format="concat", options={"safe": "0"})
+    return av.open(io.BytesIO("\n".join(lines).encode()), "r", format="concat", options={"safe": "0"})
 
 
 def open_video(source: Source) -> tuple[InputContainer, VideoStream]:

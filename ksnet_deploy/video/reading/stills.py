@@ -13,7 +13,7 @@ __all__ = ["is_picture"]
 STILLS = ("image2", "gif", "apng")
 """Formats of files that may hold one picture, by FFmpeg's names; most others of these end in _pipe."""
 BRANDS = frozenset({"avif", "heic", "heix", "mif1"})
-"""Of files of ISO/IEC 14496-12 whose first content is a picture (ISO/IEC 23008-12)."""
+"""Brands of files of ISO/IEC 14496-12 whose first content is a picture (ISO/IEC 23008-12)."""
 
 
 def is_picture(source: Source) -> bool:

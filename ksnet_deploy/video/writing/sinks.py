@@ -1,4 +1,4 @@
-"""Frames to where no file is muxed: a picture, a folder of pictures, or a pipe."""
+"""Sinks of frames that need no muxing: a picture, a folder of pictures, or a pipe."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ __all__ = ["FrameSink", "PictureFile", "PictureFolder", "Y4mPipe", "check_new_fo
 
 
 class FrameSink(Protocol):
-    """Takes the upscaled frames, in order."""
+    """Sink of the upscaled frames, in order."""
 
     pixel_format: str
     depth: int
     """Bits per sample, at most."""
 
     def write(self, frame: Frame) -> None:
-        """The next frame, (H, W, 3), uint8 or uint16."""
+        """Write the next frame, (H, W, 3), uint8 or uint16."""
 
     def finish(self) -> None:
-        """All frames are written."""
+        """Complete the output: all frames are written."""
 
     def abort(self) -> None:
-        """They will not be: leave nothing behind."""
+        """Leave nothing behind: the rest will not be written."""
 
 
 def check_new_folder(folder: Path, *, overwrite: bool) -> None:
@@ -89,10 +89,10 @@ class PictureFile:
             unfinished.unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """It is written."""
+        """Nothing to do: it is written."""
 
     def abort(self) -> None:
-        """There is nothing unfinished."""
+        """Do nothing: there is nothing unfinished."""
 
 
 class PictureFolder:
@@ -188,4 +188,4 @@ class Y4mPipe:
         self._container.close()
 
     def abort(self) -> None:
-        """What was piped cannot be taken back."""
+        """Do nothing: what was piped cannot be taken back."""
