@@ -278,3 +278,24 @@ def test_a_colour_profile_ends_no_process(tmp_path: Path, suffix: str) -> None:
         "    del reader\n    gc.collect()"
     )
     subprocess.run([sys.executable, "-c", code, str(source)], check=True)
+
+
+@pytest.mark.parametrize(("tracks", "brand", "tiles"), [(1, b"avif", False), (2, b"avif", False), (4, b"heic", True)])
+def test_a_picture_in_tiles_is_refused_and_others_of_its_brands_are_taken(
+    tmp_path: Path, tracks: int, brand: bytes, tiles: bool
+) -> None:
+    source = tmp_path / "a.heic"
+    with av.open(str(source), "w", format="mp4") as file:
+        streams: list[Any] = [file.add_stream("mpeg4", rate=25) for _ in range(tracks)]
+        for stream in streams:
+            stream.height, stream.width, stream.pix_fmt = SIZE.height, SIZE.width, "yuv420p"
+        for stream in streams:
+            file.mux([*stream.encode(av.VideoFrame.from_ndarray(smooth())), *stream.encode(None)])
+    content = source.read_bytes()
+    assert content[4:12] == b"ftypisom"
+    source.write_bytes(content[:8] + brand + content[12:])
+    if tiles:
+        with pytest.raises(InputError, match="put together from 4 tiles, which is not supported; convert it to PNG"):
+            upscale(source)
+    else:
+        assert upscale(source).target == tmp_path / "a_x4.png"
