@@ -16,14 +16,14 @@ UNSAID = "not said"
 
 @dataclass(frozen=True)
 class Exported:
-    """What is known of an exported network without running it."""
+    """Facts about an exported network, known without running it."""
 
     config: KSNetConfig
-    """Of the network that it was made of."""
+    """Configuration of the network that it was made of."""
     size: FrameSize | None
-    """Of the LR frames; of an engine for many sizes the one that it was optimised for; None where any is taken."""
+    """Size of the LR frames; of an engine for many sizes the one that it was optimised for; None where any is taken."""
     facts: dict[str, str]
-    """In words, by names that a user understands."""
+    """More of them in words, by names that a user understands."""
 
 
 def describe(path: Path) -> Exported:

@@ -17,7 +17,7 @@ BRANDS = frozenset({"avif", "heic", "heix", "mif1"})
 """Brands of files of ISO/IEC 14496-12 whose first content is a picture (ISO/IEC 23008-12)."""
 
 PROFILES = {b"\x89PNG": b"iCCP", b"\xff\xd8\xff": b"ICC_PROFILE\0", b"RIFF": b"ICCP"}
-"""What begins a PNG, a JPEG and a WebP, and what begins a colour profile in it."""
+"""First bytes of a PNG, a JPEG and a WebP, with those of a colour profile in it."""
 HEAD = 1 << 20
 """Bytes in which a profile is looked for; it comes before the picture."""
 
