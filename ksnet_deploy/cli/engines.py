@@ -100,7 +100,7 @@ def build_engine(
 
 
 def _proof_in_words(proof: dict[str, Any]) -> str:
-    """Names of what was compared, and the figures; of near-tied channels only where there were any."""
+    """The files compared, and the figures; of near-tied channels only where there were any."""
     words = [f"{proof['what']} with {proof['against']}"]
     for name, value in proof.items():
         if name == "near_ties" and value:

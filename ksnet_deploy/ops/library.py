@@ -48,7 +48,7 @@ _PACKAGE = Path(__file__).parents[1]
 _RTX_LIBRARY = "libtensorrt_rtx.so"
 _LINES_OF_OUTPUT = 4
 _REMEDY = ("add -DKSNET_FETCH_TENSORRT_HEADERS=ON to download the headers", "pass --fetch-headers to download them")
-"""A remedy in CMake's words, and the same in those of ``ksnet-deploy build-plugins``."""
+"""Remedy that CMake names for those who run CMake, and the one for those who run ``ksnet-deploy build-plugins``."""
 _COMPILER_ERROR = re.compile(r"\b(error|fatal)\b[^:]*:")
 
 

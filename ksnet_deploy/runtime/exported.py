@@ -23,7 +23,7 @@ class Exported:
     size: FrameSize | None
     """Size of the LR frames; of an engine for many sizes the one that it was optimised for; None where any is taken."""
     facts: dict[str, str]
-    """More of them in words, by names that a user understands."""
+    """Everything else in words, by names that a user understands."""
 
 
 def describe(path: Path) -> Exported:
