@@ -7,6 +7,7 @@ early, or overwriting too early, shows. An "engine" is an exported ONNX file, wh
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +35,9 @@ class FakeCuda:
         self.graphs: list[list[Work]] = []
         self.launches = 0
         self.streams = 0
+        self.events: dict[int, float] = {}
+        self.clock_ms = 0.0
+        self.current = 0
 
     def put(self, work: Work) -> None:
         (self.pending if self.recording is None else self.recording).append(work)
@@ -42,7 +46,11 @@ class FakeCuda:
         return 0, 1
 
     def cudaGetDevice(self) -> tuple[int, int]:
-        return 0, 0
+        return 0, self.current
+
+    def cudaSetDevice(self, index: int) -> tuple[int]:
+        self.current = index
+        return (0,)
 
     def cudaDeviceGetAttribute(self, kind: int, _device: int) -> tuple[int, int]:
         return 0, self.capability[kind - 75]
@@ -59,6 +67,7 @@ class FakeCuda:
         assert self.recording is None, "a stream cannot be waited for while it is recorded"
         for work in self.pending:
             work()
+            self.clock_ms += 1
         self.pending = []
         return (0,)
 
@@ -82,6 +91,25 @@ class FakeCuda:
     def cudaMemcpyAsync(self, target: int, source: int, size: int, _kind: int, _stream: int) -> tuple[int]:
         self.put(lambda: ctypes.memmove(target, source, size) and None)
         return (0,)
+
+    def cudaEventCreate(self) -> tuple[int, int]:
+        self.clock_ms += 1  # so that no two events have one name
+        self.events[handle := 1000 + int(self.clock_ms)] = math.nan
+        return 0, handle
+
+    def cudaEventDestroy(self, event: int) -> tuple[int]:
+        del self.events[event]
+        return (0,)
+
+    def cudaEventRecord(self, event: int, _stream: int) -> tuple[int]:
+        self.put(lambda: self.events.__setitem__(event, self.clock_ms))
+        return (0,)
+
+    def cudaEventSynchronize(self, _event: int) -> tuple[int]:
+        return self.cudaStreamSynchronize(77)
+
+    def cudaEventElapsedTime(self, start: int, end: int) -> tuple[int, float]:
+        return 0, self.events[end] - self.events[start]
 
     def cudaStreamBeginCapture(self, _stream: int, _mode: int) -> tuple[int]:
         self.recording = []
