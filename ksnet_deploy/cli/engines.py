@@ -40,9 +40,21 @@ def build_engine(
     plugins: Annotated[
         Literal["auto", "on", "off"], typer.Option("--plugins", help="Native plugins; auto takes them where built.")
     ] = "auto",
+    effort: Annotated[
+        int | None,
+        typer.Option(
+            "--effort",
+            help="Builder optimization level of full TensorRT, 0 to 5 (default: its own).",
+            min=0,
+            max=5,
+        ),
+    ] = None,
     verify_frames: Annotated[
         int, typer.Option("--verify-frames", help="Recurrent frames to compare with float32; 0 for none.", min=0)
     ] = 30,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Show how far each output is from the reference, over recorded states.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -65,6 +77,8 @@ def build_engine(
         output=output,
         verify_frames=verify_frames,
         model=model,
+        effort=effort,
+        compare=compare,
     )
     with progress("Building", show=not as_json) as bar:
         shown: list[int] = []
@@ -85,7 +99,8 @@ def build_engine(
         )
     sidecar = made.sidecar
     if as_json:
-        print(json.dumps({"output": str(made.path), "reused": made.reused, **sidecar.as_dict()}))
+        outputs = {} if made.outputs is None else {"compared": made.outputs.as_dict()}
+        print(json.dumps({"output": str(made.path), "reused": made.reused, **sidecar.as_dict(), **outputs}))
         return
     how = "was in the cache" if made.reused else f"built in {sidecar.build_s:.1f} s"
     print(f"{made.path}: {made.path.stat().st_size / 1e6:.1f} MB, {how}, for {sidecar.spec}")
@@ -95,6 +110,8 @@ def build_engine(
     else:
         result = ", ".join(f"{k} {v}" for k, v in sidecar.verified.items() if k not in ("what", "against"))
         print(f"Compared: {sidecar.verified['what']} with {sidecar.verified['against']}, {result}.")
+    if made.outputs is not None:
+        print(f"Each output over {made.outputs.steps} recorded steps, absolute:\n{made.outputs.as_table()}")
 
 
 def build_plugins(

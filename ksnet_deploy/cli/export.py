@@ -39,6 +39,10 @@ def export(
     verify_frames: Annotated[
         int, typer.Option("--verify-frames", help="Recurrent frames to compare with PyTorch; 0 for none.", min=0)
     ] = 8,
+    record: Annotated[
+        Path | None,
+        typer.Option("--record", help="A .json to write recorded steps to, for 'polygraphy run --load-inputs'."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -57,6 +61,8 @@ def export(
         )
     frame_size = FrameSize.parse(size) if size else PROOF_SIZE if dynamic else FrameSize(180, 320)
     check_new_file(output, ".onnx", overwrite=overwrite)
+    if record is not None:
+        check_new_file(record, ".json", overwrite=overwrite)
     checkpoint = load_checkpoint(checkpoint_path(model))
     show_notes(checkpoint.notes)
     plans: list[VerificationPlan] = []
@@ -76,6 +82,7 @@ def export(
             precision=precision,
             frames=verify_frames,
             inline=inline,
+            record=record,
             on_plan=on_plan,
             on_verify=lambda: bar.begin("and verifying against PyTorch", verify_frames),
             on_frame=bar.advance,
@@ -83,6 +90,8 @@ def export(
     answer: dict[str, Any] = {"output": str(output), "bytes": output.stat().st_size, "verified": report is not None}
     if report is not None:
         answer |= report.as_dict()
+    if record is not None:
+        answer["recorded"] = str(record)
     answer["memory_estimate_bytes"] = plans[0].memory_bytes
     if as_json:
         print(json.dumps(answer))
@@ -90,3 +99,5 @@ def export(
         print(f"{output}: {answer['bytes'] / 1e6:.1f} MB")
         what = "" if dynamic or plans[0].size == frame_size else f"the network exported for {plans[0].size}, over "
         print(f"Verified: {what}{report.summary()}." if report else "Not verified (--verify-frames 0).")
+        if record is not None:
+            print(f"Recorded: {record}, {record.stat().st_size / 1e6:.1f} MB.")

@@ -87,7 +87,9 @@ class OnnxRunner(Runner):
     @state.setter
     def state(self, saved: SavedState) -> None:
         fitting = fitting_state(saved, self._zeros) if saved else {}
-        self._state = {name: self._to_device(array.copy()) for name, array in fitting.items()} or None
+        self._state = {
+            name: self._to_device(array.astype(self._zeros[name].dtype)) for name, array in fitting.items()
+        } or None
 
     def reset(self) -> None:
         self._state = None
