@@ -17,7 +17,7 @@ __all__ = ["check_polygraphy", "environment_of", "errors_of_polygraphy", "is_ins
 
 
 def environment_of(flavour: Flavour) -> dict[str, str]:
-    """What Polygraphy must find in its environment, and nothing that would make it install packages."""
+    """Environment that Polygraphy must find, without what would make it install packages."""
     return {"POLYGRAPHY_USE_TENSORRT_RTX": "1" if flavour == "rtx" else "0", "POLYGRAPHY_AUTOINSTALL_DEPS": "0"}
 
 

@@ -9,13 +9,12 @@ from pathlib import Path
 from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.files import check_place, replacing
 from ksnet_deploy.base.frames import FrameSize, FrameType
-from ksnet_deploy.base.leftovers import remove_leftover_files
 from ksnet_deploy.export.memory import export_bytes, fits, in_gigabytes, verification_bytes
 from ksnet_deploy.export.onnx import DYNAMIC_TRACE_SIZE, export_onnx
 from ksnet_deploy.export.polygraphy import check_polygraphy
 from ksnet_deploy.export.proof.explanation import explained
 from ksnet_deploy.export.proof.float32 import SequenceReport, verify_onnx
-from ksnet_deploy.export.proof.half import TIE_GAP, HalfReport, verify_half
+from ksnet_deploy.export.proof.half import HALF_TIE_GAP, HalfReport, verify_half
 from ksnet_deploy.export.proof.near_ties import RetakingRunner
 from ksnet_deploy.export.proof.recording import write_steps
 from ksnet_deploy.export.proof.rounding import round_half_results
@@ -31,18 +30,18 @@ __all__ = ["VerificationPlan", "export_verified", "float32_runner", "plan_verifi
 
 @dataclass(frozen=True)
 class VerificationPlan:
-    """Where a file is verified, and what memory that takes."""
+    """Size that a file is verified at, and what memory that takes."""
 
     size: FrameSize
-    """Of the frames that are compared."""
+    """Size of the frames that are compared."""
     memory_bytes: int
     """Peak of the export and the verification, as estimated."""
     wanted_bytes: int | None = None
-    """What the size that was asked for would have taken; None where that is the size."""
+    """Bytes that the size that was asked for would have taken; None where that is the size."""
 
     @property
     def in_words(self) -> str:
-        """A sentence for the user, before the work."""
+        """Sentence for the user, before the work."""
         if self.wanted_bytes is None:
             return f"This takes about {in_gigabytes(self.memory_bytes)} of memory."
         return (
@@ -108,7 +107,6 @@ def export_verified(
     if frames:
         check_frames(frames)
     plan = plan_verification(checkpoint.config, size, dynamic=dynamic, precision=precision, frames=frames)
-    remove_leftover_files(path)
 
     def export(target: Path, target_size: FrameSize) -> None:
         export_onnx(
@@ -175,4 +173,4 @@ def proof_runner(path: Path, size: FrameSize, precision: Precision) -> OnnxRunne
 
 def float32_runner(model: KSNet, path: Path, size: FrameSize) -> RetakingRunner:
     """The network as it was trained, in float32, with the frame type of an exported file."""
-    return RetakingRunner(model, size, io=frame_type(path, load_exported(path)), gap=TIE_GAP)
+    return RetakingRunner(model, size, io=frame_type(path, load_exported(path)), gap=HALF_TIE_GAP)

@@ -67,5 +67,5 @@ def compare_made(
 
 
 def precision_of(onnx: Path) -> Precision:
-    """Of an exported file, as its metadata say."""
+    """Precision of an exported file, as its metadata say."""
     return "fp16" if exported_metadata(load_exported(onnx)).get("ksnet.precision") == "fp16" else "fp32"

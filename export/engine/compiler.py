@@ -27,7 +27,7 @@ from ksnet_deploy.export.engine.loaders import parsed_network, write_engine
 from ksnet_deploy.export.engine.request import BuildRequest
 from ksnet_deploy.export.polygraphy import errors_of_polygraphy
 from ksnet_deploy.ops.functions import DOMAIN, VERSION
-from ksnet_deploy.runtime.tensorrt.sidecar import LayerCounts, Tensor
+from ksnet_deploy.runtime.tensorrt.sidecar import EngineTensor, LayerCounts
 from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, import_tensorrt
 
 __all__ = ["main"]
@@ -123,7 +123,7 @@ def _check_capability(trt: Any, sm: int) -> None:
 
 
 def _check_unversioned_library() -> None:
-    """As soon as it meets a plugin, the parser of TensorRT-RTX opens this name, and ends the process if it cannot."""
+    """Open the library by the name at which TensorRT-RTX's parser, meeting a plugin, would else end the process."""
     try:
         ctypes.CDLL("libtensorrt_rtx.so")
     except OSError as error:
@@ -146,12 +146,12 @@ def _name(member: Any) -> str:
     return str(member).rpartition(".")[2]
 
 
-def _tensor(tensor: Any) -> Tensor:
-    return Tensor(tensor.name, _name(tensor.dtype), tuple(tensor.shape))
+def _tensor(tensor: Any) -> EngineTensor:
+    return EngineTensor(tensor.name, _name(tensor.dtype), tuple(tensor.shape))
 
 
 def _progress_monitor(trt: Any) -> Any:
-    """Reports the steps of the outermost phase, with the name of the innermost; inner phases have thousands."""
+    """Monitor of the outermost phase's steps, with the name of the innermost; inner phases have thousands."""
 
     class ProgressMonitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""From an ONNX model to an engine by Polygraphy's loaders, in the process that builds."""
+"""Polygraphy's loaders, from an ONNX model to an engine, in the process that builds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ksnet_deploy.base.errors import ArtifactError, BackendError
 from ksnet_deploy.base.files import replacing
 from ksnet_deploy.export.cache import write_hash
 from ksnet_deploy.export.engine.request import BuildRequest
-from ksnet_deploy.runtime.tensorrt.sidecar import Tensor
+from ksnet_deploy.runtime.tensorrt.sidecar import EngineTensor
 from ksnet_deploy.runtime.tensorrt.target import FLAVOURS
 
 __all__ = ["parsed_network", "write_engine"]
@@ -97,7 +97,7 @@ def _profile(network: Any, request: BuildRequest) -> Any:
     for index in range(network.num_inputs):
         value = network.get_input(index)
         if -1 in (shape := tuple(value.shape)):
-            tensor = Tensor(value.name, str(value.dtype), shape)
+            tensor = EngineTensor(value.name, str(value.dtype), shape)
             profile.add(value.name, *(tensor.at(size) for size in (sizes.least, sizes.best, sizes.most)))
     return profile
 

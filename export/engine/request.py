@@ -1,4 +1,4 @@
-"""What the process that builds an engine is told, as one line of JSON."""
+"""Request to the process that builds an engine, as one line of JSON."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["BuildRequest"]
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What to build, and with which files."""
+    """Request to the process: what to build, and with which files."""
 
     spec: EngineSpec
     onnx: str | None
-    """None to find out only whether the target and the plugins are there."""
+    """Exported step; None to find out only whether the target and the plugins are there."""
     engine: str
     plugins: str | None
     timing_cache: str | None

@@ -1,4 +1,4 @@
-"""What a failed proof says beside its verdict: which outputs differ, over recorded states."""
+"""Explanation of a failed proof: which outputs differ, over recorded states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each output of a step differs by, over recorded states: Polygraphy's comparison, on our own runners.
+"""Error of each output of a step, over recorded states: Polygraphy's comparison, on our own runners.
 
 A proof says that a sequence went wrong; by then an error of one output has spread to all. Here every step begins with
 the same recorded state on both sides, so the output that is wrong is the one that differs.
@@ -28,7 +28,7 @@ QUANTILE = 0.99
 EXCUSED_STEPS = 1
 """Steps that may be beyond the tolerance: where two channels' scores are nearly tied, both sides may be right."""
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-3, "fp16": 2.0**-4}
-"""Of an output, as a share of the standard deviation of its values."""
+"""Tolerance of an output, as a share of the standard deviation of its values."""
 ONE_LEVEL = 1.0
 """Frames of 8 bits may be rounded the other way."""
 
@@ -39,11 +39,11 @@ class OutputError:
 
     name: str
     largest: float
-    """Of any value on any step."""
+    """Largest of any value on any step."""
     most: float
-    """What 99 % of the values are within, on every step but the worst one."""
+    """Bound of 99 % of the values, on every step but the worst one."""
     tolerance: float
-    """For those 99 %."""
+    """Accepted bound of those 99 %."""
 
     @property
     def is_near(self) -> bool:
@@ -70,7 +70,7 @@ class OutputComparison:
         return {"steps": self.steps, "outputs": outputs}
 
     def in_words(self) -> str:
-        """As the end of a sentence."""
+        """End of a sentence."""
         if not self.far:
             return f"from the same state, over {self.steps} recorded steps, every output is near: the error builds up"
         return f"from the same state, over {self.steps} recorded steps, differ: {', '.join(map(str, self.far))}"
@@ -135,6 +135,9 @@ class _StepRunner(BaseRunner):  # type: ignore[misc]
     def __init__(self, name: str, runner: Runner, example: Step) -> None:
         super().__init__(name)
         self._runner, self._example = runner, example
+        runner.reset()
+        runner.step(example["lr"][0])
+        self._types = {name: array.dtype for name, array in runner.state.items()}
 
     def get_input_metadata_impl(self) -> TensorMetadata:
         metadata = TensorMetadata()
@@ -144,10 +147,11 @@ class _StepRunner(BaseRunner):  # type: ignore[misc]
 
     def infer_impl(self, feed_dict: Step) -> dict[str, NDArray[np.float32]]:
         started = time.perf_counter()
+        # A step of half precision takes what one of float32 recorded, and the reverse.
         self._runner.state = {
-            name.removeprefix(STATE_PREFIX): np.asarray(array)
-            for name, array in feed_dict.items()
-            if name.startswith(STATE_PREFIX)
+            name: np.asarray(feed_dict[STATE_PREFIX + name]).astype(kind)
+            for name, kind in self._types.items()
+            if STATE_PREFIX + name in feed_dict
         }
         outputs = {"hr": self._runner.step(np.asarray(feed_dict["lr"])[0])[None]}
         outputs |= {NEXT_PREFIX + name: array for name, array in self._runner.state.items()}

@@ -137,7 +137,7 @@ def test_a_file_that_cannot_be_parsed_is_refused_with_the_parsers_reason(half_on
 def test_without_polygraphy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "polygraphy", None)
     with pytest.raises(BackendError, match=r"Polygraphy.*extra 'rtx',"):
-        build.check_target(SPEC, None)
+        build.check_buildable(SPEC, None)
 
 
 @rtx

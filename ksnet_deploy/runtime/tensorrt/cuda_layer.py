@@ -1,4 +1,4 @@
-"""What running an engine asks of a GPU: a device, and on it streams, memory, events and recorded work.
+"""Interface of a GPU, as far as running an engine needs it: a device; and on it streams, memory, events, recorded work.
 
 ``cuda_pycuda.py`` and ``cuda_bindings.py`` do it; :func:`ksnet_deploy.runtime.tensorrt.cuda.open_device` chooses. Every
 error of theirs is a BackendError with CUDA's own words.
