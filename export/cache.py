@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-import platformdirs
-
 from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.files import replacing, sha256_of
 from ksnet_deploy.base.frames import FrameSize, FrameType
@@ -50,7 +48,11 @@ note = logging.getLogger("ksnet_deploy.cache").warning
 
 def cache_folder() -> Path:
     """Where exported files are kept."""
-    return Path(os.environ.get("KSNET_CACHE_DIR") or platformdirs.user_cache_dir("ksnet-deploy"))
+    if told := os.environ.get("KSNET_CACHE_DIR"):
+        return Path(told)
+    import platformdirs  # which a machine with PyTorch alone lacks
+
+    return Path(platformdirs.user_cache_dir("ksnet-deploy"))
 
 
 @contextlib.contextmanager

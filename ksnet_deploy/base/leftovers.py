@@ -8,8 +8,6 @@ import re
 import shutil
 from pathlib import Path
 
-import psutil
-
 __all__ = ["remove_leftover_files", "remove_leftover_folders"]
 
 
@@ -18,7 +16,7 @@ def remove_leftover_files(path: Path) -> None:
     what cannot be removed stays."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         match = re.search(r"\.(\d+)\.part$", leftover.name)
-        if match and not psutil.pid_exists(int(match[1])):
+        if match and not _is_running(int(match[1])):
             with contextlib.suppress(OSError):
                 leftover.unlink()
 
@@ -28,5 +26,12 @@ def remove_leftover_folders(parent: Path, prefix: str) -> None:
     cannot be removed stays."""
     for leftover in parent.glob(f"{glob.escape(prefix)}*"):
         match = re.match(rf"{re.escape(prefix)}(\d+)-", leftover.name)
-        if leftover.is_dir() and not (match and psutil.pid_exists(int(match[1]))):
+        if leftover.is_dir() and not (match and _is_running(int(match[1]))):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    import psutil  # which a machine with PyTorch alone lacks
+
+    running: bool = psutil.pid_exists(process)
+    return running

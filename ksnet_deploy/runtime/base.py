@@ -51,6 +51,8 @@ class Runner(Closing):
     """Name of the runtime, for reports."""
     closed = False
     """Whether what it held is released."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of how it runs, a sentence each."""
 
     def __init__(self, size: FrameSize, io: FrameType) -> None:
         self.size = size

@@ -99,7 +99,10 @@ class Upscaler(Closing):
             if self.tiling is not None:
                 self._on_note(f"Upscaling {self.tiling}.")
             try:
-                return self.network.open(self._size.padded, self._io, self.tiling, on_note=self._on_note)
+                runner = self.network.open(self._size.padded, self._io, self.tiling, on_note=self._on_note)
+                for note in runner.notes:
+                    self._on_note(note)
+                return runner
             except Exception as error:  # the libraries' own exceptions share no base class
                 self._take_smaller_tiles(error)
 

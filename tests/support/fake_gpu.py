@@ -33,7 +33,10 @@ class FakeCuda:
         self.recording: list[Work] | None = None
         self.graphs: list[list[Work]] = []
         self.launches = 0
+        self.replay_error = 0
+        """Levels that a launch of a graph adds to one in a hundred bytes of what it copies to the host."""
         self.streams = 0
+        self.last_store: tuple[int, int] | None = None
 
     def put(self, work: Work) -> None:
         (self.pending if self.recording is None else self.recording).append(work)
@@ -79,7 +82,9 @@ class FakeCuda:
         self.put(lambda: ctypes.memset(pointer, value, size) and None)
         return (0,)
 
-    def cudaMemcpyAsync(self, target: int, source: int, size: int, _kind: int, _stream: int) -> tuple[int]:
+    def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: int, _stream: int) -> tuple[int]:
+        if kind == self.cudaMemcpyKind.cudaMemcpyDeviceToHost:
+            self.last_store = target, size
         self.put(lambda: ctypes.memmove(target, source, size) and None)
         return (0,)
 
@@ -107,7 +112,14 @@ class FakeCuda:
         self.launches += 1
         for work in graph:
             self.put(work)
+        if self.replay_error and self.last_store is not None:
+            pointer, size = self.last_store
+            self.put(lambda: self._disturb(pointer, size))
         return (0,)
+
+    def _disturb(self, pointer: int, size: int) -> None:
+        values = np.frombuffer((ctypes.c_uint8 * size).from_address(pointer), np.uint8)
+        values[::100] ^= self.replay_error
 
     def cudaGetErrorString(self, status: int) -> tuple[int, bytes]:
         return 0, f"error {status}".encode()

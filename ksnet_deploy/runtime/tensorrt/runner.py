@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError
 from ksnet_deploy.base.frames import IO_TYPES, FrameSize, FrameType
+from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.ops.library import find_plugin_library, load_plugins
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
+from ksnet_deploy.runtime.step_file import check_countable
 from ksnet_deploy.runtime.tensorrt.cuda import DeviceBuffer, Graph, PinnedArray, Stream, compute_capability
 from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
 from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, GpuTarget, import_tensorrt
@@ -21,17 +23,21 @@ __all__ = ["TensorRTRunner"]
 
 DTYPES = {"UINT8": "uint8", "HALF": "float16", "FLOAT": "float32"}
 """NumPy's names of TensorRT's types."""
+RECORDED_PSNR_DB = 60.0
+"""Least PSNR of a recorded step against the plain one: TensorRT does not promise the same rounding in two runs, and
+both have the same error of 55 to 63 dB against float32."""
 
 
 class TensorRTRunner(Runner):
     """Runs an engine. The state stays on the device, in two sets of buffers that swap roles after every step.
 
     A step is one launch of a CUDA graph (copy in, engine, copy out), of which there is one for each role of the
-    buffers, and one wait, for the frame. Where TensorRT says that an engine cannot be recorded, ``recorded`` is False
-    and the parts are put on the stream one by one.
+    buffers, and one wait, for the frame. Where an engine cannot be recorded, the parts are put on the stream one by
+    one.
     """
 
     recorded = False
+    """Whether a step is a launch of a graph."""
 
     def __init__(self, path: Path, size: FrameSize) -> None:
         """Load an engine for frames of one size.
@@ -39,6 +45,7 @@ class TensorRTRunner(Runner):
         Raises:
             ArtifactError: the engine does not fit this machine or the size, or is damaged.
             BackendError: there is no GPU, or it cannot run the engine.
+            ConfigError: the frames are too large for a GPU.
         """
         sidecar = Sidecar.read(path)
         trt = import_tensorrt(sidecar.spec.flavour)
@@ -47,6 +54,7 @@ class TensorRTRunner(Runner):
         sidecar.check(path, size, flavour_version=trt.__version__, device=device, plugin_library=library)
         if device is None:
             raise BackendError(f"{path} needs a GPU: {reason}")
+        check_countable(sidecar.metadata, size)
         super().__init__(size, _frame_type(path, sidecar))
         self.backend = sidecar.spec.flavour
         self._cleanup = ExitStack()
@@ -127,7 +135,7 @@ class TensorRTRunner(Runner):
         self._hr_device.store(self._hr, self._stream)
 
     def _record_graphs(self) -> None:
-        """Record the step for both roles of the states, and make sure that it computes what the plain step does."""
+        """Record the step for both roles of the states, where that computes what the plain step does."""
         frames = np.random.default_rng(0).integers(0, 256, (2, *self._lr.array.shape))
         frames = frames.astype(self.io) if self.io == "uint8" else (frames / 255).astype(self.io)
         plain = [self._step(frame) for frame in frames]  # and TensorRT wants a plain run before it is recorded
@@ -138,14 +146,16 @@ class TensorRTRunner(Runner):
                 graph = Graph(lambda current=current: self._enqueue(current), self._stream)  # type: ignore[misc]
                 self._graphs.append(graph)
                 self._cleanup.callback(graph.close)
-            self.recorded = True
             self.reset()
-            for expected, frame in zip(plain, frames, strict=True):
-                if not np.array_equal(self._step(frame), expected):
-                    raise BackendError(
-                        "the recorded step does not give what the plain one gives; update the GPU driver, and report "
-                        "this"
-                    )
+            self._current = 0
+            least = min(_likeness(self._step(frame), expected) for frame, expected in zip(frames, plain, strict=True))
+            self.recorded = least >= RECORDED_PSNR_DB
+            if not self.recorded:
+                self._graphs = None
+                self.notes = (
+                    f"The recorded step has {least:.0f} dB against the plain one, where {RECORDED_PSNR_DB:.0f} dB were "
+                    "expected; the plain one is run, which is slower. Update the GPU's driver, and report this.",
+                )
         self.reset()
 
     def _clear_state(self, lr: NDArray[Any]) -> None:
@@ -202,6 +212,12 @@ class TensorRTRunner(Runner):
         # The context and the engine before the runtime, and all before the memory they use.
         del self._context, self._engine, self._runtime
         self._cleanup.close()
+
+
+def _likeness(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """PSNR in dB of two frames of any one type; of values that are not finite, minus infinity."""
+    levels = [frame if frame.dtype == np.uint8 else frame.astype(np.float32) * 255 for frame in (found, expected)]
+    return psnr(*levels) if np.isfinite(levels).all() else -np.inf
 
 
 def _frame_type(path: Path, sidecar: Sidecar) -> FrameType:
