@@ -10,7 +10,7 @@ from ksnet_deploy.base.files import check_new_file
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.export.engine.make import EngineRequest, MadeEngine, make_engine
 from ksnet_deploy.export.proof.float32 import SequenceReport
-from ksnet_deploy.export.proof.half import HalfReport
+from ksnet_deploy.export.proof.half import PSNR_FLOOR_DB, HalfReport
 from ksnet_deploy.export.proof.sequence import PROOF_SIZE
 from ksnet_deploy.export.verified import export_verified
 from ksnet_deploy.network.bundled import checkpoint_path
@@ -71,6 +71,7 @@ def build_engine(
     precision: Precision = "fp16",
     gpu: str | None = None,
     verify_frames: int = 30,
+    least_psnr_db: float = PSNR_FLOOR_DB,
     overwrite: bool = False,
     say: Callable[[str], None] = lambda _line: None,
 ) -> MadeEngine:
@@ -83,6 +84,7 @@ def build_engine(
         precision: of the convolutions.
         gpu: name or architecture, such as ``rtx3080`` or ``sm86`` (default: this machine's).
         verify_frames: recurrent frames to compare; 0 for none.
+        least_psnr_db: of every frame; an engine below it is there all the same, and its sidecar's ``fault`` says so.
         overwrite: replace an existing engine.
         say: told what is done.
 
@@ -103,6 +105,7 @@ def build_engine(
         gpu=gpu,
         output=path,
         verify_frames=verify_frames,
+        least_psnr_db=least_psnr_db,
         model=str(model),
     )
     return make_engine(request, say=say)

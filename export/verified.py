@@ -13,7 +13,7 @@ from ksnet_deploy.base.leftovers import remove_leftover_files
 from ksnet_deploy.export.memory import export_bytes, fits, in_gigabytes, verification_bytes
 from ksnet_deploy.export.onnx import DYNAMIC_TRACE_SIZE, export_onnx
 from ksnet_deploy.export.proof.float32 import SequenceReport, verify_onnx
-from ksnet_deploy.export.proof.half import HalfReport, verify_half
+from ksnet_deploy.export.proof.half import PSNR_FLOOR_DB, HalfReport, verify_half
 from ksnet_deploy.export.proof.sequence import PROOF_SIZE, check_frames
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.network.config import KSNetConfig, Precision
@@ -137,13 +137,17 @@ def verify(
     *,
     precision: Precision,
     frames: int,
+    least_psnr_db: float = PSNR_FLOOR_DB,
     on_frame: Callable[[], None] = lambda: None,
 ) -> SequenceReport | HalfReport:
     """Compare an exported file with the float32 network by the measure of its precision.
+
+    ``least_psnr_db`` is for half precision.
 
     Raises:
         ConfigError: there are too few frames.
         VerificationError: it is not near enough.
     """
-    compare = verify_onnx if precision == "fp32" else verify_half
-    return compare(model, path, size, frames=frames, on_frame=on_frame)
+    if precision == "fp32":
+        return verify_onnx(model, path, size, frames=frames, on_frame=on_frame)
+    return verify_half(model, path, size, frames=frames, least_psnr_db=least_psnr_db, on_frame=on_frame)

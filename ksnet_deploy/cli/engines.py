@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ksnet_deploy.cli.terminal import progress
+from ksnet_deploy.cli.terminal import build_progress, complain, progress
+
+if TYPE_CHECKING:
+    from ksnet_deploy.export.engine.make import MadeEngine
 
 __all__ = ["build_engine", "build_plugins", "cache"]
+
+EXIT_INCOMPLETE = 3
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
@@ -43,12 +48,14 @@ def build_engine(
     verify_frames: Annotated[
         int, typer.Option("--verify-frames", help="Recurrent frames to compare with float32; 0 for none.", min=0)
     ] = 30,
+    min_psnr: Annotated[
+        float, typer.Option("--min-psnr", metavar="DB", help="Of every compared frame; below it, exit with 3.")
+    ] = 45.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     as_json: Json = False,
 ) -> None:
     """Build a TensorRT engine; with TensorRT-RTX also for a GPU that is not in this machine."""
     from ksnet_deploy.base.files import check_new_file
-    from ksnet_deploy.export.engine.layers import summary
     from ksnet_deploy.export.engine.make import EngineRequest, make_engine
     from ksnet_deploy.network.bundled import checkpoint_path
     from ksnet_deploy.runtime.tensorrt.target import SizeRange
@@ -64,36 +71,39 @@ def build_engine(
         plugins=plugins,
         output=output,
         verify_frames=verify_frames,
+        least_psnr_db=min_psnr,
         model=model,
     )
     with progress("Building", show=not as_json) as bar:
-        shown: list[int] = []
-
-        def on_progress(phase: str, done: int, total: int) -> None:
-            if shown != [total]:
-                shown[:] = [total]
-                bar.begin("", total)
-            bar.describe(phase.lower().removeprefix("building "))
-            bar.reach(done)
-
         made = make_engine(
             request,
             say=bar.say,
             on_verify=lambda frames: bar.begin("comparing with float32", frames),
             on_frame=bar.advance,
-            on_progress=on_progress,
+            on_progress=build_progress(bar),
         )
     sidecar = made.sidecar
     if as_json:
         print(json.dumps({"output": str(made.path), "reused": made.reused, **sidecar.as_dict()}))
-        return
+    else:
+        _print(made)
+    if sidecar.fault is not None:
+        complain(f"{made.path} is there, but {sidecar.fault}; build in float32, or accept less with --min-psnr")
+        raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def _print(made: MadeEngine) -> None:
+    from ksnet_deploy.export.engine.layers import summary
+
+    sidecar = made.sidecar
     how = "was in the cache" if made.reused else f"built in {sidecar.build_s:.1f} s"
     print(f"{made.path}: {made.path.stat().st_size / 1e6:.1f} MB, {how}, for {sidecar.spec}")
     print(f"Layers: {summary(sidecar.layers)}.")
     if sidecar.verified is None:
         print("Not compared with float32.")
     else:
-        result = ", ".join(f"{k} {v}" for k, v in sidecar.verified.items() if k not in ("what", "against"))
+        left_out = ("what", "against", "passed", "faults")
+        result = ", ".join(f"{k} {v}" for k, v in sidecar.verified.items() if k not in left_out)
         print(f"Compared: {sidecar.verified['what']} with {sidecar.verified['against']}, {result}.")
 
 

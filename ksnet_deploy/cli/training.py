@@ -50,14 +50,16 @@ def evaluate(
         Literal["network", "bicubic"], typer.Option("--method", help="What enlarges the frames.")
     ] = "network",
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="A checkpoint, an .onnx, 'uni' or 'lite' (default on a CPU).")
+        str | None,
+        typer.Option("--model", "-m", help="A checkpoint, an .onnx, 'uni' or 'lite' (default: by device)."),
     ] = None,
-    backend: Annotated[
-        Literal["onnxruntime", "torch"] | None,
-        typer.Option("--backend", help="What runs a checkpoint (default: onnxruntime)."),
+    runtime: Annotated[
+        str | None,
+        typer.Option("--runtime", help="tensorrt, rtx, torch or onnxruntime (default: the fastest that is here)."),
     ] = None,
+    backend: Annotated[str | None, typer.Option("--backend", hidden=True, help="Older name of --runtime.")] = None,
     device: Annotated[
-        Literal["cpu", "cuda"] | None, typer.Option("--device", help="Where the network runs (default: cpu).")
+        str | None, typer.Option("--device", help="cpu or cuda (default: the GPU where there is one).")
     ] = None,
     tiles: Annotated[
         str,
@@ -90,13 +92,14 @@ def evaluate(
     from ksnet_deploy.measure.protocols import PROTOCOLS, pairs
     from ksnet_deploy.measure.warping import WarpingError
     from ksnet_deploy.network.bundled import bundled_checkpoint
-    from ksnet_deploy.upscale.networks import default_model, find_network
+    from ksnet_deploy.upscale.ladder import Choices, find_fastest, this_machine
+    from ksnet_deploy.upscale.networks import default_model
     from ksnet_deploy.upscale.upscaler import Upscaler
     from ksnet_deploy.upscale.values import parse_tiles
 
-    tile_choice = parse_tiles(tiles)
+    tile_choice, choices = parse_tiles(tiles), Choices.of(runtime, device, backend)
     if method == "network":
-        find_network(model or default_model(device), backend, device)  # before the clips, which may be many
+        find_fastest(model, choices)  # before the clips, which may be many
     if crf is not None and codec is None:
         raise ConfigError(f"--crf {crf} needs to know of which codec; add --codec h264, or leave it out")
     compression = None
@@ -108,7 +111,7 @@ def evaluate(
         from ksnet_deploy.measure.plotting import check_plotting
 
         check_plotting(plot)
-    chosen = model or default_model(device)
+    chosen = model or default_model(choices.settled_device(this_machine()))
     clips = pairs(hr, lr, PROTOCOLS[protocol], mod_crop=crop, on_note=lambda sentence: show_notes([sentence]))
     with progress("Evaluating", show=not as_json) as bar:
 
@@ -116,7 +119,8 @@ def evaluate(
             show_notes([sentence]) if as_json else bar.say(sentence)
 
         network = evaluation.NetworkMethod(
-            chosen, lambda: Upscaler(chosen, backend=backend, device=device, tiles=tile_choice, on_note=say)
+            chosen,
+            lambda: Upscaler(chosen, runtime=choices.runtime, device=choices.device, tiles=tile_choice, on_note=say),
         )
         beside = method == "network" and compression is not None
         bar.begin(f"{len(clips)} clips", sum(high.frames for high, _ in clips) * (1 + beside))

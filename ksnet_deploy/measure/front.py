@@ -12,7 +12,8 @@ from ksnet_deploy.measure.degradation import Degradation
 from ksnet_deploy.measure.evaluation import BicubicMethod, EvaluationReport, Method, NetworkMethod
 from ksnet_deploy.measure.evaluation import evaluate as evaluate_method
 from ksnet_deploy.measure.protocols import PROTOCOLS, pairs
-from ksnet_deploy.upscale.networks import default_model, find_network
+from ksnet_deploy.upscale.ladder import Choices, find_fastest, this_machine
+from ksnet_deploy.upscale.networks import default_model
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.video.compression import CODECS, CodecName, Compression
 
@@ -26,8 +27,9 @@ def evaluate(
     lr: Path | str | None = None,
     protocol: str = "folder",
     method: Literal["network", "bicubic"] = "network",
-    backend: str | None = None,
+    runtime: str | None = None,
     device: str | None = None,
+    backend: str | None = None,
     degradation: Degradation = "BI",
     codec: CodecName | None = None,
     crf: int | None = None,
@@ -41,7 +43,7 @@ def evaluate(
         lr: LR clips of the same names (default: made from HR).
         protocol: ``folder``, ``vid4``, ``reds4`` or ``vimeo90k``.
         method: what enlarges the frames.
-        backend, device: as :class:`ksnet_deploy.Upscaler` takes them.
+        runtime, device, backend: as :class:`ksnet_deploy.Upscaler` takes them.
         degradation: how LR is made, ``BI`` or ``BD``.
         codec, crf: encoder that LR goes through first, and its quality; bicubic of the same input stands beside then.
         space: ``y`` or ``rgb`` (default: the protocol's).
@@ -55,9 +57,10 @@ def evaluate(
         raise ConfigError(f"there is no codec '{codec}' to put LR through; give {', '.join(CODECS)}")
     if crf is not None and codec is None:
         raise ConfigError(f"a quality of {crf} needs to know of which codec; give one, for example h264")
-    chosen = str(model or default_model(device))
+    choices = Choices.of(runtime, device, backend)
+    chosen = str(model or default_model(choices.settled_device(this_machine())))
     if method == "network":
-        find_network(chosen, backend, device)  # before the clips, which may be many
+        find_fastest(chosen, choices)  # before the clips, which may be many
     compression = None if codec is None else Compression.usual(codec, crf)
     clips = pairs(Path(hr), None if lr is None else Path(lr), PROTOCOLS[protocol])
 
@@ -66,6 +69,10 @@ def evaluate(
 
     if method == "bicubic":
         return score(BicubicMethod())
-    with closing(NetworkMethod(chosen, lambda: Upscaler(chosen, backend=backend, device=device))) as network:
+
+    def make_upscaler() -> Upscaler:
+        return Upscaler(chosen, runtime=choices.runtime, device=choices.device)
+
+    with closing(NetworkMethod(chosen, make_upscaler)) as network:
         report = score(network)
     return report if compression is None else replace(report, bicubic=score(BicubicMethod()))

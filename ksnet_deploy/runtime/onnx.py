@@ -152,7 +152,7 @@ def open_session(
     if (taken := session.get_providers()[0]) != provider:  # of which it tells nobody
         raise BackendError(
             f"ONNX Runtime could not load {provider}, and took {taken} in its place: its CUDA or cuDNN libraries or "
-            "the driver are missing or of another version; install ksnet-deploy with its 'gpu' extra, and check the driver "
-            "with nvidia-smi, or use --device cpu"
+            "the driver are missing or of another version; install ksnet-deploy with its 'gpu' extra and check the "
+            "driver with nvidia-smi, or use --device cpu"
         )
     return session

@@ -47,7 +47,7 @@ NAMES = [
     "memory",
 ]
 NAMES += ["disk", "nvidia gpu", "torch cuda", "tensorrt-rtx", "tensorrt", "cuda-bindings"]
-NAMES += ["plugin library", "kernel library", "nvcc", "cmake"]
+NAMES += ["fastest", "plugin library", "kernel library", "nvcc", "cmake"]
 
 
 def look(name: str) -> list[Check]:

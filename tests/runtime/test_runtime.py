@@ -178,5 +178,5 @@ def test_cuda_without_a_device_is_refused_not_replaced(small: Checkpoint, small_
 def test_an_engine_is_not_run_where_something_else_was_asked_for(tmp_path: Path) -> None:
     engine = str(tmp_path / "x.engine")
     for backend, device in (("torch", None), (None, "cpu")):
-        with pytest.raises(ConfigError, match="leave --backend and --device out"):
+        with pytest.raises(ConfigError, match="leave --runtime and --device out"):
             find_network(engine, backend, device)

@@ -7,12 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from fake_gpu import FakeCuda, FakeEngine, FakeTensorRT, fake_engine
+from fake_gpu import FakeCuda, FakeEngine, FakeTensorRT, describe, fake_engine
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
-from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.runtime.open import open_runner
@@ -20,38 +18,12 @@ from ksnet_deploy.runtime.step_file import exported_metadata, load_exported
 from ksnet_deploy.runtime.tensorrt import cuda
 from ksnet_deploy.runtime.tensorrt import runner as tensorrt
 from ksnet_deploy.runtime.tensorrt.runner import TensorRTRunner
-from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar, Tensor
-from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
+from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
 from ksnet_deploy.runtime.tensorrt.target import GpuTarget, SizeRange
 from ksnet_deploy.upscale.upscaler import Upscaler
 
 SmallOnnx = Callable[..., Path]
 SIZE = FrameSize(32, 48)
-KINDS = {onnx.TensorProto.UINT8: "UINT8", onnx.TensorProto.FLOAT16: "HALF", onnx.TensorProto.FLOAT: "FLOAT"}
-
-
-def describe(path: Path, sizes: tuple[str, str, str]) -> Sidecar:
-    """A sidecar for the fake engine, as the build writes it."""
-    graph = onnx.load(path).graph
-
-    def tensor(value: onnx.ValueInfoProto) -> Tensor:
-        kind = value.type.tensor_type
-        return Tensor(value.name, KINDS[kind.elem_type], tuple(dim.dim_value or -1 for dim in kind.shape.dim))
-
-    sidecar = Sidecar(
-        spec=EngineSpec("rtx", GpuTarget(86), "fp32", SizeRange(*map(FrameSize.parse, sizes))),
-        engine_sha256=sha256_of(path),
-        onnx_sha256="",
-        version="1.7.1",
-        model="small",
-        inputs=tuple(map(tensor, graph.input)),
-        outputs=tuple(map(tensor, graph.output)),
-        layers={},
-        metadata={},
-        build_s=1.0,
-    )
-    sidecar.write(path)
-    return sidecar
 
 
 @pytest.fixture

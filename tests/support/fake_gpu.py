@@ -13,7 +13,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
+
+from ksnet_deploy.base.files import sha256_of
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar, Tensor
+from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
+from ksnet_deploy.runtime.tensorrt.target import GpuTarget, SizeRange
 
 Work = Callable[[], None]
 
@@ -200,3 +207,30 @@ def fake_engine(onnx: Path, path: Path) -> Path:
     """An "engine" of an exported file, which still lacks its sidecar."""
     path.write_bytes(onnx.read_bytes())
     return path
+
+
+KINDS = {onnx.TensorProto.UINT8: "UINT8", onnx.TensorProto.FLOAT16: "HALF", onnx.TensorProto.FLOAT: "FLOAT"}
+
+
+def describe(path: Path, sizes: tuple[str, str, str]) -> Sidecar:
+    """A sidecar for the fake engine, as the build writes it."""
+    graph = onnx.load(path).graph
+
+    def tensor(value: onnx.ValueInfoProto) -> Tensor:
+        kind = value.type.tensor_type
+        return Tensor(value.name, KINDS[kind.elem_type], tuple(dim.dim_value or -1 for dim in kind.shape.dim))
+
+    sidecar = Sidecar(
+        spec=EngineSpec("rtx", GpuTarget(86), "fp32", SizeRange(*map(FrameSize.parse, sizes))),
+        engine_sha256=sha256_of(path),
+        onnx_sha256="",
+        version="1.7.1",
+        model="small",
+        inputs=tuple(map(tensor, graph.input)),
+        outputs=tuple(map(tensor, graph.output)),
+        layers={},
+        metadata={},
+        build_s=1.0,
+    )
+    sidecar.write(path)
+    return sidecar

@@ -73,7 +73,6 @@ def use_fake_cuda(monkeypatch: pytest.MonkeyPatch) -> list[FakeGraph]:
 
     monkeypatch.setattr(runtime, "cuda_device", lambda: torch.device("cpu"))
     monkeypatch.setattr("ksnet_deploy.ops.library.find_kernel_library", lambda: None)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "Stream", FakeStream)
     monkeypatch.setattr(torch.cuda, "current_stream", FakeStream)
     monkeypatch.setattr(torch.cuda, "stream", lambda _stream: contextlib.nullcontext())

@@ -66,6 +66,14 @@ class Sidecar:
     """Result of the comparison with float32, and with what it was made; None when there was none."""
     format: int = FORMAT
 
+    @property
+    def fault(self) -> str | None:
+        """Why the engine did not pass its comparison, as the end of a sentence; None where it did or there was none."""
+        verified = self.verified or {}
+        if verified.get("passed", True):
+            return None
+        return f"did not pass its comparison with {verified['against']}: {'; '.join(verified['faults'])}"
+
     def as_dict(self) -> dict[str, Any]:
         """As JSON can hold it, the spec's values among the others."""
         values = asdict(self)
