@@ -36,7 +36,7 @@ class FakeCard:
     built: list[str] = field(default_factory=list)
     """Sizes that engines were built for."""
     likeness_db: float | None = None
-    """PSNR that each built engine is said to have against float32; None to compare it."""
+    """PSNR against float32 that engines are said to have, by a test that does not compare them."""
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> FakeCard:
         """Let the package find the card."""
@@ -74,18 +74,23 @@ class FakeCard:
         on_progress("Building", 1, 2)
         unfinished = engine.with_suffix(".unfinished")
         shutil.copyfile(onnx, unfinished)
-        sidecar = replace(
-            describe(unfinished, (str(spec.sizes.least), str(spec.sizes.best), str(spec.sizes.most))),
+        sidecar = Sidecar(
             spec=spec,
+            engine_sha256=sha256_of(unfinished),
             onnx_sha256=sha256_of(onnx),
             version=VERSION,
             model=model,
+            inputs=(),
+            outputs=(),
+            layers={},
+            metadata={},
+            build_s=1.0,
         )
+        if unfinished.read_bytes()[:1] == b"\x08":  # an ONNX file, which the stand-in for TensorRT runs
+            described = describe(unfinished, (str(spec.sizes.least), str(spec.sizes.best), str(spec.sizes.most)))
+            sidecar = replace(sidecar, inputs=described.inputs, outputs=described.outputs)
         sidecar.write(unfinished)
         verified = prove(unfinished)
-        if self.likeness_db is not None:
-            faults = [f"frame 2 has {self.likeness_db} dB, where at least 45 dB is accepted"]
-            verified = {**(verified or {}), "against": "float32", "frames": 30, "passed": False, "faults": faults}
         unfinished.rename(engine)
         sidecar_path(unfinished).unlink()
         sidecar = replace(sidecar, verified=verified)

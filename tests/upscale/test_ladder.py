@@ -20,12 +20,11 @@ from ksnet_deploy import Upscaler, upscale_video
 from ksnet_deploy.base.errors import BackendError, ConfigError
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.export.engine import make
-from ksnet_deploy.export.onnx import export_onnx
 from ksnet_deploy.network.checkpoints import Checkpoint
-from ksnet_deploy.network.config import Precision
 from ksnet_deploy.runtime import gpu
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.upscale import ladder
+from ksnet_deploy.upscale.job import Job
 from ksnet_deploy.upscale.ladder import RUNGS, Choices, Ladder, Machine, available_rungs, find_fastest, this_machine
 from ksnet_deploy.upscale.networks import NetworkFile
 
@@ -55,28 +54,32 @@ def card(monkeypatch: pytest.MonkeyPatch) -> FakeCard:
     return FakeCard().install(monkeypatch)
 
 
-@pytest.fixture(scope="module")
-def exports(network: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """The network in half precision for frames of any size, exported once for each type of frames."""
-    folder = tmp_path_factory.mktemp("exports")
+class Builder:
+    """A card whose engines are built of files that hold nothing, and run by a network that costs nothing."""
 
-    def export(_source: Path, _size: FrameSize | None, io: FrameType, precision: Precision, **_: object) -> Path:
-        path = folder / f"{io}-{precision}.onnx"
-        if not path.exists():
-            export_onnx(network, path, size=None, io=io, precision=precision)
-        return path
+    def __init__(self, card: FakeCard, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.card, self.exported = card, []  # type: tuple[FakeCard, list[str]]
+        monkeypatch.setenv("KSNET_CACHE_DIR", str(folder / "cache"))
 
-    return export
+        def export(_source: Path, size: FrameSize, io: FrameType, precision: str, **_: object) -> Path:
+            path = folder / f"{size}-{io}-{precision}.onnx"
+            path.write_text(path.name)
+            self.exported.append(path.stem)
+            return path
+
+        def proof(_source: Path, _onnx: Path, _engine: Path, _size: FrameSize, frames: int, *_: object) -> Any:
+            passes = card.likeness_db is None or card.likeness_db >= 45
+            faults = [] if passes else [f"frame 2 has {card.likeness_db} dB, where at least 45 dB is accepted"]
+            return {"against": "float32", "frames": frames, "required_db": 45.0, "passed": passes, "faults": faults}
+
+        monkeypatch.setattr(make, "cached_onnx", export)
+        monkeypatch.setattr(make, "_proof_on_gpu", proof)
+        monkeypatch.setattr(NetworkFile, "open", lambda _file, size, io, *_, **__: RepeatRunner(size, io))
 
 
 @pytest.fixture
-def builder(card: FakeCard, exports: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeCard:
-    """The card, an empty cache, and exports that are not made again in every test."""
-    monkeypatch.setenv("KSNET_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(make, "cached_onnx", exports)
-    monkeypatch.setattr("ksnet_deploy.export.cache.cached_onnx", exports)
-    monkeypatch.setattr(ladder, "COMPARED_FRAMES", 2)
-    return card
+def builder(card: FakeCard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Builder:
+    return Builder(card, monkeypatch, tmp_path)
 
 
 class Opened:
@@ -287,7 +290,7 @@ def test_an_exported_file_climbs_no_further_than_onnx_runtime(card: FakeCard, tm
     assert type(find_fastest(tmp_path / "net.engine", Choices(), card.machine)) is NetworkFile
 
 
-def test_an_engine_is_built_for_each_size_once_and_then_taken(builder: FakeCard, network: Checkpoint) -> None:
+def test_an_engine_is_built_for_each_size_once_and_then_taken(builder: Builder, network: Checkpoint) -> None:
     """A size that no engine holds is a reason to build one."""
     progress: list[tuple[str, int, int]] = []
     for size, built in (("16x24", True), ("16x24", False), ("24x16", True), ("16x24", False)):
@@ -295,62 +298,104 @@ def test_an_engine_is_built_for_each_size_once_and_then_taken(builder: FakeCard,
         lr = FrameSize.parse(size)
         with Upscaler(str(network.path), on_note=said.append, on_build=lambda *at: progress.append(at)) as upscaler:
             assert upscaler.push(frames(1, lr)[0]).shape == (4 * lr.height, 4 * lr.width, 3)
-            runtime = upscaler.identity()
-        assert (f"Building the engine for {size} on your RTX 3080, once." in said) == built
-        assert said[-1] == TAKEN["tensorrt cuda"].replace("small", str(network.path))
-        assert ".engine " in runtime["network"]
-        assert (runtime["runtime"], runtime["gpu"]) == ("tensorrt on cuda", "RTX 3080")
-    assert builder.built == ["16x24", "24x16"]
+            identity = upscaler.identity()
+        building = [f"Building the engine for {size} on your RTX 3080, once."] if built else []
+        assert said == [*building, TAKEN["tensorrt cuda"].replace("small", str(network.path))]
+        assert ".engine " in identity["network"]
+        assert (identity["runtime"], identity["gpu"]) == ("tensorrt on cuda", "RTX 3080")
+    assert builder.card.built == ["16x24", "24x16"]
     assert progress == [("Building", 1, 2)] * 2
+    assert set(builder.exported) == {"16x24-uint8-fp16", "24x16-uint8-fp16"}
 
 
 def test_an_engine_that_is_too_unlike_float32_is_not_taken_and_not_built_again(
-    builder: FakeCard, network: Checkpoint
+    builder: Builder, network: Checkpoint
 ) -> None:
-    builder.likeness_db = 38.5
+    builder.card.likeness_db = 38.5
     for _ in range(2):
-        said: list[str] = []
         with (
-            Upscaler(str(network.path), runtime="tensorrt", on_note=said.append) as upscaler,
+            Upscaler(str(network.path), runtime="tensorrt") as upscaler,
             pytest.raises(BackendError, match="did not pass its comparison with float32: frame 2 has 38"),
         ):
             upscaler.push(frames(1)[0])
-    assert builder.built == ["16x24"]
+    assert builder.card.built == ["16x24"]
+    said: list[str] = []
+    with Upscaler(str(network.path), on_note=said.append) as upscaler:
+        builder.card.likeness_db = 61.0  # of the other kind of engine, which comes next
+        upscaler.push(frames(1)[0])
+    assert said[0].startswith("TensorRT cannot run ")
+    assert said[-1] == TAKEN["rtx cuda"].replace("small", str(network.path))
+
+
+def test_large_frames_are_not_compared_for_minutes(builder: Builder, network: Checkpoint) -> None:
+    builder.card.likeness_db = 38.5  # which nobody measures then
+    with Upscaler(str(network.path), runtime="tensorrt") as upscaler:
+        upscaler.open(FrameSize(540, 960))
+    assert builder.card.built == ["540x960"]
+
+
+def test_deep_frames_reach_an_engine_deep(builder: Builder, network: Checkpoint) -> None:
+    with Upscaler(str(network.path)) as upscaler:
+        upscaler.push(frames(1)[0].astype(np.uint16) * 257)
+    assert builder.exported == ["16x24-float32-fp16"]
+
+
+def test_a_video_is_upscaled_on_the_card_by_a_network_that_names_its_engine(
+    builder: Builder, network: Checkpoint, clip: Path, tmp_path: Path
+) -> None:
+    """The journal of a job knows what ran it, so that it goes on with nothing else."""
+    said: list[str] = []
+    on_engine = Upscaler(str(network.path), on_note=said.append)
+    result = upscale_video(clip, tmp_path / "engine.mkv", on_engine)
+    assert (result.frames, result.tiles) == (8, None)
+    assert said[0] == "Building the engine for 32x48 on your RTX 3080, once."
+    builder.card.lacking("tensorrt", "rtx", "onnxruntime")
+    in_torch = Upscaler(str(network.path), on_note=said.append)
+    upscale_video(clip, tmp_path / "torch.mkv", in_torch)
+    assert "PyTorch on the RTX 3080" in said[-1]
+    assert on_engine.identity()["runtime"] == "tensorrt on cuda"
+    assert in_torch.identity()["runtime"].startswith("torch ")
+
+
+def test_a_job_that_began_on_the_card_does_not_go_on_elsewhere(
+    builder: Builder, network: Checkpoint, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identities: list[dict[str, str]] = []
+
+    class Noting(Job):
+        def __init__(self, target: Path, identity: dict[str, str], **options: Any) -> None:
+            identities.append(identity)
+            super().__init__(target, identity, **options)
+
+    monkeypatch.setattr("ksnet_deploy.upscale.to_video.Job", Noting)
+    for lacking in ((), ("tensorrt",)):
+        builder.card.lacking(*lacking)
+        upscale_video(clip, tmp_path / f"{len(lacking)}.mkv", Upscaler(str(network.path)))
+    assert [identity["runtime"] for identity in identities] == ["tensorrt on cuda", "rtx on cuda"]
 
 
 @pytest.mark.parametrize("runtime", ["tensorrt", "torch", "onnxruntime"])
 def test_each_runtime_of_the_card_gives_the_pictures_of_float32(
-    builder: FakeCard, network: Checkpoint, runtime: str
+    card: FakeCard,
+    small: Checkpoint,
+    small_onnx: Callable[..., Path],
+    runtime: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    lrs = frames(3)
+    """The exports are of float32 here: what half loses is measured elsewhere."""
+    monkeypatch.setenv("KSNET_CACHE_DIR", str(tmp_path / "cache"))
+    for module in ("ksnet_deploy.export.engine.make", "ksnet_deploy.export.cache"):
+        monkeypatch.setattr(f"{module}.cached_onnx", lambda *_, **__: small_onnx("32x48"))
+    monkeypatch.setattr(ladder, "COMPARED_FRAMES", 2)
     with (
-        Upscaler(str(network.path), runtime=runtime, device="cuda") as upscaler,
-        Upscaler(str(network.path), runtime="torch", device="cpu") as reference,
+        Upscaler(str(small.path), runtime=runtime, device="cuda") as upscaler,
+        Upscaler(str(small.path), runtime="torch", device="cpu") as reference,
     ):
-        for lr in lrs:
+        for lr in frames(3, FrameSize(32, 48)):
             found, expected = upscaler.push(lr).astype(int), reference.push(lr)
             assert np.sqrt(np.mean((found - expected) ** 2)) < 1.5  # 45 dB
-    assert builder.built == (["16x24"] if runtime == "tensorrt" else [])
-
-
-def test_deep_frames_reach_an_engine_deep(builder: FakeCard, network: Checkpoint) -> None:
-    with Upscaler(str(network.path)) as upscaler:
-        hr = upscaler.push(frames(1)[0].astype(np.uint16) * 257)
-    assert builder.built == ["16x24"]
-    assert (hr % 257 != 0).any()  # more than 8 bits
-
-
-def test_a_video_is_upscaled_on_the_card_and_goes_on_with_the_same_engine(
-    builder: FakeCard, network: Checkpoint, clip: Path, tmp_path: Path
-) -> None:
-    said: list[str] = []
-    with_engine = Upscaler(str(network.path), on_note=said.append)
-    upscale_video(clip, tmp_path / "engine.mkv", with_engine)
-    assert said[-1].endswith("TensorRT on the RTX 3080 in half precision.")
-    builder.lacking("tensorrt", "rtx", "onnxruntime")
-    upscale_video(clip, tmp_path / "torch.mkv", Upscaler(str(network.path), on_note=said.append))
-    assert "PyTorch on the RTX 3080" in said[-1]
-    assert with_engine.network.identity() != Upscaler(str(network.path)).network.identity()
+    assert card.built == (["32x48"] if runtime == "tensorrt" else [])
 
 
 class FakeDriver:
