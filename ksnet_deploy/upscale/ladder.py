@@ -105,7 +105,7 @@ class Choices:
             ("device", choices.device, get_args(Device)),
         ):
             if value not in ("auto", *known):
-                raise ConfigError(f"there is no {name} '{value}'; give auto, {', '.join(known)}")
+                raise ConfigError(f"there is no {name} '{value}'; give auto, {', '.join(known[:-1])} or {known[-1]}")
         if not choices.rungs():
             raise ConfigError(f"{choices.runtime} runs on a GPU only; leave --device {choices.device} out")
         return choices

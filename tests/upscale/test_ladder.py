@@ -270,8 +270,8 @@ def test_a_runtime_that_is_one_install_away_is_named_with_the_install(network: C
 
 def test_choices_that_cannot_be_are_refused() -> None:
     for runtime, device, backend, words in (
-        ("directml", None, None, "there is no runtime 'directml'; give auto, tensorrt, rtx, torch, onnxruntime"),
-        (None, "tpu", None, "there is no device 'tpu'; give auto, cpu, cuda"),
+        ("directml", None, None, "there is no runtime 'directml'; give auto, tensorrt, rtx, torch or onnxruntime"),
+        (None, "tpu", None, "there is no device 'tpu'; give auto, cpu or cuda"),
         ("tensorrt", "cpu", None, "tensorrt runs on a GPU only; leave --device cpu out"),
         ("rtx", None, "torch", "a runtime of rtx and a backend of torch were asked for; give one of them"),
     ):
