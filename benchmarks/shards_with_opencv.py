@@ -3,7 +3,7 @@
     python benchmarks/shards_with_opencv.py FROM TO [--hold-out 4]
 
 FROM holds videos (.mp4) and stills (.jpg, .png), in folders too; TO receives shards, and TO/validation those of the
-videos held out, the last ones by name. What OpenCV cannot read is left out, and said.
+videos held out, the first ones by name. What OpenCV cannot read is left out, and said.
 """
 
 from __future__ import annotations
@@ -66,15 +66,14 @@ def main() -> None:
     parser.add_argument("--hold-out", type=int, default=4, help="videos for validation")
     options = parser.parse_args()
     paths = sorted(path for path in options.source.rglob("*") if path.suffix in (".mp4", ".jpg", ".png"))
-    videos = [path.stem for path in paths if path.suffix == ".mp4"]
-    held_out = set(videos[max(len(videos) - options.hold_out, 0) :])
     training, validation = Shards(options.target), Shards(options.target / "validation")
     with ProcessPoolExecutor() as pool:
-        for name, clip in pool.map(decoded, paths, chunksize=4):
+        for path, (name, clip) in zip(paths, pool.map(decoded, paths, chunksize=4), strict=True):
             if clip is None:
-                print(f"{name} cannot be read and is left out", file=sys.stderr)
+                print(f"{path} cannot be read and is left out", file=sys.stderr)
             else:
-                (validation if name in held_out else training).add(name, clip)
+                held_out = path.suffix == ".mp4" and validation.count < options.hold_out
+                (validation if held_out else training).add(name, clip)
     for shards in (training, validation):
         shards.write()
     print(f"{training.count} clips and stills to train on, {validation.count} to validate with")
