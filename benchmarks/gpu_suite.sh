@@ -15,7 +15,7 @@ SHAPE=${SHAPE:-32x10x64} RATE=${RATE:-5e-4} INIT=${INIT:-$MODEL} CLIPS=${1:-} OU
 PYTHON=${PYTHON:-python3}
 cd "$(dirname "$0")/.." || exit 1
 WORK=$(mktemp -d) && mkdir -p "$OUT"
-export PYTHONUNBUFFERED=1 PYTHONPATH=$PWD KSNET_CACHE_DIR=$WORK/cache OMP_WAIT_POLICY=passive
+export PYTHONUNBUFFERED=1 PYTHONPATH=$PWD:$PWD/tests/support KSNET_CACHE_DIR=$WORK/cache OMP_WAIT_POLICY=passive
 : >"$OUT/summary.txt"
 exec > >(tee "$OUT/suite.log") 2>&1
 failed=0
@@ -78,7 +78,7 @@ fi
 
 part "Parity of the kernels, and the runners"
 [ "$DEVICE" = cuda ] || export KSNET_TEST_DEVICE=cpu
-within 200 "$PYTHON" -m pytest -c /dev/null --rootdir=. -o pythonpath=tests/support -p no:cacheprovider -q -rs -s -m gpu \
+within 200 "$PYTHON" -m pytest -c /dev/null --rootdir=. -p no:cacheprovider -q -rs -s -m gpu \
     ${TESTS:-tests/test_gpu.py tests/ops/test_native_kernels.py} | tee "$WORK/tests.log"
 status=${PIPESTATUS[0]} counts=$(tail -1 "$WORK/tests.log")
 case $status:$counts in
@@ -91,7 +91,7 @@ if within 150 "$PYTHON" benchmarks/gpu.py --model "$MODEL" --size "$SIZE" --seco
     --output "$OUT"; then verdict benchmark "done"; else verdict benchmark "FAILED, exit $?"; fi
 
 train() { # FOLDER ITERATIONS SECONDS OPTIONS...
-    within $(($3 + 40)) "$PYTHON" -m ksnet_deploy train "$WORK/shards" --output "$1" --size "$MODEL" --init "$INIT" \
+    within $(($3 + 40)) "$PYTHON" -m ksnet_deploy train "$WORK/shards/training" --output "$1" --size "$MODEL" --init "$INIT" \
         --stage "$2:$SHAPE" --device "$DEVICE" --precision "${PRECISION:-bf16}" --learning-rate "$RATE" --flow-frozen 0 \
         --workers "${WORKERS:-$(($(nproc) > 3 ? $(nproc) - 2 : 1))}" --validate-every 1000000 \
         --max-minutes "$("$PYTHON" -c "print($3 / 60)")" --licence "research / non-commercial" "${@:4}"

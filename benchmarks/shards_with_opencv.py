@@ -2,8 +2,8 @@
 
     python benchmarks/shards_with_opencv.py FROM TO [--hold-out 4]
 
-FROM holds videos (.mp4) and stills (.jpg, .png), in folders too; TO receives shards, and TO/validation those of the
-videos held out, the first ones by name. What OpenCV cannot read is left out, and said.
+FROM holds videos (.mp4) and stills (.jpg, .png), in folders too; TO/training receives shards, and TO/validation
+those of the videos held out, the first ones by name. What OpenCV cannot read is left out, and said.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--hold-out", type=int, default=4, help="videos for validation")
     options = parser.parse_args()
     paths = sorted(path for path in options.source.rglob("*") if path.suffix in (".mp4", ".jpg", ".png"))
-    training, validation = Shards(options.target), Shards(options.target / "validation")
+    training, validation = Shards(options.target / "training"), Shards(options.target / "validation")
     with ProcessPoolExecutor() as pool:
         for path, (name, clip) in zip(paths, pool.map(decoded, paths, chunksize=4), strict=True):
             if clip is None:

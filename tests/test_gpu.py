@@ -166,7 +166,7 @@ def test_the_plain_command_takes_the_gpu(tmp_path: Path) -> None:
 
 
 def test_a_training_iteration_runs_on_the_gpu(tmp_path: Path) -> None:
-    clip = np.stack([np.kron(lr, np.ones((2, 2, 1))).astype(np.uint8) for lr in moving(6)])
+    clip = np.stack([np.kron(lr, np.ones((4, 4, 1))).astype(np.uint8) for lr in moving(6)])
     (tmp_path / "shards").mkdir()
     save_file({"clip": clip}, tmp_path / "shards" / "00000.safetensors", {"format": "ksnet-clips"})
     options = ["--size", "lite", "--stage", "1:1x3x32", "--workers", "0", "--licence", "Apache-2.0"]

@@ -86,7 +86,7 @@ def test_clips_become_shards_without_pyav(clips: Path, tmp_path: Path) -> None:
     assert "broken.mp4 cannot be read and is left out" in run.stderr
     assert run.stdout.startswith("2 clips and stills to train on, 1 to validate with")
     shards = tmp_path / "shards"
-    training, validation = load_file(shards / "00000.safetensors"), load_file(shards / "validation/00000.safetensors")
+    training, validation = (load_file(shards / part / "00000.safetensors") for part in ("training", "validation"))
     assert {name: clip.shape for name, clip in training.items()} == {"b": (6, 192, 196, 3), "still": (1, 188, 188, 3)}
     assert list(validation) == ["a"]
     assert abs(training["b"][5].astype(int) - 100).max() < 8

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ksnet_deploy.cli.options import Json, Model
+from ksnet_deploy.cli.options import Json, Model, Overwrite
 from ksnet_deploy.cli.terminal import progress, show_notes
 from ksnet_deploy.network.bundled import checkpoint_path
 
@@ -39,7 +39,7 @@ def export(
     verify_frames: Annotated[
         int, typer.Option("--verify-frames", help="Recurrent frames to compare with PyTorch; 0 for none.", min=0)
     ] = 8,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Export a checkpoint to ONNX and prove that it computes what PyTorch computes."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
+from ksnet_deploy.cli.options import Json
 from ksnet_deploy.cli.terminal import Bar, progress, show_notes
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ Workers = Annotated[int, typer.Option("--workers", help="Processes that load dat
 Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads (default: all cores).", min=1)]
 Minutes = Annotated[float | None, typer.Option("--max-minutes", help="Stop, resumably, after so long.", min=0)]
 ValidateEvery = Annotated[int, typer.Option("--validate-every", help="Iterations between validations.", min=1)]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
 def evaluate(
@@ -314,13 +314,21 @@ def _carry_out(
 ) -> None:
     """Run a training with its progress shown, and print the path of its weights."""
     leads = os.environ.get("RANK", "0") == "0"  # the only process, or torchrun's first
+    reports: list[Progress] = []
     with progress("Training", show=leads) as bar:
+        show = _reporter(bar)
 
         def start(iterations: int | None, what: str) -> None:
             bar.say(f"Training on {what}.")
             bar.begin("", iterations)
 
-        path = run(request, start, _reporter(bar), bar.say)
+        def report(state: Progress) -> None:
+            reports[:] = [state]
+            show(state)
+
+        path = run(request, start, report, bar.say)
+        if not reports:
+            bar.say("This run was finished before, and nothing was trained; give another --output for a new one.")
     if leads:
         print(path)
 

@@ -1,4 +1,4 @@
-"""How good, and how fast.
+"""Measuring: how good a network's pictures are, and how fast it is.
 
 - ``front.py``: ``evaluate`` with settings as users give them
 - ``evaluation.py``, ``protocols.py``: benchmarks of quality, by the field's protocols

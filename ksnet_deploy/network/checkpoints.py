@@ -32,10 +32,10 @@ class Checkpoint:
     """A loaded weights file."""
 
     model: KSNet
-    """In training form (unfolded), float32, evaluation mode, on the CPU."""
+    """Network in training form (unfolded), float32, evaluation mode, on the CPU."""
     path: Path
     sha256: str
-    """Of the file."""
+    """Hexadecimal SHA-256 of the file."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """Sentences for the user: what was assumed, chosen or left out on reading."""

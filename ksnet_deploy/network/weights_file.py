@@ -34,7 +34,7 @@ EMA_KEYS = (
 PLAIN_KEYS = ("params", "state_dict", "model_state_dict", "model", "net", "generator", "module", "weights")
 """Keys under which tools keep the weights themselves, the likeliest first."""
 PREFIXES = ("module.", "_orig_mod.", "net.", "generator.", "model.")
-"""What wrappers (DataParallel, torch.compile, Lightning, GAN trainers) put before the names of a network."""
+"""Prefixes that wrappers (DataParallel, torch.compile, Lightning, GAN trainers) put before the names of a network."""
 EMA_PREFIXES = tuple(f"{key}." for key in EMA_KEYS)
 CHECKSUM = "sha256"
 """Metadata key of the checksum over all names, tensors and other metadata."""
@@ -45,9 +45,9 @@ class StateDict:
     """The tensors of a weights file under the names of the network that was trained."""
 
     tensors: dict[str, Tensor]
-    """On the CPU, of the stored types."""
+    """Tensors on the CPU, of the stored types."""
     metadata: dict[str, str]
-    """Of a safetensors file; empty for others."""
+    """Metadata of a safetensors file; empty for others."""
     config: str | None
     """JSON of the network's configuration, where the file carries one."""
     notes: tuple[str, ...]
@@ -74,7 +74,7 @@ def read_state_dict(path: Path, what: str = "checkpoint") -> StateDict:
 
 
 def read_content(path: Path, what: str = "checkpoint") -> tuple[Any, dict[str, str]]:
-    """What a file holds, tensors on the CPU, and a safetensors file's metadata. Raises CheckpointError."""
+    """Content of a file, tensors on the CPU, and a safetensors file's metadata. Raises CheckpointError."""
     check_is_file(path, what)
     try:
         with path.open("rb") as file:
@@ -119,7 +119,8 @@ def _read_safetensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[st
             f"the {what} {path} cannot be read as safetensors ({reason}); it is damaged, so copy or download it again"
         ) from error
     saved = metadata.pop(CHECKSUM, None)
-    if saved is not None and metadata.get("format") in ("ksnet", "spynet") and saved != _checksum(tensors, metadata):
+    ours = metadata.get("format") in ("ksnet", "spynet") or "config" in metadata  # where "format" itself was damaged
+    if saved is not None and ours and saved != _checksum(tensors, metadata):
         raise CheckpointError(
             f"the {what} {path} is damaged: its contents do not match the checksum saved in it; copy or download it "
             "again"

@@ -112,20 +112,27 @@ class TorchRunner(Runner):
 
     @property
     def state(self) -> SavedState:
-        if self._state is None:
-            return {}
-        return {name: t.cpu().numpy().copy() for name, t in read_part(self._state, self._model.config).items()}
+        return {} if self._state is None else self._arrays(self._state)
 
     @state.setter
     @torch.inference_mode()  # in which the recorded step's memory was made, and in which alone it may be written
     def state(self, saved: SavedState) -> None:
+        self._check_open()
         self._state = None
         if saved:
-            fitting = fitting_state(saved, state_names(self._model.config))
+            fitting = fitting_state(saved, self._arrays(self._model.initial_state(self._black)))
             tensors = completed_state({name: torch.from_numpy(array.copy()) for name, array in fitting.items()})
             if self._recorded is not None:
                 self._recorded.state = tensors
             self._state = tensors if self._recorded is None else self._recorded.state
+
+    def _arrays(self, state: State) -> SavedState:
+        return {name: t.cpu().numpy().copy() for name, t in read_part(state, self._model.config).items()}
+
+    @property
+    def _black(self) -> torch.Tensor:
+        place = next(self._model.parameters()).device
+        return torch.zeros(1, 3, self.size.height, self.size.width, device=place)
 
     def _close(self) -> None:
         self.reset()

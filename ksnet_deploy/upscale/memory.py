@@ -30,13 +30,13 @@ __all__ = [
 OVERLAP = 32
 """LR pixels that tiles share."""
 PIPELINE_BYTES = 16 * 220
-"""For every LR pixel, what decoded frames, those that wait between the stages, and the encoder take: 1.8 GB were
+"""Bytes for every LR pixel that decoded frames, those waiting between the stages, and the encoder take: 1.8 GB were
 measured for 540x960, with H.264 and its usual lookahead."""
 RESERVE = 0.9
 """Share of the available memory that may be planned with."""
 BASE_BYTES = 140_000_000
 BYTES_PER_CHANNEL = {"direct": 350, "progressive": 430}
-"""Bytes for the first pixel, and for every LR pixel and channel of a network with that upsampler."""
+"""Bytes for the first pixel, and for every LR pixel and channel, of a network by its upsampler."""
 
 
 def choose_tiles(size: FrameSize, network: Network, tiles: TileChoice) -> TilePlan | None:

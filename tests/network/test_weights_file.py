@@ -22,7 +22,7 @@ from trainings import TINY
 
 from ksnet_deploy.base.errors import CheckpointError
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.network.bundled import checkpoint_path
+from ksnet_deploy.network.bundled import bundled_checkpoint, bundled_names, checkpoint_path
 from ksnet_deploy.network.checkpoint_config import config_of, notes_of
 from ksnet_deploy.network.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from ksnet_deploy.network.config import KSNetConfig
@@ -338,6 +338,18 @@ def test_a_damaged_checkpoint_is_refused_or_loads_truly(
             assert not exact or same(dict(loaded.model.state_dict()), weights)
             assert all(tensor.isfinite().all() for tensor in loaded.model.state_dict().values())
     assert refused > (0.9 * count if kind == "ours" else 0.3 * count)
+
+
+@pytest.mark.parametrize("name", bundled_names())
+def test_a_bundled_checkpoint_with_another_weight_or_configuration_is_refused(tmp_path: Path, name: str) -> None:
+    path, whole = tmp_path / "a.safetensors", bundled_checkpoint(name).read_bytes()
+    changes = [(b'"format":"ksnet"', b'"format":"ksnex"'), (b'"format":"ksnet"', b'"formax":"ksnet"')]
+    changes += [(b'"keep_ratio\\": 0.75', b'"keep_ratio\\": 0.50'), (whole[-64:], bytes(64))]
+    for before, after in changes:
+        assert whole.count(before) == 1
+        path.write_bytes(whole.replace(before, after))
+        with pytest.raises(CheckpointError, match="damaged: its contents do not match the checksum"):
+            load_checkpoint(path)
 
 
 def test_the_configuration_and_the_notes_need_no_pytorch(small: Checkpoint) -> None:

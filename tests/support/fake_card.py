@@ -11,7 +11,7 @@ from typing import Any
 import fake_onnxruntime
 import fake_torch_cuda
 import pytest
-from fake_gpu import FakeCuda, FakeTensorRT, describe
+from fake_gpu import FakeCuda, FakeTensorRT, fake_engine
 
 from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.export.engine import make
@@ -46,7 +46,7 @@ class FakeCard:
         monkeypatch.setattr(cuda, "_cudart", lambda: device)
         monkeypatch.setattr(tensorrt, "import_tensorrt", lambda _flavour: FakeTensorRT(device, VERSION))
         monkeypatch.setattr(make, "choose_flavour", lambda flavour: flavour)
-        monkeypatch.setattr(make, "check_target", lambda _spec, _library: None)
+        monkeypatch.setattr(make, "check_buildable", lambda _spec, _library: None)
         monkeypatch.setattr(make, "find_plugin_library", lambda: None)
         monkeypatch.setattr(make, "build_engine", self.build)
         monkeypatch.setattr("ksnet_deploy.export.engine.compile.installed_version", lambda _flavour: VERSION)
@@ -87,7 +87,8 @@ class FakeCard:
             build_s=1.0,
         )
         if unfinished.read_bytes()[:1] == b"\x08":  # an ONNX file, which the stand-in for TensorRT runs
-            described = describe(unfinished, (str(spec.sizes.least), str(spec.sizes.best), str(spec.sizes.most)))
+            fake_engine(onnx, unfinished, (str(spec.sizes.least), str(spec.sizes.best), str(spec.sizes.most)))
+            described = Sidecar.read(unfinished)
             sidecar = replace(sidecar, inputs=described.inputs, outputs=described.outputs)
         sidecar.write(unfinished)
         verified = prove(unfinished)

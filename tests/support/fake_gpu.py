@@ -15,13 +15,17 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
+import pytest
 
 from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar, Tensor
+from ksnet_deploy.runtime.tensorrt import cuda
+from ksnet_deploy.runtime.tensorrt import runner as tensorrt
+from ksnet_deploy.runtime.tensorrt.sidecar import EngineTensor, Sidecar
 from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
 from ksnet_deploy.runtime.tensorrt.target import GpuTarget, SizeRange
 
+KINDS = {onnx.TensorProto.UINT8: "UINT8", onnx.TensorProto.FLOAT16: "HALF", onnx.TensorProto.FLOAT: "FLOAT"}
 Work = Callable[[], None]
 
 
@@ -203,24 +207,24 @@ class FakeEngine:
         return np.frombuffer((ctypes.c_uint8 * size).from_address(pointer), dtype).reshape(shape)
 
 
-def fake_engine(onnx: Path, path: Path) -> Path:
-    """An "engine" of an exported file, which still lacks its sidecar."""
-    path.write_bytes(onnx.read_bytes())
-    return path
+def pretend_gpu(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    """Let engines run on a stand-in, which is returned."""
+    device = FakeCuda()
+    monkeypatch.setattr(cuda, "_cudart", lambda: device)
+    monkeypatch.setattr(tensorrt, "import_tensorrt", lambda _flavour: FakeTensorRT(device, "1.7.1"))
+    return device
 
 
-KINDS = {onnx.TensorProto.UINT8: "UINT8", onnx.TensorProto.FLOAT16: "HALF", onnx.TensorProto.FLOAT: "FLOAT"}
-
-
-def describe(path: Path, sizes: tuple[str, str, str]) -> Sidecar:
-    """A sidecar for the fake engine, as the build writes it."""
+def fake_engine(exported: Path, path: Path, sizes: tuple[str, str, str]) -> Path:
+    """An "engine" of an exported file, for three sizes as of ``--min --opt --max``, with its sidecar."""
+    path.write_bytes(exported.read_bytes())
     graph = onnx.load(path).graph
 
-    def tensor(value: onnx.ValueInfoProto) -> Tensor:
+    def tensor(value: onnx.ValueInfoProto) -> EngineTensor:
         kind = value.type.tensor_type
-        return Tensor(value.name, KINDS[kind.elem_type], tuple(dim.dim_value or -1 for dim in kind.shape.dim))
+        return EngineTensor(value.name, KINDS[kind.elem_type], tuple(dim.dim_value or -1 for dim in kind.shape.dim))
 
-    sidecar = Sidecar(
+    Sidecar(
         spec=EngineSpec("rtx", GpuTarget(86), "fp32", SizeRange(*map(FrameSize.parse, sizes))),
         engine_sha256=sha256_of(path),
         onnx_sha256="",
@@ -231,6 +235,5 @@ def describe(path: Path, sizes: tuple[str, str, str]) -> Sidecar:
         layers={},
         metadata={},
         build_s=1.0,
-    )
-    sidecar.write(path)
-    return sidecar
+    ).write(path)
+    return path

@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.base.errors import InputError, OutputError
 from ksnet_deploy.base.frames import FrameSize, FrameType
+from ksnet_deploy.base.hidden import temporary_beside
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.runtime.base import Runner, SavedState
 from ksnet_deploy.upscale.job import job_folder
+from ksnet_deploy.upscale.output import OutputFile
 from ksnet_deploy.upscale.plan import LONGEST_SEGMENT, SHORTEST_SEGMENT
 from ksnet_deploy.upscale.result import Events, UpscaleResult
 from ksnet_deploy.upscale.run import upscale_video
@@ -276,6 +278,27 @@ def test_kill_at_random_moments_changes_no_byte(film: Path, tmp_path: Path, whol
     result = upscale(film, target)
     assert result.resumed_frames == safe[-1]  # what the journal named after the last kill
     assert result.target.read_bytes() == whole
+    assert names(tmp_path) == {"o.mp4"}
+
+
+def _end_in_the_probe(film: Path, target: Path) -> None:
+    OutputFile.try_out = _begin_and_die  # type: ignore[method-assign]
+    upscale(film, target)
+
+
+def _begin_and_die(output: OutputFile) -> None:
+    temporary_beside(output._target).touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process")
+def test_a_kill_while_the_tracks_are_tried_leaves_nothing_for_good(film: Path, tmp_path: Path) -> None:
+    target = tmp_path / "o.mp4"
+    child = multiprocessing.get_context("fork").Process(target=_end_in_the_probe, args=(film, target))
+    child.start()
+    child.join()
+    assert names(tmp_path) == {f".o.mp4.{child.pid}.part"}
+    upscale(film, target)
     assert names(tmp_path) == {"o.mp4"}
 
 
