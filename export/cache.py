@@ -83,7 +83,7 @@ def cached_files() -> list[Path]:
     Raises OutputError when the folder cannot be read.
     """
     folder = cache_folder()
-    names = ("*.onnx", "*.proof.json", "*.engine", "*.engine.json", "*.cache", "*.sha256", ".*.part")
+    names = ("*.onnx", "*.proof.json", "*.engine", "*.engine.json", "*.rtxcache", "*.cache", "*.sha256", ".*.part")
     kinds = (*names, f"{UNFINISHED_PREFIX}*/*")
     with using_cache():
         return sorted(path for kind in kinds for path in folder.glob(kind)) if folder.is_dir() else []

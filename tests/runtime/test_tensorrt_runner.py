@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -90,6 +91,31 @@ def test_a_recording_that_computes_something_else_is_not_taken_and_said(
     assert len(said) == 1
     assert "dB against the plain one, where 60 dB were expected; the plain one is run" in said[0]
     assert gpu.memory == {}
+
+
+def test_what_tensorrt_rtx_compiled_is_kept_beside_the_engine(gpu: FakeCuda, engine: Path) -> None:
+    kept = engine.with_name("small.engine.rtxcache")
+
+    def compilations() -> int:
+        before = gpu.compilations
+        open_runner(engine, SIZE).close()
+        return gpu.compilations - before
+
+    assert compilations() == 1
+    whole = kept.read_bytes()
+    assert (compilations(), kept.read_bytes()) == (0, whole)
+    of_another_engine = hashlib.sha256(b"another" + whole[32:]).digest() + whole[32:]
+    for damaged in (whole[:-1], whole[:40] + b"x" + whole[41:], b"", of_another_engine):
+        kept.write_bytes(damaged)
+        assert (compilations(), kept.read_bytes()) == (1, whole)
+    gpu.driver = b"kernels for driver 600"  # TensorRT-RTX itself refuses what is of another
+    assert compilations() == 1
+    assert compilations() == 0
+    kept.unlink()
+    kept.mkdir()  # where nothing can be written, an engine runs all the same
+    assert compilations() == 1
+    gpu.has_runtime_cache = False  # full TensorRT, and older versions
+    assert compilations() == 0
 
 
 def test_frames_too_large_for_any_gpu_are_refused(gpu: FakeCuda, engine: Path, small_onnx: SmallOnnx) -> None:

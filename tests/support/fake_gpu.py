@@ -47,6 +47,9 @@ class FakeCuda:
         self.replay_error = 0
         """Levels that a launch of a graph adds to one in a hundred bytes of what it copies to the host."""
         self.streams = 0
+        self.has_runtime_cache = True
+        self.driver = b"kernels for driver 580"
+        self.compilations = 0
         self.last_store: tuple[int, int] | None = None
 
     def put(self, work: Work) -> None:
@@ -156,6 +159,25 @@ class FakeTensorRT:
         return FakeEngine(self.cuda, plan)
 
 
+class FakeRuntimeCache:
+    """Kernels that were compiled: none, or those of a driver."""
+
+    def __init__(self, cuda: FakeCuda) -> None:
+        self.cuda, self.compiled = cuda, b""
+
+    def deserialize(self, blob: bytes) -> bool:
+        fits = blob == self.cuda.driver
+        self.compiled = blob if fits else b""
+        return fits
+
+    def compile(self) -> None:
+        self.cuda.compilations += not self.compiled
+        self.compiled = self.cuda.driver
+
+    def serialize(self) -> memoryview:
+        return memoryview(self.compiled)
+
+
 class FakeEngine:
     """Engine and execution context in one."""
 
@@ -167,9 +189,15 @@ class FakeEngine:
         self.runs = 0
 
     def create_runtime_config(self) -> SimpleNamespace:
-        return SimpleNamespace()
+        config = SimpleNamespace()
+        if self.cuda.has_runtime_cache:
+            config.create_runtime_cache = lambda: FakeRuntimeCache(self.cuda)
+            config.set_runtime_cache = lambda cache: setattr(config, "cache", cache)
+        return config
 
     def create_execution_context(self, config: SimpleNamespace) -> FakeEngine:
+        if hasattr(config, "create_runtime_cache"):
+            config.cache.compile()
         assert config.dynamic_shapes_kernel_specialization_strategy == "eager"
         return self
 

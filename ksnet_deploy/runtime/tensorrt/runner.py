@@ -16,6 +16,7 @@ from ksnet_deploy.ops.library import find_plugin_library, load_plugins
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
 from ksnet_deploy.runtime.step_file import check_countable
 from ksnet_deploy.runtime.tensorrt.cuda import DeviceBuffer, Graph, PinnedArray, Stream, compute_capability
+from ksnet_deploy.runtime.tensorrt.runtime_cache import RuntimeCache
 from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
 from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, GpuTarget, import_tensorrt
 
@@ -38,6 +39,7 @@ class TensorRTRunner(Runner):
 
     recorded = False
     """Whether a step is a launch of a graph."""
+    _compiled: RuntimeCache | None = None
 
     def __init__(self, path: Path, size: FrameSize) -> None:
         """Load an engine for frames of one size.
@@ -74,7 +76,7 @@ class TensorRTRunner(Runner):
                 f"{FLAVOURS[sidecar.spec.flavour]} {trt.__version__} refuses {path}; "
                 "build it again with 'ksnet-deploy build-engine'"
             )
-        self._context = self._engine.create_execution_context(*_runtime_config(trt, self._engine))
+        self._context = self._engine.create_execution_context(*self._runtime_config(trt, path, sidecar))
         if self._context is None:
             raise BackendError(
                 f"the GPU has no room for {path}; close other programs that use it, or take smaller frames"
@@ -108,6 +110,20 @@ class TensorRTRunner(Runner):
         self._fresh = True
         self._graphs: list[Graph] | None = None
         self._record_graphs()
+        if self._compiled is not None:
+            self._compiled.keep()
+
+    def _runtime_config(self, trt: Any, path: Path, sidecar: Sidecar) -> tuple[Any, ...]:
+        """TensorRT-RTX compiles kernels for the size at hand; at once, not during the run, which a recording would
+        miss."""
+        strategies = getattr(trt, "DynamicShapesKernelSpecializationStrategy", None)
+        if strategies is None:
+            return ()
+        config = self._engine.create_runtime_config()
+        config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+        if hasattr(config, "create_runtime_cache"):
+            self._compiled = RuntimeCache(path, sidecar.engine_sha256, config)
+        return (config,)
 
     def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
         if self._fresh:
@@ -212,6 +228,7 @@ class TensorRTRunner(Runner):
         self.reset()
         # The context and the engine before the runtime, and all before the memory they use.
         del self._context, self._engine, self._runtime
+        self._compiled = None
         self._cleanup.close()
 
 
@@ -234,13 +251,3 @@ def _device() -> tuple[GpuTarget | None, str]:
         return compute_capability(), ""
     except BackendError as error:
         return None, str(error)
-
-
-def _runtime_config(trt: Any, engine: Any) -> tuple[Any, ...]:
-    """TensorRT-RTX compiles kernels for the size at hand; at once, not during the run, which a recording would miss."""
-    strategies = getattr(trt, "DynamicShapesKernelSpecializationStrategy", None)
-    if strategies is None:
-        return ()
-    config = engine.create_runtime_config()
-    config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
-    return (config,)
