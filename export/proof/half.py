@@ -56,7 +56,7 @@ class HalfReport:
     """Frames on which float32 was made to take the other of two near-tied channels, as half precision did, and the
     PSNR between the pictures of the two choices."""
     faults: list[str] = field(default_factory=list)
-    """Why it does not pass, where that was to be told and not to be raised."""
+    """Reasons for which it does not pass, where they were to be told and not to be raised."""
 
     @property
     def least_db(self) -> float:

@@ -236,7 +236,7 @@ def _torch_cuda() -> Iterator[Check]:
 
 
 def _runtimes() -> Iterator[Check]:
-    """What upscale looked for to be fast, and what it found."""
+    """Runtimes that upscale looked for to be fast, and the one that it found."""
     from ksnet_deploy.upscale.ladder import RUNGS, Choices, available_rungs, this_machine
 
     machine = this_machine()

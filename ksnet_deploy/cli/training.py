@@ -54,12 +54,11 @@ def evaluate(
         typer.Option("--model", "-m", help="A checkpoint, an .onnx, 'uni' or 'lite' (default: by device)."),
     ] = None,
     runtime: Annotated[
-        str | None,
-        typer.Option("--runtime", help="tensorrt, rtx, torch or onnxruntime (default: the fastest that is here)."),
+        str | None, typer.Option("--runtime", help="tensorrt, rtx, torch or onnxruntime (default: the fastest).")
     ] = None,
     backend: Annotated[str | None, typer.Option("--backend", hidden=True, help="Older name of --runtime.")] = None,
     device: Annotated[
-        str | None, typer.Option("--device", help="cpu or cuda (default: the GPU where there is one).")
+        str | None, typer.Option("--device", help="cpu or cuda (default: a GPU if there is one).")
     ] = None,
     tiles: Annotated[
         str,

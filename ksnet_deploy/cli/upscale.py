@@ -78,9 +78,7 @@ def upscale(
     ] = None,
     runtime: Annotated[
         str | None,
-        typer.Option(
-            "--runtime", metavar="NAME", help="tensorrt, torch ... (default: auto).", rich_help_panel=ADVANCED
-        ),
+        typer.Option("--runtime", metavar="NAME", help="As torch (default: auto).", rich_help_panel=ADVANCED),
     ] = None,
     backend: Annotated[str | None, typer.Option("--backend", hidden=True, help="Older name of --runtime.")] = None,
     tiles: Annotated[

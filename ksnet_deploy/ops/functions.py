@@ -245,8 +245,8 @@ def use_fast_operators(model: onnx.ModelProto) -> None:
 
 
 def use_cuda_operators(model: onnx.ModelProto) -> None:
-    """The same for a CUDA device, which has a kernel of DepthToSpace: the deformable convolution alone. Not yet run on
-    a GPU."""
+    """Put ONNX Runtime's deformable convolution in the place of its function body: all that a CUDA device needs, which
+    has a kernel of DepthToSpace. Not yet run on a GPU."""
     import onnx.helper
 
     if DOMAIN not in {opset.domain for opset in model.opset_import}:  # a file with inlined functions

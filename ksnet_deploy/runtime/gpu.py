@@ -21,7 +21,7 @@ class Gpu:
     """A graphics card."""
 
     name: str
-    """As its driver says, for example ``NVIDIA GeForce RTX 3080``."""
+    """Name that its driver gives it, for example ``NVIDIA GeForce RTX 3080``."""
     sm: int
     """Compute capability, times ten."""
     memory_bytes: int

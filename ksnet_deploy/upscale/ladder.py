@@ -28,7 +28,7 @@ __all__ = ["RUNGS", "Choices", "Ladder", "Machine", "Rung", "available_rungs", "
 
 Tell = Callable[[str], None]
 OnBuild = Callable[[str, int, int], None]
-"""Told the phase of a build, the steps done in it and their number."""
+"""Function that is told the phase of a build, the steps done in it and their number."""
 
 COMPARED_FRAMES = 6
 COMPARED_PIXELS = 2 * 180 * 320
@@ -43,9 +43,9 @@ class Rung:
     runtime: str
     device: Device
     title: str
-    """For sentences."""
+    """Name for sentences."""
     install: str
-    """How to get it, for the end of a sentence."""
+    """Command or advice that gets it, for the end of a sentence."""
     by_itself: bool = True
     """Whether it is taken without being asked for."""
 
@@ -71,16 +71,16 @@ RUNGS = (
 
 @dataclass(frozen=True)
 class Machine:
-    """What there is to run a network on."""
+    """Machine that a network is to run on."""
 
     gpu: Gpu | None
     without_gpu: str = ""
-    """Why there is none."""
+    """Reason why there is none."""
     missing: Mapping[str, str] = field(default_factory=dict)
-    """Why a runtime cannot use the GPU, by runtime; those that can are not in it."""
+    """Reasons why runtimes cannot use the GPU, by runtime; those that can are not in it."""
 
     def obstacle(self, rung: Rung) -> str | None:
-        """Why a rung cannot be stood on; None where it can, as far as can be known without trying."""
+        """Reason why a rung cannot be stood on; None where it can, as far as can be known without trying."""
         if rung.device == "cpu":
             return None  # what is missing there is said when it is opened
         return self.without_gpu if self.gpu is None else self.missing.get(rung.runtime)
@@ -88,14 +88,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class Choices:
-    """What a user asked for: each a value, or ``auto``."""
+    """Wishes of a user: each a value, or ``auto``."""
 
     runtime: str = "auto"
     device: str = "auto"
 
     @classmethod
     def of(cls, runtime: str | None, device: str | None, backend: str | None = None) -> Choices:
-        """From options; ``backend`` is the older name of ``runtime``. Raises ConfigError for what there is not."""
+        """Wishes from options; ``backend`` is the older name of ``runtime``. Raises ConfigError for what there is not."""
         if backend is not None and runtime not in (None, "auto", backend):
             raise ConfigError(f"a runtime of {runtime} and a backend of {backend} were asked for; give one of them")
         choices = cls(backend or runtime or "auto", device or "auto")
@@ -219,7 +219,7 @@ class Ladder(Network):
         return True
 
     def identity(self) -> dict[str, str]:
-        """Of the rung that it stands on, once it was opened."""
+        """Identity of the network on the rung that it stands on, once it was opened."""
         return self._network.identity() | ({"gpu": str(self._machine.gpu)} if self.rung.device == "cuda" else {})
 
     def config(self) -> KSNetConfig | None:
@@ -297,7 +297,7 @@ def this_machine() -> Machine:
 
 
 def lacks(runtime: str) -> str | None:
-    """What a runtime lacks to use a GPU; None where it lacks nothing that can be known without trying."""
+    """Thing that a runtime lacks to use a GPU; None where it lacks nothing that can be known without trying."""
     from ksnet_deploy.base.version import package_version
 
     try:

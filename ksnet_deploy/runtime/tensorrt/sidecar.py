@@ -68,7 +68,7 @@ class Sidecar:
 
     @property
     def fault(self) -> str | None:
-        """Why the engine did not pass its comparison, as the end of a sentence; None where it did or there was none."""
+        """Verdict on an engine that did not pass its comparison, as the end of a sentence; None for any other."""
         verified = self.verified or {}
         if verified.get("passed", True):
             return None
