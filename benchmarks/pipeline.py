@@ -85,6 +85,7 @@ def main() -> None:
         "video": options.video.name,
         "size": str(real.size),
         "cores": cores(),
+        "weights": Upscaler(options.model).network.identity()["network"],
         options.model: row(real),
         "network that takes no time": row(instant),
     }

@@ -10,7 +10,6 @@ from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.memory import available_memory
 from ksnet_deploy.network.config import KSNetConfig, Precision
-from ksnet_deploy.network.state_names import state_names
 
 __all__ = ["check_memory", "export_bytes", "fits", "in_gigabytes", "verification_bytes"]
 
@@ -30,6 +29,8 @@ RESERVE = 0.9
 
 def export_bytes(config: KSNetConfig, size: FrameSize) -> int:
     """Peak of a process that exports a network for frames of a size: the tracer's example of every state, and one."""
+    from ksnet_deploy.network.state_names import state_names  # loads PyTorch, which the other figures do without
+
     features = sum(name not in ("prev_lr", "flow_1") for name in state_names(config))
     return BASE_BYTES + 4 * (config.channels * (features + 1) + 10) * size.height * size.width
 

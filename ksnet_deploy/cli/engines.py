@@ -56,30 +56,23 @@ def build_engine(
     as_json: Json = False,
 ) -> None:
     """Build a TensorRT engine; with TensorRT-RTX also for a GPU that is not in this machine."""
-    from ksnet_deploy.base.files import check_new_file
-    from ksnet_deploy.export.engine.make import EngineRequest, make_engine
-    from ksnet_deploy.network.bundled import checkpoint_path
+    from ksnet_deploy.export import front
     from ksnet_deploy.runtime.tensorrt.target import SizeRange
 
     if fp16 and precision == "fp32":
         raise ConfigError("--fp16 and --precision fp32 contradict each other; give one of them")
-    if output is not None:
-        check_new_file(output, ".engine", overwrite=overwrite)
-    request = EngineRequest(
-        source=Path(model) if model.endswith(".onnx") else checkpoint_path(model),
-        sizes=SizeRange.parse(size, smallest, optimum, largest),
-        precision="fp16" if fp16 else precision or "fp32",
-        flavour=runtime,
-        gpu=gpu,
-        plugins=plugins,
-        output=output,
-        verify_frames=verify_frames,
-        least_psnr_db=min_psnr,
-        model=model,
-    )
     with progress("Building", show=not as_json) as bar:
-        made = make_engine(
-            request,
+        made = front.build_engine(
+            model,
+            output,
+            SizeRange.parse(size, smallest, optimum, largest),
+            precision="fp16" if fp16 else precision or "fp32",
+            gpu=gpu,
+            runtime=runtime,
+            plugins=plugins,
+            verify_frames=verify_frames,
+            least_psnr_db=min_psnr,
+            overwrite=overwrite,
             say=bar.say,
             on_verify=lambda frames: bar.begin("comparing with float32", frames),
             on_frame=bar.advance,

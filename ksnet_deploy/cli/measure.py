@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ksnet_deploy.cli.options import Json, Model
-from ksnet_deploy.cli.terminal import progress, show_notes
+from ksnet_deploy.cli.terminal import memory_sentence, progress, show_notes
 from ksnet_deploy.network.bundled import checkpoint_path
 
 Size = Annotated[
@@ -48,7 +48,14 @@ def bench(
         show_notes(notes_of(network))
     frame_size = FrameSize.parse(size) if size else own or FrameSize(180, 320)
     with progress("Measuring", show=not as_json) as bar:
-        report = run_benchmark(network, frame_size, clip=clip, seconds=seconds, on_phase=bar.begin)
+        report = run_benchmark(
+            network,
+            frame_size,
+            clip=clip,
+            seconds=seconds,
+            on_phase=bar.begin,
+            on_memory=lambda needed: bar.say(memory_sentence(needed)),
+        )
     print(json.dumps(report.as_dict()) if as_json else report.as_text())
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol, TextIO
 
-__all__ = ["Bar", "Progress", "build_progress", "complain", "progress", "show_notes"]
+__all__ = ["Bar", "Progress", "build_progress", "complain", "memory_sentence", "progress", "show_notes"]
 
 Style = Literal["bar", "json", "none"]
 
@@ -220,3 +220,8 @@ def show_notes(notes: Iterable[str]) -> None:
     """Print sentences that a user should know, whatever form the result has."""
     for note in notes:
         print(note, file=sys.stderr)
+
+
+def memory_sentence(needed_bytes: int) -> str:
+    """An estimate of memory, for a user before the work."""
+    return f"This takes about {needed_bytes / 1e9:.1f} GB of memory."

@@ -5,6 +5,7 @@
 - ``compare.py``, ``pairing.py``, ``layout.py``: two versions of a video against each other; which frames belong
   together; both shown in one
 - ``speed.py``: the step and the whole way
+- ``memory.py``: what measuring takes
 - ``degradation.py``, ``warping.py``: BI, BD and bicubic; flicker
 - ``plotting.py``, ``published.py``: plots; the paper's figures
 """

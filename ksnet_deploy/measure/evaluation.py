@@ -26,11 +26,12 @@ from ksnet_deploy.video.clips.clip import Clip
 if TYPE_CHECKING:
     from ksnet_deploy.video.compression import Compression
 
-__all__ = ["BicubicMethod", "ClipScore", "EvaluationReport", "Method", "NetworkMethod", "evaluate"]
+__all__ = ["BicubicMethod", "ClipScore", "EvaluationReport", "Method", "NetworkMethod", "evaluate", "frames_at_a_time"]
 
 Frames = NDArray[np.uint8]
 CHUNK = 16
-"""Frames that are degraded at a time."""
+CHUNK_BYTES = 1 << 26
+"""Frames that are read and degraded at a time, fewer where they are large."""
 
 
 class Method(Protocol):
@@ -223,11 +224,17 @@ def evaluate(
     return EvaluationReport(protocol, space, name, method.name, scores, compression)
 
 
+def frames_at_a_time(clip: Clip) -> int:
+    """The number of frames of a clip that are in memory at once, of one that is not decoded as a whole."""
+    return max(1, min(CHUNK, clip.frames, CHUNK_BYTES // (3 * clip.height * clip.width)))
+
+
 def _frame_pairs(
     hr: Clip, lr: Clip | None, size: FrameSize, degradation: Degradation, compression: Compression | None
 ) -> Iterator[tuple[Frames, Frames]]:
     region = (0, 0, size.upscaled.height, size.upscaled.width)
-    parts = [(start, min(CHUNK, hr.frames - start)) for start in range(0, hr.frames, CHUNK)]
+    step = frames_at_a_time(hr)
+    parts = [(start, min(step, hr.frames - start)) for start in range(0, hr.frames, step)]
 
     def reduced(high: Frames, start: int) -> Frames:
         return degrade(high, degradation) if lr is None else lr.read(start, len(high))

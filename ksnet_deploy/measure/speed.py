@@ -27,6 +27,8 @@ from ksnet_deploy.base.machine import cores, cpu_name, peak_memory
 from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.export.cache import cached_onnx
+from ksnet_deploy.export.memory import check_memory
+from ksnet_deploy.measure.memory import benchmark_bytes
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.open import open_runner
 from ksnet_deploy.runtime.step_file import exported_metadata, exported_size, frame_type, load_step
@@ -86,6 +88,8 @@ class BenchmarkReport:
     machine: str
     threads: int
     results: list[BackendResult]
+    memory_estimate_bytes: int
+    """Estimate for the whole benchmark, from before it."""
     network: str = "float32 network, uint8 frames"
     """Precision of the convolutions, and type of the frames, in words."""
 
@@ -104,6 +108,7 @@ class BenchmarkReport:
             "clip_size": str(self.clip_size),
             "machine": self.machine,
             "threads": self.threads,
+            "memory_estimate_bytes": self.memory_estimate_bytes,
             "results": rows,
             "network": self.network,
             "published": {"source": "KSNet, MM '23, Table 1", "machine": "RTX 3080", "ms": 31, "fps": 32.3},
@@ -155,6 +160,7 @@ def run_benchmark(
     clip: Path | None = None,
     seconds: float = 15.0,
     on_phase: Callable[[str, int | None], None] = lambda _what, _total: None,
+    on_memory: Callable[[int], None] = lambda _bytes: None,
 ) -> BenchmarkReport:
     """Measure PyTorch on a checkpoint and ONNX Runtime on its export, or ONNX Runtime on an exported file.
 
@@ -164,9 +170,10 @@ def run_benchmark(
         clip: video of the end-to-end figure; the bundled one unless given. Its first 20 frames are used.
         seconds: to measure each step for.
         on_phase: told what is going on.
+        on_memory: told the bytes of memory that this takes, as estimated, before any work.
 
     Raises:
-        KSNetError: the size, network or clip cannot be used.
+        KSNetError: the size, network or clip cannot be used, or the memory is too small.
     """
     from ksnet_deploy.video.reading.reader import VideoReader
     from ksnet_deploy.video.writing.containers import fitting_suffixes
@@ -178,26 +185,28 @@ def run_benchmark(
         clip_size = reader.size
         end_s = CLIP_FRAMES / reader.rate
         suffix = fitting_suffixes(TrackPlanner(reader), choose_encoder("h264"))[0]
+    is_exported = network.suffix.lower() == ".onnx"
+    fixed, said = None, BenchmarkReport.network
+    if is_exported:
+        model = load_step(network, size.padded)
+        fixed = exported_size(model)
+        precision = {"fp32": "float32", "fp16": "half-precision"}[exported_metadata(model)["ksnet.precision"]]
+        said = f"{precision} network, {frame_type(network, model)} frames"
+    fits = fixed in (None, clip_size.padded)
+    needed = benchmark_bytes(network, size.padded, clip_size.padded if fits else None)
+    check_memory(f"to measure frames of {size}", needed, "choose a smaller --size or --clip")
+    on_memory(needed)
     results = []
     with tempfile.TemporaryDirectory() as folder:
-        is_exported = network.suffix.lower() == ".onnx"
-        fixed, said = None, BenchmarkReport.network
-        if is_exported:
-            model = load_step(network, size.padded)
-            fixed = exported_size(model)
-            precision = {"fp32": "float32", "fp16": "half-precision"}[exported_metadata(model)["ksnet.precision"]]
-            said = f"{precision} network, {frame_type(network, model)} frames"
         for backend in ("onnxruntime",) if is_exported else (REFERENCE_BACKEND, "onnxruntime"):
             on_phase(f"{backend}, which takes about {seconds * 2:.0f} s or more", None)
             step = of_clip = network
             if backend == "onnxruntime" and not is_exported:
                 step, of_clip = (cached_onnx(network, s.padded) for s in (size, clip_size))
-            fits = fixed in (None, clip_size.padded)
             artifacts = step, of_clip if fits else None
             job = _Job(backend, *artifacts, size.padded, clip, Path(folder), suffix, end_s, seconds)
             results.append(_in_child(job))
-    threads = cores()
-    return BenchmarkReport(size.padded, clip_size, cpu_name(), threads, results, said)
+    return BenchmarkReport(size.padded, clip_size, cpu_name(), cores(), results, needed, said)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,14 @@ def load_checkpoint(path: Path, assumed: KSNetConfig | None = None) -> Checkpoin
             notes = (*notes, note)
     except ConfigError as error:
         raise CheckpointError(f"the checkpoint {path} cannot be used: {error}") from error
-    model = KSNet(config)
+    try:
+        model = KSNet(config)
+    except (RuntimeError, MemoryError) as error:  # of a damaged or made-up configuration
+        raise CheckpointError(
+            f"the checkpoint {path} cannot be used: the network of its configuration cannot be made "
+            f"({type(error).__name__}), which happens when that is larger than the memory; use another checkpoint, or "
+            "correct its configuration"
+        ) from error
     _check_keys(path, model.state_dict(), state.tensors)
     model.load_state_dict(finite_float32(state.tensors, f"the checkpoint {path}"))
     return Checkpoint(model.eval(), path, sha256_of(path), state.metadata, notes)

@@ -140,7 +140,7 @@ class KSNetConfig:
         """Read what :meth:`to_json` wrote. Raises ConfigError on malformed text or an unknown key."""
         try:
             values: dict[str, Any] = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"the network configuration is not valid JSON ({error})") from error
         if not isinstance(values, dict):
             raise ConfigError(f"the network configuration is {values!r}; a JSON object was expected")

@@ -95,7 +95,7 @@ class Choices:
 
     @classmethod
     def of(cls, runtime: str | None, device: str | None, backend: str | None = None) -> Choices:
-        """Wishes from options; ``backend`` is the older name of ``runtime``. Raises ConfigError for what there is not."""
+        """Wishes from options; ``backend`` is the older name of ``runtime``. Raises ConfigError for any other."""
         if backend is not None and runtime not in (None, "auto", backend):
             raise ConfigError(f"a runtime of {runtime} and a backend of {backend} were asked for; give one of them")
         choices = cls(backend or runtime or "auto", device or "auto")
@@ -191,6 +191,7 @@ class Ladder(Network):
         self.label = file.label
         self._file, self._rungs, self._machine, self._on_build = file, list(rungs), machine, on_build
         self._taken: NetworkFile | None = None
+        self._made_for: tuple[Rung, FrameSize, FrameType] | None = None
         self._told: Rung | None = None
 
     @property
@@ -233,8 +234,8 @@ class Ladder(Network):
         *,
         on_note: Tell = lambda _line: None,
     ) -> Runner:
-        if self.rung.is_engine and self._taken is None:
-            self._taken = self._engine(size, io, on_note)
+        if self.rung.is_engine and self._made_for != (self.rung, size, io):
+            self._taken, self._made_for = self._engine(size, io, on_note), (self.rung, size, io)
         runner = self._network.open(size, io, tiling, on_note=on_note)
         if self._told != self.rung:
             self._told = self.rung

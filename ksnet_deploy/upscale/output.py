@@ -102,7 +102,7 @@ class OutputFile:
         reader.left_out += [f"{p.name} ({p.codec}: {p.why})" for p in self.tracks if p.done == "left out"]
         reader.keeps(*facts_kept(reader, picture, target.suffix, encoder.codec))
         self.damaged_packets = 0
-        """Packets of the other tracks, left out because no file can hold them."""
+        """Packets of the other tracks, left out because they are damaged, or come after later ones."""
 
     def _writer(self, path: Path, reader: VideoReader) -> VideoWriter:
         return VideoWriter(

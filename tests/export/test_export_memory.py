@@ -170,7 +170,7 @@ def test_a_dynamic_file_is_verified_at_a_small_size_unless_another_is_given(
         path.write_bytes(b"x")
         return SequenceReport(found, 4, 1e-4, 1e-4)
 
-    monkeypatch.setattr("ksnet_deploy.export.verified.export_verified", export_verified)
+    monkeypatch.setattr("ksnet_deploy.export.front.export_verified", export_verified)
     result = run("export", tmp_path / "a.onnx", "-m", small.path, *options)
     assert result.returncode == 0, result.stderr
     assert f"at {size}" in result.stdout

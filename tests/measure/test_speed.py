@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 from media import make_video
-from networks import SMALL, new_checkpoint
+from networks import SMALL
 from runners import RepeatRunner
 
 from ksnet_deploy.base.errors import InputError
@@ -95,8 +96,11 @@ def test_a_missing_clip_is_refused(small: Checkpoint, tmp_path: Path) -> None:
 @pytest.mark.parametrize("upsampler", ["progressive", "direct"])
 def test_a_trained_network_is_compared_and_an_untrained_one_is_not(tmp_path: Path, upsampler: Any) -> None:
     config = replace(SMALL, upsampler=upsampler)
-    trained = new_checkpoint(tmp_path, config).path
-    assert _is_trained(trained)
+    model = KSNet(config)
+    with torch.no_grad():
+        next(layer for layer in reversed(model.reconstruct.head) if hasattr(layer, "weight")).weight.fill_(0.01)
+    save_checkpoint(model, tmp_path / "trained.safetensors", training="none", licence="Apache-2.0")
+    assert _is_trained(tmp_path / "trained.safetensors")
     save_checkpoint(KSNet(config), tmp_path / "new.safetensors", training="none", licence="Apache-2.0")
     assert not _is_trained(tmp_path / "new.safetensors")
 

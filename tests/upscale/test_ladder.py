@@ -327,6 +327,16 @@ def test_an_engine_that_is_too_unlike_float32_is_not_taken_and_not_built_again(
     assert said[-1] == TAKEN["rtx cuda"].replace("small", str(network.path))
 
 
+def test_one_network_takes_the_engine_of_each_size(builder: Builder, network: Checkpoint) -> None:
+    """As `evaluate` does, with clips of several sizes."""
+    found = find_fastest(str(network.path), Choices(), builder.card.machine)
+    for size in ("16x24", "24x16", "16x24"):
+        with Upscaler(found) as upscaler:
+            upscaler.open(FrameSize.parse(size))
+            assert f"{FrameSize.parse(size)}" in builder.exported[-1]
+    assert builder.card.built == ["16x24", "24x16"]
+
+
 def test_large_frames_are_not_compared_for_minutes(builder: Builder, network: Checkpoint) -> None:
     builder.card.likeness_db = 38.5  # which nobody measures then
     with Upscaler(str(network.path), runtime="tensorrt") as upscaler:
