@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-import platformdirs
-
 from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.files import replacing, sha256_of
 from ksnet_deploy.base.frames import FrameSize, FrameType
@@ -49,7 +47,11 @@ note = logging.getLogger("ksnet_deploy.cache").warning
 
 def cache_folder() -> Path:
     """Folder in which exported files are kept."""
-    return Path(os.environ.get("KSNET_CACHE_DIR") or platformdirs.user_cache_dir("ksnet-deploy"))
+    if told := os.environ.get("KSNET_CACHE_DIR"):
+        return Path(told)
+    import platformdirs  # which a machine with PyTorch alone lacks
+
+    return Path(platformdirs.user_cache_dir("ksnet-deploy"))
 
 
 @contextlib.contextmanager
@@ -81,7 +83,7 @@ def cached_files() -> list[Path]:
     Raises OutputError when the folder cannot be read.
     """
     folder = cache_folder()
-    names = ("*.onnx", "*.proof.json", "*.engine", "*.engine.json", "*.cache", "*.sha256", ".*.part")
+    names = ("*.onnx", "*.proof.json", "*.engine", "*.engine.json", "*.rtxcache", "*.cache", "*.sha256", ".*.part")
     kinds = (*names, f"{UNFINISHED_PREFIX}*/*")
     with using_cache():
         return sorted(path for kind in kinds for path in folder.glob(kind)) if folder.is_dir() else []

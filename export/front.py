@@ -12,7 +12,7 @@ from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.export.engine.compile import OnProgress
 from ksnet_deploy.export.engine.make import EngineRequest, MadeEngine, PluginChoice, make_engine
 from ksnet_deploy.export.proof.float32 import SequenceReport
-from ksnet_deploy.export.proof.half import HalfReport
+from ksnet_deploy.export.proof.half import PSNR_FLOOR_DB, HalfReport
 from ksnet_deploy.export.proof.sequence import PROOF_SIZE
 from ksnet_deploy.export.verified import VerificationPlan, export_verified
 from ksnet_deploy.network.bundled import EXPORTED_SUFFIXES, checkpoint_path
@@ -103,6 +103,7 @@ def build_engine(
     effort: int | None = None,
     compare: bool = False,
     verify_frames: int = 30,
+    least_psnr_db: float = PSNR_FLOOR_DB,
     overwrite: bool = False,
     say: Callable[[str], None] = lambda _line: None,
     on_verify: Callable[[int], None] = lambda _frames: None,
@@ -122,6 +123,7 @@ def build_engine(
         effort: builder optimization level of full TensorRT, 0 to 5 (default: TensorRT's own).
         compare: compare each output over recorded states too.
         verify_frames: recurrent frames to compare; 0 for none.
+        least_psnr_db: of every frame; an engine below it is there all the same, and its sidecar's ``fault`` says so.
         overwrite: replace an existing engine.
         say: told what is done.
         on_verify: told the number of frames before each comparison; then ``on_frame`` after each frame.
@@ -143,6 +145,7 @@ def build_engine(
         plugins=plugins,
         output=path,
         verify_frames=verify_frames,
+        least_psnr_db=least_psnr_db,
         model=str(model),
         effort=effort,
         compare=compare,

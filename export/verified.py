@@ -14,7 +14,7 @@ from ksnet_deploy.export.onnx import DYNAMIC_TRACE_SIZE, export_onnx
 from ksnet_deploy.export.polygraphy import check_polygraphy
 from ksnet_deploy.export.proof.explanation import explained
 from ksnet_deploy.export.proof.float32 import SequenceReport, verify_onnx
-from ksnet_deploy.export.proof.half import HALF_TIE_GAP, HalfReport, verify_half
+from ksnet_deploy.export.proof.half import HALF_TIE_GAP, PSNR_FLOOR_DB, HalfReport, verify_half
 from ksnet_deploy.export.proof.near_ties import RetakingRunner
 from ksnet_deploy.export.proof.recording import write_steps
 from ksnet_deploy.export.proof.rounding import round_half_results
@@ -153,17 +153,21 @@ def verify(
     *,
     precision: Precision,
     frames: int,
+    least_psnr_db: float = PSNR_FLOOR_DB,
     on_frame: Callable[[], None] = lambda: None,
 ) -> SequenceReport | HalfReport:
     """Compare an exported file with the float32 network by the measure of its precision.
+
+    ``least_psnr_db`` is for half precision.
 
     Raises:
         ConfigError: there are too few frames.
         VerificationError: it is not near enough.
     """
-    compare = verify_onnx if precision == "fp32" else verify_half
     with explained(lambda: float32_runner(model, path, size), lambda: proof_runner(path, size, precision), precision):
-        return compare(model, path, size, frames=frames, on_frame=on_frame)
+        if precision == "fp32":
+            return verify_onnx(model, path, size, frames=frames, on_frame=on_frame)
+        return verify_half(model, path, size, frames=frames, least_psnr_db=least_psnr_db, on_frame=on_frame)
 
 
 def proof_runner(path: Path, size: FrameSize, precision: Precision) -> OnnxRunner:

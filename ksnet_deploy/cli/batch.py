@@ -10,10 +10,11 @@ from pathlib import Path
 from ksnet_deploy.base.errors import ConfigError, KSNetError
 from ksnet_deploy.base.frames import SCALE
 from ksnet_deploy.cli.answers import Answer, Skipped
-from ksnet_deploy.cli.terminal import Progress
+from ksnet_deploy.cli.terminal import Progress, build_progress
 from ksnet_deploy.upscale.choice import choose_network
 from ksnet_deploy.upscale.destination import Destination, choose_destination, is_for_frames
 from ksnet_deploy.upscale.estimate import estimate
+from ksnet_deploy.upscale.ladder import Choices, this_machine
 from ksnet_deploy.upscale.prepare import output_size
 from ksnet_deploy.upscale.result import Events, UpscaleResult
 from ksnet_deploy.upscale.run import carry_out
@@ -36,8 +37,8 @@ class Batch:
     output: Path | None
     model: str | None
     """Name or path of the network; None for the one that suits each source."""
-    backend: str | None
-    device: str | None
+    choices: Choices
+    """Runtime and device."""
     codec: str | None
     crf: int | None
     preset: str | None
@@ -128,10 +129,17 @@ class Batch:
         )
         model = self.model
         if model is None:
-            choice = choose_network(source, self.device)
+            choice = choose_network(source, self.choices.settled_device(this_machine()))
             model = choice.name
             bar.say(choice.sentence())
-        upscaler = Upscaler(model, backend=self.backend, device=self.device, tiles=self.tiles, on_note=bar.say)
+        upscaler = Upscaler(
+            model,
+            runtime=self.choices.runtime,
+            device=self.choices.device,
+            tiles=self.tiles,
+            on_note=bar.say,
+            on_build=build_progress(bar),
+        )
         outcome = estimate(work, upscaler, events) if self.dry_run else carry_out(work, upscaler, events)
         if isinstance(work.detector, GivenCuts) and source.end_s is None and isinstance(outcome, UpscaleResult):
             beyond = sum(cut >= outcome.frames for cut in work.detector.cuts)

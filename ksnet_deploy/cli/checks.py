@@ -71,10 +71,12 @@ class Diagnosis:
 
 def diagnose() -> Diagnosis:
     """Result of all checks. Takes a few seconds, most of them to import PyTorch."""
+    from ksnet_deploy.upscale.ladder import Choices, available_rungs, this_machine
     from ksnet_deploy.upscale.networks import default_model
 
     checks = [check for name, needed, look in _LOOKS for check in _safely(name, look, needed=needed)]
-    return Diagnosis(checks, default_model(None), "onnxruntime", "cpu")
+    rung = available_rungs(Choices(), this_machine())[0]
+    return Diagnosis(checks, default_model(rung.device), rung.runtime, rung.device)
 
 
 def _safely(name: str, look: Callable[[], Iterator[Check]], *, needed: bool) -> list[Check]:
@@ -233,6 +235,23 @@ def _torch_cuda() -> Iterator[Check]:
         yield Check("torch cuda", "not here", f"PyTorch is built for CUDA {cuda}, but finds no device", _NEEDS_CARD)
 
 
+def _runtimes() -> Iterator[Check]:
+    """Runtimes that upscale looked for to be fast, and the one that it found."""
+    from ksnet_deploy.upscale.ladder import RUNGS, Choices, available_rungs, this_machine
+
+    machine = this_machine()
+    looked = [rung for rung in RUNGS if rung.device == "cuda"]
+    if machine.gpu is None:
+        titles = ", ".join(rung.title for rung in looked)
+        yield Check("fastest", "not here", f"no GPU for {titles}: {machine.without_gpu}", _NEEDS_CARD)
+        return
+    taken = available_rungs(Choices(), machine)[0]
+    lacking = [rung for rung in looked if machine.obstacle(rung) is not None]
+    found = "; ".join([taken.on(machine), *(f"{rung.title}: {machine.obstacle(rung)}" for rung in lacking)])
+    faster = [rung.install for rung in lacking if RUNGS.index(rung) < RUNGS.index(taken) and not taken.is_engine]
+    yield Check("fastest", "missing" if faster else "ok", found, " or ".join(faster) or None)
+
+
 def _tensorrt(name: str, flavour: Flavour) -> Iterator[Check]:
     from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, import_tensorrt
 
@@ -291,6 +310,7 @@ _LOOKS: tuple[tuple[str, bool, Callable[[], Iterator[Check]]], ...] = (
     ("tensorrt-rtx", False, partial(_tensorrt, "tensorrt-rtx", "rtx")),
     ("tensorrt", False, partial(_tensorrt, "tensorrt", "tensorrt")),
     ("cuda-bindings", False, _cuda_bindings),
+    ("fastest", False, _runtimes),
     ("plugin library", False, partial(_library, "plugin library", "")),
     ("kernel library", False, partial(_library, "kernel library", " --kernels-only")),
     ("nvcc", False, partial(_tool, "nvcc", r"release ([\d.]+)", "12", "install the CUDA toolkit")),

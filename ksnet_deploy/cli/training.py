@@ -48,14 +48,15 @@ def evaluate(
         Literal["network", "bicubic"], typer.Option("--method", help="What enlarges the frames.")
     ] = "network",
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="A checkpoint, an .onnx, 'uni' or 'lite' (default on a CPU).")
+        str | None,
+        typer.Option("--model", "-m", help="A checkpoint, an .onnx, 'uni' or 'lite' (default: by device)."),
     ] = None,
-    backend: Annotated[
-        Literal["onnxruntime", "torch"] | None,
-        typer.Option("--backend", help="What runs a checkpoint (default: onnxruntime)."),
+    runtime: Annotated[
+        str | None, typer.Option("--runtime", help="tensorrt, rtx, torch or onnxruntime (default: the fastest).")
     ] = None,
+    backend: Annotated[str | None, typer.Option("--backend", hidden=True, help="Older name of --runtime.")] = None,
     device: Annotated[
-        Literal["cpu", "cuda"] | None, typer.Option("--device", help="Where the network runs (default: cpu).")
+        str | None, typer.Option("--device", help="cpu or cuda (default: a GPU if there is one).")
     ] = None,
     tiles: Annotated[
         str,
@@ -104,6 +105,7 @@ def evaluate(
             lr=lr,
             protocol=protocol,
             method=method,
+            runtime=runtime,
             backend=backend,
             device=device,
             tiles=tiles,

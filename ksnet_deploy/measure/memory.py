@@ -11,7 +11,7 @@ from ksnet_deploy.measure.evaluation import frames_at_a_time
 from ksnet_deploy.network.checkpoint_config import config_of
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.upscale.memory import PIPELINE_BYTES, choose_tiles, memory_needed
-from ksnet_deploy.upscale.networks import NetworkFile
+from ksnet_deploy.upscale.networks import Network, NetworkFile
 from ksnet_deploy.upscale.values import TileChoice
 from ksnet_deploy.video.clips.clip import Clip, VideoClip
 
@@ -98,7 +98,7 @@ def _bytes_read(clip: Clip) -> int:
 
 def plan_evaluation(
     clips: Sequence[tuple[Clip, Clip | None]],
-    network: NetworkFile | None,
+    network: Network | None,
     tiles: TileChoice,
     *,
     compressed: bool,
@@ -113,8 +113,8 @@ def plan_evaluation(
     Raises:
         ConfigError: so much is not there, or the network is not run in such tiles.
     """
-    if network is not None and network.device == "cuda":
-        return None
+    if network is not None and (network.device == "cuda" or not isinstance(network, NetworkFile)):
+        return None  # what a GPU holds is another's to say
     config = None if network is None else config_of_file(network.path)
 
     def network_bytes(size: FrameSize, beside: int) -> int:

@@ -57,6 +57,8 @@ class Runner(Closing):
     """Name of the runtime, for reports."""
     closed = False
     """Whether the runner was closed."""
+    notes: tuple[str, ...] = ()
+    """Sentences that a user should know of how it runs."""
 
     def __init__(self, size: FrameSize, io: FrameType = "uint8") -> None:
         self.size = size

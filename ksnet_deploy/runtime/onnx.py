@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,14 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.ops.functions import use_fast_operators
+from ksnet_deploy.ops.functions import use_cuda_operators, use_fast_operators
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
-from ksnet_deploy.runtime.step_file import frame_type, load_step, zero_state
+from ksnet_deploy.runtime.step_file import check_countable, exported_metadata, frame_type, load_step, zero_state
 
-__all__ = ["OnnxRunner", "check_device", "open_session"]
+__all__ = ["OnnxRunner", "check_device", "open_session", "use_device_operators"]
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}  # float32 is float32
 
 
 class OnnxRunner(Runner):
@@ -33,22 +36,25 @@ class OnnxRunner(Runner):
         size: FrameSize,
         *,
         device: str = "cpu",
-        rewrite: Callable[[onnx.ModelProto], None] = use_fast_operators,
+        rewrite: Callable[[onnx.ModelProto], None] | None = None,
     ) -> None:
         """Load the file for frames of one size.
 
         Args:
             path: an ``.onnx`` that ``ksnet-deploy export`` wrote, of this size or dynamic.
             device: ``cpu`` or ``cuda``.
-            rewrite: changes the model in memory; by default ONNX Runtime's faster operators take the place of the
+            rewrite: changes the model in memory; by default the device's faster operators take the place of the
                 function bodies that the file carries.
 
         Raises:
             ArtifactError: the file is missing, broken, not a KSNet step, or of another size.
             BackendError: the device is not available to ONNX Runtime.
+            ConfigError: the frames are too large for a CUDA device.
         """
         model = load_step(path, size)
-        rewrite(model)
+        if device == "cuda":
+            check_countable(exported_metadata(model), size)
+        (rewrite or use_device_operators(device))(model)
         super().__init__(size, frame_type(path, model))
         self._device = device
         self._zeros = zero_state(model, size)
@@ -98,6 +104,11 @@ class OnnxRunner(Runner):
         del self._binding, self._session
 
 
+def use_device_operators(device: str) -> Callable[[onnx.ModelProto], None]:
+    """The rewriting of a model for what ONNX Runtime is fastest at on a device."""
+    return use_cuda_operators if device == "cuda" else use_fast_operators
+
+
 def check_device(device: str) -> None:
     """Raise BackendError where this ONNX Runtime does not run on a device, ``cpu`` or ``cuda``."""
     provider = PROVIDERS[device]
@@ -106,6 +117,12 @@ def check_device(device: str) -> None:
             f"ONNX Runtime here has no {provider}, only {', '.join(ort.get_available_providers())}; "
             "use --device cpu, or install ksnet-deploy with its 'gpu' extra"
         )
+
+
+def _load_cuda_libraries() -> None:
+    """Load CUDA's and cuDNN's libraries from the packages that pip installed, where ONNX Runtime does not look."""
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it misses, and frames may go to that output
+        getattr(ort, "preload_dlls", lambda: None)()
 
 
 def open_session(
@@ -118,13 +135,25 @@ def open_session(
         BackendError: the device is not available to it.
     """
     check_device(device)
+    if device == "cuda":
+        _load_cuda_libraries()
     settings = ort.SessionOptions()
     # Planning memory over the whole graph costs 130 MB more at 180x320 and makes no step faster.
     settings.enable_mem_pattern = False
     settings.log_severity_level = 4  # what fails is raised, and told in our words
     for name, value in (options or {}).items():
         settings.add_session_config_entry(name, value)
+    provider = PROVIDERS[device]
     try:
-        return ort.InferenceSession(model.SerializeToString(), settings, providers=[PROVIDERS[device]])
+        session = ort.InferenceSession(
+            model.SerializeToString(), settings, providers=[(provider, PROVIDER_OPTIONS[device])]
+        )
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise ArtifactError(f"ONNX Runtime cannot load {path} ({error}); export it again") from error
+    if (taken := session.get_providers()[0]) != provider:  # of which it tells nobody
+        raise BackendError(
+            f"ONNX Runtime could not load {provider}, and took {taken} in its place: its CUDA or cuDNN libraries or "
+            "the driver are missing or of another version; install ksnet-deploy with its 'gpu' extra and check the "
+            "driver with nvidia-smi, or use --device cpu"
+        )
+    return session

@@ -46,6 +46,8 @@ class Network(ABC):
     can_be_tiled = False
     """Whether it runs in tiles; else :meth:`open` takes whole frames only."""
     device: str = "cpu"
+    settles_when_opened = False
+    """Whether only opening it tells what runs it, so that its identity is known then."""
 
     @abstractmethod
     def identity(self) -> dict[str, str]:
@@ -70,6 +72,10 @@ class Network(ABC):
         Raises:
             KSNetError: the network cannot be loaded or run here.
         """
+
+    def step_down(self, error: Exception, tell: Callable[[str], None]) -> bool:  # noqa: ARG002
+        """Choose another way to run it, after this one failed; False where there is none. ``tell`` is told."""
+        return False
 
     def config(self) -> KSNetConfig | None:
         """Configuration, where it can be had without loading PyTorch."""
@@ -168,6 +174,7 @@ class NetworkFile(Network):
             self.path,
             exported,
             io,
+            "fp16" if self.device == "cuda" and not tiling else "fp32",
             on_export=lambda: on_note(f"Exporting {self.label} for frames of {exported}, once."),
         )
         if tiling:
@@ -196,10 +203,10 @@ def find_network(model: str | Path, backend: str | None = None, device: str | No
     kind = EXPORTED.get(Path(model).suffix.lower(), "checkpoint")
     if kind == "engine" and (backend is not None or device == "cpu"):
         raise ConfigError(
-            f"{label} is run by TensorRT on the GPU; leave --backend and --device out, or give a checkpoint"
+            f"{label} is run by TensorRT on the GPU; leave --runtime and --device out, or give a checkpoint"
         )
     if kind == "onnx" and backend not in (None, "onnxruntime"):
-        raise ConfigError(f"{label} is run by ONNX Runtime; give a checkpoint with --model for --backend {backend}")
+        raise ConfigError(f"{label} is run by ONNX Runtime; give a checkpoint with --model for --runtime {backend}")
     if kind == "checkpoint":
         path = checkpoint_path(label)
         check_is_file(path)

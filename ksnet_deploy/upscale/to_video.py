@@ -51,7 +51,7 @@ def write_video(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResult
             try:
                 if done:  # in the tiles, or none, that it was begun with
                     tiles = job.segments[-1].tiles
-                    upscaler.tiles = FrameSize.parse(tiles) if tiles else "off"
+                    upscaler.keep_tiles(FrameSize.parse(tiles) if tiles else "off")
                 runner = upscaler.open(reader.size, frame_dtype(reader))
                 events.on_start(reader.size, reader.estimated_frames, done)
                 plan = FramePlan(work.detector, reader.time_base, prepared.segment)

@@ -47,7 +47,7 @@ NAMES = [
     "memory",
 ]
 NAMES += ["disk", "nvidia gpu", "torch cuda", "tensorrt-rtx", "tensorrt", "cuda-bindings"]
-NAMES += ["plugin library", "kernel library", "nvcc", "cmake"]
+NAMES += ["fastest", "plugin library", "kernel library", "nvcc", "cmake"]
 
 
 def look(name: str) -> list[Check]:
@@ -196,6 +196,13 @@ def test_the_requirements_are_read_as_pip_does() -> None:
         extras = {"cpu", "gpu", "rtx", "tensorrt", "plots", "dev"}
         needs = {e for e in extras if other.marker is not None and other.marker.evaluate({"extra": e})}
         assert needs <= ({mine.extra} if mine.extra else set())
+
+
+def test_a_requirement_with_extras_of_its_own_is_a_package_with_bounds(monkeypatch: Patch) -> None:
+    line = 'onnxruntime-gpu[cuda,cudnn]<1.33,>=1.31; extra == "gpu"'
+    monkeypatch.setattr(importlib.metadata, "requires", lambda _name: [line])
+    (wanted,) = requirements()
+    assert wanted == ("onnxruntime-gpu", ">=1.31,<1.33", "gpu")
 
 
 def test_missing_and_untested_packages_are_told_apart(monkeypatch: Patch) -> None:

@@ -45,10 +45,16 @@ class FakeCuda:
         self.recording: list[Work] | None = None
         self.graphs: list[list[Work]] = []
         self.launches = 0
+        self.replay_error = 0
+        """Levels that a launch of a graph adds to one in a hundred bytes of what it copies to the host."""
         self.streams = 0
         self.events: dict[int, float] = {}
         self.clock_ms = 0.0
         self.current = 0
+        self.has_runtime_cache = True
+        self.driver = b"kernels for driver 580"
+        self.compilations = 0
+        self.last_store: tuple[int, int] | None = None
 
     def put(self, work: Work) -> None:
         (self.pending if self.recording is None else self.recording).append(work)
@@ -99,7 +105,9 @@ class FakeCuda:
         self.put(lambda: ctypes.memset(pointer, value, size) and None)
         return (0,)
 
-    def cudaMemcpyAsync(self, target: int, source: int, size: int, _kind: int, _stream: int) -> tuple[int]:
+    def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: int, _stream: int) -> tuple[int]:
+        if kind == self.cudaMemcpyKind.cudaMemcpyDeviceToHost:
+            self.last_store = target, size
         self.put(lambda: ctypes.memmove(target, source, size) and None)
         return (0,)
 
@@ -146,7 +154,14 @@ class FakeCuda:
         self.launches += 1
         for work in graph:
             self.put(work)
+        if self.replay_error and self.last_store is not None:
+            pointer, size = self.last_store
+            self.put(lambda: self._disturb(pointer, size))
         return (0,)
+
+    def _disturb(self, pointer: int, size: int) -> None:
+        values = np.frombuffer((ctypes.c_uint8 * size).from_address(pointer), np.uint8)
+        values[::100] ^= self.replay_error
 
     def cudaGetErrorString(self, status: int) -> tuple[int, bytes]:
         return 0, f"error {status}".encode()
@@ -172,6 +187,25 @@ class FakeTensorRT:
         return FakeEngine(self.cuda, plan)
 
 
+class FakeRuntimeCache:
+    """Kernels that were compiled: none, or those of a driver."""
+
+    def __init__(self, cuda: FakeCuda) -> None:
+        self.cuda, self.compiled = cuda, b""
+
+    def deserialize(self, blob: bytes) -> bool:
+        fits = blob == self.cuda.driver
+        self.compiled = blob if fits else b""
+        return fits
+
+    def compile(self) -> None:
+        self.cuda.compilations += not self.compiled
+        self.compiled = self.cuda.driver
+
+    def serialize(self) -> memoryview:
+        return memoryview(self.compiled)
+
+
 class FakeEngine:
     """Engine and execution context in one."""
 
@@ -183,9 +217,15 @@ class FakeEngine:
         self.runs = 0
 
     def create_runtime_config(self) -> SimpleNamespace:
-        return SimpleNamespace()
+        config = SimpleNamespace()
+        if self.cuda.has_runtime_cache:
+            config.create_runtime_cache = lambda: FakeRuntimeCache(self.cuda)
+            config.set_runtime_cache = lambda cache: setattr(config, "cache", cache)
+        return config
 
     def create_execution_context(self, config: SimpleNamespace) -> FakeEngine:
+        if hasattr(config, "create_runtime_cache"):
+            config.cache.compile()
         assert config.dynamic_shapes_kernel_specialization_strategy == "eager"
         return self
 

@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError
 from ksnet_deploy.base.frames import IO_TYPES, FrameSize, FrameType
+from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.ops.library import find_plugin_library, load_plugins
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
+from ksnet_deploy.runtime.step_file import check_countable
 from ksnet_deploy.runtime.tensorrt.cuda import open_device
 from ksnet_deploy.runtime.tensorrt.cuda_layer import Device, DeviceBuffer, Graph, PinnedArray
+from ksnet_deploy.runtime.tensorrt.runtime_cache import RuntimeCache
 from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
 from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, import_tensorrt
 
@@ -22,17 +25,22 @@ __all__ = ["TensorRTRunner"]
 
 DTYPES = {"UINT8": "uint8", "HALF": "float16", "FLOAT": "float32"}
 """NumPy's names of TensorRT's types."""
+RECORDED_PSNR_DB = 60.0
+"""Least PSNR of a recorded step against the plain one: TensorRT does not promise the same rounding in two runs, and
+both have the same error of 55 to 63 dB against float32."""
 
 
 class TensorRTRunner(Runner):
     """Runs an engine. The state stays on the device, in two sets of buffers that swap roles after every step.
 
     A step is one launch of a CUDA graph (copy in, engine, copy out), of which there is one for each role of the
-    buffers, and one wait, for the frame. Where TensorRT says that an engine cannot be recorded, or cuda-bindings, which
-    records, is not installed, ``recorded`` is False and the parts are put on the stream one by one.
+    buffers, and one wait, for the frame. Where an engine cannot be recorded, or cuda-bindings, which records, is not
+    installed, ``recorded`` is False and the parts are put on the stream one by one.
     """
 
     recorded = False
+    """Whether a step is a launch of a graph."""
+    _compiled: RuntimeCache | None = None
 
     def __init__(self, path: Path, size: FrameSize) -> None:
         """Load an engine for frames of one size.
@@ -40,6 +48,7 @@ class TensorRTRunner(Runner):
         Raises:
             ArtifactError: the engine does not fit this machine or the size, or is damaged.
             BackendError: there is no GPU, or it cannot run the engine.
+            ConfigError: the frames are too large for a GPU.
         """
         sidecar = Sidecar.read(path)
         trt = import_tensorrt(sidecar.spec.flavour)
@@ -49,6 +58,7 @@ class TensorRTRunner(Runner):
         sidecar.check(path, size, flavour_version=trt.__version__, device=target, plugin_library=library)
         if device is None:
             raise BackendError(f"{path} needs a GPU: {reason}")
+        check_countable(sidecar.metadata, size)
         super().__init__(size, _frame_type(path, sidecar))
         self.backend = sidecar.spec.flavour
         self._device = device
@@ -70,7 +80,7 @@ class TensorRTRunner(Runner):
                 f"{FLAVOURS[sidecar.spec.flavour]} {trt.__version__} refuses {path}; "
                 "build it again with 'ksnet-deploy build-engine'"
             )
-        self._context = self._engine.create_execution_context(*_runtime_config(trt, self._engine))
+        self._context = self._engine.create_execution_context(*self._runtime_config(trt, path, sidecar))
         if self._context is None:
             raise BackendError(
                 f"the GPU has no room for {path}; close other programs that use it, or take smaller frames"
@@ -104,6 +114,20 @@ class TensorRTRunner(Runner):
         self._fresh = True
         self._graphs: list[Graph] | None = None
         self._record_graphs()
+        if self._compiled is not None:
+            self._compiled.keep()
+
+    def _runtime_config(self, trt: Any, path: Path, sidecar: Sidecar) -> tuple[Any, ...]:
+        """TensorRT-RTX compiles kernels for the size at hand; at once, not during the run, which a recording would
+        miss."""
+        strategies = getattr(trt, "DynamicShapesKernelSpecializationStrategy", None)
+        if strategies is None:
+            return ()
+        config = self._engine.create_runtime_config()
+        config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+        if hasattr(config, "create_runtime_cache"):
+            self._compiled = RuntimeCache(path, sidecar.engine_sha256, config)
+        return (config,)
 
     def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
         with self._device.current():
@@ -135,7 +159,7 @@ class TensorRTRunner(Runner):
         self._hr_device.store(self._hr, self._stream)
 
     def _record_graphs(self) -> None:
-        """Record the step for both roles of the states, and make sure that it computes what the plain step does."""
+        """Record the step for both roles of the states, where that computes what the plain step does."""
         frames = np.random.default_rng(0).integers(0, 256, (2, *self._lr.array.shape))
         frames = frames.astype(self.io) if self.io == "uint8" else (frames / 255).astype(self.io)
         plain = [self._take_step(frame) for frame in frames]  # and TensorRT wants a plain run before it is recorded
@@ -143,14 +167,18 @@ class TensorRTRunner(Runner):
         if capturable is None or capturable(self._stream.handle):
             self._graphs = self._recorded_graphs()
         if self._graphs is not None:
-            self.recorded = True
             self.reset()
-            for expected, frame in zip(plain, frames, strict=True):
-                if not np.array_equal(self._take_step(frame), expected):
-                    raise BackendError(
-                        "the recorded step does not give what the plain one gives; update the GPU driver, and report "
-                        "this"
-                    )
+            self._current = 0
+            least = min(
+                _likeness(self._take_step(frame), expected) for frame, expected in zip(frames, plain, strict=True)
+            )
+            self.recorded = least >= RECORDED_PSNR_DB
+            if not self.recorded:
+                self._graphs = None
+                self.notes = (
+                    f"The recorded step has {least:.0f} dB against the plain one, where {RECORDED_PSNR_DB:.0f} dB were "
+                    "expected; the plain one is run, which is slower. Update the GPU's driver, and report this.",
+                )
         self.reset()
 
     def _recorded_graphs(self) -> list[Graph] | None:
@@ -221,7 +249,14 @@ class TensorRTRunner(Runner):
         with self._device.current():
             # The context and the engine before the runtime, and all before the memory they use.
             del self._context, self._engine, self._runtime
+            self._compiled = None
             self._cleanup.close()
+
+
+def _likeness(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """PSNR in dB of two frames of any one type; of values that are not finite, minus infinity."""
+    levels = [frame if frame.dtype == np.uint8 else frame.astype(np.float32) * 255 for frame in (found, expected)]
+    return psnr(*levels) if np.isfinite(levels).all() else -np.inf
 
 
 def _frame_type(path: Path, sidecar: Sidecar) -> FrameType:
@@ -237,13 +272,3 @@ def _device() -> tuple[Device | None, str]:
         return open_device(), ""
     except BackendError as error:
         return None, str(error)
-
-
-def _runtime_config(trt: Any, engine: Any) -> tuple[Any, ...]:
-    """TensorRT-RTX compiles kernels for the size at hand; at once, not during the run, which a recording would miss."""
-    strategies = getattr(trt, "DynamicShapesKernelSpecializationStrategy", None)
-    if strategies is None:
-        return ()
-    config = engine.create_runtime_config()
-    config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
-    return (config,)

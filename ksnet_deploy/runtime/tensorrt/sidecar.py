@@ -66,6 +66,14 @@ class Sidecar:
     """Result of the comparison with float32, and with what it was made; None when there was none."""
     format: int = FORMAT
 
+    @property
+    def fault(self) -> str | None:
+        """Verdict on an engine that did not pass its comparison, as the end of a sentence; None for any other."""
+        verified = self.verified or {}
+        if verified.get("passed", True):
+            return None
+        return f"did not pass its comparison with {verified['against']}: {'; '.join(verified['faults'])}"
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON, those of the spec among the others."""
         values = asdict(self)
