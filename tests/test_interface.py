@@ -41,7 +41,7 @@ def test_importing_the_package_loads_neither_numpy_nor_pytorch() -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Upscaler("lite", backend="trt"), "there is no backend 'trt'; give onnxruntime or torch"),
+        (lambda: Upscaler("lite", backend="trt"), "there is no backend 'trt'; give onnxruntime, openvino or torch"),
         (lambda: Upscaler("lite", device="tpu"), "there is no device 'tpu'; give cpu or cuda"),
         (lambda: Upscaler("lite", tiles="banana"), "'banana' is no size of tiles"),
         (lambda: Upscaler(Path("none.safetensors")), "the checkpoint none.safetensors does not exist"),

@@ -71,10 +71,15 @@ class Diagnosis:
 
 def diagnose() -> Diagnosis:
     """Look at everything. Takes a few seconds, most of them to import PyTorch."""
-    from ksnet_deploy.upscale.networks import default_model
+    from ksnet_deploy.upscale.networks import default_model, find_network
 
     checks = [check for name, needed, look in _LOOKS for check in _safely(name, look, needed=needed)]
-    return Diagnosis(checks, default_model(None), "onnxruntime", "cpu")
+    model = default_model(None)
+    try:
+        backend = find_network(model).backend
+    except Exception:  # whatever a broken installation raises; the checks have said it
+        backend = "onnxruntime"
+    return Diagnosis(checks, model, backend, "cpu")
 
 
 def _safely(name: str, look: Callable[[], Iterator[Check]], *, needed: bool) -> list[Check]:
@@ -132,6 +137,19 @@ def _onnxruntime() -> Iterator[Check]:
         yield Check("onnxruntime", "untested", found, remedy, True)
     else:
         yield _compared("onnxruntime", version, builds[0].bounds, needed=True, found=found)
+
+
+def _openvino() -> Iterator[Check]:
+    from ksnet_deploy.runtime.openvino import export_precision
+
+    wanted = next(r for r in requirements() if r.package == "openvino")
+    version = package_version("openvino")
+    if version is None:
+        remedy = f"optional, faster where the processor has bfloat16: pip install '{_NAME}[openvino]'"
+        yield Check("openvino", "missing", "not installed", remedy)
+        return
+    kind = "bfloat16" if export_precision() == "fp16" else "float32, which ONNX Runtime is faster in"
+    yield _compared("openvino", version, wanted.bounds, found=f"{version}, computes in {kind}")
 
 
 def _checkpoint(name: str) -> Iterator[Check]:
@@ -278,6 +296,7 @@ _LOOKS: tuple[tuple[str, bool, Callable[[], Iterator[Check]]], ...] = (
     ("python", True, _python),
     ("packages", True, _packages),
     ("onnxruntime", True, _onnxruntime),
+    ("openvino", False, _openvino),
     ("checkpoint lite", True, partial(_checkpoint, "lite")),
     ("checkpoint lite-video", True, partial(_checkpoint, "lite-video")),
     ("checkpoint uni", False, partial(_checkpoint, "uni")),

@@ -53,8 +53,8 @@ def evaluate(
         str | None, typer.Option("--model", "-m", help="A checkpoint, an .onnx, 'uni' or 'lite' (default on a CPU).")
     ] = None,
     backend: Annotated[
-        Literal["onnxruntime", "torch"] | None,
-        typer.Option("--backend", help="What runs a checkpoint (default: onnxruntime)."),
+        Literal["onnxruntime", "openvino", "torch"] | None,
+        typer.Option("--backend", help="What runs a checkpoint (default: the faster of ONNX Runtime and OpenVINO)."),
     ] = None,
     device: Annotated[
         Literal["cpu", "cuda"] | None, typer.Option("--device", help="Where the network runs (default: cpu).")

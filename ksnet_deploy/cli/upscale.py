@@ -73,8 +73,13 @@ def upscale(
         typer.Option("--device", metavar="NAME", help="cpu or cuda (default: cpu).", rich_help_panel=ADVANCED),
     ] = None,
     backend: Annotated[
-        Literal["onnxruntime", "torch"] | None,
-        typer.Option("--backend", metavar="NAME", help="torch (default: onnxruntime).", rich_help_panel=ADVANCED),
+        Literal["onnxruntime", "openvino", "torch"] | None,
+        typer.Option(
+            "--backend",
+            metavar="NAME",
+            help="onnxruntime, openvino or torch (default: the fastest of the first two).",
+            rich_help_panel=ADVANCED,
+        ),
     ] = None,
     tiles: Annotated[
         str,

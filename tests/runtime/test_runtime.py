@@ -16,6 +16,7 @@ from ksnet_deploy.network.model import State
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.lockstep import LockstepOnnxRunner
 from ksnet_deploy.runtime.open import open_runner
+from ksnet_deploy.runtime.openvino import is_installed
 from ksnet_deploy.runtime.tiles import TiledRunner, TilePlan
 from ksnet_deploy.runtime.torch import advance_in_place, decode_frame
 from ksnet_deploy.upscale.networks import find_network
@@ -28,9 +29,11 @@ def frames(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 32, 48, 3), dtype=np.uint8)
 
 
-@pytest.fixture(params=["torch", "onnxruntime"])
+@pytest.fixture(params=["torch", "onnxruntime", "openvino"])
 def runner(request: pytest.FixtureRequest, small: Checkpoint, small_onnx: SmallOnnx) -> Runner:
-    return open_runner(small.path if request.param == "torch" else small_onnx("32x48"), SIZE)
+    if request.param == "openvino" and not is_installed():
+        pytest.skip("OpenVINO is not installed (extra 'openvino')")
+    return open_runner(small.path if request.param == "torch" else small_onnx("32x48"), SIZE, backend=request.param)
 
 
 def test_a_step_gives_a_frame_four_times_larger(runner: Runner) -> None:
