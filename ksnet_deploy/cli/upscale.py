@@ -77,7 +77,7 @@ def upscale(
         typer.Option(
             "--backend",
             metavar="NAME",
-            help="onnxruntime, openvino or torch (default: the fastest of the first two).",
+            help="openvino or torch (default: the fastest).",
             rich_help_panel=ADVANCED,
         ),
     ] = None,

@@ -23,8 +23,8 @@ def open_runner(
     """Open the runtime that the artifact is made for.
 
     Args:
-        artifact: a checkpoint (PyTorch runs it), an ``.onnx`` (ONNX Runtime runs it, or OpenVINO) or an ``.engine`` (the
-            TensorRT it was built by runs it).
+        artifact: a checkpoint (PyTorch runs it), an ``.onnx`` (ONNX Runtime runs it, or OpenVINO) or an ``.engine``
+            (the TensorRT it was built by runs it).
         size: of the LR frames.
         device: ``cpu`` or ``cuda``; engines always run on the GPU.
         io: type of the frames for a checkpoint; the others have their own.

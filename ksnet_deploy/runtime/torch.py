@@ -56,8 +56,10 @@ class TorchRunner(Runner):
         io: FrameType = "uint8",
         precision: Precision | None = None,
         fold: bool = True,
+        recorded: bool = True,
     ) -> None:
-        """``precision`` is fp32 on the CPU and fp16 on CUDA unless given; ``fold=False`` runs the training form."""
+        """``precision`` is fp32 on the CPU and fp16 on CUDA unless given; ``fold=False`` runs the training form;
+        ``recorded=False`` launches a step's kernels one by one on CUDA."""
         super().__init__(size, io)
         if model.config.direction != "uni":
             raise ConfigError("a bidirectional checkpoint cannot be run frame by frame; use a 'uni' checkpoint")
@@ -73,6 +75,7 @@ class TorchRunner(Runner):
         if device == "cuda":
             self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             use_native_kernels(self._model)
+        if device == "cuda" and recorded:
             self._recorded = RecordedStep(self._advance, self._model.initial_state, size, self._dtype)
 
     @property
@@ -84,9 +87,21 @@ class TorchRunner(Runner):
         hr, following = self._model(decode_frame(frame), state)
         return encode_frame(hr, self._dtype), following
 
+    def timed_step(self, lr: NDArray[Any]) -> float:
+        if self._device.type != "cuda":
+            return super().timed_step(lr)
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        begin.record()
+        self.step(lr)
+        end.record()
+        end.synchronize()
+        return float(begin.elapsed_time(end))
+
     @torch.inference_mode()
     def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
         frame = torch.from_numpy(lr)[None]
+        if self._recorded is None:
+            frame = frame.to(self._device)
         if self._recorded is not None:
             hr = self._recorded(frame, fresh=self._state is None)
             self._state = self._recorded.state

@@ -47,8 +47,8 @@ class Upscaler(Closing):
         Args:
             model: a bundled checkpoint's name, or the path of a checkpoint, an ``.onnx`` or an ``.engine``
                 (default: lite on a CPU, uni on a GPU).
-            backend: ``onnxruntime``, ``openvino`` or ``torch``, for a checkpoint (default: openvino on a CPU where it is
-                installed and faster, else onnxruntime).
+            backend: ``onnxruntime``, ``openvino`` or ``torch``, for a checkpoint (default: openvino on a CPU where it
+                is installed and faster, else onnxruntime).
             device: ``cpu`` or ``cuda`` (default: cpu; an engine runs on the GPU).
             tiles: largest tiles that a frame is upscaled in, in LR pixels; ``off`` for whole frames (default: the
                 largest that the memory allows). Exported files and PyTorch run whole frames only.

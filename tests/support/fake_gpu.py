@@ -7,6 +7,7 @@ early, or overwriting too early, shows. An "engine" is an exported ONNX file, wh
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +35,7 @@ class FakeCuda:
         self.graphs: list[list[Work]] = []
         self.launches = 0
         self.streams = 0
+        self.events = 0
 
     def put(self, work: Work) -> None:
         (self.pending if self.recording is None else self.recording).append(work)
@@ -61,6 +63,23 @@ class FakeCuda:
             work()
         self.pending = []
         return (0,)
+
+    def cudaEventCreate(self) -> tuple[int, list[float]]:
+        self.events += 1
+        return 0, []
+
+    def cudaEventDestroy(self, _event: list[float]) -> tuple[int]:
+        self.events -= 1
+        return (0,)
+
+    def cudaEventRecord(self, event: list[float], _stream: int) -> tuple[int]:
+        assert self.recording is None, "a moment of a recording is no moment"
+        self.put(lambda: event.__setitem__(slice(None), [time.perf_counter() * 1e3]))
+        return (0,)
+
+    def cudaEventElapsedTime(self, first: list[float], second: list[float]) -> tuple[int, float]:
+        assert not self.pending, "the stream has not reached them yet"
+        return 0, second[0] - first[0]
 
     def cudaMalloc(self, size: int) -> tuple[int, int]:
         block = (ctypes.c_uint8 * size)(*([0xFF] * min(size, 64)))  # not zero, as on a device

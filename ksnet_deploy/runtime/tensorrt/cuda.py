@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.runtime.tensorrt.target import GpuTarget
 
-__all__ = ["DeviceBuffer", "Graph", "PinnedArray", "Stream", "compute_capability"]
+__all__ = ["DeviceBuffer", "Event", "Graph", "PinnedArray", "Stream", "compute_capability"]
 
 
 def _cudart() -> Any:
@@ -64,6 +64,24 @@ class Stream:
 
     def close(self) -> None:
         _call("cudaStreamDestroy", self.handle)
+
+
+class Event:
+    """A moment of a stream, by the device's own clock."""
+
+    def __init__(self) -> None:
+        self._handle: Any = _call("cudaEventCreate")
+
+    def record(self, stream: Stream) -> None:
+        """Note the moment when what is on the stream so far is done."""
+        _call("cudaEventRecord", self._handle, stream.handle)
+
+    def since_ms(self, earlier: Event) -> float:
+        """Milliseconds from another event, when the stream has done both."""
+        return float(_call("cudaEventElapsedTime", earlier._handle, self._handle))
+
+    def close(self) -> None:
+        _call("cudaEventDestroy", self._handle)
 
 
 class DeviceBuffer:

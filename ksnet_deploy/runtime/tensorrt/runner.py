@@ -13,7 +13,7 @@ from ksnet_deploy.base.errors import ArtifactError, BackendError
 from ksnet_deploy.base.frames import IO_TYPES, FrameSize, FrameType
 from ksnet_deploy.ops.library import find_plugin_library, load_plugins
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
-from ksnet_deploy.runtime.tensorrt.cuda import DeviceBuffer, Graph, PinnedArray, Stream, compute_capability
+from ksnet_deploy.runtime.tensorrt.cuda import DeviceBuffer, Event, Graph, PinnedArray, Stream, compute_capability
 from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
 from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, GpuTarget, import_tensorrt
 
@@ -32,6 +32,8 @@ class TensorRTRunner(Runner):
     """
 
     recorded = False
+    _events: tuple[Event, Event] | None = None
+    _after_step: Event | None = None
 
     def __init__(self, path: Path, size: FrameSize) -> None:
         """Load an engine for frames of one size.
@@ -101,6 +103,20 @@ class TensorRTRunner(Runner):
         self._graphs: list[Graph] | None = None
         self._record_graphs()
 
+    def timed_step(self, lr: NDArray[Any]) -> float:
+        if self._events is None:
+            self._events = Event(), Event()
+            for event in self._events:
+                self._cleanup.callback(event.close)
+        begin, end = self._events
+        begin.record(self._stream)
+        self._after_step = end
+        try:
+            self.step(lr)
+        finally:
+            self._after_step = None
+        return end.since_ms(begin)
+
     def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
         if self._fresh:
             self._clear_state(lr)
@@ -109,6 +125,8 @@ class TensorRTRunner(Runner):
             self._enqueue(self._current)
         else:
             self._graphs[self._current].launch(self._stream)
+        if self._after_step is not None:
+            self._after_step.record(self._stream)
         self._stream.synchronize()
         self._current = 1 - self._current
         return self._hr.array.copy()
