@@ -21,6 +21,10 @@ __all__ = ["OnnxRunner", "check_device", "open_session"]
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
+WAITING = {"session.intra_op.allow_spinning": "0"}
+"""Threads that wait sleep instead of spinning: on a busy machine spinning ones take the cores from those that work, and
+on an idle one they gain nothing (``benchmarks/cpu_runtimes.py``)."""
+
 
 class OnnxRunner(Runner):
     """Runs an exported step; the recurrent state stays in ONNX Runtime's own memory between the frames."""
@@ -34,6 +38,7 @@ class OnnxRunner(Runner):
         *,
         device: str = "cpu",
         rewrite: Callable[[onnx.ModelProto], None] = use_fast_operators,
+        options: Mapping[str, str] = WAITING,
         profile: Path | None = None,
     ) -> None:
         """Load the file for frames of one size.
@@ -43,6 +48,7 @@ class OnnxRunner(Runner):
             device: ``cpu`` or ``cuda``.
             rewrite: changes the model in memory; unless told, ONNX Runtime's faster operators take the place of the
                 function bodies that the file carries.
+            options: entries of the session's configuration.
             profile: beginning of the name of a file to write every operator's time to; :meth:`end_profile` ends it.
 
         Raises:
@@ -54,7 +60,7 @@ class OnnxRunner(Runner):
         super().__init__(size, frame_type(path, model))
         self._device = device
         self._zeros = zero_state(model, size)
-        self._session = open_session(path, model, device, profile=profile)
+        self._session = open_session(path, model, device, options, profile=profile)
         self._binding = self._session.io_binding()
         self._state: dict[str, ort.OrtValue] | None = None
 

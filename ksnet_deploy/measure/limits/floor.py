@@ -76,8 +76,8 @@ def estimate_text(model: str, size: FrameSize, layers: Sequence[Layer], card: Ca
     return (
         f"ESTIMATE, not a measurement: {model} at {size} takes at least {span} a step on the {card.label}, "
         f"{1e3 / safe.ms:.0f} to {1e3 / best.ms:.0f} frames per second at most.\n"
-        f"{best.gigaoperations:.1f} G operations and {best.megabytes:.0f} MB in {len(layers)} layers in half precision; "
-        f"{card.tflops_fp16_sum:g} T operations/s where products are summed in half, {card.tflops_fp32_sum:g} in "
-        f"float32, {card.gb_per_s:g} GB/s ({card.source}).\n"
+        f"{best.gigaoperations:.1f} G operations and {best.megabytes:.0f} MB in {len(layers)} layers in half "
+        f"precision; {card.tflops_fp16_sum:g} T operations/s where products are summed in half, "
+        f"{card.tflops_fp32_sum:g} in float32, {card.gb_per_s:g} GB/s ({card.source}).\n"
         "What lies between the layers is free in this floor; real engines take longer."
     )

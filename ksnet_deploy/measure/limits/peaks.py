@@ -117,5 +117,5 @@ def _convolution_in_openvino() -> Callable[[], Any]:
     core = openvino.Core()
     model = core.read_model(_convolution(TensorProto.BFLOAT16).SerializeToString())
     compiled = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": cores()})
-    request = compiled.create_infer_request()
-    return lambda: request.infer()
+    run: Callable[[], Any] = compiled.create_infer_request().infer
+    return run

@@ -39,11 +39,13 @@ def layer_shares(path: Path, size: FrameSize, frames: Sequence[NDArray[Any]], de
     """
     from ksnet_deploy.runtime.onnx import OnnxRunner
 
-    with tempfile.TemporaryDirectory() as folder:
-        with OnnxRunner(path, size, device=device, profile=Path(folder) / "profile") as runner:
-            for frame in frames:
-                runner.step(frame)
-            events = json.loads(runner.end_profile().read_text())
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        OnnxRunner(path, size, device=device, profile=Path(folder) / "profile") as runner,
+    ):
+        for frame in frames:
+            runner.step(frame)
+        events = json.loads(runner.end_profile().read_text())
     return shares_of(_without_first_run(events))
 
 

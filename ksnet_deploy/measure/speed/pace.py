@@ -31,11 +31,11 @@ GPU_STEP_S = 0.05
 class Costs:
     """Seconds on an idle core of what is not measured, by what was seen here, on the high side."""
 
-    export_s: float = 14.0
+    export_s: float = 11.0
     engine_s: float = 60.0
-    open_s: float = 5.0
-    end_to_end_s: float = 2.0
-    peaks_s: float = 4.0
+    open_s: float = 3.0
+    end_to_end_s: float = 1.0
+    peaks_s: float = 3.0
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ksnet_deploy.base.version import __version__
 from ksnet_deploy.measure.limits.floor import Floor
 from ksnet_deploy.measure.speed.card import Card
 from ksnet_deploy.measure.speed.timing import Latency
-from ksnet_deploy.measure.speed.ways import Way
+from ksnet_deploy.measure.speed.ways import Way, all_ways
 
 __all__ = ["FILM_FPS", "PAPER", "BenchReport", "Group", "Row"]
 
@@ -134,9 +134,7 @@ class BenchReport:
         if self.card is not None and self.card.thermal_note:
             lines.append(f"Note: {self.card.thermal_note}.")
         if self.busyness > 1.3:
-            lines.append(
-                f"Note: other programs run; work takes {self.busyness:.1f} times as long as on an idle core."
-            )
+            lines.append(f"Note: other programs run; work takes {self.busyness:.1f} times as long as on an idle core.")
         for group in self.groups:
             lines += ["", *self._table(group)]
         return "\n".join([*lines, "", f"end to end: {self.footage}; took {self.took_s:.0f} s."])
@@ -172,8 +170,16 @@ class BenchReport:
             f"A film of {self.film_minutes:g} minutes at {FILM_FPS} frames a second of this size takes about {took} "
             f"(h:mm:ss) with {group.fastest.way.label}."
         )
-        lines += [f"Not measured: {label} ({why})." for label, why in group.missing.items()]
+        lines += [f"Not measured: {label} ({why})." for label, why in self._told(group).items()]
         return lines
+
+    def _told(self, group: Group) -> dict[str, str]:
+        """What is missing, with all that needs a GPU in one line where there is none."""
+        if self.card is not None:
+            return group.missing
+        on_gpu = {way.label for way in all_ways() if way.device == "cuda"} & group.missing.keys()
+        rest = {label: why for label, why in group.missing.items() if label not in on_gpu}
+        return rest | ({f"{len(on_gpu)} ways on a GPU": "none is found here"} if on_gpu else {})
 
     def as_csv(self) -> str:
         """A line for each row, and the paper's."""

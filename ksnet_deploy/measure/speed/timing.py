@@ -68,12 +68,14 @@ class Latency:
 def spread(values: Sequence[float]) -> float:
     """Standard deviation of a few values as a share of their median, without belief in their distribution.
 
-    The larger of two estimates: 1.4826 times the median absolute deviation, which a single outlier does not touch but
-    which may be near zero by chance; and a third of the range, which is not.
+    The larger of two estimates that a single outlier does not touch: 1.4826 times the median absolute deviation, which
+    may be near zero by chance; and the range without the least and the largest, which of five values is as large as the
+    deviation. Of fewer than five values it is the range.
     """
-    middle = median(values)
+    middle, ordered = median(values), sorted(values)
     deviation = 1.4826 * median(abs(value - middle) for value in values)
-    return max(deviation, (max(values) - min(values)) / 3) / middle
+    inner = ordered[1:-1] if len(ordered) >= 5 else ordered
+    return max(deviation, inner[-1] - inner[0]) / middle
 
 
 def warm_up(work: Callable[[], object], seconds: float, *, clock: Clock = time.perf_counter) -> float:

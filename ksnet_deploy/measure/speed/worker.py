@@ -87,9 +87,14 @@ class Worker:
     def pictures(self, count: int) -> NDArray[np.uint8]:
         """The first frames from a fresh state, (N, 4 H, 4 W, 3) uint8."""
         self._runner.reset()
-        found = [self._runner.step(frame) for frame in self._frames[:count]]
+        frames = [values_of(frame, self._runner.io) for frame in self._footage.frames(count)]
+        found = [self._runner.step(frame) for frame in frames]
         self._runner.reset()
         return np.stack([np.rint(np.clip(f, 0, 1) * 255).astype(np.uint8) if f.dtype != np.uint8 else f for f in found])
+
+    def processor_s(self) -> float:
+        """Seconds of processor time, of all cores, that this process has used so far."""
+        return time.process_time()
 
     def peak_memory_mb(self) -> float:
         """Most of the main memory that this process has held so far, in 1e6 bytes."""
