@@ -23,18 +23,18 @@ __all__ = ["VerificationPlan", "export_verified", "plan_verification", "verify"]
 
 @dataclass(frozen=True)
 class VerificationPlan:
-    """Where a file is verified, and what memory that takes."""
+    """Size that a file is verified at, and what memory that takes."""
 
     size: FrameSize
-    """Of the frames that are compared."""
+    """Size of the frames that are compared."""
     memory_bytes: int
     """Peak of the export and the verification, as estimated."""
     wanted_bytes: int | None = None
-    """What the size that was asked for would have taken; None where that is the size."""
+    """Bytes that the size that was asked for would have taken; None where that is the size."""
 
     @property
     def in_words(self) -> str:
-        """A sentence for the user, before the work."""
+        """Sentence for the user, before the work."""
         if self.wanted_bytes is None:
             return f"This takes about {in_gigabytes(self.memory_bytes)} of memory."
         return (

@@ -40,7 +40,7 @@ def check_place(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write; rename it to ``path`` on success, remove it on any exception.
+    """Context of a temporary path to write; renamed to ``path`` on success, removed on any exception.
 
     What killed processes left behind under such a name is removed first.
     """

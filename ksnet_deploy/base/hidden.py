@@ -1,4 +1,4 @@
-"""Names of hidden files and folders beside the one that they belong to."""
+"""Names that the system takes: of results, and of hidden files and folders beside the one that they belong to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-__all__ = ["LONGEST_NAME", "hidden_name", "shortened", "temporary_beside"]
+__all__ = ["LONGEST_NAME", "fitting_name", "hidden_name", "shortened", "temporary_beside"]
 
 LONGEST_NAME = 255
 """Bytes of a file's name that Linux, macOS and Windows take."""
@@ -15,6 +15,14 @@ LONGEST_NAME = 255
 def temporary_beside(path: Path) -> Path:
     """Name of an unfinished file in the folder of ``path``: hidden, and unique to this process."""
     return path.with_name(hidden_name(path.name, f".{os.getpid()}.part"))
+
+
+def fitting_name(stem: str, ending: str) -> str:
+    """``STEMending``; where the system would not take so long a name, the stem's beginning and its hash."""
+    if len(os.fsencode(f"{stem}{ending}")) <= LONGEST_NAME:
+        return f"{stem}{ending}"
+    digest = hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]
+    return f"{shortened(stem, LONGEST_NAME - len(digest) - len(os.fsencode(ending)) - 1)}-{digest}{ending}"
 
 
 def hidden_name(name: str, ending: str) -> str:

@@ -1,4 +1,4 @@
-"""What killed processes left behind: unfinished files and folders, known by the process id in their names."""
+"""Leftovers of killed processes: unfinished files and folders, known by the process id in their names."""
 
 from __future__ import annotations
 

@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ksnet_deploy.cli.options import Json, Model, Size
-from ksnet_deploy.cli.terminal import progress, show_notes
+from ksnet_deploy.cli.options import Json
+from ksnet_deploy.cli.terminal import memory_sentence, progress, show_notes
 from ksnet_deploy.network.bundled import checkpoint_path
 
 if TYPE_CHECKING:
     from ksnet_deploy.base.frames import FrameSize
 
 EXIT_SLOWER = 1
+
+Size = Annotated[
+    str | None,
+    typer.Option("--size", "-s", help="LR frame size, HEIGHTxWIDTH (default: 180x320; of an exported file, its own)."),
+]
 
 
 def bench(
@@ -83,7 +88,7 @@ def bench(
     show_notes(sorted({note for subject in subjects for note in subject.notes}))
     command = shlex.join(["ksnet-deploy", *sys.argv[1:]])
     work = Bench(subjects, clip=clip, seconds=seconds, film_minutes=film, command=command)
-    print(work.announcement, file=sys.stderr)
+    print(work.announcement, memory_sentence(work.memory_bytes), file=sys.stderr)
     with progress("Measuring", show=not as_json) as bar:
         report = work.run(on_phase=lambda what: bar.begin(what, None))
     answer = report.as_dict()
@@ -107,26 +112,43 @@ def bench(
 
 
 def info(
-    model: Model = "uni",
-    size: Size = "180x320",
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", "-m", help="A checkpoint (.safetensors, .pth), an exported .onnx or .engine, 'uni' or 'lite'."
+        ),
+    ] = "uni",
+    size: Size = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change a setting, for example --set keep_ratio=0.5.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Print a network's configuration, parameters and multiply-adds, in training form and folded."""
+    from ksnet_deploy.base.errors import ConfigError
     from ksnet_deploy.base.frames import FrameSize
     from ksnet_deploy.network.checkpoints import load_checkpoint
     from ksnet_deploy.network.complexity import complexity
+    from ksnet_deploy.runtime.exported import describe
 
-    checkpoint = load_checkpoint(checkpoint_path(model))
-    show_notes(checkpoint.notes)
-    config = checkpoint.config.replace(set_ or [])
-    frame_size = FrameSize.parse(size)
+    own, facts = None, {}
+    if model.lower().endswith((".onnx", ".engine")):
+        if set_:
+            raise ConfigError(f"{model} is an exported file, whose settings are fixed; give a checkpoint for --set")
+        exported = describe(Path(model))
+        config, own, facts = exported.config, exported.size, exported.facts
+    else:
+        checkpoint = load_checkpoint(checkpoint_path(model))
+        show_notes(checkpoint.notes)
+        config = checkpoint.config.replace(set_ or [])
+    frame_size = FrameSize.parse(size) if size else own or FrameSize(180, 320)
     count = complexity(config, frame_size)
     if as_json:
-        print(json.dumps({"config": json.loads(config.to_json()), "size": str(frame_size), **vars(count)}))
+        answer = {"config": json.loads(config.to_json()), "size": str(frame_size), **vars(count)}
+        print(json.dumps(answer | ({"exported": facts} if facts else {})))
         return
+    for name, fact in facts.items():
+        print(f"{name + ':':24}{fact}")
     print(f"Configuration: {config.to_json()}")
     print(f"{'':16}{'training form':>16}{'deploy form':>16}")
     print(f"{'parameters':16}{count.params_training / 1e6:>14.3f} M{count.params_deploy / 1e6:>14.3f} M")

@@ -21,7 +21,7 @@ from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.files import replacing
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.metrics import PSNR_LIMIT, SSIM_WINDOW, luma, psnr, ssim
-from ksnet_deploy.measure.layout import Layout, check_target, save_picture
+from ksnet_deploy.measure.layout import Layout, check_output, save_picture
 from ksnet_deploy.measure.pairing import Pair, Pairs, check_kinds, open_version
 from ksnet_deploy.video.writing.comparison import ComparisonWriter, Picture
 
@@ -33,10 +33,10 @@ class Figures:
     """Quality of one frame, or the mean over frames."""
 
     psnr_rgb_db: float
-    """Over all three channels; infinite for a frame that equals the reference."""
+    """PSNR in dB over all three channels; infinite for a frame that equals the reference."""
     psnr_y_db: float
     ssim_y: float | None
-    """None for frames of less than 11 pixels in height or width."""
+    """SSIM of luma; None for frames of less than 11 pixels in height or width."""
 
     @classmethod
     def of(cls, found: Picture, reference: Picture) -> Figures:
@@ -58,13 +58,13 @@ class Comparison:
     """Number of frames that were compared."""
     identical_frames: int
     mean: Figures
-    """Over the frames; those that are identical count 100 dB, unless all are: then PSNR is infinite."""
+    """Mean over the frames; identical ones count 100 dB, unless all are: then PSNR is infinite."""
     worst: Figures
     """Figures of the frame with the lowest PSNR in RGB."""
     worst_frame: int
-    """Its number in the reference, from 0."""
+    """Number of that frame in the reference, from 0."""
     worst_at: float | str
-    """Its time in seconds, or the name of the picture."""
+    """Time of that frame in seconds, or the name of the picture."""
     unmatched: tuple[int, int]
     """Frames of the reference and of the other that have no counterpart at their time."""
     notes: list[str]
@@ -175,7 +175,7 @@ def compare(
         a, b = open_version(reference, stack), open_version(found, stack)
         check_kinds(a, b)
         if target is not None:
-            check_target(target, (reference, found), video=b.reader is not None, overwrite=overwrite)
+            check_output(target, (reference, found), video=b.reader is not None, overwrite=overwrite)
         pairs, score, writer, notes = Pairs(a, b), _Score(), None, []
         on_start(pairs.size, min((s.frames for s in (a, b) if s.frames is not None), default=None))
         if target is not None:

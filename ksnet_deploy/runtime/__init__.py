@@ -5,6 +5,6 @@
 - ``openvino.py``: OpenVINO on the CPU
 - ``tensorrt/``: engines
 - ``tiles.py``: a frame in tiles, which rank their channels together
-- ``step_file.py``: what an exported file says of itself
+- ``step_file.py``, ``exported.py``: what an exported file says of itself; the same of an engine, for people
 - ``base.py``: the interface
 """

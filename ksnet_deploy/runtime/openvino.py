@@ -148,7 +148,9 @@ class OpenVINORunner(Runner):
 
     @state.setter
     def state(self, saved: SavedState) -> None:
-        fitting = fitting_state(saved, self._names) if saved else {}
+        self._check_open()
+        like = {name: np.empty(tensor.shape, np.float32) for name, tensor in self._states[0].items()}
+        fitting = fitting_state(saved, like) if saved else {}
         self._fresh = not saved
         for name, array in fitting.items():
             values = _values(self._states[self._current][name])

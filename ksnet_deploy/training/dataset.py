@@ -37,8 +37,8 @@ STILL_VIEW_PX = 640
 ENCODED_MARGIN = 4
 """LR pixels around a window of a still that is encoded by itself: what the kernels see, and some more for the codec."""
 PLAIN_SHARE = 0.25
-"""With the degradation "video", how many windows are reduced by bicubic and nothing else, beside the clean ones among
-the versions: with those alone lite-video lost 0.57 dB on clean clips."""
+"""Share of the windows of the degradation "video" that are reduced by bicubic and nothing else, beside the clean ones
+among the versions: with those alone lite-video lost 0.57 dB on clean clips."""
 FLAT_STD = 3.0
 """Crops whose standard deviation is below this, of 255, teach nothing: black bars, sky."""
 TRIES = 8
@@ -49,11 +49,11 @@ Window = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Draw:
-    """What to draw: everything that a sample depends on besides the data."""
+    """Draw of a sample: everything that it depends on besides the data."""
 
     iteration: int
     index: int
-    """Of the sample among all samples of the iteration, over all processes."""
+    """Number of the sample among all samples of the iteration, over all processes."""
     frames: int
     patch_px: int
 
@@ -165,13 +165,13 @@ def check_variants(clips: Sequence[Clip]) -> None:
 
 
 def clips_in_words(clips: Sequence[Clip]) -> str:
-    """How many clips and stills there are."""
+    """Number of clips and stills, in words."""
     stills = sum(clip.frames == 1 for clip in clips)
     return f"{len(clips) - stills} clips and {stills} stills"
 
 
 def clips_identity(clips: Sequence[Clip], degradation: TrainingDegradation = "BI") -> dict[str, str]:
-    """What must be the same of the data when a run goes on, by names for messages.
+    """Facts of the data that must stay the same when a run goes on, by names for messages.
 
     The clips' names and shapes, and what "video" makes of them; and the sizes and modification times of their files, so
     that pixels that were replaced under the same names are noticed without reading them.

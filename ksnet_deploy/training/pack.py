@@ -39,7 +39,7 @@ class _Cropped(Clip):
 
 
 def held_out_videos(names: Iterable[str], count: int) -> frozenset[str]:
-    """So many of the source videos of the clips, chosen by the hash of their names: the same on every machine.
+    """``count`` source videos of the clips ``names``, chosen by the hash of their names: the same on every machine.
 
     Raises:
         ConfigError: there are not more videos than that.
@@ -124,7 +124,7 @@ def _write(
 
 
 def _variants(count: int, seed: int, clip: Clip, hr: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.uint8], str]]:
-    """So many LR versions of a clip; none of a still."""
+    """LR versions of a clip, so many; none of a still."""
     if not count or clip.frames == 1:
         return
     from ksnet_deploy.training.variants import make_variant

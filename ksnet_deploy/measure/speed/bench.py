@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from ksnet_deploy.base.errors import ConfigError, KSNetError
 from ksnet_deploy.base.machine import cores, cpu_name
 from ksnet_deploy.base.metrics import psnr
+from ksnet_deploy.export.memory import check_memory, fits
+from ksnet_deploy.measure.memory import benchmark_bytes
 from ksnet_deploy.measure.speed.card import find_card
 from ksnet_deploy.measure.speed.child import Child
 from ksnet_deploy.measure.speed.layers import layer_shares
@@ -32,7 +34,6 @@ from ksnet_deploy.measure.speed.ways import Way, artifact_of, open_way
 from ksnet_deploy.measure.speed.worker import Footage
 from ksnet_deploy.measure.speed.yardstick import busyness, gflops_now, yardstick_ms
 from ksnet_deploy.runtime.base import Runner
-from ksnet_deploy.upscale.memory import RESERVE, available_memory, memory_needed
 
 __all__ = ["Bench"]
 
@@ -86,6 +87,9 @@ class Bench:
             command: that made the result, for its reader.
             clock, make_child, yardstick, costs, speed: stand-ins, for tests; the last is the machine's GFLOP/s and how
                 many times longer work takes than on an idle core.
+
+        Raises:
+            ConfigError: the memory is too small.
         """
         self._subjects = subjects
         self._clip = clip
@@ -98,6 +102,10 @@ class Bench:
         self._gflops, self._busyness = speed or (gflops_now(), busyness())
         self._costs = costs or Costs()
         self._pace = Pace(self._phases(), clock=clock)
+        self.memory_bytes = max(_bytes(subject, self._lanes(subject)) for subject in subjects)
+        """Estimate of what it takes, from before it."""
+        sizes = ", ".join(sorted({str(subject.size) for subject in subjects}))
+        check_memory(f"to measure frames of {sizes}", self.memory_bytes, "choose a smaller --size or --clip")
 
     @property
     def announcement(self) -> str:
@@ -129,11 +137,7 @@ class Bench:
     @staticmethod
     def _lanes(subject: Subject) -> list[list[Way]]:
         """The ways that are open at once: all where the memory holds them, else one after the other."""
-        available = available_memory()
-        if available is None or subject.config is None:
-            return [subject.ways]
-        needed = memory_needed(subject.size, subject.config) * len(subject.ways)
-        return [subject.ways] if needed <= RESERVE * available else [[way] for way in subject.ways]
+        return [subject.ways] if fits(_bytes(subject, [subject.ways])) else [[way] for way in subject.ways]
 
     def run(self, *, on_phase: Callable[[str], None] = lambda _what: None) -> BenchReport:
         """Measure.
@@ -156,6 +160,7 @@ class Bench:
             footage=f"{self._clip.name} to H.264" if self._clip else "PNG frames of a moving scene to H.264",
             film_minutes=self._film_minutes,
             promised_s=self._pace.promised_s,
+            memory_estimate_bytes=self.memory_bytes,
             took_s=self._clock() - began,
             command=self._command,
         )
@@ -275,6 +280,14 @@ class Bench:
             on_phase(f"{subject.label} at {subject.size}: {m.way.label} from file to file")
             with _noting(m.way, missing, found, m):
                 m.fps = m.child.call("end_to_end", min(max(int(1e3 * seconds / m.step_ms), 3), MOST_FRAMES))
+
+
+def _bytes(subject: Subject, lanes: list[list[Way]]) -> int:
+    """Estimate of the main memory that measuring takes; 0 where the configuration is not known."""
+    if subject.config is None:
+        return 0
+    backends = [[way.backend for way in lane] for lane in lanes]
+    return benchmark_bytes(subject.config, subject.size, backends, exports=subject.kind == "checkpoint")
 
 
 class _noting:  # noqa: N801  # used like a function of contextlib

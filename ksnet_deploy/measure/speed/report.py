@@ -109,6 +109,8 @@ class BenchReport:
     footage: str
     film_minutes: float
     promised_s: float
+    memory_estimate_bytes: int
+    """From before it began."""
     took_s: float
     command: str = ""
 
@@ -123,6 +125,7 @@ class BenchReport:
             "end_to_end": self.footage,
             "promised_s": self.promised_s,
             "took_s": self.took_s,
+            "memory_estimate_bytes": self.memory_estimate_bytes,
             "command": self.command,
             "groups": [group.as_dict() for group in self.groups],
             "published": PAPER,

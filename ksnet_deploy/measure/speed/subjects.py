@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.measure.memory import config_of_file
 from ksnet_deploy.measure.speed.ways import Way, ways_here
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.upscale.networks import NetworkFile, NetworkKind, find_network
@@ -114,7 +115,7 @@ def _subject(network: NetworkFile, size: FrameSize) -> Subject:
         size.padded,
         ways,
         missing,
-        network.config(),
+        None if network.kind == "engine" else config_of_file(network.path),
         macs,
         precision,
         _notes(network),
