@@ -123,7 +123,7 @@ def fault_of(path: Path) -> str | None:
 
 
 def cached_path(checkpoint: Path, size: FrameSize | None, io: FrameType, precision: Precision) -> Path:
-    """Where :func:`cached_onnx` keeps a file, whether it is there or not. Raises CheckpointError without checkpoint."""
+    """Path of what :func:`cached_onnx` gives, whether it is there or not. Raises CheckpointError without checkpoint."""
     check_is_file(checkpoint)
     identity = f"{sha256_of(checkpoint)} {size} {io} {precision} {code_sha256()} {version('torch')}"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]

@@ -81,7 +81,7 @@ def upscale(
         typer.Option(
             "--backend",
             metavar="NAME",
-            help="openvino or torch (default: the fastest).",
+            help="runtime (default: the fastest).",
             rich_help_panel=ADVANCED,
         ),
     ] = None,

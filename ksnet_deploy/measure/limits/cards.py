@@ -22,7 +22,7 @@ class CardFigures:
     tflops_fp32_sum: float
     """1e12 operations per second where products are summed in float32."""
     tflops_fp16_sum: float
-    """The same where they are summed in half; twice as many on GeForce cards."""
+    """Rate where they are summed in half; twice as many on GeForce cards."""
     gb_per_s: float
     source: str
 

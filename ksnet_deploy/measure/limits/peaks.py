@@ -1,4 +1,4 @@
-"""What this machine computes and moves at most: a large convolution and a large copy, measured."""
+"""Peaks of this machine in computing and moving: a large convolution and a large copy, measured."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Peaks:
     operations_per_s: float
     bytes_per_s: float
     source: str
-    """Where they come from."""
+    """Origin of the rates."""
 
 
 def cpu_peaks(*, bfloat16: bool = False, seconds: float = 1.0) -> Peaks:
-    """Of the CPU: a 3x3 convolution of 128 channels, in ONNX Runtime's float32 or OpenVINO's bfloat16, and a copy of
+    """Peaks of the CPU: a 3x3 convolution of 128 channels, in ONNX Runtime's float32 or OpenVINO's bfloat16, and a copy of
     128 MB by all cores. The best of several, in about so many seconds."""
     run = _convolution_in_openvino() if bfloat16 else _convolution_in_onnxruntime()
     operations = 2 * 9 * CHANNELS**2 * SIDE**2
@@ -41,7 +41,7 @@ def cpu_peaks(*, bfloat16: bool = False, seconds: float = 1.0) -> Peaks:
 
 
 def gpu_peaks(seconds: float = 1.0) -> Peaks:
-    """Of the CUDA device, in half precision by PyTorch. Not yet run on a GPU."""
+    """Peaks of the CUDA device, in half precision by PyTorch. Not yet run on a GPU."""
     import torch
 
     x = torch.randn(1, 256, 512, 512, device="cuda", dtype=torch.float16).to(memory_format=torch.channels_last)

@@ -26,7 +26,7 @@ class Layer:
     operations: int
     """Multiplications and additions, two for a multiply-add."""
     bytes: int
-    """Of its inputs, weights and outputs, each moved once."""
+    """Sizes of its inputs, weights and outputs, each moved once."""
     half: bool
     """Whether it computes in 16 bits."""
 

@@ -1,4 +1,4 @@
-"""How fast: every way that a machine has to run a network, side by side.
+"""Speed: every way that a machine has to run a network, side by side.
 
 - ``bench.py``: the command's work, from what is asked for to the report
 - ``subjects.py``, ``ways.py``: networks at sizes; runtimes and devices of this machine

@@ -47,7 +47,7 @@ MakeChild = Callable[[str, Callable[[], Runner], Footage], Any]
 
 @dataclass
 class _Measured:
-    """What is known of a way so far."""
+    """Measurements of a way so far."""
 
     way: Way
     artifact: Path
@@ -109,14 +109,14 @@ class Bench:
 
     @property
     def announcement(self) -> str:
-        """What is going to be measured, and how long it will take."""
+        """Sentence on what is going to be measured, and how long it will take."""
         things = [f"{s.label} at {s.size} in {len(s.ways)} ways" for s in self._subjects]
         promised = self._pace.promised_s
         span = f"{promised:.0f} s" if promised < 100 else f"{promised / 60:.1f} minutes"
         return f"Measuring {', '.join(things)}; this takes about {span}."
 
     def _phases(self) -> Iterator[Phase]:
-        """In the order in which :meth:`run` asks for them."""
+        """Phases in the order in which :meth:`run` asks for them."""
         costs, busy = self._costs, self._busyness
         for subject in self._subjects:
             for lane in self._lanes(subject):

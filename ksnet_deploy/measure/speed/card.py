@@ -18,7 +18,7 @@ LOW_CLOCK = 0.9
 
 @dataclass(frozen=True)
 class Card:
-    """What nvidia-smi says of a GPU; None for what it does not tell."""
+    """A GPU as nvidia-smi describes it; None for what it does not tell."""
 
     name: str
     driver: str

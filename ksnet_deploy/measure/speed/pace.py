@@ -1,4 +1,4 @@
-"""How long a benchmark will take, said before it begins, and keeping to it.
+"""Duration of a benchmark, said before it begins, and keeping to it.
 
 What a step will take is predicted from the network's multiply-adds and the machine's speed at the moment. What was
 promised is kept by measuring for less time where the machine turns out slower.
@@ -16,11 +16,11 @@ from ksnet_deploy.measure.speed.timing import Clock
 __all__ = ["LEAST_ROUNDS", "ROUNDS", "Costs", "Pace", "Phase", "predicted_step_s"]
 
 ROUNDS, LEAST_ROUNDS = 5, 3
-"""Of every way, by turns; fewer where time runs out, never fewer than three, which a median needs."""
+"""Rounds of every way, by turns; fewer where time runs out, never fewer than three, which a median needs."""
 LEAST_SHARE = 0.2
-"""Of the time that a phase was to have, what it gets however late it is."""
+"""Share of its time that a phase gets however late it is."""
 MARGIN = 1.15
-"""Between what is predicted and what is promised."""
+"""Ratio of what is promised to what is predicted."""
 
 EFFICIENCY = {"torch": 0.22, "onnxruntime": 0.4, "openvino": 0.45}
 """Share of a matrix product's speed that a step reaches on a CPU, on the low side; OpenVINO's in bfloat16."""

@@ -17,7 +17,7 @@ __all__ = ["LEAST_CHANGE", "Change", "changes", "check_comparable", "read_result
 LEAST_CHANGE = 0.05
 """Share by which a step must have changed to be told, however quiet the machine was."""
 NOISES = 3.0
-"""How many times the spread of both runs together a change must be."""
+"""Factor by which a change must exceed the spread of both runs together."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Change:
     before_ms: float
     now_ms: float
     ratio: float
-    """Of now to before; on a CPU with the yardsticks of both runs taken out."""
+    """Time now over time before; on a CPU with the yardsticks of both runs taken out."""
     limit: float
-    """By which share it may differ from 1 without meaning anything."""
+    """Share by which it may differ from 1 without meaning anything."""
 
     @property
     def verdict(self) -> str:
@@ -72,7 +72,7 @@ def check_comparable(old: dict[str, Any], machine: str, cores: int, card: str | 
 
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
-    """Of everything that both results have. Raises ConfigError where they have nothing in common."""
+    """Changes of everything that both results have. Raises ConfigError where they have nothing in common."""
     before, now = _rows(old), _rows(new)
     found = []
     for key in (key for key in now if key in before):
@@ -86,7 +86,7 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
 
 
 def _rows(result: dict[str, Any]) -> dict[tuple[str, str, str], tuple[float, list[float]]]:
-    """By model, size and way: the median in ms, and every round's, on a CPU in units of its yardstick."""
+    """Rows by model, size and way: the median in ms, and every round's, on a CPU in units of its yardstick."""
     rows = {}
     for group in result["groups"]:
         for row in group["rows"]:

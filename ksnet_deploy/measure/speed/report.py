@@ -31,7 +31,7 @@ class Row:
     pipeline: Latency
     end_to_end_fps: float
     peak_memory_mb: float
-    """Of the process that ran it alone, in 1e6 bytes of main memory."""
+    """Peak of the process that ran it alone, in 1e6 bytes of main memory."""
     psnr_db: float | None
     """Least of some first frames against float32; infinite where equal, None where there is no float32 to compare."""
     reference: bool = False
@@ -104,18 +104,18 @@ class BenchReport:
     machine: str
     cores: int
     busyness: float
-    """How many times longer work took than on an idle core, when it began."""
+    """Factor by which work took longer than on an idle core, when it began."""
     card: Card | None
     footage: str
     film_minutes: float
     promised_s: float
     memory_estimate_bytes: int
-    """From before it began."""
+    """Estimate from before it began."""
     took_s: float
     command: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Plain values for JSON."""
         return {
             "version": __version__,
             "machine": self.machine,
@@ -177,7 +177,7 @@ class BenchReport:
         return lines
 
     def _told(self, group: Group) -> dict[str, str]:
-        """What is missing, with all that needs a GPU in one line where there is none."""
+        """Missing ways and why, with all that needs a GPU in one line where there is none."""
         if self.card is not None:
             return group.missing
         on_gpu = {way.label for way in all_ways() if way.device == "cuda"} & group.missing.keys()

@@ -1,4 +1,4 @@
-"""What is measured: networks at sizes, as a user names them."""
+"""Subjects of a benchmark: networks at sizes, as a user names them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Subject:
     macs: int | None = None
     """Multiply-adds of a step; None where they are not known."""
     precision: str = "fp32"
-    """Of a given exported file."""
+    """Precision of a given exported file."""
     notes: tuple[str, ...] = ()
     """Sentences on the network that a user should know."""
 

@@ -50,7 +50,7 @@ class Latency:
         return spread(self.medians_ms)
 
     def percentile_ms(self, percent: float) -> float:
-        """Of all samples together."""
+        """Percentile of all samples together."""
         return float(np.percentile(list(itertools.chain(*self.rounds_ms)), percent))
 
     def as_dict(self) -> dict[str, object]:
@@ -94,7 +94,7 @@ def warm_up(work: Callable[[], object], seconds: float, *, clock: Clock = time.p
 def repeat(
     timed: Callable[[], float], seconds: float, *, least: int = 1, clock: Clock = time.perf_counter
 ) -> list[float]:
-    """What a work says that it took, in milliseconds, again and again for so long, and at least so many times."""
+    """Milliseconds that a work says that it took, again and again for so long, and at least so many times."""
     until = clock() + seconds
     times: list[float] = []
     while len(times) < least or clock() < until:

@@ -24,7 +24,7 @@ class Way:
     """One way to run a network."""
 
     name: str
-    """By which two reports are compared."""
+    """Key by which two reports are compared."""
     label: str
     backend: str
     device: Literal["cpu", "cuda"]
@@ -32,7 +32,7 @@ class Way:
     export: Precision = "fp32"
     """Precision of what is exported for it."""
     recorded: bool = True
-    """Of PyTorch on a GPU: whether a step is one launch of a CUDA graph."""
+    """Whether, with PyTorch on a GPU, a step is one launch of a CUDA graph."""
 
     @property
     def is_reference(self) -> bool:
@@ -60,7 +60,7 @@ def all_ways() -> tuple[Way, ...]:
 
 
 def ways_here(kind: NetworkKind, flavour: str | None = None) -> tuple[list[Way], dict[str, str]]:
-    """What this machine has for a network of a kind, and of what it has not, why.
+    """Ways of this machine for a network of a kind; and why it has not the others.
 
     Args:
         flavour: of an engine, ``tensorrt`` or ``rtx``.

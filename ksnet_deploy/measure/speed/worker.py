@@ -24,7 +24,7 @@ __all__ = ["Footage", "Worker"]
 
 @dataclass(frozen=True)
 class Footage:
-    """What is upscaled: the first frames of a video, or the bundled clip tiled to a size."""
+    """Frames to upscale: the first frames of a video, or the bundled clip tiled to a size."""
 
     size: FrameSize
     clip: Path | None = None

@@ -53,7 +53,7 @@ def gflops_now() -> float:
 
 
 def busyness() -> float:
-    """How many times longer work takes now than it would on an idle core: 1 where nothing else runs."""
+    """Factor by which work takes longer now than it would on an idle core: 1 where nothing else runs."""
     wall, own = time.perf_counter(), time.process_time()
     while time.process_time() - own < 0.1:
         pass
