@@ -31,8 +31,8 @@ class Peaks:
 
 
 def cpu_peaks(*, bfloat16: bool = False, seconds: float = 1.0) -> Peaks:
-    """Peaks of the CPU: a 3x3 convolution of 128 channels, in ONNX Runtime's float32 or OpenVINO's bfloat16, and a copy of
-    128 MB by all cores. The best of several, in about so many seconds."""
+    """Peaks of the CPU: a 3x3 convolution of 128 channels, in ONNX Runtime's float32 or OpenVINO's bfloat16, and a copy
+    of 128 MB by all cores. The best of several, in about so many seconds."""
     run = _convolution_in_openvino() if bfloat16 else _convolution_in_onnxruntime()
     operations = 2 * 9 * CHANNELS**2 * SIDE**2
     computed = operations / _best(run, seconds / 2)

@@ -37,7 +37,7 @@ def layers_of(model: onnx.ModelProto) -> list[Layer]:
     Raises:
         ArtifactError: the sizes of tensors are not known, as in a dynamic file.
     """
-    graph = onnx.shape_inference.infer_shapes(model).graph
+    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     tensors = {value.name: _tensor(value) for value in (*graph.input, *graph.output, *graph.value_info)}
     tensors |= {t.name: (list(t.dims), t.data_type) for t in graph.initializer}
     layers = []
