@@ -81,7 +81,7 @@ def upscale(
         typer.Option(
             "--backend",
             metavar="NAME",
-            help="runtime (default: the fastest).",
+            help="runtime (default: fastest).",
             rich_help_panel=ADVANCED,
         ),
     ] = None,
