@@ -27,6 +27,7 @@ __all__ = [
     "cache_folder",
     "cached_files",
     "cached_onnx",
+    "cached_path",
     "clear_cache",
     "code_sha256",
     "fault_of",
@@ -123,6 +124,14 @@ def fault_of(path: Path) -> str | None:
     return None
 
 
+def cached_path(checkpoint: Path, size: FrameSize | None, io: FrameType, precision: Precision) -> Path:
+    """Path of what :func:`cached_onnx` gives, whether it is there or not. Raises CheckpointError without checkpoint."""
+    check_is_file(checkpoint)
+    identity = f"{sha256_of(checkpoint)} {size} {io} {precision} {code_sha256()} {version('torch')}"
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    return cache_folder() / f"{checkpoint.stem}-{size or 'any'}-{io}-{precision}-{digest}.onnx"
+
+
 def cached_onnx(
     checkpoint: Path,
     size: FrameSize | None,
@@ -145,12 +154,7 @@ def cached_onnx(
         CheckpointError: the checkpoint cannot be loaded.
         OutputError: the cache folder cannot be used.
     """
-    check_is_file(checkpoint)
-    identity = f"{sha256_of(checkpoint)} {size} {io} {precision} {code_sha256()} {version('torch')}"
-    name = (
-        f"{checkpoint.stem}-{size or 'any'}-{io}-{precision}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.onnx"
-    )
-    path = cache_folder() / name
+    path = cached_path(checkpoint, size, io, precision)
     with using_cache():
         if path.is_file():
             if (fault := fault_of(path)) is None:

@@ -43,7 +43,7 @@ def test_importing_the_package_loads_neither_numpy_nor_pytorch() -> None:
     [
         (
             lambda: Upscaler("lite", backend="trt"),
-            "there is no runtime 'trt'; give auto, tensorrt, rtx, torch or onnxruntime",
+            "there is no runtime 'trt'; give auto, tensorrt, rtx, torch, onnxruntime or openvino",
         ),
         (lambda: Upscaler("lite", device="tpu"), "there is no device 'tpu'; give auto, cpu or cuda"),
         (lambda: Upscaler("lite", tiles="banana"), "'banana' is no size of tiles"),

@@ -53,7 +53,7 @@ COMMANDS: dict[Callable[..., None], tuple[str, str]] = {
     upscale: ("film.mkv", "holiday/ -o larger/ --codec hevc --skip-existing"),
     export: ("lite.onnx --model lite --size 180x320", "uni16.onnx --model uni --precision fp16"),
     convert: ("net.pth net.safetensors --size uni", "net.ckpt net.safetensors --size lite"),
-    bench: ("--model lite", "--model uni --size 90x160 --json"),
+    bench: ("--plot bench.png", "--model lite --model uni --compare before.json"),
     info: ("--model uni", "--model lite --size 360x640"),
     build_engine: ("uni.engine --fp16 --gpu rtx3080", "uni.engine --fp16 --min 90x160 --opt 180x320 --max 540x960"),
     build_plugins: ("--fetch-headers", "--kernels-only"),

@@ -72,11 +72,17 @@ class Diagnosis:
 def diagnose() -> Diagnosis:
     """Result of all checks. Takes a few seconds, most of them to import PyTorch."""
     from ksnet_deploy.upscale.ladder import Choices, available_rungs, this_machine
-    from ksnet_deploy.upscale.networks import default_model
+    from ksnet_deploy.upscale.networks import default_model, find_network
 
     checks = [check for name, needed, look in _LOOKS for check in _safely(name, look, needed=needed)]
     rung = available_rungs(Choices(), this_machine())[0]
-    return Diagnosis(checks, default_model(rung.device), rung.runtime, rung.device)
+    model, runtime = default_model(rung.device), rung.runtime
+    if rung.device == "cpu":
+        try:
+            runtime = find_network(model).backend
+        except Exception:  # whatever a broken installation raises; the checks have said it
+            runtime = "onnxruntime"
+    return Diagnosis(checks, model, runtime, rung.device)
 
 
 def _safely(name: str, look: Callable[[], Iterator[Check]], *, needed: bool) -> list[Check]:
@@ -134,6 +140,19 @@ def _onnxruntime() -> Iterator[Check]:
         yield Check("onnxruntime", "untested", found, remedy, True)
     else:
         yield _compared("onnxruntime", version, builds[0].bounds, needed=True, found=found)
+
+
+def _openvino() -> Iterator[Check]:
+    from ksnet_deploy.runtime.openvino import export_precision
+
+    wanted = next(r for r in requirements() if r.package == "openvino")
+    version = package_version("openvino")
+    if version is None:
+        remedy = f"optional, faster where the processor has bfloat16: pip install '{_NAME}[openvino]'"
+        yield Check("openvino", "missing", "not installed", remedy)
+        return
+    kind = "bfloat16" if export_precision() == "fp16" else "float32, which ONNX Runtime is faster in"
+    yield _compared("openvino", version, wanted.bounds, found=f"{version}, computes in {kind}")
 
 
 def _checkpoint(name: str) -> Iterator[Check]:
@@ -297,6 +316,7 @@ _LOOKS: tuple[tuple[str, bool, Callable[[], Iterator[Check]]], ...] = (
     ("python", True, _python),
     ("packages", True, _packages),
     ("onnxruntime", True, _onnxruntime),
+    ("openvino", False, _openvino),
     ("checkpoint lite", True, partial(_checkpoint, "lite")),
     ("checkpoint lite-video", True, partial(_checkpoint, "lite-video")),
     ("checkpoint uni", False, partial(_checkpoint, "uni")),

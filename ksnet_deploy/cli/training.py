@@ -52,7 +52,8 @@ def evaluate(
         typer.Option("--model", "-m", help="A checkpoint, an .onnx, 'uni' or 'lite' (default: by device)."),
     ] = None,
     runtime: Annotated[
-        str | None, typer.Option("--runtime", help="tensorrt, rtx, torch or onnxruntime (default: the fastest).")
+        str | None,
+        typer.Option("--runtime", help="One of tensorrt, rtx, torch, onnxruntime, openvino (default: the fastest)."),
     ] = None,
     backend: Annotated[str | None, typer.Option("--backend", hidden=True, help="Older name of --runtime.")] = None,
     device: Annotated[

@@ -15,7 +15,7 @@ from ksnet_deploy.upscale.networks import Network, NetworkFile
 from ksnet_deploy.upscale.values import TileChoice
 from ksnet_deploy.video.clips.clip import Clip, VideoClip
 
-__all__ = ["benchmark_bytes", "config_of_file", "evaluation_bytes", "plan_evaluation", "torch_bytes"]
+__all__ = ["benchmark_bytes", "config_of_file", "evaluation_bytes", "plan_evaluation", "process_bytes", "torch_bytes"]
 
 PARENT_BYTES = 250_000_000
 """The process that starts the measured ones and waits for them, with PyTorch."""
@@ -36,26 +36,22 @@ def torch_bytes(config: KSNetConfig, size: FrameSize) -> int:
     return TORCH_BYTES + TORCH_BYTES_PER_CHANNEL[config.upsampler] * config.channels * size.height * size.width
 
 
-def benchmark_bytes(network: Path, size: FrameSize, clip_size: FrameSize | None) -> int:
-    """Peak of a benchmark: of its exports, or of the largest measured process beside the one that waits for it.
+def benchmark_bytes(config: KSNetConfig, size: FrameSize, lanes: Sequence[Sequence[str]], *, exports: bool) -> int:
+    """Peak of a benchmark: of its exports, or of the measured processes beside the one that waits for them.
 
     Args:
-        network: a checkpoint, or an ``.onnx``, which is not run in PyTorch and not exported.
-        clip_size: None where no clip is run.
-
-    Raises:
-        KSNetError: the network cannot be read.
+        lanes: the runtimes whose processes are there at once, of each lane after the other.
+        exports: whether the network is exported, which a given ``.onnx`` is not.
     """
-    config, is_exported = config_of_file(network), network.suffix.lower() == ".onnx"
-    if config is None:
-        return 0
-    processes, exports = [memory_needed(size, config)], []
-    for measured in (size,) if clip_size is None else (size, clip_size):
-        processes += [] if is_exported else [torch_bytes(config, measured)]
-        exports += [] if is_exported else [export_bytes(config, measured)]
-    if clip_size is not None:
-        processes.append(memory_needed(clip_size, config) + PIPELINE_BYTES * clip_size.height * clip_size.width)
-    return max(*exports, 0, PARENT_BYTES + max(processes))
+    together = [sum(process_bytes(config, size, backend) for backend in lane) for lane in lanes]
+    pipeline = PIPELINE_BYTES * size.height * size.width  # of one process, the others wait
+    export = export_bytes(config, size) if exports else 0
+    return max(export, PARENT_BYTES + max(together) + pipeline)
+
+
+def process_bytes(config: KSNetConfig, size: FrameSize, backend: str) -> int:
+    """Peak of a process that steps a network in a runtime on the CPU."""
+    return torch_bytes(config, size) if backend == "torch" else memory_needed(size, config)
 
 
 def evaluation_bytes(

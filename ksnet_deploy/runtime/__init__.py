@@ -2,6 +2,7 @@
 
 - ``open.py``: the runner of any artifact
 - ``torch.py``, ``onnx.py``, ``lockstep.py``: PyTorch; ONNX Runtime; ONNX Runtime pausing where channels are ranked
+- ``openvino.py``: OpenVINO on the CPU
 - ``tensorrt/``: engines
 - ``gpu.py``: the GPU of this machine
 - ``tiles.py``: a frame in tiles, which rank their channels together

@@ -24,6 +24,10 @@ __all__ = ["OnnxRunner", "check_device", "open_session", "use_device_operators"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}  # float32 is float32
 
+WAITING = {"session.intra_op.allow_spinning": "0"}
+"""Threads that wait sleep instead of spinning: on a busy machine spinning ones take the cores from those that work, and
+on an idle one they gain nothing (``benchmarks/cpu_runtimes.py``)."""
+
 
 class OnnxRunner(Runner):
     """Runs an exported step; the recurrent state stays in ONNX Runtime's own memory between the frames."""
@@ -37,6 +41,8 @@ class OnnxRunner(Runner):
         *,
         device: str = "cpu",
         rewrite: Callable[[onnx.ModelProto], None] | None = None,
+        options: Mapping[str, str] = WAITING,
+        profile: Path | None = None,
     ) -> None:
         """Load the file for frames of one size.
 
@@ -45,6 +51,8 @@ class OnnxRunner(Runner):
             device: ``cpu`` or ``cuda``.
             rewrite: changes the model in memory; by default the device's faster operators take the place of the
                 function bodies that the file carries.
+            options: entries of the session's configuration.
+            profile: beginning of the name of a file to write every operator's time to; :meth:`end_profile` ends it.
 
         Raises:
             ArtifactError: the file is missing, broken, not a KSNet step, or of another size.
@@ -58,7 +66,7 @@ class OnnxRunner(Runner):
         super().__init__(size, frame_type(path, model))
         self._device = device
         self._zeros = zero_state(model, size)
-        self._session = open_session(path, model, device)
+        self._session = open_session(path, model, device, options, profile=profile)
         self._binding = self._session.io_binding()
         self._state: dict[str, ort.OrtValue] | None = None
 
@@ -99,6 +107,10 @@ class OnnxRunner(Runner):
     def reset(self) -> None:
         self._state = None
 
+    def end_profile(self) -> Path:
+        """The file, complete; a list of events as Chrome's tracing has them, times in microseconds."""
+        return Path(self._session.end_profiling())
+
     def _close(self) -> None:
         self.reset()
         del self._binding, self._session
@@ -126,7 +138,12 @@ def _load_cuda_libraries() -> None:
 
 
 def open_session(
-    path: Path, model: onnx.ModelProto, device: str, options: Mapping[str, str] | None = None
+    path: Path,
+    model: onnx.ModelProto,
+    device: str,
+    options: Mapping[str, str] | None = None,
+    *,
+    profile: Path | None = None,
 ) -> ort.InferenceSession:
     """Create an inference session for a model that came from a file; ``options`` are extra session-config entries.
 
@@ -141,6 +158,8 @@ def open_session(
     # Planning memory over the whole graph costs 130 MB more at 180x320 and makes no step faster.
     settings.enable_mem_pattern = False
     settings.log_severity_level = 4  # what fails is raised, and told in our words
+    if profile is not None:
+        settings.enable_profiling, settings.profile_file_prefix = True, str(profile)
     for name, value in (options or {}).items():
         settings.add_session_config_entry(name, value)
     provider = PROVIDERS[device]

@@ -67,22 +67,25 @@ class TorchRunner(Runner):
         io: FrameType = "uint8",
         precision: Precision | None = None,
         fold: bool = True,
+        recorded: bool = True,
     ) -> None:
-        """``precision`` is fp32 on the CPU and fp16 on CUDA unless given; ``fold=False`` runs the training form."""
+        """``precision`` is fp32 on the CPU and fp16 on CUDA unless given; ``fold=False`` runs the training form;
+        ``recorded=False`` launches a step's kernels one by one on CUDA."""
         super().__init__(size, io)
         if model.config.direction != "uni":
             raise ConfigError("a bidirectional checkpoint cannot be run frame by frame; use a 'uni' checkpoint")
         on_cuda = device == "cuda"
         if on_cuda:
             check_elements(model.config, size)
-        place = cuda_device() if on_cuda else torch.device("cpu")
+        self._place = cuda_device() if on_cuda else torch.device("cpu")
         network = with_precision(folded(model) if fold else model, precision or ("fp16" if on_cuda else "fp32"))
-        self._model = network.to(place)
+        self._model = network.to(self._place)
         self._state: State | None = None
         self._recorded: RecordedStep | None = None
         if on_cuda:
             self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             use_native_kernels(self._model)
+        if on_cuda and recorded:
             self._recorded = RecordedStep(self._advance, self._model, size, self._dtype)
 
     @property
@@ -94,6 +97,16 @@ class TorchRunner(Runner):
         hr, following = self._model(decode_frame(frame), state)
         return encode_frame(hr, self._dtype), following
 
+    def timed_step(self, lr: NDArray[Any]) -> float:
+        if self._place.type != "cuda":
+            return super().timed_step(lr)
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        begin.record()
+        self.step(lr)
+        end.record()
+        end.synchronize()
+        return float(begin.elapsed_time(end))
+
     @torch.inference_mode()
     def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
         frame = torch.from_numpy(lr)[None]
@@ -102,9 +115,10 @@ class TorchRunner(Runner):
             self._state = self._recorded.state
             recorded: NDArray[Any] = hr[0].numpy().copy()  # the next step writes where this one did
             return recorded
+        frame = frame.to(self._place)
         state = self._state if self._state is not None else self._model.initial_state(decode_frame(frame))
         hr, self._state = self._advance(frame, state)
-        array: NDArray[Any] = hr[0].numpy()
+        array: NDArray[Any] = hr[0].cpu().numpy()
         return array
 
     def reset(self) -> None:

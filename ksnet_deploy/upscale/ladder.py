@@ -64,6 +64,7 @@ RUNGS = (
     Rung("torch", "cuda", "PyTorch", "install a CUDA build of torch from pytorch.org"),
     Rung("onnxruntime", "cuda", "ONNX Runtime", "pip install 'ksnet-deploy[gpu]'"),
     Rung("onnxruntime", "cpu", "ONNX Runtime", "pip install 'ksnet-deploy[cpu]'"),
+    Rung("openvino", "cpu", "OpenVINO", "pip install 'ksnet-deploy[openvino]'", by_itself=False),
     Rung("torch", "cpu", "PyTorch", "pip install torch", by_itself=False),
 )
 """All, the fastest first. Where a CPU was not given a runtime, :func:`find_network` chooses among those of the CPU."""

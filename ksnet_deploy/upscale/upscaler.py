@@ -50,7 +50,8 @@ class Upscaler(Closing):
         Args:
             model: a bundled checkpoint's name, or the path of a checkpoint, an ``.onnx`` or an ``.engine``
                 (default: lite on a CPU, uni on a GPU).
-            runtime: ``tensorrt``, ``rtx``, ``torch`` or ``onnxruntime`` (default: the fastest that is here).
+            runtime: ``tensorrt``, ``rtx``, ``torch``, ``onnxruntime`` or ``openvino`` (default: the fastest that is
+                here).
             device: ``cpu`` or ``cuda`` (default: the GPU where there is one that can be used). What is asked for is
                 taken or refused, and never replaced.
             backend: older name of ``runtime``.

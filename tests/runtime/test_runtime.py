@@ -16,6 +16,7 @@ from ksnet_deploy.network.model import State
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.lockstep import LockstepOnnxRunner
 from ksnet_deploy.runtime.open import open_runner
+from ksnet_deploy.runtime.openvino import is_installed
 from ksnet_deploy.runtime.tiles import TiledRunner, TilePlan
 from ksnet_deploy.upscale.networks import find_network
 
@@ -27,7 +28,7 @@ def frames(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 32, 48, 3), dtype=np.uint8)
 
 
-@pytest.fixture(params=["torch", "onnxruntime", "lockstep", "tiles", "tensorrt"])
+@pytest.fixture(params=["torch", "onnxruntime", "openvino", "lockstep", "tiles", "tensorrt"])
 def runner(
     request: pytest.FixtureRequest,
     small: Checkpoint,
@@ -40,6 +41,10 @@ def runner(
         opened = open_runner(small.path, SIZE)
     elif request.param == "onnxruntime":
         opened = open_runner(small_onnx("32x48"), SIZE)
+    elif request.param == "openvino":
+        if not is_installed():
+            pytest.skip("OpenVINO is not installed (extra 'openvino')")
+        opened = open_runner(small_onnx("32x48"), SIZE, backend="openvino")
     elif request.param == "lockstep":
         opened = LockstepOnnxRunner(small_onnx("32x48"), SIZE)
     elif request.param == "tiles":

@@ -217,3 +217,17 @@ def test_engines_that_do_not_fit_are_refused_with_the_reason(engine: Path) -> No
     assert "missing" in refusal(engine)
     engine.unlink()
     assert "does not exist" in refusal(engine)
+
+
+def test_a_step_is_timed_by_the_devices_own_clock(gpu: FakeCuda, engine: Path) -> None:
+    with open_runner(engine, SIZE) as runner:
+        expected = runner.step(frames(1)[0])
+        runner.reset()
+        assert not gpu.events
+        assert runner.timed_step(frames(1)[0]) >= 0
+        assert len(gpu.events) == 2
+        runner.timed_step(frames(1)[0])
+        assert len(gpu.events) == 2, "made once"
+        runner.reset()
+        np.testing.assert_array_equal(runner.step(frames(1)[0]), expected)
+    assert not gpu.events

@@ -16,7 +16,7 @@ from ksnet_deploy.ops.library import find_plugin_library, load_plugins
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
 from ksnet_deploy.runtime.step_file import check_countable
 from ksnet_deploy.runtime.tensorrt.cuda import open_device
-from ksnet_deploy.runtime.tensorrt.cuda_layer import Device, DeviceBuffer, Graph, PinnedArray
+from ksnet_deploy.runtime.tensorrt.cuda_layer import Device, DeviceBuffer, Event, Graph, PinnedArray
 from ksnet_deploy.runtime.tensorrt.runtime_cache import RuntimeCache
 from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
 from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, import_tensorrt
@@ -41,6 +41,8 @@ class TensorRTRunner(Runner):
     recorded = False
     """Whether a step is a launch of a graph."""
     _compiled: RuntimeCache | None = None
+    _events: tuple[Event, Event] | None = None
+    _after_step: Event | None = None
 
     def __init__(self, path: Path, size: FrameSize) -> None:
         """Load an engine for frames of one size.
@@ -129,6 +131,21 @@ class TensorRTRunner(Runner):
             self._compiled = RuntimeCache(path, sidecar.engine_sha256, config)
         return (config,)
 
+    def timed_step(self, lr: NDArray[Any]) -> float:
+        with self._device.current():
+            if self._events is None:
+                self._events = self._device.event(), self._device.event()
+                for event in self._events:
+                    self._cleanup.callback(event.close)
+            begin, end = self._events
+            begin.record(self._stream)
+            self._after_step = end
+            try:
+                self.step(lr)
+            finally:
+                self._after_step = None
+            return end.ms_since(begin)
+
     def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
         with self._device.current():
             return self._take_step(lr)
@@ -141,6 +158,8 @@ class TensorRTRunner(Runner):
             self._enqueue(self._current)
         else:
             self._graphs[self._current].launch(self._stream)
+        if self._after_step is not None:
+            self._after_step.record(self._stream)
         self._stream.synchronize()
         self._current = 1 - self._current
         return self._hr.array.copy()
