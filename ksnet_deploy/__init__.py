@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ksnet_deploy.export.front import build_engine, export_onnx
     from ksnet_deploy.measure.compare import compare
     from ksnet_deploy.measure.front import evaluate
+    from ksnet_deploy.measure.preview.run import preview
     from ksnet_deploy.training.front import train
     from ksnet_deploy.upscale.result import Events, UpscaleResult
     from ksnet_deploy.upscale.run import estimate_video, upscale_video
@@ -34,6 +35,7 @@ __all__ = [
     "estimate_video",
     "evaluate",
     "export_onnx",
+    "preview",
     "train",
     "upscale_video",
 ]
@@ -47,6 +49,7 @@ _HOMES = {
     "estimate_video": "upscale.run",
     "evaluate": "measure.front",
     "export_onnx": "export.front",
+    "preview": "measure.preview.run",
     "train": "training.front",
     "upscale_video": "upscale.run",
 }
