@@ -46,7 +46,7 @@ COMMANDS: dict[Callable[..., None], tuple[str, str]] = {
     build_engine: ("uni.engine --fp16 --gpu rtx3080", "uni.engine --fp16 --min 90x160 --opt 180x320 --max 540x960"),
     build_plugins: ("--fetch-headers", "--kernels-only"),
     cache: ("list", "clear"),
-    compare: ("film.mkv film_x4.mkv", "a.mp4 b.mp4 -o wipe.mp4 --mode wipe"),
+    compare: ("film.mkv film_x4.mkv", "hr.mp4 film_x4.mp4 --source film.mp4 -o page.html"),
     doctor: ("", "--json"),
     evaluate: ("Vid4/ --protocol vid4", "clips/ --codec h264 --crf 23"),
     train: ("data/train -o runs/lite --size lite --hours 2.5", "data/train -o runs/uni --init uni --device cuda"),

@@ -2,8 +2,9 @@
 
 - ``front.py``: ``evaluate`` with settings as users give them
 - ``evaluation.py``, ``protocols.py``: benchmarks of quality, by the field's protocols
-- ``compare.py``, ``pairing.py``, ``layout.py``: two versions of a video against each other; which frames belong
-  together; both shown in one
+- ``compare.py``, ``comparison.py``, ``pairing.py``: two versions of a video against each other; what was found; which
+  frames belong together
+- ``showing.py``, ``layout.py``, ``comparison_page.py``: what shows it; both in one picture; the page
 - ``preview/``, ``pages/``: a film before it is upscaled; pages and sheets of pictures
 - ``speed.py``: the step and the whole way
 - ``degradation.py``, ``warping.py``: BI, BD and bicubic; flicker
