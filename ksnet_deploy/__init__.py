@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ksnet_deploy.export.front import build_engine, export_onnx
     from ksnet_deploy.measure.compare import compare
     from ksnet_deploy.measure.front import evaluate
+    from ksnet_deploy.measure.inspection.run import visualize
     from ksnet_deploy.measure.preview.run import preview
     from ksnet_deploy.training.front import train
     from ksnet_deploy.upscale.result import Events, UpscaleResult
@@ -38,6 +39,7 @@ __all__ = [
     "preview",
     "train",
     "upscale_video",
+    "visualize",
 ]
 
 _HOMES = {
@@ -52,6 +54,7 @@ _HOMES = {
     "preview": "measure.preview.run",
     "train": "training.front",
     "upscale_video": "upscale.run",
+    "visualize": "measure.inspection.run",
 }
 
 

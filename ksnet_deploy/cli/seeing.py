@@ -1,4 +1,4 @@
-"""The commands that show pictures: preview. ``app.py`` adds them to the application."""
+"""The commands that show pictures: preview and visualize. ``app.py`` adds them to the application."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from ksnet_deploy.cli.options import Json
 from ksnet_deploy.cli.terminal import progress
 
-__all__ = ["preview"]
+__all__ = ["preview", "visualize"]
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")]
 
@@ -58,6 +58,33 @@ def preview(
             on_step=bar.advance,
             on_note=bar.say,
         )
+    if as_json:
+        print(json.dumps(result.as_dict()))
+        return
+    print(result.as_text())
+    for path in result.outputs:
+        print(path)
+
+
+def visualize(
+    video: Annotated[Path, typer.Argument(help="A video or a folder of frames.")],
+    at: Annotated[str, typer.Option("--at", metavar="TIME", help="The frame to look at: 12.5 or 1:30.")] = "0",
+    model: Annotated[str, typer.Option("--model", "-m", metavar="NAME", help="uni, lite or a checkpoint.")] = "uni",
+    frames: Annotated[int, typer.Option("--frames", help="The part: that frame and those before.", min=1)] = 12,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help=".html, .png beside it (default: NAME_inside)."),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Show what a network looks at: flow, gradient maps, and the channels that it keeps and passes on."""
+    from ksnet_deploy.measure.inspection.run import visualize as look_inside
+    from ksnet_deploy.video.kinds import Source
+
+    target = output or video.parent / f"{Source(video).stem}_inside"
+    with progress("Visualize", show=not as_json) as bar:
+        result = look_inside(video, model, target, at_s=at, frames=frames, overwrite=overwrite, on_phase=bar.begin)
     if as_json:
         print(json.dumps(result.as_dict()))
         return

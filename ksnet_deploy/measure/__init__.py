@@ -5,7 +5,8 @@
 - ``compare.py``, ``comparison.py``, ``pairing.py``: two versions of a video against each other; what was found; which
   frames belong together
 - ``showing.py``, ``layout.py``, ``comparison_page.py``: what shows it; both in one picture; the page
-- ``preview/``, ``pages/``: a film before it is upscaled; pages and sheets of pictures
+- ``preview/``, ``inspection/``: a film before it is upscaled; what a network looks at
+- ``pages/``: pages and sheets of pictures
 - ``speed.py``: the step and the whole way
 - ``degradation.py``, ``warping.py``: BI, BD and bicubic; flicker
 - ``plotting.py``, ``published.py``: plots; the paper's figures

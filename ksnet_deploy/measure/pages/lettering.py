@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ksnet_deploy.measure.pages.areas import Area
 from ksnet_deploy.video.writing.comparison import Picture
 
-__all__ = ["STRIP_PX", "framed", "label", "sheet"]
+__all__ = ["STRIP_PX", "captioned", "framed", "label", "sheet"]
 
 STRIP_PX = 30
 """Height of a line of text."""
@@ -37,22 +37,29 @@ def framed(picture: Picture, area: Area, colour: tuple[int, int, int] = (255, 19
     return np.asarray(image)
 
 
+def captioned(picture: Picture, text: str) -> Picture:
+    """A picture with a line of text above it."""
+    return np.concatenate([label(text, picture.shape[1], faint=True), picture])
+
+
 def sheet(rows: Sequence[tuple[str, Sequence[Picture]]], columns: Sequence[str], title: str = "") -> Picture:
     """Pictures in rows and columns, with the name of each column above it and that of each row above the row.
 
     Args:
-        rows: name (none for no line of text) and pictures; a row may have fewer pictures than there are columns.
-        columns: names; none for no line of text.
+        rows: name (empty for no line of text) and pictures.
+        columns: names, at least as many as a row has pictures; none where each row has widths of its own.
     """
-    count = max(len(columns), *(len(pictures) for _, pictures in rows))
-    widths = [max((row[column].shape[1] for _, row in rows if column < len(row)), default=1) for column in range(count)]
-    inner = sum(widths) + GAP_PX * (count - 1)
+    own = [[picture.shape[1] for picture in pictures] for _, pictures in rows]
+    if columns:
+        shared = [max((row[n] for row in own if n < len(row)), default=1) for n in range(len(columns))]
+        own = [shared] * len(rows)
+    inner = max(sum(widths) + GAP_PX * (len(widths) - 1) for widths in own)
     lines: list[Picture] = []
     if title:
         lines.append(label(title, inner))
     if columns:
-        lines.append(_beside([label(name, width) for name, width in zip(columns, widths, strict=False)], widths))
-    for name, pictures in rows:
+        lines.append(_beside([label(name, width) for name, width in zip(columns, own[0], strict=True)], own[0]))
+    for (name, pictures), widths in zip(rows, own, strict=True):
         if name:
             lines.append(label(name, inner, faint=True))
         lines.append(_beside(pictures, widths))
