@@ -26,6 +26,7 @@ from ksnet_deploy.network.bundled import check_is_file
 from ksnet_deploy.network.config import Precision
 
 __all__ = [
+    "SPEEDS_NAME",
     "UNFINISHED_PREFIX",
     "cache_folder",
     "cached_files",
@@ -43,6 +44,9 @@ __all__ = [
 
 UNFINISHED_PREFIX = ".ksnet-engine-"
 """Of the folders that engines are built in; the id of the process follows."""
+
+SPEEDS_NAME = "speeds.json"
+"""File of the speeds that were measured on this machine."""
 
 note = logging.getLogger("ksnet_deploy.cache").warning
 """Tells what a caller gave no ear for: on the error output, unless logging is set up otherwise."""
@@ -77,12 +81,12 @@ def made_cache_folder() -> Path:
 
 
 def cached_files() -> list[Path]:
-    """What is in the cache: exported files, engines with their sidecars, proofs, timings, hashes, and what was cut off.
+    """What is in the cache: exported files, engines with their sidecars, proofs, timings, hashes, speeds, remains.
 
     Raises OutputError when the folder cannot be read.
     """
     folder = cache_folder()
-    names = ("*.onnx", "*.proof.json", "*.engine", "*.engine.json", "*.cache", "*.sha256", ".*.part")
+    names = ("*.onnx", "*.proof.json", "*.engine", "*.engine.json", "*.cache", "*.sha256", ".*.part", SPEEDS_NAME)
     kinds = (*names, f"{UNFINISHED_PREFIX}*/*")
     with using_cache():
         return sorted(path for kind in kinds for path in folder.glob(kind)) if folder.is_dir() else []

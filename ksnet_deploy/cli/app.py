@@ -21,7 +21,7 @@ from ksnet_deploy.cli.convert import convert
 from ksnet_deploy.cli.doctor import doctor
 from ksnet_deploy.cli.engines import build_engine, build_plugins, cache
 from ksnet_deploy.cli.export import export
-from ksnet_deploy.cli.measure import bench, info
+from ksnet_deploy.cli.measure import bench, info, models
 from ksnet_deploy.cli.seeing import preview, visualize
 from ksnet_deploy.cli.terminal import complain, make_streams_last
 from ksnet_deploy.cli.training import evaluate, pack, train, train_flow
@@ -44,6 +44,7 @@ COMMANDS: dict[Callable[..., None], tuple[str, str]] = {
     convert: ("net.pth net.safetensors --size uni", "net.ckpt net.safetensors --size lite"),
     bench: ("--model lite", "--model uni --size 90x160 --json"),
     info: ("--model uni", "--model lite --size 360x640"),
+    models: ("", "--json"),
     build_engine: ("uni.engine --fp16 --gpu rtx3080", "uni.engine --fp16 --min 90x160 --opt 180x320 --max 540x960"),
     build_plugins: ("--fetch-headers", "--kernels-only"),
     cache: ("list", "clear"),

@@ -1,4 +1,4 @@
-"""The commands ``bench`` and ``info``."""
+"""The commands ``bench``, ``info`` and ``models``."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def bench(
     """Measure PyTorch and ONNX Runtime on the CPU: one step, and a whole clip from file to file."""
     from ksnet_deploy.base.frames import FrameSize
     from ksnet_deploy.measure.speed import run_benchmark
+    from ksnet_deploy.measure.speeds import keep_speed
     from ksnet_deploy.network.checkpoint_config import notes_of
 
     show_notes(notes_of(checkpoint_path(model)))
@@ -30,6 +31,12 @@ def bench(
         report = run_benchmark(
             checkpoint_path(model), FrameSize.parse(size), clip=clip, seconds=seconds, on_phase=bar.begin
         )
+    for result in report.results:
+        for what, fps, measured in (
+            ("step", result.step.fps, report.size),
+            ("file", result.clip_fps, report.clip_size),
+        ):
+            keep_speed(checkpoint_path(model), measured, f"{result.backend} on cpu", what, fps)
     print(json.dumps(report.as_dict()) if as_json else report.as_text())
 
 
@@ -59,3 +66,11 @@ def info(
     print(f"{'parameters':16}{count.params_training / 1e6:>14.3f} M{count.params_deploy / 1e6:>14.3f} M")
     print(f"{'multiply-adds':16}{count.gmacs_training:>14.1f} G{count.gmacs_deploy:>14.1f} G   at {frame_size}")
     print("KSNet-uni in the paper's Table 2: 3.4 M and 3.0 M parameters, 320.9 G and 296.9 G at 180x320.")
+
+
+def models(as_json: Json = False) -> None:
+    """List the bundled networks: what for, size, quality, licence, speed here where measured, and what is cached."""
+    from ksnet_deploy.measure.models import list_models
+
+    found = list_models()
+    print(json.dumps(found.as_dict()) if as_json else found.as_text())

@@ -7,7 +7,8 @@
 - ``showing.py``, ``layout.py``, ``comparison_page.py``: what shows it; both in one picture; the page
 - ``preview/``, ``inspection/``: a film before it is upscaled; what a network looks at
 - ``pages/``: pages and sheets of pictures
-- ``speed.py``: the step and the whole way
+- ``speed.py``, ``speeds.py``: the step and the whole way; what was measured here
+- ``models.py``: the bundled networks
 - ``degradation.py``, ``warping.py``: BI, BD and bicubic; flicker
 - ``plotting.py``, ``published.py``: plots; the paper's figures
 """

@@ -117,6 +117,11 @@ class NetworkFile(Network):
     """``cpu`` or ``cuda``."""
 
     @property
+    def runtime(self) -> str:
+        """What runs it and where, in words."""
+        return f"{self.backend} on {self.device}"
+
+    @property
     def can_be_tiled(self) -> bool:  # type: ignore[override]
         """Whether it runs in tiles: ONNX Runtime runs checkpoints so."""
         return self.kind == "checkpoint" and self.backend == "onnxruntime"

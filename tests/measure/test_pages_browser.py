@@ -13,10 +13,12 @@ from browser import Page, opened, started
 from clips import folder_of_frames
 from media import make_video
 from PIL import Image
+from networks import SMALL, new_checkpoint
 from runners import RepeatRunner
 
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.measure.compare import compare
+from ksnet_deploy.measure.inspection.run import visualize
 from ksnet_deploy.measure.preview.run import preview
 from ksnet_deploy.upscale.networks import GivenNetwork
 
@@ -36,6 +38,14 @@ def preview_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     film = make_video(folder / HOSTILE, FrameSize(36, 64), frames=30)
     networks = [GivenNetwork(RepeatRunner, name) for name in ("one", "two")]
     preview(film, networks, folder / "page.html", spots=3, before=1)
+    return folder / "page.html"
+
+
+@pytest.fixture(scope="module")
+def inside_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inside")
+    film = make_video(folder / HOSTILE, FrameSize(36, 64), frames=6)
+    visualize(film, new_checkpoint(folder, SMALL).path, folder / "page.html", frames=4, at_s=0.2)
     return folder / "page.html"
 
 
@@ -200,8 +210,27 @@ def test_the_difference_is_looked_at_and_frames_are_chosen(browser: Any, preview
         assert [page.locator("#left option").nth(n).inner_text() for n in range(3)] == ["bicubic", "one", "two"]
 
 
-def test_a_hostile_name_is_text(browser: Any, preview_page: Path) -> None:
-    with opened(browser, preview_page, 400) as page:
-        assert page.locator("#title").inner_text() == HOSTILE
-        assert page.title() == f"{HOSTILE}: preview"
+@pytest.mark.parametrize("width", WIDTHS)
+def test_maps_and_channels_are_seen_and_can_be_enlarged(browser: Any, inside_page: Path, width: int) -> None:
+    with opened(browser, inside_page, width, dark=width == 400) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.locator("figure").count() > 2 * (16 + 12 + 9)
+        assert page.locator(".high figure").first.is_visible()
+        assert page.locator(".low figure").first.is_visible()
+        assert page.evaluate("[...document.images].every(picture => picture.complete && picture.naturalWidth > 0)")
+        hidden = page.locator("details:not([open])").first
+        hidden.locator("summary").click()
+        assert page.locator("details").nth(1).get_attribute("open") is not None
+        before = page.locator(".high figure").first.bounding_box()["width"]
+        page.locator("#size").focus()
+        page.keyboard.press("End")
+        assert page.locator(".high figure").first.bounding_box()["width"] > before
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("name", ["preview_page", "inside_page"])
+def test_a_hostile_name_is_text(browser: Any, request: pytest.FixtureRequest, name: str) -> None:
+    with opened(browser, request.getfixturevalue(name), 400) as page:
+        assert page.locator("#title").inner_text().startswith(HOSTILE)
+        assert HOSTILE in page.title()
         assert page.locator("img[src='x']").count() == 0

@@ -17,10 +17,11 @@ from ksnet_deploy.measure.pages.page import write_page
 from ksnet_deploy.measure.preview.moments import Stretch, choose_moments, read_stretch
 from ksnet_deploy.measure.preview.report import NetworkEstimate, Preview
 from ksnet_deploy.measure.preview.spots import BICUBIC, Pace, Spot, bicubic_of, part_size, upscale_stretches
+from ksnet_deploy.measure.speeds import keep_speed
 from ksnet_deploy.network.bundled import bundled_names
 from ksnet_deploy.upscale.destination import choose_destination
 from ksnet_deploy.upscale.estimate import FRAMES, MOMENTS, estimate
-from ksnet_deploy.upscale.networks import Network, default_model, find_network
+from ksnet_deploy.upscale.networks import Network, NetworkFile, default_model, find_network
 from ksnet_deploy.upscale.result import Events
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.upscale.values import parse_rate, parse_time
@@ -106,6 +107,8 @@ def preview(
                 versions[network.label] = picture
             if whole:
                 estimates.append(_whole(network.label, film, outputs, upscaler, on_step))
+                if isinstance(network, NetworkFile) and network.kind == "checkpoint":
+                    keep_speed(network.path, size, network.runtime, "file", estimates[-1].fps)
             else:
                 estimates.append(_scaled(network.label, film, pace, size, shown))
     if shown != size:
