@@ -12,8 +12,8 @@ import pytest
 from browser import Page, opened, started
 from clips import folder_of_frames
 from media import make_video
-from PIL import Image
 from networks import SMALL, new_checkpoint
+from PIL import Image
 from runners import RepeatRunner
 
 from ksnet_deploy.base.frames import FrameSize
