@@ -17,6 +17,7 @@ from statistics import median
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.measure.speed import run_benchmark
 from ksnet_deploy.network.bundled import bundled_checkpoint
+from ksnet_deploy.network.checkpoints import load_checkpoint
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -45,6 +46,8 @@ def main() -> None:
     path = RESULTS / f"{re.sub(r'[^a-z0-9]+', '-', machine.lower())}.json"
     path.parent.mkdir(exist_ok=True)
     summary = {
+        "network": "uni",
+        "weights_sha256": load_checkpoint(bundled_checkpoint("uni")).sha256,
         "p50_ms": p50_ms,
         "onnxruntime_over_torch": ratio,
         "of_each_round": ratios,

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -22,15 +21,16 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.base.files import replacing
 from ksnet_deploy.base.frames import FrameSize, FrameType
+from ksnet_deploy.base.machine import cores
 from ksnet_deploy.measure.speed import BENCH_CLIP
-from ksnet_deploy.runtime.base import Runner, SavedState
+from ksnet_deploy.runtime.base import StatelessRunner
 from ksnet_deploy.upscale.result import UpscaleResult
 from ksnet_deploy.upscale.run import upscale_video
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.video.reading.reader import VideoReader
 
 
-class InstantRunner(Runner):
+class InstantRunner(StatelessRunner):
     """Gives the same picture for every frame at once."""
 
     backend = "none"
@@ -43,20 +43,6 @@ class InstantRunner(Runner):
 
     def _step(self, _lr: NDArray[Any]) -> NDArray[Any]:
         return self._hr
-
-    def reset(self) -> None:
-        pass
-
-    @property
-    def state(self) -> SavedState:
-        return {}
-
-    @state.setter
-    def state(self, saved: SavedState) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 def longer(source: Path, target: Path) -> Path:
@@ -98,7 +84,8 @@ def main() -> None:
     report = {
         "video": options.video.name,
         "size": str(real.size),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
+        "weights": Upscaler(options.model).network.identity()["network"],
         options.model: row(real),
         "network that takes no time": row(instant),
     }

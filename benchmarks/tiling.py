@@ -43,10 +43,10 @@ from ksnet_deploy.video.clips.find import find_clips
 KEYS = {"quality": ("video", "model", "size", "frames", "plan", "ranking"), "memory": ("model", "size", "tile")}
 """What a row is of; another measurement of the same takes its place."""
 PEAK = """
-import json, sys
-from pathlib import Path
+import sys
 import numpy as np
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.machine import peak_memory
 from ksnet_deploy.upscale.networks import find_network
 from ksnet_deploy.runtime.tiles import TilePlan
 size, tile = FrameSize.parse(sys.argv[2]), sys.argv[3]
@@ -54,8 +54,7 @@ plan = TilePlan.make(size, FrameSize.parse(tile), int(sys.argv[4])) if tile else
 with find_network(sys.argv[1]).open(size, "uint8", plan) as runner:
     for level in (0, 128, 255):
         runner.step(np.full((size.height, size.width, 3), level, np.uint8))
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-print(int(status["VmHWM"].split()[0]) * 1024 / 1e6)
+print(peak_memory() / 1e6)
 """
 
 

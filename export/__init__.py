@@ -1,4 +1,4 @@
-"""From a network to a proven artifact; imported as ``ksnet_deploy.export``.
+"""Exporting: from a network to a proven artifact; imported as ``ksnet_deploy.export``.
 
 - ``front.py``: ``export_onnx`` and ``build_engine`` with settings as users give them
 - ``verified.py``: an ONNX file, exported and proven

@@ -21,7 +21,6 @@ import platformdirs
 from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.files import replacing, sha256_of
 from ksnet_deploy.base.frames import FrameSize, FrameType
-from ksnet_deploy.base.leftovers import remove_leftover_files
 from ksnet_deploy.network.bundled import check_is_file
 from ksnet_deploy.network.config import Precision
 
@@ -43,23 +42,23 @@ __all__ = [
 
 
 UNFINISHED_PREFIX = ".ksnet-engine-"
-"""Of the folders that engines are built in; the id of the process follows."""
+"""Prefix of the folders that engines are built in; the id of the process follows."""
 
 SPEEDS_NAME = "speeds.json"
 """File of the speeds that were measured on this machine."""
 
 note = logging.getLogger("ksnet_deploy.cache").warning
-"""Tells what a caller gave no ear for: on the error output, unless logging is set up otherwise."""
+"""Note for a caller that gave no function for notes: on the error output, unless logging is set up otherwise."""
 
 
 def cache_folder() -> Path:
-    """Where exported files are kept."""
+    """Folder in which exported files are kept."""
     return Path(os.environ.get("KSNET_CACHE_DIR") or platformdirs.user_cache_dir("ksnet-deploy"))
 
 
 @contextlib.contextmanager
 def using_cache() -> Iterator[None]:
-    """Turn what the file system refuses into an OutputError that names the folder and the remedy."""
+    """Context that turns what the file system refuses into an OutputError naming the folder and the remedy."""
     try:
         yield
     except OSError as error:
@@ -81,7 +80,7 @@ def made_cache_folder() -> Path:
 
 
 def cached_files() -> list[Path]:
-    """What is in the cache: exported files, engines with their sidecars, proofs, timings, hashes, speeds, remains.
+    """Files in the cache: exported files, engines with their sidecars, proofs, timings, hashes, speeds, remains.
 
     Raises OutputError when the folder cannot be read.
     """
@@ -116,7 +115,7 @@ def write_hash(path: Path, digest: str) -> None:
 
 
 def fault_of(path: Path) -> str | None:
-    """Why a file cannot be believed, in words; None where it is the one that was written under this name."""
+    """Reason why a file cannot be believed, in words; None where it is the one that was written under this name."""
     try:
         recorded = hash_path(path).read_bytes()
     except FileNotFoundError:
@@ -167,7 +166,6 @@ def cached_onnx(
     made_cache_folder()
     model = exported_model(load_checkpoint(checkpoint), size=size, io=io, precision=precision).SerializeToString()
     with using_cache():
-        remove_leftover_files(path)
         with replacing(path) as temporary:
             temporary.write_bytes(model)
         write_hash(path, hashlib.sha256(model).hexdigest())

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.base.files import check_new_file
 from ksnet_deploy.base.frames import FrameSize, FrameType
-from ksnet_deploy.export.engine.make import EngineRequest, MadeEngine, make_engine
+from ksnet_deploy.export.engine.compile import OnProgress
+from ksnet_deploy.export.engine.make import EngineRequest, MadeEngine, PluginChoice, make_engine
 from ksnet_deploy.export.proof.float32 import SequenceReport
 from ksnet_deploy.export.proof.half import HalfReport
 from ksnet_deploy.export.proof.sequence import PROOF_SIZE
-from ksnet_deploy.export.verified import export_verified
-from ksnet_deploy.network.bundled import checkpoint_path
+from ksnet_deploy.export.verified import VerificationPlan, export_verified
+from ksnet_deploy.network.bundled import EXPORTED_SUFFIXES, checkpoint_path
 from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.config import Precision
-from ksnet_deploy.runtime.tensorrt.target import SizeRange
+from ksnet_deploy.runtime.tensorrt.target import DEFAULT_SIZE, Flavour, SizeRange
 
 __all__ = ["build_engine", "export_onnx"]
 
@@ -24,7 +26,7 @@ __all__ = ["build_engine", "export_onnx"]
 def export_onnx(
     model: str | Path,
     output: Path | str,
-    size: FrameSize | str = "180x320",
+    size: FrameSize | str | None = None,
     *,
     dynamic: bool = False,
     io: FrameType = "uint8",
@@ -32,47 +34,73 @@ def export_onnx(
     inline: bool = False,
     verify_frames: int = 8,
     overwrite: bool = False,
+    on_note: Callable[[str], None] = lambda _sentence: None,
+    on_plan: Callable[[VerificationPlan], None] = lambda _plan: None,
+    on_verify: Callable[[], None] = lambda: None,
+    on_frame: Callable[[], None] = lambda: None,
 ) -> SequenceReport | HalfReport | None:
     """Export a checkpoint to ONNX and prove that it computes what PyTorch computes.
 
     Args:
         model: a bundled checkpoint's name, or a checkpoint's path.
         output: the ``.onnx`` to write; it appears only when it has passed.
-        size: of the LR frames, height before width.
-        dynamic: leave height and width free; the proof is made at a small size then.
+        size: of the LR frames, height before width (default: 180x320); with ``dynamic``, of those of the proof
+            (default: 72x128).
+        dynamic: leave height and width free.
         io: element type of the frames.
         precision: of the convolutions.
         inline: write the custom operators as standard ones, for runtimes that know no ONNX functions.
         verify_frames: recurrent frames to compare; 0 for none, which gives None.
         overwrite: replace an existing file.
+        on_note: told what was assumed, chosen or left out on reading the checkpoint.
+        on_plan: told where the file will be verified and what memory that takes, before any work; then ``on_verify``
+            when it is exported, and ``on_frame`` after each frame that was compared.
 
     Raises:
+        ConfigError: the model is an exported file.
         KSNetError: the network cannot be loaded or exported, the file cannot be written, or the proof failed.
     """
-    path, frames = Path(output), _size(size)
+    if Path(model).suffix.lower() in EXPORTED_SUFFIXES:
+        raise ConfigError(
+            f"{model} is an exported file, and only checkpoints can be exported; give the checkpoint that it was made "
+            "of with --model"
+        )
+    path = Path(output)
+    frame_size = _size(size) if size else PROOF_SIZE if dynamic else FrameSize.parse(DEFAULT_SIZE)
     check_new_file(path, ".onnx", overwrite=overwrite)
+    checkpoint = load_checkpoint(checkpoint_path(str(model)))
+    for note in checkpoint.notes:
+        on_note(note)
     return export_verified(
-        load_checkpoint(checkpoint_path(str(model))),
+        checkpoint,
         path,
-        PROOF_SIZE if dynamic else frames,
+        frame_size,
         dynamic=dynamic,
         io=io,
         precision=precision,
         inline=inline,
         frames=verify_frames,
+        on_plan=on_plan,
+        on_verify=on_verify,
+        on_frame=on_frame,
     )
 
 
 def build_engine(
     model: str | Path,
     output: Path | str | None = None,
-    size: FrameSize | str | tuple[FrameSize | str, FrameSize | str, FrameSize | str] = "180x320",
+    size: FrameSize | str | tuple[FrameSize | str, FrameSize | str, FrameSize | str] | SizeRange = DEFAULT_SIZE,
     *,
     precision: Precision = "fp16",
     gpu: str | None = None,
+    runtime: Flavour | Literal["auto"] = "auto",
+    plugins: PluginChoice = "auto",
     verify_frames: int = 30,
     overwrite: bool = False,
     say: Callable[[str], None] = lambda _line: None,
+    on_verify: Callable[[int], None] = lambda _frames: None,
+    on_frame: Callable[[], None] = lambda: None,
+    on_progress: OnProgress = lambda _phase, _done, _total: None,
 ) -> MadeEngine:
     """Build a TensorRT engine and compare it with float32; with TensorRT-RTX also for a GPU that is not here.
 
@@ -82,9 +110,13 @@ def build_engine(
         size: of the LR frames; or the least, the best and the largest of an engine for many.
         precision: of the convolutions.
         gpu: name or architecture, such as ``rtx3080`` or ``sm86`` (default: this machine's).
+        runtime: ``rtx``, which can build for another machine's GPU, or ``tensorrt`` (default: what is installed).
+        plugins: ``on``, ``off``, or ``auto`` for the native plugins where they are built.
         verify_frames: recurrent frames to compare; 0 for none.
         overwrite: replace an existing engine.
         say: told what is done.
+        on_verify: told the number of frames before each comparison; then ``on_frame`` after each frame.
+        on_progress: told a phase of the build, and how many of its steps are done.
 
     Raises:
         KSNetError: it cannot be built here, or the comparison failed.
@@ -92,20 +124,28 @@ def build_engine(
     path = None if output is None else Path(output)
     if path is not None:
         check_new_file(path, ".engine", overwrite=overwrite)
-    sizes = tuple(map(_size, size)) if isinstance(size, tuple) else (_size(size),) * 3
-    if len(sizes) != 3:
-        raise ConfigError(f"{len(sizes)} sizes were given; give one, or the least, the best and the largest")
     source = Path(model) if str(model).endswith(".onnx") else checkpoint_path(str(model))
     request = EngineRequest(
         source=source,
-        sizes=SizeRange(*sizes),
+        sizes=_sizes(size),
         precision=precision,
+        flavour=runtime,
         gpu=gpu,
+        plugins=plugins,
         output=path,
         verify_frames=verify_frames,
         model=str(model),
     )
-    return make_engine(request, say=say)
+    return make_engine(request, say=say, on_verify=on_verify, on_frame=on_frame, on_progress=on_progress)
+
+
+def _sizes(size: FrameSize | str | tuple[FrameSize | str, ...] | SizeRange) -> SizeRange:
+    if isinstance(size, SizeRange):
+        return size
+    sizes = tuple(map(_size, size)) if isinstance(size, tuple) else (_size(size),) * 3
+    if len(sizes) != 3:
+        raise ConfigError(f"{len(sizes)} sizes were given; give one, or the least, the best and the largest")
+    return SizeRange(*sizes)
 
 
 def _size(size: FrameSize | str) -> FrameSize:

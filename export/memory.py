@@ -1,4 +1,4 @@
-"""The memory that an export and its verification take, known before they begin.
+"""Memory that an export and its verification take, known before they begin.
 
 Linux grants memory that it does not have, and then ends the process without a word; so what does not fit is refused,
 or verified at a smaller size.
@@ -10,26 +10,27 @@ from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.memory import available_memory
 from ksnet_deploy.network.config import KSNetConfig, Precision
-from ksnet_deploy.network.state_names import state_names
 
 __all__ = ["check_memory", "export_bytes", "fits", "in_gigabytes", "verification_bytes"]
 
 BASE_BYTES = 500_000_000
-"""What the process takes with PyTorch, the exporter and the network, before any frame."""
+"""Bytes that the process takes with PyTorch, the exporter and the network, before any frame."""
 VERIFICATION_BYTES: dict[tuple[str, Precision], int] = {
     ("direct", "fp32"): 625,
     ("progressive", "fp32"): 730,
     ("direct", "fp16"): 790,
     ("progressive", "fp16"): 860,
 }
-"""For every LR pixel and channel of a network with that upsampler: one step of PyTorch's unfolded network beside one of
-ONNX Runtime. From the peaks of lite and uni at 72x128, 180x320 and 360x640."""
+"""Bytes for every LR pixel and channel of a network by its upsampler: one step of PyTorch's unfolded network beside
+one of ONNX Runtime. From the peaks of lite and uni at 72x128, 180x320 and 360x640."""
 RESERVE = 0.9
-"""Of the memory that is available, what may be planned with."""
+"""Share of the available memory that may be planned with."""
 
 
 def export_bytes(config: KSNetConfig, size: FrameSize) -> int:
     """Peak of a process that exports a network for frames of a size: the tracer's example of every state, and one."""
+    from ksnet_deploy.network.state_names import state_names  # loads PyTorch, which the other figures do without
+
     features = sum(name not in ("prev_lr", "flow_1") for name in state_names(config))
     return BASE_BYTES + 4 * (config.channels * (features + 1) + 10) * size.height * size.width
 
@@ -47,7 +48,7 @@ def fits(needed_bytes: int) -> bool:
 
 
 def check_memory(what: str, needed_bytes: int, remedy: str) -> None:
-    """Raise ConfigError, before any work, where the memory that something takes is not there."""
+    """Raise ConfigError, before any work, where the memory that a job takes is not there."""
     if not fits(needed_bytes):
         raise ConfigError(
             f"{what} takes about {in_gigabytes(needed_bytes)} of memory, and {in_gigabytes(available_memory() or 0)} "

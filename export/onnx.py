@@ -1,4 +1,4 @@
-"""Write a KSNet step as an ONNX file whose custom nodes carry their function bodies."""
+"""Writing a KSNet step as an ONNX file whose custom nodes carry their function bodies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The module that is traced: one folded recurrent step between frames as they are exchanged with the world."""
+"""Module that is traced: one folded recurrent step between frames as they are exchanged with the world."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class StepModule(nn.Module):
         super().__init__()
         self.network = with_precision(fold(model), precision)
         self.names = state_names(model.config)
-        """Of the states, in order; what the network does not read is left out."""
+        """Names of the states, in order; what the network does not read is left out."""
         self.dtype: torch.dtype = getattr(torch, io)
         self.eval()
 

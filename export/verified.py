@@ -9,7 +9,6 @@ from pathlib import Path
 from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.files import check_place, replacing
 from ksnet_deploy.base.frames import FrameSize, FrameType
-from ksnet_deploy.base.leftovers import remove_leftover_files
 from ksnet_deploy.export.memory import export_bytes, fits, in_gigabytes, verification_bytes
 from ksnet_deploy.export.onnx import DYNAMIC_TRACE_SIZE, export_onnx
 from ksnet_deploy.export.proof.float32 import SequenceReport, verify_onnx
@@ -24,18 +23,18 @@ __all__ = ["VerificationPlan", "export_verified", "plan_verification", "verify"]
 
 @dataclass(frozen=True)
 class VerificationPlan:
-    """Where a file is verified, and what memory that takes."""
+    """Size that a file is verified at, and what memory that takes."""
 
     size: FrameSize
-    """Of the frames that are compared."""
+    """Size of the frames that are compared."""
     memory_bytes: int
     """Peak of the export and the verification, as estimated."""
     wanted_bytes: int | None = None
-    """What the size that was asked for would have taken; None where that is the size."""
+    """Bytes that the size that was asked for would have taken; None where that is the size."""
 
     @property
     def in_words(self) -> str:
-        """A sentence for the user, before the work."""
+        """Sentence for the user, before the work."""
         if self.wanted_bytes is None:
             return f"This takes about {in_gigabytes(self.memory_bytes)} of memory."
         return (
@@ -96,7 +95,6 @@ def export_verified(
     if frames:
         check_frames(frames)
     plan = plan_verification(checkpoint.config, size, dynamic=dynamic, precision=precision, frames=frames)
-    remove_leftover_files(path)
 
     def export(target: Path, target_size: FrameSize) -> None:
         export_onnx(

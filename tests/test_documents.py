@@ -48,7 +48,7 @@ def test_the_commands_of_readme_and_guide_are_found() -> None:
 
 def test_the_examples_of_the_help_are_as_the_command_line_takes_them() -> None:
     for name, known in documents.known_commands().items():
-        lines = [line.strip() for line in (known.epilog or "").splitlines()]
+        lines = [line.strip().removeprefix("Example: ") for line in (known.epilog or "").splitlines()]
         examples = [line for line in lines if line.startswith("ksnet-deploy")]
         assert examples, f"{name} has no example in its help"
         for example in examples:

@@ -111,3 +111,24 @@ def test_a_room_lists_its_files() -> None:
 def test_no_file_is_too_long() -> None:
     lengths = {str(path): len(path.read_text().splitlines()) for path in MODULES.values()}
     assert {path: length for path, length in lengths.items() if length > LONGEST} == {}
+
+
+def docstrings(body: list[ast.stmt]) -> Iterator[tuple[int, str]]:
+    """Line and text of the docstrings of a module's body: its own, and those of what is defined in it, values too."""
+    for statement in body:
+        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+            if isinstance(statement.value.value, str):
+                yield statement.lineno, statement.value.value
+        elif isinstance(statement, (ast.ClassDef, ast.FunctionDef)):
+            yield from docstrings(statement.body)
+
+
+FRAGMENTS = re.compile(
+    r"(As|By|For|From|How|In|Its?|Of|On|See|Than|That|The same|Those|To|What|When|Where|Which|Why|With)\b"
+)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_docstring_begins_with_the_thing_itself(name: str) -> None:
+    found = docstrings(ast.parse(MODULES[name].read_text()).body)
+    assert not [(line, text) for line, text in found if FRAGMENTS.match(text)]

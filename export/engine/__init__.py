@@ -1,4 +1,4 @@
-"""A TensorRT engine, from a checkpoint.
+"""Engines of TensorRT: from a checkpoint to a proven one.
 
 - ``make.py``: what is asked for: export, compile, prove
 - ``compile.py``, ``compiler.py``: this side of the compilation; the process that it runs in

@@ -24,14 +24,14 @@ from ksnet_deploy.base.leftovers import remove_leftover_folders
 from ksnet_deploy.export.cache import UNFINISHED_PREFIX, code_sha256, fault_of, made_cache_folder, note, using_cache
 from ksnet_deploy.export.engine.compiler import BuildRequest
 from ksnet_deploy.runtime.step_file import exported_metadata, load_exported
-from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar, Tensor, sidecar_path
+from ksnet_deploy.runtime.tensorrt.sidecar import EngineTensor, Sidecar, sidecar_path
 from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
 from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, Flavour
 
-__all__ = ["EngineKey", "build_engine", "check_target", "installed_version"]
+__all__ = ["EngineKey", "build_engine", "check_buildable", "installed_version"]
 
-Progress = Callable[[str, int, int], None]
-"""Told the phase, the steps done in it and their number."""
+OnProgress = Callable[[str, int, int], None]
+"""Function that is told the phase, the steps done in it and their number."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class EngineKey:
     spec: EngineSpec
     onnx_sha256: str
     version: str
-    """Of TensorRT."""
+    """Version of TensorRT."""
     code_sha256: str
-    """Of this package, which prepares the network and chooses the builder's settings."""
+    """SHA-256 of this package, which prepares the network and chooses the builder's settings."""
 
     @classmethod
     def of(cls, spec: EngineSpec, onnx: Path) -> EngineKey:
@@ -61,7 +61,7 @@ class EngineKey:
 
 
 def installed_version(flavour: Flavour) -> str:
-    """Of TensorRT, as its distribution says, without importing it."""
+    """Version of TensorRT by its distribution, without importing it."""
     names = {"rtx": ("tensorrt-rtx-cu13", "tensorrt-rtx"), "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")}
     for name in names[flavour]:
         try:
@@ -79,7 +79,7 @@ def build_engine(
     library: Path | None,
     model: str,
     prove: Callable[[Path], dict[str, Any] | None] = lambda _engine: None,
-    on_progress: Progress = lambda _phase, _done, _total: None,
+    on_progress: OnProgress = lambda _phase, _done, _total: None,
     on_note: Callable[[str], None] = note,
 ) -> Sidecar:
     """Build an engine from an exported step and write it with its sidecar.
@@ -114,8 +114,8 @@ def build_engine(
             onnx_sha256=sha256_of(onnx),
             version=report["version"],
             model=model,
-            inputs=tuple(map(Tensor.from_json, report["inputs"])),
-            outputs=tuple(map(Tensor.from_json, report["outputs"])),
+            inputs=tuple(map(EngineTensor.from_json, report["inputs"])),
+            outputs=tuple(map(EngineTensor.from_json, report["outputs"])),
             layers=report["layers"],
             metadata=exported_metadata(load_exported(onnx)),
             build_s=report["build_s"],
@@ -131,7 +131,7 @@ def build_engine(
     return sidecar
 
 
-def check_target(spec: EngineSpec, library: Path | None) -> None:
+def check_buildable(spec: EngineSpec, library: Path | None) -> None:
     """Find out in a second what would else come out after the export: whether TensorRT loads, knows the GPU and takes
     the plugins. Raises BackendError."""
     with tempfile.TemporaryDirectory(prefix="ksnet-") as folder:
@@ -140,7 +140,7 @@ def check_target(spec: EngineSpec, library: Path | None) -> None:
 
 
 def _unfinished_folder(engine: Path) -> Path:
-    """A hidden folder beside the engine, so that renaming moves nothing between file systems; those of builds that were
+    """Hidden folder beside the engine, so that renaming moves nothing between file systems; those of builds that were
     killed go."""
     check_place(engine)
     remove_leftover_folders(engine.parent, UNFINISHED_PREFIX)
@@ -153,7 +153,7 @@ def _unfinished_folder(engine: Path) -> Path:
 
 
 def _environment(spec: EngineSpec, library: Path | None, folder: Path) -> dict[str, str]:
-    """Of the child process."""
+    """Environment of the child process."""
     if library is None or spec.flavour != "rtx":
         return dict(os.environ)
     from ksnet_deploy.ops.library import rtx_preflight_environment
@@ -161,7 +161,7 @@ def _environment(spec: EngineSpec, library: Path | None, folder: Path) -> dict[s
     return dict(os.environ) | rtx_preflight_environment(folder)
 
 
-def _in_child(request: BuildRequest, environment: dict[str, str], on_progress: Progress) -> dict[str, Any]:
+def _in_child(request: BuildRequest, environment: dict[str, str], on_progress: OnProgress) -> dict[str, Any]:
     with tempfile.TemporaryFile("w+", errors="replace") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "ksnet_deploy.export.engine.compiler"],
@@ -204,7 +204,7 @@ def _in_child(request: BuildRequest, environment: dict[str, str], on_progress: P
 
 
 def _words_of_plugins(stderr: IO[str]) -> str:
-    """What the native plugins said, in front of which TensorRT's own words say little."""
+    """Words of the native plugins, which say more than TensorRT's own."""
     stderr.seek(0)
     lines = [line.strip() for line in stderr if line.startswith("[ksnet]")]
     return f" ({'; '.join(lines)})" if lines else ""

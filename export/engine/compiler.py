@@ -27,7 +27,7 @@ from ksnet_deploy.base.files import replacing
 from ksnet_deploy.export.cache import write_hash
 from ksnet_deploy.export.engine.layers import check_layers
 from ksnet_deploy.ops.functions import DOMAIN, VERSION
-from ksnet_deploy.runtime.tensorrt.sidecar import LayerCounts, Tensor
+from ksnet_deploy.runtime.tensorrt.sidecar import EngineTensor, LayerCounts
 from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
 from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, import_tensorrt
 
@@ -36,11 +36,11 @@ __all__ = ["BuildRequest", "main"]
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What to build, and with which files."""
+    """Request to the process: what to build, and with which files."""
 
     spec: EngineSpec
     onnx: str | None
-    """None to find out only whether the target and the plugins are there."""
+    """Exported step; None to find out only whether the target and the plugins are there."""
     engine: str
     plugins: str | None
     timing_cache: str | None
@@ -169,7 +169,7 @@ def _check_capability(trt: Any, sm: int) -> None:
 
 
 def _check_unversioned_library() -> None:
-    """As soon as it meets a plugin, the parser of TensorRT-RTX opens this name, and ends the process if it cannot."""
+    """Open the library by the name at which TensorRT-RTX's parser, meeting a plugin, would else end the process."""
     try:
         ctypes.CDLL("libtensorrt_rtx.so")
     except OSError as error:
@@ -197,8 +197,8 @@ def _name(member: Any) -> str:
     return str(member).rpartition(".")[2]
 
 
-def _tensor(tensor: Any) -> Tensor:
-    return Tensor(tensor.name, _name(tensor.dtype), tuple(tensor.shape))
+def _tensor(tensor: Any) -> EngineTensor:
+    return EngineTensor(tensor.name, _name(tensor.dtype), tuple(tensor.shape))
 
 
 def _config(trt: Any, builder: Any, network: Any, request: BuildRequest) -> Any:
@@ -225,7 +225,7 @@ def _config(trt: Any, builder: Any, network: Any, request: BuildRequest) -> Any:
 
 
 def _collecting_logger(trt: Any) -> Any:
-    """Keeps the errors for the message, and is silent."""
+    """Logger that keeps the errors for the message, and is silent."""
 
     class CollectingLogger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -240,7 +240,7 @@ def _collecting_logger(trt: Any) -> Any:
 
 
 def _progress_monitor(trt: Any) -> Any:
-    """Reports the steps of the outermost phase, with the name of the innermost; inner phases have thousands."""
+    """Monitor of the outermost phase's steps, with the name of the innermost; inner phases have thousands."""
 
     class ProgressMonitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:

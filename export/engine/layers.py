@@ -1,4 +1,4 @@
-"""What an engine must consist of, checked on the network definition that TensorRT made of the ONNX file."""
+"""Layers that an engine must consist of, checked on the network definition that TensorRT made of the ONNX file."""
 
 from __future__ import annotations
 

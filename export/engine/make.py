@@ -1,4 +1,4 @@
-"""From a checkpoint or an exported file to a proven engine."""
+"""Making an engine: from a checkpoint or an exported file to a proven one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ksnet_deploy.base.files import check_place, sha256_of
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.sealed import read_sealed, write_sealed
 from ksnet_deploy.export.cache import cached_onnx, made_cache_folder, note, using_cache
-from ksnet_deploy.export.engine.compile import EngineKey, Progress, build_engine, check_target
+from ksnet_deploy.export.engine.compile import EngineKey, OnProgress, build_engine, check_buildable
 from ksnet_deploy.export.memory import check_memory, verification_bytes
 from ksnet_deploy.export.proof.sequence import PROOF_SIZE, check_frames, proof_frames, reset_before
 from ksnet_deploy.network.config import Precision
@@ -26,15 +26,15 @@ from ksnet_deploy.runtime.tensorrt.target import Flavour, GpuTarget, SizeRange, 
 __all__ = ["EngineRequest", "MadeEngine", "PluginChoice", "make_engine"]
 
 PluginChoice = Literal["auto", "on", "off"]
-"""``auto`` takes the native plugins where their library is found; what is taken must load, or the build fails."""
+"""Choice of plugins; ``auto`` takes the native ones where their library is found, and what is taken must load."""
 
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """What a user asks for."""
+    """Engine that a user asks for."""
 
     source: Path
-    """A checkpoint, or an ``.onnx`` of the precision."""
+    """Checkpoint, or an ``.onnx`` of the precision."""
     sizes: SizeRange
     precision: Precision = "fp16"
     flavour: Flavour | Literal["auto"] = "auto"
@@ -42,11 +42,11 @@ class EngineRequest:
     """Name or compute capability; None for the GPU at hand."""
     plugins: PluginChoice = "auto"
     output: Path | None = None
-    """None for the cache, where an engine that is there already is taken as it is."""
+    """File of the engine; None for the cache, where an engine that is there already is taken as it is."""
     verify_frames: int = 30
-    """To compare with float32; 0 for none."""
+    """Frames to compare with float32; 0 for none."""
     model: str | None = None
-    """What the user calls the source, for the sidecar; its path unless given."""
+    """Name that the user calls the source by, for the sidecar; its path unless given."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def make_engine(
     say: Callable[[str], None] = note,
     on_verify: Callable[[int], None] = lambda _frames: None,
     on_frame: Callable[[], None] = lambda: None,
-    on_progress: Progress = lambda _phase, _done, _total: None,
+    on_progress: OnProgress = lambda _phase, _done, _total: None,
 ) -> MadeEngine:
     """Export if need be, compare with float32, build, and compare again where the GPU is at hand.
 
@@ -87,7 +87,7 @@ def make_engine(
     library = _plugins(request)
     plugins = PluginIdentity.of(library) if library else None
     spec = EngineSpec(flavour, target, request.precision, request.sizes, plugins)
-    check_target(spec, library)
+    check_buildable(spec, library)
     frames = request.verify_frames
     onnx = _exported(request, say)
     key = EngineKey.of(spec, onnx)
@@ -271,7 +271,7 @@ def _proof_on_gpu(
     source: Path, onnx: Path, engine: Path, size: FrameSize, frames: int, on_frame: Callable[[], None]
 ) -> dict[str, Any]:
     """The engine itself against the checkpoint in float32 or, where it was built from one, the exported file."""
-    from ksnet_deploy.export.proof.half import TIE_GAP, compare_runners
+    from ksnet_deploy.export.proof.half import HALF_TIE_GAP, compare_runners
     from ksnet_deploy.export.proof.near_ties import RetakingRunner
     from ksnet_deploy.network.checkpoints import load_checkpoint
     from ksnet_deploy.runtime.onnx import OnnxRunner
@@ -288,7 +288,7 @@ def _proof_on_gpu(
         if source == onnx:
             reference: Runner = OnnxRunner(onnx, size)
         else:
-            reference = RetakingRunner(model, size, io=candidate.io, gap=TIE_GAP)
+            reference = RetakingRunner(model, size, io=candidate.io, gap=HALF_TIE_GAP)
         with reference:
             images, reset_at = proof_frames(candidate, frames), reset_before(frames)
             report = compare_runners(reference, candidate, images, reset_at=reset_at, on_frame=on_frame)

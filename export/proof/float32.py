@@ -23,14 +23,14 @@ from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.runtime.base import Runner, SavedState
 from ksnet_deploy.runtime.onnx import OnnxRunner
 
-__all__ = ["TIE_GAP", "FrameError", "SequenceReport", "compare_to_float32", "verify_onnx"]
+__all__ = ["FLOAT32_TIE_GAP", "FrameError", "SequenceReport", "compare_to_float32", "verify_onnx"]
 
 TOLERANCE = 1e-4
 """Largest accepted absolute difference of float32 values, frames in [0, 1]."""
-TIE_GAP = 1e-5
+FLOAT32_TIE_GAP = 1e-5
 """Gap of two channel scores, as a share of the scores' standard deviation, that float32 rounding may bridge."""
 MAX_EXCUSED_SHARE = 0.1
-"""More near-ties than this, and than one, mean that something else is wrong."""
+"""Share of frames, beside one, that may be near-ties; more mean that something else is wrong."""
 UNIT = {"uint8": 1.001 / 255, "float16": 2**-10}
 """One unit of a coarse frame type, of values up to 1 and a little beyond."""
 
@@ -40,12 +40,12 @@ class FrameError:
     """Differences on one frame of the sequence."""
 
     hr: float
-    """Largest absolute difference of the HR frame, in [0, 1] units; uint8 frames count in levels / 255."""
+    """Largest absolute difference of the HR frame in units of [0, 1]; uint8 frames count in levels / 255."""
     state: float
     """Largest absolute difference over all state tensors."""
     worst_state: str
     excused: bool = False
-    """PyTorch agrees only after two channels with nearly tied scores were swapped; the differences are those then."""
+    """Whether PyTorch agrees only once two channels of nearly tied scores were swapped; the differences are of that."""
 
     def exceeds(self, hr_tolerance: float, state_tolerance: float) -> bool:
         return self.hr > hr_tolerance or self.state > state_tolerance
@@ -59,9 +59,9 @@ class SequenceReport:
     reset_at: int | None
     """Frame before which both sides forgot the past; None where there was none."""
     tolerance: float
-    """Of states."""
+    """Largest accepted difference of states."""
     hr_tolerance: float
-    """Of frames: the same, or as much as one step of their type, by which a rounding may differ."""
+    """Largest accepted difference of frames: the same, or one step of their type, by which a rounding may differ."""
     frames: list[FrameError] = field(default_factory=list)
 
     @property
@@ -116,11 +116,11 @@ def verify_onnx(
     check_frames(frames)
     with OnnxRunner(path, size, device=device, rewrite=lambda _model: None) as as_it_is:
         io = as_it_is.io
-        with RetakingRunner(model, size, io=io, gap=TIE_GAP) as reference:
+        with RetakingRunner(model, size, io=io, gap=FLOAT32_TIE_GAP) as reference:
             compare_to_float32(reference, as_it_is, proof_frames(as_it_is, 2), reset_at=None)
     with (
         OnnxRunner(path, size, device=device) as runner,
-        RetakingRunner(model, size, io=io, gap=TIE_GAP) as reference,
+        RetakingRunner(model, size, io=io, gap=FLOAT32_TIE_GAP) as reference,
     ):
         images = proof_frames(runner, frames)
         return compare_to_float32(reference, runner, images, reset_at=reset_before(frames), on_frame=on_frame)

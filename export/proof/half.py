@@ -26,17 +26,17 @@ from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.onnx import OnnxRunner
 
-__all__ = ["PSNR_FLOOR_DB", "TIE_GAP", "HalfReport", "compare_runners", "verify_half"]
+__all__ = ["HALF_TIE_GAP", "PSNR_FLOOR_DB", "HalfReport", "compare_runners", "verify_half"]
 
 PSNR_FLOOR_DB = 45.0
 """Least PSNR of any frame against float32: an error of about one and a half levels of 255."""
-TIE_GAP = 2.0**-8
+HALF_TIE_GAP = 2.0**-8
 """Gap of two channel scores, as a share of the scores' standard deviation, that half rounding may bridge: twice the
 largest error of their difference in the trained networks."""
 SWAP_DB = 55.0
-"""A frame below this is compared with the other choices of near-tied channels too; frames without one stand at 63."""
+"""PSNR in dB below which a frame is compared with the other choices of near-tied channels too; others stand at 63."""
 MAX_SWAPPED_SHARE = 0.1
-"""More frames than this on which near-ties fell the other way, and than one, mean that something else is wrong."""
+"""Share of frames, beside one, on which near-ties may fall the other way; more mean that something else is wrong."""
 DRIFT_DB = 6.0
 """Largest fall of the PSNR from the first to the last third of 30 frames without a reset, once it is near the floor;
 of fewer frames a part of it, but of fewer than 15 all of it, because the first frame of a scene has no history."""
@@ -50,7 +50,7 @@ class HalfReport:
     reset_at: int | None = None
     """Frame before which both sides forgot the past; None where there was none."""
     psnr_db: list[float] = field(default_factory=list)
-    """Of every frame against float32, RGB; infinite where all values are equal."""
+    """PSNR in dB of every frame against float32, RGB; infinite where all values are equal."""
     swapped: dict[int, float] = field(default_factory=dict)
     """Frames on which float32 was made to take the other of two near-tied channels, as half precision did, and the
     PSNR between the pictures of the two choices."""
@@ -91,7 +91,7 @@ def verify_half(
     check_frames(frames)
     with (
         OnnxRunner(path, size, rewrite=round_half_results) as candidate,
-        RetakingRunner(model, size, io=candidate.io, gap=TIE_GAP) as reference,
+        RetakingRunner(model, size, io=candidate.io, gap=HALF_TIE_GAP) as reference,
     ):
         images = proof_frames(candidate, frames)
         return compare_runners(reference, candidate, images, reset_at=reset_before(frames), on_frame=on_frame)

@@ -1,4 +1,4 @@
-"""Near-tied channel scores: where two runs of one network may keep different channels and both be right.
+"""Near-tied channel scores, with which two runs of one network may keep different channels and both be right.
 
 A split keeps the k channels with the smallest scores. Where the k-th and the next score are nearer to each other than
 the rounding of a run, that run may keep either. One such choice moves channels between the slots of the kernels, and

@@ -1,4 +1,4 @@
-"""A half-precision graph made to round where half would, while it runs in float32."""
+"""Rounding of a half-precision graph where half would, while it runs in float32."""
 
 from __future__ import annotations
 

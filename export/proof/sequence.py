@@ -1,4 +1,4 @@
-"""The sequence that proofs are made over: a pattern that moves, its types, its length and its reset."""
+"""Sequence that proofs are made over: a pattern that moves, its types, its length and its reset."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROOF_SIZE = FrameSize(72, 128)
 the rounding of weights and results, does not depend on the size."""
 LEAST_FRAMES = 2
 LEAST_FRAMES_WITH_RESET = 4
-"""With fewer, the reset would leave no frame that follows another on both of its sides."""
+"""Least number of frames with a reset, so that on each side of it a frame follows another."""
 
 FloatFrame = NDArray[np.float32]
 

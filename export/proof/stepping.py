@@ -26,9 +26,9 @@ class ComparedFrame(Generic[Error]):
 
     index: int
     error: Error
-    """Against the reference as it chose by itself."""
+    """Difference from the reference as it chose by itself."""
     retaken: Error | None
-    """Against the reference with the other of two near-tied channels, where only that is accepted."""
+    """Difference from the reference with the other of two near-tied channels, where only that is accepted."""
 
 
 def compare_frames(

@@ -3,6 +3,7 @@
 - ``errors.py``: the tree of errors, each one sentence for a user
 - ``version.py``: the version of the package
 - ``files.py``: files that appear whole or not at all; hashes
+- ``hidden.py``: names of hidden files
 - ``closing.py``: what a ``with`` statement closes
 - ``locks.py``: locks between processes
 - ``memory.py``: what is left to this process

@@ -1,4 +1,4 @@
-"""What is used in a ``with`` statement and closed at its end."""
+"""Base of objects that are used in a ``with`` statement and closed at its end."""
 
 from __future__ import annotations
 

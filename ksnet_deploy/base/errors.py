@@ -12,6 +12,7 @@
         └── OutputError
 
 The message of each is one sentence: what happened, what was found, what was expected, and the remedy.
+Remedies are in the words of the command line: ``--overwrite`` is ``overwrite=True`` from Python.
 The command line prints that sentence and exits with 1; it never shows a traceback for a KSNetError.
 """
 

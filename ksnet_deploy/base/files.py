@@ -9,21 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ksnet_deploy.base.errors import OutputError
+from ksnet_deploy.base.hidden import temporary_beside
+from ksnet_deploy.base.leftovers import remove_leftovers
 
 __all__ = [
     "check_new_file",
     "check_place",
-    "hidden_name",
     "publish",
     "replacing",
     "sha256_of",
-    "shortened",
-    "temporary_beside",
 ]
-
-
-LONGEST_NAME = 255
-"""Bytes of a file's name that Linux, macOS and Windows take."""
 
 
 def check_new_file(path: Path, suffix: str, *, overwrite: bool) -> None:
@@ -43,29 +38,13 @@ def check_place(path: Path) -> None:
         raise OutputError(f"the folder {path.parent} does not exist; make it first, or give another name")
 
 
-def temporary_beside(path: Path) -> Path:
-    """Name of an unfinished file in the folder of ``path``: hidden, and unique to this process."""
-    return path.with_name(hidden_name(path.name, f".{os.getpid()}.part"))
-
-
-def hidden_name(name: str, ending: str) -> str:
-    """``.NAMEending``; where the system would not take so long a name, the name's beginning and its hash."""
-    if len(os.fsencode(f".{name}{ending}")) <= LONGEST_NAME:
-        return f".{name}{ending}"
-    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
-    return f".{shortened(name, LONGEST_NAME - len(digest) - len(ending) - 2)}-{digest}{ending}"
-
-
-def shortened(text: str, most_bytes: int) -> str:
-    """The beginning of a text, whole characters of at most so many bytes."""
-    while len(os.fsencode(text)) > most_bytes:
-        text = text[:-1]
-    return text
-
-
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write; rename it to ``path`` on success, remove it on any exception."""
+    """Context of a temporary path to write; renamed to ``path`` on success, removed on any exception.
+
+    What killed processes left behind under such a name is removed first.
+    """
+    remove_leftovers(path)
     temporary = temporary_beside(path)
     try:
         yield temporary

@@ -1,4 +1,4 @@
-"""What killed processes left behind: unfinished files and folders, known by the process id in their names."""
+"""Leftovers of killed processes: unfinished files and folders, known by the process id in their names."""
 
 from __future__ import annotations
 
@@ -10,17 +10,27 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["remove_leftover_files", "remove_leftover_folders"]
+from ksnet_deploy.base.hidden import hidden_name
+
+__all__ = ["remove_leftover_folders", "remove_leftovers"]
 
 
-def remove_leftover_files(path: Path) -> None:
-    """Remove unfinished files of a name (see :func:`ksnet_deploy.base.files.temporary_beside`) whose process is gone;
-    what cannot be removed stays."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        match = re.search(r"\.(\d+)\.part$", leftover.name)
-        if match and not psutil.pid_exists(int(match[1])):
-            with contextlib.suppress(OSError):
-                leftover.unlink()
+def remove_leftovers(path: Path) -> None:
+    """Remove the unfinished files and folders of a name (see :func:`ksnet_deploy.base.hidden.temporary_beside`) whose
+    process is gone, and what that kept beside them; what cannot be removed stays."""
+    for leftover in path.parent.glob(".*.part*"):
+        process = _process_of(leftover.name, path.name)
+        if process is not None and not psutil.pid_exists(process):
+            _remove(leftover)
+
+
+def _process_of(leftover: str, name: str) -> int | None:
+    """Whose unfinished file of a name this is, or one made for it: ``.NAME.ID.part``, ``..NAME.ID.part.ID.part``."""
+    for match in re.finditer(r"\.(\d+)\.part", leftover):
+        before = leftover[: match.end()].removesuffix(hidden_name(name, match[0]))
+        if before != leftover[: match.end()] and not before.strip("."):
+            return int(match[1])
+    return None
 
 
 def remove_leftover_folders(parent: Path, prefix: str) -> None:
@@ -29,4 +39,12 @@ def remove_leftover_folders(parent: Path, prefix: str) -> None:
     for leftover in parent.glob(f"{glob.escape(prefix)}*"):
         match = re.match(rf"{re.escape(prefix)}(\d+)-", leftover.name)
         if leftover.is_dir() and not (match and psutil.pid_exists(int(match[1]))):
-            shutil.rmtree(leftover, ignore_errors=True)
+            _remove(leftover)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()

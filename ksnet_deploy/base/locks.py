@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from types import TracebackType
@@ -11,18 +12,18 @@ from filelock import lock_descriptor
 
 from ksnet_deploy.base.errors import OutputError
 
-__all__ = ["Lock"]
+__all__ = ["Lock", "being_written"]
 
 
 class Lock:
     """A lock that this process holds on a place. A context manager."""
 
-    def __init__(self, path: Path, place: Path) -> None:
-        """Take the lock at once, or not at all.
+    def __init__(self, path: Path, taken: str) -> None:
+        """Take the lock at once, or not at all. On a file system without locks, keeping apart is left to the user.
 
         Args:
             path: file of the lock, made where it does not exist.
-            place: what is locked, for the message.
+            taken: the sentence for when another process holds it: what is at work where, and the remedy.
 
         Raises:
             OutputError: another process holds it.
@@ -31,14 +32,17 @@ class Lock:
         self._path = path
         self._file = path.open("a+b")
         try:
-            held = lock_descriptor(self._file.fileno(), blocking=False)
+            held = _locked(self._file.fileno())
             if held and os.name == "posix":  # whoever held it may have removed it since
                 held = os.fstat(self._file.fileno()).st_ino == path.stat().st_ino
         except FileNotFoundError:
             held = False
+        except OSError:
+            self._file.close()
+            raise
         if not held:
             self._file.close()
-            raise OutputError(f"another process is already writing {place}; wait for it, or stop it first")
+            raise OutputError(taken)
 
     def release(self) -> None:
         """Let others have the lock; its file stays."""
@@ -58,3 +62,17 @@ class Lock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.remove()
+
+
+def being_written(place: Path) -> str:
+    """Sentence for when another process holds the lock on a place that this one would write."""
+    return f"another process is already writing {place}; wait for it, or stop it first"
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        return lock_descriptor(descriptor, blocking=False)
+    except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP):
+            return True
+        raise

@@ -12,7 +12,7 @@ __all__ = ["PSNR_LIMIT", "SSIM_WINDOW", "luma", "psnr", "ssim"]
 SSIM_WINDOW = 11
 """Side of SSIM's window, and the least height and width that it is defined for."""
 PSNR_LIMIT = 100.0
-"""In dB; what a frame that equals the original, a black one for example, counts in a mean."""
+"""PSNR in dB that a frame equal to the original, a black one for example, counts in a mean."""
 
 
 def luma(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -10,9 +10,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ksnet_deploy.base.errors import KSNetError
 from ksnet_deploy.base.version import __version__
@@ -29,7 +30,20 @@ from ksnet_deploy.cli.upscale import upscale
 
 EXIT_FAILED = 1
 
+
+class Commands(TyperGroup):
+    """The commands, with refusals of values in Typer's own words, without those of the library below it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
+
 app = typer.Typer(
+    cls=Commands,
     help="Deploy KSNet, a real-time x4 video super-resolution network.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -69,14 +83,14 @@ def root(
 
 for _command, _examples in COMMANDS.items():
     _name = _command.__name__.replace("_", "-")
-    _lines = (f"ksnet-deploy {_name} {example}".strip() for example in _examples)
-    app.command(_name, epilog="\n".join(("Examples:", *_lines)))(_command)
+    _lines = (f"Example: ksnet-deploy {_name} {example}".strip() for example in _examples)
+    app.command(_name, epilog="\n".join(_lines))(_command)
 
 
 def _stop(signum: int, _frame: object) -> None:
     """Leave by an exception, so that unfinished files are removed on the way out."""
     if multiprocessing.parent_process() is None:  # a loading process leaves quietly with its parent
-        complain("stopped before the end; nothing unfinished has its final name")
+        complain("interrupted; no partial file was left under the output's name")
     raise SystemExit(128 + signum)
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ksnet_deploy.base.errors import ConfigError, KSNetError
+from ksnet_deploy.base.frames import SCALE
 from ksnet_deploy.cli.answers import Answer, Skipped
 from ksnet_deploy.cli.terminal import Progress
 from ksnet_deploy.upscale.choice import choose_network
@@ -33,7 +34,7 @@ class Batch:
 
     output: Path | None
     model: str | None
-    """None for the one that suits each source."""
+    """Name or path of the network; None for the one that suits each source."""
     backend: str | None
     device: str | None
     codec: str | None
@@ -41,6 +42,7 @@ class Batch:
     preset: str | None
     pixel_format: str | None
     height: int | None
+    scale: int | None
     rate_given: bool
     """Whether frames per second were given, which only a folder of frames takes."""
     tiles: TileChoice
@@ -64,6 +66,8 @@ class Batch:
             raise ConfigError("--cuts and --no-scene-reset contradict each other; give one of them")
         if self.cuts is not None and any(source.start_s is not None for source in sources):
             raise ConfigError("--cuts counts frames from the start of the file; leave --start out")
+        if self.height is not None and self.scale is not None:
+            raise ConfigError("--target and --scale contradict each other; give one of them")
         if self.overwrite and self.skip_existing:
             raise ConfigError("--overwrite and --skip-existing contradict each other; give one of them")
         if len(sources) > 1 and self.output is not None and not self.output.is_dir():
@@ -95,8 +99,9 @@ class Batch:
         Raises:
             KSNetError: it cannot be done.
         """
-        self._check_effect(source)
+        self._check_source(source)
         destination = self.destination(source)
+        self._check_effect(source, destination)
         if self.skip_existing and destination.path.exists():
             return Answer(source.path, Skipped(destination.path))
         work = Work(
@@ -104,6 +109,7 @@ class Batch:
             destination=destination,
             encoder=self.encoder,
             height=self.height,
+            scale=self.scale or SCALE,
             detector=self._detector(),
             overwrite=self.overwrite,
             resume=self.resume,
@@ -148,16 +154,20 @@ class Batch:
             return GivenCuts(read_cuts(self.cuts))
         return SceneDetector() if self.scene_reset else NoCuts()
 
-    def _check_effect(self, source: Source) -> None:
-        """Raise ConfigError for what cannot be, and for an option that would have no effect."""
-        for_frames = is_for_frames(source, self.output)
+    def _check_source(self, source: Source) -> None:
+        """Raise ConfigError for what a kind of source cannot be given or become."""
         if self.rate_given and source.kind != "folder":
-            raise ConfigError(f"--fps is for folders of frames, and {source.path} says its own; leave it out")
-        if source.kind == "pipe" and not for_frames:
+            raise ConfigError(f"--fps is for folders of frames, and {source.path} is none; leave it out")
+        if source.kind == "pipe" and not is_for_frames(source, self.output):
             raise ConfigError("frames from a pipe go to a pipe or to a folder; give - or a new folder as --output")
+
+    def _check_effect(self, source: Source, destination: Destination) -> None:
+        """Raise ConfigError for an option that would have no effect."""
+        if destination.kind == "video":
+            return
+        single = destination.kind == "picture"
         given = {
             "--dry-run": self.dry_run,
-            "--target": self.height is not None,
             "--codec": self.codec is not None,
             "--crf": self.crf is not None,
             "--preset": self.preset is not None,
@@ -165,11 +175,14 @@ class Batch:
             "--tracks": self.tracks is not None,
             "--no-resume": not self.resume,
             "--keep-partial": self.keep_partial,
-            "--skip-existing": self.skip_existing,
+            "--skip-existing": self.skip_existing and not single,
+            "--start": source.start_s is not None and single,
+            "--end": source.end_s is not None and single,
+            "--cuts": self.cuts is not None and single,
+            "--no-scene-reset": not self.scene_reset and single,
         }
-        useless = [name for name, wanted in given.items() if wanted]
-        if for_frames and useless:
+        if useless := [name for name, wanted in given.items() if wanted]:
             raise ConfigError(
-                f"{' and '.join(useless)} applies to video files only, not to frame folders or pipes; leave it out, or "
-                "give a video file as --output"
+                f"{' and '.join(useless)} applies to video files only, not to pictures, frame folders or pipes; leave "
+                "it out, or give a video file as --output"
             )

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Check", "Diagnosis", "State", "diagnose"]
 
 State = Literal["ok", "untested", "missing", "not here"]
-"""Works; is there in a version that was not tested; can be installed or mended; needs another machine."""
+"""``ok``; ``untested``: works in a version not tested; ``missing``: can be mended; ``not here``: on other machines."""
 _LEAST_DRIVER = "580"  # for the CUDA 13 of TensorRT-RTX
 _NEEDS_CARD = f"needs an NVIDIA card and its driver, {_LEAST_DRIVER} or later"
 _HARDWARE = {"nvenc": _NEEDS_CARD, "qsv": "needs an Intel GPU and its driver", "videotoolbox": "needs macOS"}
@@ -42,12 +42,12 @@ class Check:
     """One line of the diagnosis."""
 
     name: str
-    """Stable, for programs."""
+    """Name that stays the same between versions, for programs."""
     state: State
     found: str
     remedy: str | None = None
     needed: bool = False
-    """Whether ``upscale`` cannot do without it."""
+    """Whether ``upscale`` cannot run without it."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,16 @@ class Diagnosis:
 
     @property
     def lacking(self) -> list[str]:
-        """Names of the checks for want of which ``upscale`` cannot work."""
+        """Names of the missing checks without which ``upscale`` cannot run."""
         return [check.name for check in self.checks if check.needed and check.state not in ("ok", "untested")]
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """All of it as plain values."""
         return {"works": not self.lacking, "lacking": self.lacking, **asdict(self)}
 
 
 def diagnose() -> Diagnosis:
-    """Look at everything. Takes a few seconds, most of them to import PyTorch."""
+    """Result of all checks. Takes a few seconds, most of them to import PyTorch."""
     from ksnet_deploy.upscale.networks import default_model
 
     checks = [check for name, needed, look in _LOOKS for check in _safely(name, look, needed=needed)]
@@ -296,4 +296,4 @@ _LOOKS: tuple[tuple[str, bool, Callable[[], Iterator[Check]]], ...] = (
     ("nvcc", False, partial(_tool, "nvcc", r"release ([\d.]+)", "12", "install the CUDA toolkit")),
     ("cmake", False, partial(_tool, "cmake", r"version ([\d.]+)", "3.25", "pip install cmake")),
 )
-"""The check's name where it fails, whether ``upscale`` needs it, and what looks."""
+"""Checks: the name where one fails, whether ``upscale`` needs it, and the function that looks."""

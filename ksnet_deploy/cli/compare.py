@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ksnet_deploy.cli.options import Json, Overwrite
 from ksnet_deploy.cli.terminal import progress
 
 __all__ = ["compare"]
@@ -32,8 +33,8 @@ def compare(
         Literal["side-by-side", "wipe", "difference"], typer.Option("--mode", help="How the output shows both.")
     ] = "side-by-side",
     gain: Annotated[float, typer.Option("--gain", help="What a difference is multiplied by.")] = 8.0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
     """Measure PSNR and SSIM of one video, picture or folder of frames against another, and show both in one."""
     from ksnet_deploy.measure.compare import compare as compare_versions

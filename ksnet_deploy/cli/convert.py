@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ksnet_deploy.cli.options import Overwrite
 from ksnet_deploy.cli.terminal import show_notes
 
 
@@ -21,7 +22,7 @@ def convert(
         list[str] | None, typer.Option("--set", help="A network setting that differs from the size's, NAME=VALUE.")
     ] = None,
     licence: Annotated[str, typer.Option("--licence", help="Terms of the weights (default: not stated).")] = "",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write weights as a checkpoint that carries its configuration, so that nothing need be assumed of it."""
     from ksnet_deploy.base.errors import ConfigError

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
+
+from ksnet_deploy.cli.options import Json
 
 if TYPE_CHECKING:
     from ksnet_deploy.cli.checks import Diagnosis
@@ -18,7 +20,7 @@ DEVICES = {"cpu": "the CPU", "cuda": "the GPU"}
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Say what this machine can do and how to get the rest; exit with 1 where upscale cannot work."""
     from ksnet_deploy.cli.checks import diagnose

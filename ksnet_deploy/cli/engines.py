@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
+from ksnet_deploy.base.errors import ConfigError
+from ksnet_deploy.cli.options import Json, Model, Overwrite
 from ksnet_deploy.cli.terminal import progress
 
 __all__ = ["build_engine", "build_plugins", "cache"]
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
 def build_engine(
     output: Annotated[
         Path | None, typer.Argument(help="The .engine to write, and its .json beside it (default: the cache).")
     ] = None,
-    model: Annotated[
-        str,
-        typer.Option("--model", "-m", help="A checkpoint (.safetensors, .pth), an exported .onnx, 'uni' or 'lite'."),
-    ] = "uni",
-    fp16: Annotated[bool, typer.Option("--fp16", help="Convolutions in half precision (default: float32).")] = False,
+    model: Model = "uni",
+    precision: Annotated[
+        Literal["fp32", "fp16"] | None, typer.Option("--precision", help="Of the convolutions (default: fp32).")
+    ] = None,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Short for --precision fp16.")] = False,
     gpu: Annotated[
         str | None, typer.Option("--gpu", help="Card or architecture, as rtx3080 or sm86 (default: this machine's).")
     ] = None,
@@ -34,38 +35,25 @@ def build_engine(
     size: Annotated[
         str | None, typer.Option("--size", "-s", help="LR frame size, HEIGHTxWIDTH (default: 180x320).")
     ] = None,
-    least: Annotated[str | None, typer.Option("--min", help="Smallest size of an engine for many sizes.")] = None,
-    best: Annotated[str | None, typer.Option("--opt", help="Size to optimise for.")] = None,
-    most: Annotated[str | None, typer.Option("--max", help="Largest size.")] = None,
+    smallest: Annotated[str | None, typer.Option("--min", help="Smallest size of an engine for many sizes.")] = None,
+    optimum: Annotated[str | None, typer.Option("--opt", help="Size to optimise for.")] = None,
+    largest: Annotated[str | None, typer.Option("--max", help="Largest size.")] = None,
     plugins: Annotated[
         Literal["auto", "on", "off"], typer.Option("--plugins", help="Native plugins; auto takes them where built.")
     ] = "auto",
     verify_frames: Annotated[
         int, typer.Option("--verify-frames", help="Recurrent frames to compare with float32; 0 for none.", min=0)
     ] = 30,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Build a TensorRT engine; with TensorRT-RTX also for a GPU that is not in this machine."""
-    from ksnet_deploy.base.files import check_new_file
+    from ksnet_deploy.export import front
     from ksnet_deploy.export.engine.layers import summary
-    from ksnet_deploy.export.engine.make import EngineRequest, make_engine
-    from ksnet_deploy.network.bundled import checkpoint_path
     from ksnet_deploy.runtime.tensorrt.target import SizeRange
 
-    if output is not None:
-        check_new_file(output, ".engine", overwrite=overwrite)
-    request = EngineRequest(
-        source=Path(model) if model.endswith(".onnx") else checkpoint_path(model),
-        sizes=SizeRange.parse(size, least, best, most),
-        precision="fp16" if fp16 else "fp32",
-        flavour=runtime,
-        gpu=gpu,
-        plugins=plugins,
-        output=output,
-        verify_frames=verify_frames,
-        model=model,
-    )
+    if fp16 and precision == "fp32":
+        raise ConfigError("--fp16 and --precision fp32 contradict each other; give one of them")
     with progress("Building", show=not as_json) as bar:
         shown: list[int] = []
 
@@ -76,8 +64,16 @@ def build_engine(
             bar.describe(phase.lower().removeprefix("building "))
             bar.reach(done)
 
-        made = make_engine(
-            request,
+        made = front.build_engine(
+            model,
+            output,
+            SizeRange.parse(size, smallest, optimum, largest),
+            precision="fp16" if fp16 else precision or "fp32",
+            gpu=gpu,
+            runtime=runtime,
+            plugins=plugins,
+            verify_frames=verify_frames,
+            overwrite=overwrite,
             say=bar.say,
             on_verify=lambda frames: bar.begin("comparing with float32", frames),
             on_frame=bar.advance,
@@ -93,8 +89,19 @@ def build_engine(
     if sidecar.verified is None:
         print("Not compared with float32.")
     else:
-        result = ", ".join(f"{k} {v}" for k, v in sidecar.verified.items() if k not in ("what", "against"))
-        print(f"Compared: {sidecar.verified['what']} with {sidecar.verified['against']}, {result}.")
+        print(f"Compared: {_proof_in_words(sidecar.verified)}.")
+
+
+def _proof_in_words(proof: dict[str, Any]) -> str:
+    """The files compared, and the figures; of near-tied channels only where there were any."""
+    words = [f"{proof['what']} with {proof['against']}"]
+    for name, value in proof.items():
+        if name == "near_ties" and value:
+            frames = " and ".join(value) if isinstance(value, dict) else f"{value}"
+            words.append(f"other choice of near-tied channels on frame {frames}")
+        elif name not in ("what", "against", "near_ties") and value is not None:
+            words.append(f"{name.replace('_', ' ')} {value}")
+    return ", ".join(words)
 
 
 def build_plugins(
@@ -116,13 +123,25 @@ def build_plugins(
     from ksnet_deploy.ops.library import build_plugins as build
 
     with progress("Compiling", show=True) as bar:
-        bar.begin("", None)
+        bar.begin("(looking for compilers and headers)", None)
+        shown: list[int] = []
+
+        def on_line(line: str) -> None:
+            """Ninja and make say how far they are at the head of a line; all else is for their authors."""
+            if (step := re.match(r"\[ *(\d+)(?:/(\d+)|%)\] ", line)) is None:
+                return
+            done, total = int(step[1]), int(step[2] or 100)
+            if shown != [total]:
+                shown[:] = [total]
+                bar.begin("", total)
+            bar.reach(done)
+
         path = build(
             tensorrt=tensorrt,
             architectures=architecture,
             kernels_only=kernels_only,
             fetch_headers=fetch_headers,
-            on_line=lambda line: bar.describe(line[:60]),
+            on_line=on_line,
         )
     print(path)
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ksnet_deploy.cli.options import Json, Model
+from ksnet_deploy.cli.options import Json, Model, Overwrite
 from ksnet_deploy.cli.terminal import progress, show_notes
-from ksnet_deploy.network.bundled import checkpoint_path
+from ksnet_deploy.runtime.tensorrt.target import DEFAULT_SIZE
 
 
 def export(
@@ -39,43 +39,33 @@ def export(
     verify_frames: Annotated[
         int, typer.Option("--verify-frames", help="Recurrent frames to compare with PyTorch; 0 for none.", min=0)
     ] = 8,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Export a checkpoint to ONNX and prove that it computes what PyTorch computes."""
-    from ksnet_deploy.base.errors import ConfigError
-    from ksnet_deploy.base.files import check_new_file
-    from ksnet_deploy.base.frames import FrameSize
-    from ksnet_deploy.export.proof.sequence import PROOF_SIZE
-    from ksnet_deploy.export.verified import VerificationPlan, export_verified
-    from ksnet_deploy.network.checkpoints import load_checkpoint
+    from ksnet_deploy.export.front import export_onnx
+    from ksnet_deploy.export.verified import VerificationPlan
 
-    if model.endswith((".onnx", ".engine")):
-        raise ConfigError(
-            f"{model} is an exported file, and only checkpoints can be exported; give the checkpoint that it was made "
-            "of with --model"
-        )
-    frame_size = FrameSize.parse(size) if size else PROOF_SIZE if dynamic else FrameSize(180, 320)
-    check_new_file(output, ".onnx", overwrite=overwrite)
-    checkpoint = load_checkpoint(checkpoint_path(model))
-    show_notes(checkpoint.notes)
     plans: list[VerificationPlan] = []
     with progress("Exporting", show=not as_json) as bar:
-        bar.begin(f"{output} ({'any size' if dynamic else frame_size}, {precision}, {io} frames)", None)
 
         def on_plan(plan: VerificationPlan) -> None:
             plans.append(plan)
+            what = "any size" if dynamic else size or DEFAULT_SIZE
+            bar.begin(f"{output} ({what}, {precision}, {io} frames)", None)
             bar.say(plan.in_words)
 
-        report = export_verified(
-            checkpoint,
+        report = export_onnx(
+            model,
             output,
-            frame_size,
+            size,
             dynamic=dynamic,
             io=io,
             precision=precision,
-            frames=verify_frames,
             inline=inline,
+            verify_frames=verify_frames,
+            overwrite=overwrite,
+            on_note=lambda note: show_notes([note]),
             on_plan=on_plan,
             on_verify=lambda: bar.begin("and verifying against PyTorch", verify_frames),
             on_frame=bar.advance,
@@ -88,5 +78,5 @@ def export(
         print(json.dumps(answer))
     else:
         print(f"{output}: {answer['bytes'] / 1e6:.1f} MB")
-        what = "" if dynamic or plans[0].size == frame_size else f"the network exported for {plans[0].size}, over "
+        what = f"the network exported for {plans[0].size}, over " if plans[0].wanted_bytes and not dynamic else ""
         print(f"Verified: {what}{report.summary()}." if report else "Not verified (--verify-frames 0).")

@@ -1,4 +1,4 @@
-"""Which videos a user means: files, folders of them, and patterns."""
+"""Videos that a user names: files, folders of them, and patterns."""
 
 from __future__ import annotations
 

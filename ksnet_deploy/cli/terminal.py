@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol, TextIO
 
-__all__ = ["Bar", "Progress", "complain", "progress", "show_notes"]
+__all__ = ["Bar", "Progress", "complain", "memory_sentence", "progress", "show_notes"]
 
 Style = Literal["bar", "json", "none"]
 
 
 class Progress(Protocol):
-    """Told what is going on."""
+    """Receiver of what is going on."""
 
     def begin(self, what: str, total: int | None, done: int = 0) -> None:
         """Something of ``total`` steps begins, ``done`` of which were done before."""
@@ -73,7 +73,7 @@ def make_streams_last() -> None:
 
 
 class Bar:
-    """A progress bar on standard error, or nothing."""
+    """A progress bar on standard error, or nothing; lines that stay alone where that is no terminal."""
 
     def __init__(self, title: str, show: bool) -> None:
         self._progress: Any = None
@@ -82,14 +82,16 @@ class Bar:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+            # Names of files are text, whatever brackets and colons are in them.
+            console = Console(stderr=True, markup=False, emoji=False, highlight=False)
             self._progress = Progress(
                 TextColumn(title + " {task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]}", markup=False),
                 TimeRemainingColumn(),
-                # Names of files are text, whatever brackets and colons are in them.
-                console=Console(stderr=True, markup=False, emoji=False, highlight=False),
+                console=console,
+                disable=not console.is_terminal,  # else the bar is printed once, after the result
             )
             self._progress.start()
 
@@ -196,3 +198,8 @@ def show_notes(notes: Iterable[str]) -> None:
     """Print sentences that a user should know, whatever form the result has."""
     for note in notes:
         print(note, file=sys.stderr)
+
+
+def memory_sentence(needed_bytes: int) -> str:
+    """An estimate of memory, for a user before the work."""
+    return f"This takes about {needed_bytes / 1e9:.1f} GB of memory."

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from ksnet_deploy.cli.terminal import progress, show_notes
+from ksnet_deploy.cli.options import Json
+from ksnet_deploy.cli.terminal import memory_sentence, progress, show_notes
 from ksnet_deploy.cli.training_run import carry_out
 
 __all__ = ["evaluate", "pack", "train", "train_flow"]
@@ -33,7 +32,6 @@ Workers = Annotated[int, typer.Option("--workers", help="Processes that load dat
 Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads (default: all cores).", min=1)]
 Minutes = Annotated[float | None, typer.Option("--max-minutes", help="Stop, resumably, after so long.", min=0)]
 ValidateEvery = Annotated[int, typer.Option("--validate-every", help="Iterations between validations.", min=1)]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
 def evaluate(
@@ -81,63 +79,45 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure PSNR and SSIM by the field's protocols: Vid4, REDS4, Vimeo90K-T, or any clips."""
-    from ksnet_deploy.base.errors import ConfigError
-    from ksnet_deploy.measure import evaluation
-    from ksnet_deploy.measure.protocols import PROTOCOLS, pairs
-    from ksnet_deploy.measure.warping import WarpingError
-    from ksnet_deploy.network.bundled import bundled_checkpoint
-    from ksnet_deploy.upscale.networks import default_model, find_network
-    from ksnet_deploy.upscale.upscaler import Upscaler
-    from ksnet_deploy.upscale.values import parse_tiles
+    from ksnet_deploy.measure import front
+    from ksnet_deploy.measure.plotting import check_plotting, plot_psnr
 
-    tile_choice = parse_tiles(tiles)
-    if method == "network":
-        find_network(model or default_model(device), backend, device)  # before the clips, which may be many
-    if crf is not None and codec is None:
-        raise ConfigError(f"--crf {crf} needs to know of which codec; add --codec h264, or leave it out")
-    compression = None
-    if codec is not None:
-        from ksnet_deploy.video.compression import Compression
-
-        compression = Compression.usual(codec, crf)
     if plot is not None:
-        from ksnet_deploy.measure.plotting import check_plotting
-
         check_plotting(plot)
-    chosen = model or default_model(device)
-    clips = pairs(hr, lr, PROTOCOLS[protocol], mod_crop=crop, on_note=lambda sentence: show_notes([sentence]))
+    memory: list[int] = []
     with progress("Evaluating", show=not as_json) as bar:
 
         def say(sentence: str) -> None:
             show_notes([sentence]) if as_json else bar.say(sentence)
 
-        network = evaluation.NetworkMethod(
-            chosen, lambda: Upscaler(chosen, backend=backend, device=device, tiles=tile_choice, on_note=say)
+        def on_memory(needed: int) -> None:
+            memory.append(needed)
+            bar.say(memory_sentence(needed))
+
+        report = front.evaluate(
+            hr,
+            model,
+            lr=lr,
+            protocol=protocol,
+            method=method,
+            backend=backend,
+            device=device,
+            tiles=tiles,
+            degradation=degradation,
+            codec=codec,
+            crf=crf,
+            space=space,
+            crop=crop,
+            warping=warping,
+            on_note=say,
+            on_memory=on_memory,
+            on_begin=lambda clips, frames: bar.begin(f"{clips} clips", frames),
+            on_frame=bar.advance,
         )
-        beside = method == "network" and compression is not None
-        bar.begin(f"{len(clips)} clips", sum(high.frames for high, _ in clips) * (1 + beside))
-
-        def score(chosen: evaluation.Method) -> evaluation.EvaluationReport:
-            return evaluation.evaluate(
-                clips,
-                chosen,
-                protocol,
-                degradation=degradation,
-                compression=compression,
-                space=space,
-                warping=WarpingError(bundled_checkpoint("uni")) if warping else None,
-                on_frame=bar.advance,
-            )
-
-        with closing(network):
-            report = score(evaluation.BicubicMethod() if method == "bicubic" else network)
-        if beside:
-            report = replace(report, bicubic=score(evaluation.BicubicMethod()))
     if plot is not None:
-        from ksnet_deploy.measure.plotting import plot_psnr
-
         plot_psnr(report, plot)
-    print(json.dumps(report.as_dict()) if as_json else report.as_text())
+    answer = report.as_dict() | {"memory_estimate_bytes": memory[0] if memory else None}
+    print(json.dumps(answer) if as_json else report.as_text())
 
 
 def pack(

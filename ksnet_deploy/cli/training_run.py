@@ -32,20 +32,23 @@ def carry_out(
     leads = os.environ.get("RANK", "0") == "0"  # the only process, or torchrun's first
     if plotted is not None:
         check_plotting()
+    reports: list[Progress] = []
     with progress("Training", show=leads) as bar:
+        show = _reporter(bar)
 
         def start(iterations: int | None, what: str) -> None:
             bar.say(f"Training on {what}.")
             bar.begin("", iterations)
 
-        report = _reporter(bar)
-
-        def tell(state: Progress) -> None:
-            report(state)
+        def report(state: Progress) -> None:
+            reports[:] = [state]
+            show(state)
             if state.figures and plotted is not None and leads:
                 plot_log(plotted)
 
-        path = run(request, start, tell, bar.say)
+        path = run(request, start, report, bar.say)
+        if not reports:
+            bar.say("This run was finished before, and nothing was trained; give another --output for a new one.")
     if plotted is not None and leads:
         plot_log(plotted)
     if leads:

@@ -25,10 +25,10 @@ ADVANCED = "Advanced"
 
 
 def upscale(
-    inputs: Annotated[list[str], typer.Argument(metavar="VIDEO|FOLDER|-", hidden=True)],
+    inputs: Annotated[list[str], typer.Argument(metavar="FILE|FOLDER|-", hidden=True)],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="PATH", help="Video, folder, or - (default: NAME_x4)."),
+        typer.Option("--output", "-o", metavar="PATH", help="File, folder, or - (default: NAME_x4)."),
     ] = None,
     model: Annotated[
         str | None,
@@ -60,6 +60,10 @@ def upscale(
         str | None,
         typer.Option("--target", metavar="HEIGHT", help="Resize to 1080p, 4k ..."),
     ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option("--scale", metavar="N", help="2 or 3 times as large (default: 4)."),
+    ] = None,
     tracks: Annotated[
         Literal["copy", "convert", "drop"] | None,
         typer.Option("--tracks", metavar="HOW", help="Sound ...: copy, drop (default: convert)."),
@@ -82,7 +86,7 @@ def upscale(
             "--tiles",
             show_default=False,
             metavar="HxW",
-            help="Of frames, or off (default: auto).",
+            help="Or off (default: auto).",
             rich_help_panel=ADVANCED,
         ),
     ] = "auto",
@@ -90,12 +94,24 @@ def upscale(
         Path | None,
         typer.Option("--cuts", metavar="FILE", help="Frame numbers of scene cuts.", rich_help_panel=ADVANCED),
     ] = None,
-    no_scene_reset: Annotated[
-        bool, typer.Option("--no-scene-reset", help="Keep the past at cuts.", rich_help_panel=ADVANCED)
-    ] = False,
-    no_resume: Annotated[
-        bool, typer.Option("--no-resume", help="Begin anew, keep nothing of a failure.", rich_help_panel=ADVANCED)
-    ] = False,
+    scene_reset: Annotated[
+        bool,
+        typer.Option(
+            "--scene-reset/--no-scene-reset",
+            help="Reset at cuts (default: yes).",
+            show_default=False,
+            rich_help_panel=ADVANCED,
+        ),
+    ] = True,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume/--no-resume",
+            help="Resume a job (default: yes).",
+            show_default=False,
+            rich_help_panel=ADVANCED,
+        ),
+    ] = True,
     keep_partial: Annotated[
         bool,
         typer.Option("--keep-partial", help="On Ctrl-C leave what is done.", rich_help_panel=ADVANCED),
@@ -111,11 +127,11 @@ def upscale(
         ),
     ] = "bar",
 ) -> None:
-    """Upscale videos, folders of videos or frames, or a y4m pipe four times."""
+    """Upscale videos, pictures, folders of either, or a y4m pipe four times."""
     from ksnet_deploy.cli.answers import Answer, Failed, begin_report, write_report
     from ksnet_deploy.cli.batch import Batch
     from ksnet_deploy.cli.inputs import find_videos
-    from ksnet_deploy.upscale.values import parse_height, parse_rate, parse_tiles, parse_time
+    from ksnet_deploy.upscale.values import parse_height, parse_rate, parse_scale, parse_tiles, parse_time
     from ksnet_deploy.video.kinds import DEFAULT_RATE, Source
 
     batch = Batch(
@@ -128,12 +144,13 @@ def upscale(
         preset=preset,
         pixel_format=pixel_format,
         height=None if target is None else parse_height(target),
+        scale=None if scale is None else parse_scale(scale),
         rate_given=fps is not None,
         tiles=parse_tiles(tiles),
         tracks=tracks,
         cuts=cuts,
-        scene_reset=not no_scene_reset,
-        resume=not no_resume,
+        scene_reset=scene_reset,
+        resume=resume,
         keep_partial=keep_partial,
         overwrite=overwrite,
         skip_existing=skip_existing,

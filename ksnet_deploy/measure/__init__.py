@@ -1,4 +1,4 @@
-"""How good, and how fast.
+"""Measuring: how good a network's pictures are, and how fast it is.
 
 - ``front.py``: ``evaluate`` with settings as users give them
 - ``evaluation.py``, ``protocols.py``: benchmarks of quality, by the field's protocols
@@ -8,6 +8,7 @@
 - ``preview/``, ``inspection/``: a film before it is upscaled; what a network looks at
 - ``pages/``: pages and sheets of pictures
 - ``speed.py``, ``speeds.py``: the step and the whole way; what was measured here
+- ``memory.py``: what measuring takes
 - ``models.py``: the bundled networks
 - ``degradation.py``, ``warping.py``: BI, BD and bicubic; flicker
 - ``plotting.py``, ``published.py``: plots; the paper's figures

@@ -19,7 +19,7 @@ from ksnet_deploy.base.files import replacing
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.metrics import PSNR_LIMIT
 from ksnet_deploy.measure.comparison import Comparison, Figures
-from ksnet_deploy.measure.layout import Layout, check_target
+from ksnet_deploy.measure.layout import Layout, check_output
 from ksnet_deploy.measure.pairing import Pairs, Yardstick, check_kinds, enlarged_name, open_version
 from ksnet_deploy.measure.showing import Compared, open_show
 
@@ -88,7 +88,7 @@ def compare(
         check_kinds(a, b)
         if target is not None:
             sources = [path for path in (reference, found, source) if path is not None]
-            check_target(target, sources, video=b.reader is not None, overwrite=overwrite)
+            check_output(target, sources, video=b.reader is not None, overwrite=overwrite)
         pairs, score, of_bicubic = Pairs(a, b), _Score(), _Score()
         yardstick = None if source is None else Yardstick(reference, source, pairs.size, stack)
         names = [enlarged_name(path, factor) for path, factor in zip((reference, found), pairs.factors, strict=True)]

@@ -20,10 +20,10 @@ class Figures:
     """Quality of one frame, or the mean over frames."""
 
     psnr_rgb_db: float
-    """Over all three channels; infinite for a frame that equals the reference."""
+    """PSNR in dB over all three channels; infinite for a frame that equals the reference."""
     psnr_y_db: float
     ssim_y: float | None
-    """None for frames of less than 11 pixels in height or width."""
+    """SSIM of luma; None for frames of less than 11 pixels in height or width."""
 
     @classmethod
     def of(cls, found: Picture, reference: Picture) -> Figures:
@@ -45,13 +45,13 @@ class Comparison:
     """Number of frames that were compared."""
     identical_frames: int
     mean: Figures
-    """Over the frames; those that are identical count 100 dB, unless all are: then PSNR is infinite."""
+    """Mean over the frames; identical ones count 100 dB, unless all are: then PSNR is infinite."""
     worst: Figures
     """Figures of the frame with the lowest PSNR in RGB."""
     worst_frame: int
-    """Its number in the reference, from 0."""
+    """Number of that frame in the reference, from 0."""
     worst_at: float | str
-    """Its time in seconds, or the name of the picture."""
+    """Time of that frame in seconds, or the name of the picture."""
     unmatched: tuple[int, int]
     """Frames of the reference and of the other that have no counterpart at their time."""
     bicubic: Figures | None

@@ -26,11 +26,12 @@ from ksnet_deploy.video.clips.clip import Clip
 if TYPE_CHECKING:
     from ksnet_deploy.video.compression import Compression
 
-__all__ = ["BicubicMethod", "ClipScore", "EvaluationReport", "Method", "NetworkMethod", "evaluate"]
+__all__ = ["BicubicMethod", "ClipScore", "EvaluationReport", "Method", "NetworkMethod", "evaluate", "frames_at_a_time"]
 
 Frames = NDArray[np.uint8]
 CHUNK = 16
-"""Frames that are degraded at a time."""
+CHUNK_BYTES = 1 << 26
+"""Frames that are read and degraded at a time, fewer where they are large."""
 
 
 class Method(Protocol):
@@ -42,7 +43,7 @@ class Method(Protocol):
         """A new clip of LR frames of a size follows."""
 
     def enlarge(self, lr: Frames) -> Frames:
-        """(H, W, 3) -> (4 H, 4 W, 3)."""
+        """LR frame (H, W, 3) -> HR frame (4 H, 4 W, 3)."""
 
 
 class BicubicMethod:
@@ -90,11 +91,11 @@ class ClipScore:
 
     name: str
     frames: int
-    """That were counted."""
+    """Number of frames that were counted."""
     psnr_db: float
     ssim: float
     warping_error: float | None
-    """See :class:`~ksnet_deploy.measure.warping.WarpingError`, over all frames; None where it was not asked for
+    """Warping error (:class:`~ksnet_deploy.measure.warping.WarpingError`) over all frames; None where not asked for
     or there is one frame only."""
     psnr_per_frame: list[float]
 
@@ -109,9 +110,9 @@ class EvaluationReport:
     method: str
     clips: list[ClipScore]
     compression: Compression | None = None
-    """What LR went through before the method."""
+    """Compression that LR went through before the method."""
     bicubic: EvaluationReport | None = None
-    """The yardstick on the same LR, where that is another than in the field's tables."""
+    """Figures of bicubic enlargement on the same LR, where that is another than in the field's tables."""
 
     def mean(self, name: str) -> float | None:
         """Mean over clips of a figure, ``psnr_db``, ``ssim`` or ``warping_error``."""
@@ -128,7 +129,7 @@ class EvaluationReport:
         return {name: row[self.protocol] for name, row in PUBLISHED.items() if self.protocol in row}
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Plain values for JSON."""
         return {
             "version": __version__,
             "protocol": self.protocol,
@@ -215,17 +216,25 @@ def evaluate(
                 errors.append(error)
             on_frame()
         hr.release()
-        steadiness = float(np.mean(errors)) if errors else None
-        scores.append(ClipScore(hr.name, len(psnrs), float(np.mean(psnrs)), float(np.mean(ssims)), steadiness, psnrs))
+        warping_error = float(np.mean(errors)) if errors else None
+        scores.append(
+            ClipScore(hr.name, len(psnrs), float(np.mean(psnrs)), float(np.mean(ssims)), warping_error, psnrs)
+        )
     name = degradation if all(lr is None for _, lr in clips) else "as given"
     return EvaluationReport(protocol, space, name, method.name, scores, compression)
+
+
+def frames_at_a_time(clip: Clip) -> int:
+    """The number of frames of a clip that are in memory at once, of one that is not decoded as a whole."""
+    return max(1, min(CHUNK, clip.frames, CHUNK_BYTES // (3 * clip.height * clip.width)))
 
 
 def _frame_pairs(
     hr: Clip, lr: Clip | None, size: FrameSize, degradation: Degradation, compression: Compression | None
 ) -> Iterator[tuple[Frames, Frames]]:
     region = (0, 0, size.upscaled.height, size.upscaled.width)
-    parts = [(start, min(CHUNK, hr.frames - start)) for start in range(0, hr.frames, CHUNK)]
+    step = frames_at_a_time(hr)
+    parts = [(start, min(step, hr.frames - start)) for start in range(0, hr.frames, step)]
 
     def reduced(high: Frames, start: int) -> Frames:
         return degrade(high, degradation) if lr is None else lr.read(start, len(high))

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.measure.degradation import Degradation
 from ksnet_deploy.measure.evaluation import BicubicMethod, EvaluationReport, Method, NetworkMethod
 from ksnet_deploy.measure.evaluation import evaluate as evaluate_method
+from ksnet_deploy.measure.memory import plan_evaluation
 from ksnet_deploy.measure.protocols import PROTOCOLS, pairs
+from ksnet_deploy.measure.warping import WarpingError
+from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.upscale.networks import default_model, find_network
 from ksnet_deploy.upscale.upscaler import Upscaler
-from ksnet_deploy.video.compression import CODECS, CodecName, Compression
+from ksnet_deploy.upscale.values import TileChoice, parse_tiles
+
+if TYPE_CHECKING:
+    from ksnet_deploy.video.compression import CodecName
 
 __all__ = ["evaluate"]
 
@@ -28,10 +35,17 @@ def evaluate(
     method: Literal["network", "bicubic"] = "network",
     backend: str | None = None,
     device: str | None = None,
+    tiles: TileChoice | str = "auto",
     degradation: Degradation = "BI",
     codec: CodecName | None = None,
     crf: int | None = None,
     space: Literal["y", "rgb"] | None = None,
+    crop: bool = False,
+    warping: bool = False,
+    on_note: Callable[[str], None] = lambda _sentence: None,
+    on_memory: Callable[[int], None] = lambda _bytes: None,
+    on_begin: Callable[[int, int], None] = lambda _clips, _frames: None,
+    on_frame: Callable[[], None] = lambda: None,
 ) -> EvaluationReport:
     """Measure PSNR and SSIM by the field's protocols.
 
@@ -41,31 +55,54 @@ def evaluate(
         lr: LR clips of the same names (default: made from HR).
         protocol: ``folder``, ``vid4``, ``reds4`` or ``vimeo90k``.
         method: what enlarges the frames.
-        backend, device: as :class:`ksnet_deploy.Upscaler` takes them.
+        backend, device, tiles: as :class:`ksnet_deploy.Upscaler` takes them.
         degradation: how LR is made, ``BI`` or ``BD``.
         codec, crf: encoder that LR goes through first, and its quality; bicubic of the same input stands beside then.
         space: ``y`` or ``rgb`` (default: the protocol's).
+        crop: leave out rows and columns that 4 does not divide.
+        warping: measure temporal consistency too, which is slow.
+        on_note: told what a user should know: which clips were taken, an export, tiles.
+        on_memory: told the bytes of memory that this takes, as estimated, before the first frame; not on a GPU.
+        on_begin: told the numbers of clips and of frames that will be enlarged, then ``on_frame`` after each of those.
 
     Raises:
-        KSNetError: there is no such protocol, network or codec, or a clip cannot be read.
+        KSNetError: there is no such protocol, network or codec, the memory is too small, or a clip cannot be read.
     """
     if protocol not in PROTOCOLS:
         raise ConfigError(f"there is no protocol '{protocol}'; give {', '.join(PROTOCOLS)}")
-    if codec is not None and codec not in CODECS:
-        raise ConfigError(f"there is no codec '{codec}' to put LR through; give {', '.join(CODECS)}")
     if crf is not None and codec is None:
-        raise ConfigError(f"a quality of {crf} needs to know of which codec; give one, for example h264")
-    chosen = str(model or default_model(device))
-    if method == "network":
-        find_network(chosen, backend, device)  # before the clips, which may be many
-    compression = None if codec is None else Compression.usual(codec, crf)
-    clips = pairs(Path(hr), None if lr is None else Path(lr), PROTOCOLS[protocol])
+        raise ConfigError(f"a quality of {crf} needs to know of which codec; add --codec h264, or leave it out")
+    tile_choice, chosen = parse_tiles(tiles), str(model or default_model(device))
+    compression = None
+    if codec is not None:
+        from ksnet_deploy.video.compression import CODECS, Compression  # needs PyAV, which shards do without
+
+        if codec not in CODECS:
+            raise ConfigError(f"there is no codec '{codec}' to put LR through; give {', '.join(CODECS)}")
+        compression = Compression.usual(codec, crf)
+    # Before the clips, which may be many.
+    network = find_network(chosen, backend, device) if method == "network" else None
+    clips = pairs(Path(hr), None if lr is None else Path(lr), PROTOCOLS[protocol], mod_crop=crop, on_note=on_note)
+    needed = plan_evaluation(clips, network, tile_choice, compressed=compression is not None, warping=warping)
+    if needed is not None:
+        on_memory(needed)
+    beside = network is not None and compression is not None
+    on_begin(len(clips), sum(high.frames for high, _ in clips) * (1 + beside))
 
     def score(scored: Method) -> EvaluationReport:
-        return evaluate_method(clips, scored, protocol, degradation=degradation, compression=compression, space=space)
+        return evaluate_method(
+            clips,
+            scored,
+            protocol,
+            degradation=degradation,
+            compression=compression,
+            space=space,
+            warping=WarpingError(bundled_checkpoint("uni")) if warping else None,
+            on_frame=on_frame,
+        )
 
-    if method == "bicubic":
+    if network is None:
         return score(BicubicMethod())
-    with closing(NetworkMethod(chosen, lambda: Upscaler(chosen, backend=backend, device=device))) as network:
-        report = score(network)
-    return report if compression is None else replace(report, bicubic=score(BicubicMethod()))
+    with closing(NetworkMethod(chosen, lambda: Upscaler(network, tiles=tile_choice, on_note=on_note))) as networked:
+        report = score(networked)
+    return replace(report, bicubic=score(BicubicMethod())) if beside else report

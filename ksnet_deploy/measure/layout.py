@@ -20,7 +20,7 @@ from ksnet_deploy.measure.pages.lettering import label
 from ksnet_deploy.video.picture import write_png
 from ksnet_deploy.video.writing.comparison import CONTAINERS, Picture
 
-__all__ = ["Layout", "Mode", "check_target", "save_picture"]
+__all__ = ["Layout", "Mode", "check_output", "save_picture"]
 Mode = Literal["side-by-side", "wipe", "difference"]
 WIPE_S = 4
 """Seconds in which the boundary of a wipe goes to the right and back."""
@@ -30,7 +30,7 @@ LINE_PX = 2
 
 @dataclass(frozen=True)
 class Layout:
-    """How two pictures of one size are shown in one."""
+    """Way to show two pictures of one size in one."""
 
     mode: Mode = "side-by-side"
     gain: float = 8.0
@@ -83,7 +83,7 @@ class Layout:
         return f"{a} is on the left, {b} on the right."
 
 
-def check_target(target: Path, sources: Iterable[Path], *, video: bool, overwrite: bool) -> None:
+def check_output(target: Path, sources: Iterable[Path], *, video: bool, overwrite: bool) -> None:
     """Raise OutputError where it is known that what is made of two sources cannot be written; ``video``: they are."""
     suffixes = (*CONTAINERS, ".png", ".html") if video else (".png", ".html")
     if target.suffix.lower() not in suffixes:

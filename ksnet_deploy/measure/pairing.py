@@ -30,9 +30,9 @@ class Shown:
 
     rgb: Picture
     number: int
-    """From 0, within its video or folder."""
+    """Number of the frame within its video or folder, from 0."""
     time_s: Fraction
-    """When it is shown; in a folder, its number."""
+    """Time at which it is shown; in a folder, its number."""
     at: str
 
 
@@ -44,9 +44,9 @@ class Version:
     kind: str
     shown: Iterator[Shown]
     frames: int | None
-    """How many; roughly for a video, and None when unknown."""
+    """Number of frames; roughly for a video, and None when unknown."""
     frame_s: Fraction = Fraction(1)
-    """From one frame to the next."""
+    """Seconds from one frame to the next."""
     reader: VideoReader | None = None
 
 
@@ -121,7 +121,7 @@ class Pairs:
         return shown.rgb if factor == 1 else enlarge_bicubic(shown.rgb, factor)
 
     def notes(self) -> list[str]:
-        """Known once all was read."""
+        """Notes for a user; known once all was read."""
         notes = []
         for i, source in enumerate(self._sources):
             path, reader, factor = source.path, source.reader, self.factors[i]
@@ -195,7 +195,7 @@ def _factors(a: Version, first_a: Shown, b: Version, first_b: Shown) -> tuple[in
 def _by_time(
     left: Iterator[Shown], right: Iterator[Shown], within_s: Fraction
 ) -> Iterator[tuple[Shown | None, Shown | None]]:
-    """Those nearest to each other as pairs, the others alone; one frame of each is read ahead."""
+    """Pairs of the frames nearest to each other in time, the others alone; one frame of each is read ahead."""
     a, b, next_a, next_b = next(left, None), next(right, None), next(left, None), next(right, None)
     while a is not None or b is not None:
         take_a, take_b = a is not None, b is not None

@@ -1,4 +1,4 @@
-"""Evaluation protocols: which clips, which degradation, which official lists."""
+"""Evaluation protocols: the clips, the degradation, the official lists."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["PROTOCOLS", "EvaluationProtocol", "pairs"]
 
 @dataclass(frozen=True)
 class EvaluationProtocol:
-    """What a benchmark measures."""
+    """Rules by which a benchmark measures."""
 
     space: Literal["y", "rgb"] = "y"
     """``y``: unrounded BT.601 luma. ``rgb``: all three channels; SSIM is their mean."""
@@ -43,7 +43,7 @@ PROTOCOLS = {
     "vimeo90k": EvaluationProtocol(centre_only=True, listing="sep_testlist.txt", listed=7824),
     "folder": EvaluationProtocol(),
 }
-"""By the name the command line takes. Frames are not cropped at the border, and none are left out at the ends: so the
+"""Protocols by the name the command line takes. No border is cropped, and no frame at the ends left out: so the
 published bicubic figures come out."""
 HR_FOLDERS = ("GT", "HR")
 """Folders in which data sets keep their HR clips, beside those of LR."""

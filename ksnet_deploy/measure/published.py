@@ -19,4 +19,4 @@ PUBLISHED: dict[str, dict[str, tuple[float, float]]] = {
     "BasicVSR": {"vid4": (27.24, 0.8251), "reds4": (31.42, 0.8909), "vimeo90k": (37.53, 0.9450)},
     "KSNet-bi": {"vid4": (27.22, 0.8245), "reds4": (31.14, 0.8862), "vimeo90k": (37.54, 0.9503)},
 }
-"""PSNR in dB and SSIM by data set."""
+"""PSNR in dB and SSIM by data set and method."""

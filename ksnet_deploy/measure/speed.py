@@ -22,13 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ksnet_deploy.base.errors import BackendError, KSNetError
-from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.frames import FrameSize, values_of
 from ksnet_deploy.base.machine import cores, cpu_name, peak_memory
 from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.export.cache import cached_onnx
+from ksnet_deploy.export.memory import check_memory
+from ksnet_deploy.measure.memory import benchmark_bytes
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.open import open_runner
+from ksnet_deploy.runtime.step_file import exported_metadata, exported_size, frame_type, load_step
 
 __all__ = ["BENCH_CLIP", "BackendResult", "BenchmarkReport", "Latency", "measure_step", "run_benchmark"]
 
@@ -65,13 +68,15 @@ class BackendResult:
 
     backend: str
     step: Latency
-    clip_fps: float
-    """Frames per second from file to file: decode, network, encode."""
+    clip_fps: float | None
+    """Frames per second from file to file: decode, network, encode. None where an exported file takes frames of
+    another size than the clip's."""
     peak_memory_mb: float
     """Largest resident memory of the process, in 1e6 bytes."""
     psnr_db: float | None
     """PSNR in dB of the first frames against the reference backend; infinite when equal. None for the reference itself,
-    and where the network is untrained, so that its output is the bicubic base whatever the layers before it compute."""
+    where there is none, and where the network is untrained, so that its output is the bicubic base whatever the layers
+    before it compute."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +88,13 @@ class BenchmarkReport:
     machine: str
     threads: int
     results: list[BackendResult]
+    memory_estimate_bytes: int
+    """Estimate for the whole benchmark, from before it."""
+    network: str = "float32 network, uint8 frames"
+    """Precision of the convolutions, and type of the frames, in words."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: sizes as text, an infinite PSNR as None with ``equal_to_reference`` set."""
+        """Plain values for JSON: sizes as text, an infinite PSNR as None with ``equal_to_reference`` set."""
         rows = []
         for result in self.results:
             row = asdict(result)
@@ -99,7 +108,9 @@ class BenchmarkReport:
             "clip_size": str(self.clip_size),
             "machine": self.machine,
             "threads": self.threads,
+            "memory_estimate_bytes": self.memory_estimate_bytes,
             "results": rows,
+            "network": self.network,
             "published": {"source": "KSNet, MM '23, Table 1", "machine": "RTX 3080", "ms": 31, "fps": 32.3},
         }
 
@@ -108,17 +119,20 @@ class BenchmarkReport:
         clip = f"clip fps ({self.clip_size})"
         head = f"{'backend':<13}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}{'n':>5}{'step fps':>10}{clip:>20}"
         lines = [
-            f"One recurrent step at {self.size} (height x width), float32 network, uint8 frames, on {self.machine} "
+            f"One recurrent step at {self.size} (height x width), {self.network}, on {self.machine} "
             f"with {self.threads} threads",
             head + f"{'peak MB':>9}{'PSNR dB':>10}",
         ]
         for result in self.results:
             step = result.step
-            quality = "untrained" if result.psnr_db is None else f"{result.psnr_db:.1f}"
+            compared = self.results[0].backend == REFERENCE_BACKEND
+            quality = "untrained" if compared else "-"
+            quality = quality if result.psnr_db is None else f"{result.psnr_db:.1f}"
+            clip_fps = "-" if result.clip_fps is None else f"{result.clip_fps:.2f}"
             quality = "reference" if result.backend == REFERENCE_BACKEND else quality
             lines.append(
                 f"{result.backend:<13}{step.p50_ms:>9.1f}{step.p90_ms:>9.1f}{step.p99_ms:>9.1f}{step.samples:>5}"
-                f"{step.fps:>10.2f}{result.clip_fps:>20.2f}{result.peak_memory_mb:>9.0f}{quality:>10}"
+                f"{step.fps:>10.2f}{clip_fps:>20}{result.peak_memory_mb:>9.0f}{quality:>10}"
             )
         lines.append(f"{'paper':<13}{31.0:>9.1f}{'':>23}{32.3:>10.2f}   as published, at 180x320 on an RTX 3080")
         return "\n".join(lines)
@@ -140,23 +154,26 @@ def measure_step(
 
 
 def run_benchmark(
-    checkpoint: Path,
+    network: Path,
     size: FrameSize,
     *,
     clip: Path | None = None,
     seconds: float = 15.0,
     on_phase: Callable[[str, int | None], None] = lambda _what, _total: None,
+    on_memory: Callable[[int], None] = lambda _bytes: None,
 ) -> BenchmarkReport:
-    """Measure PyTorch on the checkpoint and ONNX Runtime on its export.
+    """Measure PyTorch on a checkpoint and ONNX Runtime on its export, or ONNX Runtime on an exported file.
 
     Args:
+        network: a checkpoint or an ``.onnx``.
         size: of the frames of the step.
         clip: video of the end-to-end figure; the bundled one unless given. Its first 20 frames are used.
         seconds: to measure each step for.
         on_phase: told what is going on.
+        on_memory: told the bytes of memory that this takes, as estimated, before any work.
 
     Raises:
-        KSNetError: the size, checkpoint or clip cannot be used.
+        KSNetError: the size, network or clip cannot be used, or the memory is too small.
     """
     from ksnet_deploy.video.reading.reader import VideoReader
     from ksnet_deploy.video.writing.containers import fitting_suffixes
@@ -168,24 +185,36 @@ def run_benchmark(
         clip_size = reader.size
         end_s = CLIP_FRAMES / reader.rate
         suffix = fitting_suffixes(TrackPlanner(reader), choose_encoder("h264"))[0]
+    is_exported = network.suffix.lower() == ".onnx"
+    fixed, said = None, BenchmarkReport.network
+    if is_exported:
+        model = load_step(network, size.padded)
+        fixed = exported_size(model)
+        precision = {"fp32": "float32", "fp16": "half-precision"}[exported_metadata(model)["ksnet.precision"]]
+        said = f"{precision} network, {frame_type(network, model)} frames"
+    fits = fixed in (None, clip_size.padded)
+    needed = benchmark_bytes(network, size.padded, clip_size.padded if fits else None)
+    check_memory(f"to measure frames of {size}", needed, "choose a smaller --size or --clip")
+    on_memory(needed)
     results = []
     with tempfile.TemporaryDirectory() as folder:
-        for backend in (REFERENCE_BACKEND, "onnxruntime"):
+        for backend in ("onnxruntime",) if is_exported else (REFERENCE_BACKEND, "onnxruntime"):
             on_phase(f"{backend}, which takes about {seconds * 2:.0f} s or more", None)
-            artifacts = [checkpoint, checkpoint]
-            if backend == "onnxruntime":
-                artifacts = [cached_onnx(checkpoint, s.padded) for s in (size, clip_size)]
-            job = _Job(backend, artifacts[0], artifacts[1], size.padded, clip, Path(folder), suffix, end_s, seconds)
+            step = of_clip = network
+            if backend == "onnxruntime" and not is_exported:
+                step, of_clip = (cached_onnx(network, s.padded) for s in (size, clip_size))
+            artifacts = step, of_clip if fits else None
+            job = _Job(backend, *artifacts, size.padded, clip, Path(folder), suffix, end_s, seconds)
             results.append(_in_child(job))
-    threads = cores()
-    return BenchmarkReport(size.padded, clip_size, cpu_name(), threads, results)
+    return BenchmarkReport(size.padded, clip_size, cpu_name(), cores(), results, needed, said)
 
 
 @dataclass(frozen=True)
 class _Job:
     backend: str
     artifact: Path
-    clip_artifact: Path
+    clip_artifact: Path | None
+    """None where the clip is not run."""
     size: FrameSize
     clip: Path
     folder: Path
@@ -228,18 +257,21 @@ def _child(job: _Job, sender: Connection) -> None:
 
 
 def _is_trained(checkpoint: Path) -> bool:
+    from torch.nn import Conv2d
+
     from ksnet_deploy.network.checkpoints import load_checkpoint
 
-    weights = load_checkpoint(checkpoint).model.reconstruct.head[-1].state_dict()
-    return any(bool(tensor.any()) for tensor in weights.values())
+    head = load_checkpoint(checkpoint).model.reconstruct.head
+    *_, last = (layer for layer in head if isinstance(layer, Conv2d))  # which is zero in a new network
+    return any(bool(values.any()) for values in last.parameters())
 
 
 def _measure(job: _Job) -> BackendResult:
     from ksnet_deploy.upscale.run import upscale_video
     from ksnet_deploy.upscale.upscaler import Upscaler
 
-    frames = moving_frames(job.size)
     with open_runner(job.artifact, job.size) as runner:
+        frames = [values_of(frame, runner.io) for frame in moving_frames(job.size)]
         step = measure_step(runner, frames, job.seconds)
         runner.reset()
         pictures = np.stack([runner.step(frame) for frame in frames[:COMPARED_FRAMES]])
@@ -251,13 +283,12 @@ def _measure(job: _Job) -> BackendResult:
     elif reference.exists():
         quality = psnr(pictures, np.load(reference))
     peak = peak_memory() / 1e6
-    result = upscale_video(
-        job.clip,
-        job.folder / f"{job.backend}{job.suffix}",
-        Upscaler(open_runner=lambda size, _io: open_runner(job.clip_artifact, size)),
-        end_s=job.clip_end_s,
-    )
-    return BackendResult(job.backend, step, result.fps, peak, quality)
+    clip_fps = None
+    if (artifact := job.clip_artifact) is not None:
+        upscaler = Upscaler(open_runner=lambda size, _io: open_runner(artifact, size))
+        target = job.folder / f"{job.backend}{job.suffix}"
+        clip_fps = upscale_video(job.clip, target, upscaler, end_s=job.clip_end_s).fps
+    return BackendResult(job.backend, step, clip_fps, peak, quality)
 
 
 def moving_frames(size: FrameSize, count: int = 8) -> list[NDArray[np.uint8]]:

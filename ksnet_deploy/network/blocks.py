@@ -78,14 +78,14 @@ class RCB(nn.Module):
         return weight, bias
 
     def branches(self, x: Tensor) -> Tensor:
-        """The same, branch by branch, Eq. (8)."""
+        """Output branch by branch, Eq. (8)."""
         y: Tensor = self.plain(x) + self.sobel_x(x) + self.sobel_y(x) + self.laplacian(x)
         return y
 
 
 @contextmanager
 def shared_kernels(model: nn.Module) -> Iterator[None]:
-    """Within it, every RCB sums its kernels once instead of at every call: for a window of frames in training."""
+    """Context in which every RCB sums its kernels once instead of at every call: for a window of frames in training."""
     blocks = [module for module in model.modules() if isinstance(module, RCB)]
     try:
         for block in blocks:

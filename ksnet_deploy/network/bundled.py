@@ -11,6 +11,7 @@ from ksnet_deploy.base.errors import CheckpointError, ConfigError
 
 __all__ = [
     "CHECKPOINT_SUFFIXES",
+    "EXPORTED_SUFFIXES",
     "bundled_checkpoint",
     "bundled_names",
     "check_is_file",
@@ -53,9 +54,13 @@ def is_safetensors(path: Path) -> bool:
 
 def check_is_file(path: Path, what: str = "checkpoint") -> None:
     """Raise CheckpointError unless there is a file."""
-    if not path.is_file():
+    try:
+        if path.is_file():
+            return
         fault = "is not a file" if path.exists() else "does not exist"
-        raise CheckpointError(f"the {what} {path} {fault}; give the path of a .safetensors or .pth file")
+    except OSError as error:  # a name that is too long
+        fault = f"cannot be opened ({error.strerror})"
+    raise CheckpointError(f"the {what} {path} {fault}; give the path of a .safetensors or .pth file")
 
 
 def bundled_checkpoint(name: str = "uni") -> Path:

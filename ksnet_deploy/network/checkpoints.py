@@ -32,10 +32,10 @@ class Checkpoint:
     """A loaded weights file."""
 
     model: KSNet
-    """In training form (unfolded), float32, evaluation mode, on the CPU."""
+    """Network in training form (unfolded), float32, evaluation mode, on the CPU."""
     path: Path
     sha256: str
-    """Of the file."""
+    """Hexadecimal SHA-256 of the file."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """Sentences for the user: what was assumed, chosen or left out on reading."""
@@ -69,7 +69,14 @@ def load_checkpoint(path: Path, assumed: KSNetConfig | None = None) -> Checkpoin
             notes = (*notes, note)
     except ConfigError as error:
         raise CheckpointError(f"the checkpoint {path} cannot be used: {error}") from error
-    model = KSNet(config)
+    try:
+        model = KSNet(config)
+    except (RuntimeError, MemoryError) as error:  # of a damaged or made-up configuration
+        raise CheckpointError(
+            f"the checkpoint {path} cannot be used: the network of its configuration cannot be made "
+            f"({type(error).__name__}), which happens when that is larger than the memory; use another checkpoint, or "
+            "correct its configuration"
+        ) from error
     _check_keys(path, model.state_dict(), state.tensors)
     model.load_state_dict(finite_float32(state.tensors, f"the checkpoint {path}"))
     return Checkpoint(model.eval(), path, sha256_of(path), state.metadata, notes)

@@ -17,7 +17,7 @@ Direction = Literal["uni", "bi"]
 Slots = Literal["order", "rank", "masked"]
 Upsampler = Literal["progressive", "direct"]
 Precision = Literal["fp32", "fp16"]
-"""Of the convolutions of an exported network; see ``precision.py``."""
+"""Precision of the convolutions of an exported network; see ``precision.py``."""
 
 
 _WIDTHS = (
@@ -69,14 +69,14 @@ class KSNetConfig:
     keep_ratio: float = 0.75
     """Share of the channels that each hierarchy keeps as high-value; 1 switches the selection off."""
     flow_guidance: FlowGuidance = "multi"
-    """Which flows guide the alignment (the paper's Table 3): none, n->n-1, n->n-2, or both."""
+    """Flows that guide the alignment (the paper's Table 3): none, n->n-1, n->n-2, or both."""
     alignment: Alignment = "literal"
     """Reading of Eq. (12) under ``multi``: ``literal`` samples the previous feature at the flow to n-2;
     ``consistent`` lets half of the groups sample n-1 at the flow to n-1 and half n-2 at the flow to n-2."""
     direction: Direction = "uni"
     """``uni``: both branches run forward in time. ``bi``: the first runs backward over a window."""
     slots: Slots = "order"
-    """Which kernel meets which selected channel: channels packed in ascending ``order``, packed by ``rank`` of their
+    """Pairing of kernels and selected channels: channels packed in ascending ``order``, packed by ``rank`` of their
     score, or ``masked``: every channel keeps its own row and column of a full kernel bank."""
     upsampler: Upsampler = "progressive"
     """``progressive``: two 2x pixel shuffles with convolutions at HR size. ``direct``: one 4x pixel shuffle to RGB."""
@@ -140,7 +140,7 @@ class KSNetConfig:
         """Read what :meth:`to_json` wrote. Raises ConfigError on malformed text or an unknown key."""
         try:
             values: dict[str, Any] = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"the network configuration is not valid JSON ({error})") from error
         if not isinstance(values, dict):
             raise ConfigError(f"the network configuration is {values!r}; a JSON object was expected")

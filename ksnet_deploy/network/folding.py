@@ -52,7 +52,7 @@ def sequential(first: Kernel, second: Kernel) -> Kernel:
 
 
 def embed(kernel: Kernel, height: int, width: int) -> Kernel:
-    """The same convolution with a larger kernel of odd size: the weights in the centre, zeros around, Eq. (7)."""
+    """Embed a convolution in a larger kernel of odd size: the weights in the centre, zeros around, Eq. (7)."""
     rows, columns = height - kernel.weight.shape[2], width - kernel.weight.shape[3]
     if rows < 0 or columns < 0 or rows % 2 or columns % 2:
         raise ValueError(f"a {tuple(kernel.weight.shape[2:])} kernel has no centre place in {height}x{width}")

@@ -115,7 +115,7 @@ class KSNet(nn.Module):
         return hrs
 
     def _observe(self, lr: Tensor, state: State) -> Motion:
-        """How the frame lr differs from those before it."""
+        """Differences of the frame lr from those before it."""
         if self.flow is None:  # the state's flow stays zero
             to_1 = to_2 = state.flow_1
         else:
@@ -153,7 +153,7 @@ class State(NamedTuple):
 
 
 class Motion(NamedTuple):
-    """What changed up to the current frame, n; the names count frames back from it. Flows are zero without SpyNet."""
+    """Motion up to the current frame, n; the names count frames back from it. Flows are zero without SpyNet."""
 
     to_1: Tensor
     """(N, 2, H, W) flow s1: n -> n-1."""

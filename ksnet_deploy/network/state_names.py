@@ -1,4 +1,4 @@
-"""Which parts of the recurrent state a configuration reads, and completing a state of those alone.
+"""Parts of the recurrent state that a configuration reads, and completing a state of those alone.
 
 A network whose alignment looks one frame back never reads what lies two frames back. Runtimes keep, save and exchange
 only what is read: of uni at 180x320 in half precision that saves 30 MB of copies a frame.
@@ -16,7 +16,7 @@ from ksnet_deploy.network.model import State
 __all__ = ["completed_state", "read_part", "state_names"]
 
 TWO_FRAMES_BACK = ("feat_2", "flow_1", "prop_2")
-"""Read only where the flow to the frame before the last one guides the alignment."""
+"""Parts that are read only where the flow to the frame before the last one guides the alignment."""
 
 
 def state_names(config: KSNetConfig) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ EMA_KEYS = (
 PLAIN_KEYS = ("params", "state_dict", "model_state_dict", "model", "net", "generator", "module", "weights")
 """Keys under which tools keep the weights themselves, the likeliest first."""
 PREFIXES = ("module.", "_orig_mod.", "net.", "generator.", "model.")
-"""What wrappers (DataParallel, torch.compile, Lightning, GAN trainers) put before the names of a network."""
+"""Prefixes that wrappers (DataParallel, torch.compile, Lightning, GAN trainers) put before the names of a network."""
 EMA_PREFIXES = tuple(f"{key}." for key in EMA_KEYS)
 CHECKSUM = "sha256"
 """Metadata key of the checksum over all names, tensors and other metadata."""
@@ -45,9 +46,9 @@ class StateDict:
     """The tensors of a weights file under the names of the network that was trained."""
 
     tensors: dict[str, Tensor]
-    """On the CPU, of the stored types."""
+    """Tensors on the CPU, of the stored types."""
     metadata: dict[str, str]
-    """Of a safetensors file; empty for others."""
+    """Metadata of a safetensors file; empty for others."""
     config: str | None
     """JSON of the network's configuration, where the file carries one."""
     notes: tuple[str, ...]
@@ -74,7 +75,7 @@ def read_state_dict(path: Path, what: str = "checkpoint") -> StateDict:
 
 
 def read_content(path: Path, what: str = "checkpoint") -> tuple[Any, dict[str, str]]:
-    """What a file holds, tensors on the CPU, and a safetensors file's metadata. Raises CheckpointError."""
+    """Content of a file, tensors on the CPU, and a safetensors file's metadata. Raises CheckpointError."""
     check_is_file(path, what)
     try:
         with path.open("rb") as file:
@@ -94,7 +95,7 @@ def read_content(path: Path, what: str = "checkpoint") -> tuple[Any, dict[str, s
 
 def _foreign(head: bytes) -> str:
     """The nature of a file that is neither safetensors nor PyTorch's, in words, and the remedy."""
-    text = head.lstrip().lower()
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if not head:
         return "empty; copy or download it again"
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
@@ -119,7 +120,9 @@ def _read_safetensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[st
             f"the {what} {path} cannot be read as safetensors ({reason}); it is damaged, so copy or download it again"
         ) from error
     saved = metadata.pop(CHECKSUM, None)
-    if saved is not None and metadata.get("format") in ("ksnet", "spynet") and saved != _checksum(tensors, metadata):
+    kind = metadata.get("format")
+    ours = kind in ("ksnet", "spynet") or (kind != "pt" and "config" in metadata)  # where "format" itself was damaged
+    if saved is not None and ours and saved != _checksum(tensors, metadata):
         raise CheckpointError(
             f"the {what} {path} is damaged: its contents do not match the checksum saved in it; copy or download it "
             "again"
@@ -157,7 +160,8 @@ def _check_zip(path: Path, what: str) -> None:
 
 def _unpickled(path: Path, what: str) -> Any:
     try:
-        with path.open("rb") as file:  # of a path, PyTorch would go by the name
+        with path.open("rb") as file, warnings.catch_warnings():  # of a path, PyTorch would go by the name
+            warnings.simplefilter("ignore")  # on pickle protocols and storages, which users can do nothing about
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that are no pickle make the unpickler raise almost anything
         if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
@@ -188,7 +192,7 @@ def _weights_in(content: Any, place: str, name: str) -> tuple[dict[str, Tensor],
         raise CheckpointError(
             f"{place} holds no dictionary of tensors but {_kind(content)}; save the network's state_dict()"
         )
-    found = {key: inner for key in (*EMA_KEYS, *PLAIN_KEYS) if (inner := _nested(content.get(key)))}
+    found = {key: held for key in (*EMA_KEYS, *PLAIN_KEYS) if (held := _nested(content.get(key)))}
     if not found:
         tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
         others = [str(key) for key in content if key not in tensors]
@@ -198,7 +202,9 @@ def _weights_in(content: Any, place: str, name: str) -> tuple[dict[str, Tensor],
                 f"{', '.join((*EMA_KEYS[:2], *PLAIN_KEYS[:6]))}, found {_listed(others) or 'nothing'}"
             )
         return tensors, [f"Of {name}, {_listed(others)} was left out, being no tensor."]
-    chosen, weights = next(iter(found.items()))
+    chosen, (inner, weights) = next(iter(found.items()))
+    if chosen not in EMA_KEYS and inner in EMA_KEYS:
+        return weights, [f"Of {name}, the averaged weights '{inner}' in '{chosen}' were taken."]
     if chosen in EMA_KEYS:
         plain = [f"'{other}'" for other in found if other in PLAIN_KEYS]
         beside = f", not the plain ones, {' and '.join(plain)}" if plain else ""
@@ -209,14 +215,14 @@ def _weights_in(content: Any, place: str, name: str) -> tuple[dict[str, Tensor],
     return weights, []
 
 
-def _nested(value: Any) -> dict[str, Tensor] | None:
-    """A dictionary of tensors, or the one that it holds under a known key."""
+def _nested(value: Any) -> tuple[str | None, dict[str, Tensor]] | None:
+    """A dictionary of tensors and None, or the one that it holds under a known key, and that key."""
     if weights := _as_weights(value):
-        return weights
+        return None, weights
     if not isinstance(value, Mapping):
         return None
-    inner = (_as_weights(value.get(key)) for key in (*EMA_KEYS, *PLAIN_KEYS, "shadow"))
-    return next((weights for weights in inner if weights), None)
+    known = ((key, _as_weights(value.get(key))) for key in (*EMA_KEYS, *PLAIN_KEYS, "shadow"))
+    return next(((key, weights) for key, weights in known if weights), None)
 
 
 def _as_weights(value: Any) -> dict[str, Tensor] | None:

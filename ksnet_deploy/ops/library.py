@@ -47,11 +47,13 @@ BUILD_KERNELS = "build it with 'ksnet-deploy build-plugins --kernels-only'"
 _PACKAGE = Path(__file__).parents[1]
 _RTX_LIBRARY = "libtensorrt_rtx.so"
 _LINES_OF_OUTPUT = 4
+_REMEDY = ("add -DKSNET_FETCH_TENSORRT_HEADERS=ON to download the headers", "pass --fetch-headers to download them")
+"""Remedy that CMake names for those who run CMake, and the one for those who run ``ksnet-deploy build-plugins``."""
 _COMPILER_ERROR = re.compile(r"\b(error|fatal)\b[^:]*:")
 
 
 def plugin_folder() -> Path:
-    """Where :func:`build_plugins` puts what it builds: a folder per version of this package in the user's folder."""
+    """Folder that :func:`build_plugins` builds into: one per version of this package in the user's folder."""
     return Path(platformdirs.user_data_dir("ksnet-deploy")) / "plugins" / __version__
 
 
@@ -84,7 +86,7 @@ def _find(variable: str, name: str) -> Path | None:
 
 
 def _package_folders() -> list[Path]:
-    """In an editable installation there are two: the checkout's, and the one that holds what was compiled."""
+    """Folders of the package; in an editable installation two: the checkout's, and that of what was compiled."""
     spec = importlib.util.find_spec("ksnet_deploy")
     return [Path(folder) for folder in (spec and spec.submodule_search_locations) or ()]
 
@@ -178,7 +180,8 @@ def _reason(lines: Sequence[str]) -> str:
         return f"the native library did not compile: {' | '.join(lines[-_LINES_OF_OUTPUT:])}"
     # CMake indents its sentence below that line, and wraps it.
     below = itertools.takewhile(lambda line: not line or line.startswith(" "), lines[starts[0] + 1 :])
-    return f"the native library cannot be built: {' '.join(line.strip() for line in below if line)}"
+    sentence = " ".join(line.strip() for line in below if line).removesuffix(".")
+    return f"the native library cannot be built: {sentence.replace(*_REMEDY)}"
 
 
 def load_plugins(trt: Any, library: Path) -> None:

@@ -71,7 +71,7 @@ class KernelLibrary:
     def deform_conv2d(
         self, x: Tensor, weight: Tensor, offset: Tensor, bias: Tensor, mask: Tensor, *, stream: int
     ) -> Tensor:
-        """See :func:`deform_conv2d`."""
+        """Launch :func:`deform_conv2d` on the stream."""
         groups = check_deform_shapes(x, weight, offset, bias, mask)
         n, c, h, w = x.shape
         x, offset = x.contiguous(), offset.float().contiguous()
@@ -91,7 +91,7 @@ class KernelLibrary:
         return y
 
     def topk_split(self, f: Tensor, o: Tensor, lam: Tensor, k: int, *, stream: int) -> Split:
-        """See :func:`topk_split`."""
+        """Launch :func:`topk_split` on the stream."""
         check_split_shapes(f, o, lam, k)
         n, c, h, w = f.shape
         f, o, lam = f.contiguous(), o.float().contiguous(), lam.float().contiguous()

@@ -4,6 +4,6 @@
 - ``torch.py``, ``onnx.py``, ``lockstep.py``: PyTorch; ONNX Runtime; ONNX Runtime pausing where channels are ranked
 - ``tensorrt/``: engines
 - ``tiles.py``: a frame in tiles, which rank their channels together
-- ``step_file.py``: what an exported file says of itself
+- ``step_file.py``, ``exported.py``: what an exported file says of itself; the same of an engine, for people
 - ``base.py``: the interface
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from ksnet_deploy.base.closing import Closing
 from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.base.frames import FrameSize, FrameType
 
-__all__ = ["NEXT_PREFIX", "STATE_PREFIX", "Runner", "SavedState", "fitting_state", "reset_planes"]
+__all__ = ["NEXT_PREFIX", "STATE_PREFIX", "Runner", "SavedState", "StatelessRunner", "fitting_state", "reset_planes"]
 
 STATE_PREFIX, NEXT_PREFIX = "state.", "next."
 """Prefixes of the names that an exported step gives its recurrent inputs and outputs."""
@@ -28,17 +27,24 @@ def reset_planes(lr: NDArray[Any]) -> NDArray[np.float32]:
     return planes / np.float32(255) if lr.dtype == np.uint8 else planes
 
 
-def fitting_state(saved: SavedState, names: Iterable[str]) -> SavedState:
-    """The tensors of those names in a saved state, which may have others that its network never read.
+def fitting_state(saved: SavedState, like: SavedState) -> SavedState:
+    """The tensors of a saved state that ``like`` names, which may have others that its network never read.
 
-    Raises BackendError when one is missing.
+    Raises BackendError when one is missing, or has another shape or type than that in ``like``.
     """
-    if missing := [name for name in names if name not in saved]:
+    if missing := [name for name in like if name not in saved]:
         raise BackendError(
             f"the saved state lacks {', '.join(missing)}, which this network reads; another network saved it, so "
             "start the scene anew, or go on with that one"
         )
-    return {name: saved[name] for name in names}
+    for name, wanted in like.items():
+        found = saved[name]
+        if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
+            raise BackendError(
+                f"{name} of the saved state is {found.dtype} of shape {found.shape}, and {wanted.dtype} of shape "
+                f"{wanted.shape} is expected; go on with the network and the frame size that it was saved with"
+            )
+    return {name: saved[name] for name in like}
 
 
 class Runner(Closing):
@@ -50,9 +56,9 @@ class Runner(Closing):
     backend: str
     """Name of the runtime, for reports."""
     closed = False
-    """Whether what it held is released."""
+    """Whether the runner was closed."""
 
-    def __init__(self, size: FrameSize, io: FrameType) -> None:
+    def __init__(self, size: FrameSize, io: FrameType = "uint8") -> None:
         self.size = size
         self.io = io
 
@@ -68,8 +74,7 @@ class Runner(Closing):
         Raises:
             BackendError: the frame's shape or type is another, or the runner is closed.
         """
-        if self.closed:
-            raise BackendError(f"the {self.backend} runner for {self.size} is closed and cannot step; open a new one")
+        self._check_open()
         expected = (self.size.height, self.size.width, 3)
         if lr.shape != expected or lr.dtype != np.dtype(self.io):
             raise BackendError(
@@ -77,6 +82,10 @@ class Runner(Closing):
                 "open a runner for that size and type"
             )
         return self._step(np.ascontiguousarray(lr))
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise BackendError(f"the {self.backend} runner for {self.size} is closed and cannot step; open a new one")
 
     @abstractmethod
     def _step(self, lr: NDArray[Any]) -> NDArray[Any]: ...
@@ -88,7 +97,11 @@ class Runner(Closing):
     @property
     @abstractmethod
     def state(self) -> SavedState:
-        """Copy of the recurrent state, from which a runner of the same network and size can go on."""
+        """Copy of the recurrent state, from which a runner of the same network and size can go on.
+
+        Empty at the start of a scene, and once the runner is closed. Set, it raises BackendError where it is not of
+        this network and size, or the runner is closed.
+        """
 
     @state.setter
     @abstractmethod
@@ -101,4 +114,19 @@ class Runner(Closing):
             self._close()
 
     def _close(self) -> None:
-        """What a runtime releases."""
+        """Release what the runtime holds."""
+
+
+class StatelessRunner(Runner):
+    """Runner without recurrent state: every frame is a scene of its own. A subclass gives ``backend`` and ``_step``."""
+
+    def reset(self) -> None:
+        pass
+
+    @property
+    def state(self) -> SavedState:
+        return {}
+
+    @state.setter
+    def state(self, saved: SavedState) -> None:
+        pass

@@ -42,7 +42,7 @@ class LockstepOnnxRunner(LockstepRunner):
     backend = "onnxruntime"
 
     def __init__(self, path: Path, size: FrameSize, *, device: str = "cpu") -> None:
-        """As for OnnxRunner; the file must be static, of this size."""
+        """Load a static file for frames of this size; arguments as for OnnxRunner."""
         model = load_step(path, size)
         super().__init__(size, frame_type(path, model))
         self._device = device
@@ -95,7 +95,9 @@ class LockstepOnnxRunner(LockstepRunner):
 
     @state.setter
     def state(self, saved: SavedState) -> None:
-        self._state = {name: array.copy() for name, array in fitting_state(saved, self._zeros if saved else ()).items()}
+        self._check_open()
+        fitting = fitting_state(saved, self._zeros) if saved else {}
+        self._state = {name: array.copy() for name, array in fitting.items()}
 
     def _close(self) -> None:
         self.reset()
@@ -218,7 +220,7 @@ def cut_at_rankings(model: onnx.ModelProto) -> list[onnx.ModelProto]:
 
 
 def _first_needed(nodes: list[onnx.NodeProto], rankings: list[str]) -> list[int]:
-    """For every node the first ranking that needs it, or their number where none does."""
+    """First ranking that needs each node, or their number where none does."""
     needed = [{name} for name in rankings]
     pieces = []
     for node in reversed(nodes):

@@ -40,7 +40,7 @@ class OnnxRunner(Runner):
         Args:
             path: an ``.onnx`` that ``ksnet-deploy export`` wrote, of this size or dynamic.
             device: ``cpu`` or ``cuda``.
-            rewrite: changes the model in memory; unless told, ONNX Runtime's faster operators take the place of the
+            rewrite: changes the model in memory; by default ONNX Runtime's faster operators take the place of the
                 function bodies that the file carries.
 
         Raises:
@@ -86,6 +86,7 @@ class OnnxRunner(Runner):
 
     @state.setter
     def state(self, saved: SavedState) -> None:
+        self._check_open()
         fitting = fitting_state(saved, self._zeros) if saved else {}
         self._state = {name: self._to_device(array.copy()) for name, array in fitting.items()} or None
 
@@ -110,7 +111,7 @@ def check_device(device: str) -> None:
 def open_session(
     path: Path, model: onnx.ModelProto, device: str, options: Mapping[str, str] | None = None
 ) -> ort.InferenceSession:
-    """Let ONNX Runtime load a model that came from a file, with such entries of its session's configuration.
+    """Create an inference session for a model that came from a file; ``options`` are extra session-config entries.
 
     Raises:
         ArtifactError: it cannot.

@@ -24,7 +24,7 @@ __all__ = [
 
 
 def load_exported(path: Path) -> onnx.ModelProto:
-    """Raises ArtifactError when the file is missing, broken or not a KSNet step."""
+    """Load an exported step. Raises ArtifactError when the file is missing, broken or not a KSNet step."""
     if not path.is_file():
         raise ArtifactError(f"{path} does not exist or is not a file; make one with 'ksnet-deploy export'")
     try:
@@ -50,7 +50,7 @@ def has_custom_operators(model: onnx.ModelProto) -> bool:
 
 
 def exported_size(model: onnx.ModelProto) -> FrameSize | None:
-    """Of the LR frames; None when it is free."""
+    """Size of the LR frames; None when it is free."""
     lr = next(value for value in model.graph.input if value.name == "lr")
     _, height, width, _ = lr.type.tensor_type.shape.dim
     if not (height.HasField("dim_value") and width.HasField("dim_value")):

@@ -46,7 +46,7 @@ SPOILED_SHARE = 0.25
 
 @dataclass(frozen=True)
 class TilePlan:
-    """Where the tiles of a frame lie; all have one size, so that one network serves them all."""
+    """Places of the tiles of a frame; all have one size, so that one network serves them all."""
 
     frame: FrameSize
     tile: FrameSize
@@ -128,7 +128,7 @@ def _starts(length: int, side: int, overlap: int) -> tuple[int, ...]:
 
 
 def _step(side: int, overlap: int) -> int:
-    """How far a tile may start after the one before."""
+    """Largest distance in pixels from the start of one tile to that of the next."""
     return (side - overlap) // RASTER * RASTER
 
 
@@ -238,16 +238,21 @@ class TiledRunner(Runner):
 
     @state.setter
     def state(self, saved: SavedState) -> None:
+        self._check_open()
         prefixes = [f"tile{index}." for index in range(len(self.plan.positions))]
         parts = [{name: array for name, array in saved.items() if name.startswith(prefix)} for prefix in prefixes]
         sizes = {array.shape[2:] for array in saved.values()}
         fitting = all(parts) and sum(map(len, parts)) == len(saved) and sizes == {astuple(self.plan.tile)}
         if saved and not fitting:
             raise BackendError(f"the saved state is not of {self.plan}; go on with the tiles that it was saved with")
-        self._states = [
+        states = [
             {name.removeprefix(prefix): array.copy() for name, array in part.items()}
             for prefix, part in zip(prefixes, parts, strict=True)
         ]
+        for state in states:
+            self._runner.state = state  # which refuses what is not of its network
+        self._runner.reset()
+        self._states = states
 
     def _close(self) -> None:
         self._states = []

@@ -15,7 +15,7 @@ from ksnet_deploy.network.config import Precision
 from ksnet_deploy.network.folding import fold as folded
 from ksnet_deploy.network.model import FlowGuidedAlignment, KSNet, State
 from ksnet_deploy.network.precision import with_precision
-from ksnet_deploy.network.state_names import completed_state, read_part, state_names
+from ksnet_deploy.network.state_names import completed_state, read_part
 from ksnet_deploy.runtime.base import Runner, SavedState, fitting_state
 
 __all__ = ["RecordedStep", "TorchRunner", "advance_in_place", "decode_frame", "encode_frame", "use_native_kernels"]
@@ -101,20 +101,26 @@ class TorchRunner(Runner):
 
     @property
     def state(self) -> SavedState:
-        if self._state is None:
-            return {}
-        return {name: t.cpu().numpy().copy() for name, t in read_part(self._state, self._model.config).items()}
+        return {} if self._state is None else self._arrays(self._state)
 
     @state.setter
     def state(self, saved: SavedState) -> None:
+        self._check_open()
         self._state = None
         if saved:
-            fitting = fitting_state(saved, state_names(self._model.config))
+            fitting = fitting_state(saved, self._arrays(self._model.initial_state(self._black)))
             tensors = completed_state({name: torch.from_numpy(array.copy()) for name, array in fitting.items()})
             if self._recorded is not None:
                 for held, tensor in zip(self._recorded.state, tensors, strict=True):
                     held.copy_(tensor)
             self._state = tensors if self._recorded is None else self._recorded.state
+
+    def _arrays(self, state: State) -> SavedState:
+        return {name: t.cpu().numpy().copy() for name, t in read_part(state, self._model.config).items()}
+
+    @property
+    def _black(self) -> torch.Tensor:
+        return torch.zeros(1, 3, self.size.height, self.size.width, device=self._device)
 
     def _close(self) -> None:
         self.reset()

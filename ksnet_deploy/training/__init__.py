@@ -1,4 +1,4 @@
-"""From clips to a checkpoint.
+"""Training: from clips to a checkpoint.
 
 - ``front.py``: ``train`` with settings as users give them
 - ``run.py``: what ``train`` and ``train-flow`` do

@@ -36,18 +36,24 @@ STILL_VIEW_PX = 640
 """Largest side of the part of a still that a camera moves over."""
 ENCODED_MARGIN = 4
 """LR pixels around a window of a still that is encoded by itself: what the kernels see, and some more for the codec."""
+PLAIN_SHARE = 0.25
+"""Share of the windows of the degradation "video" that are reduced by bicubic and nothing else, beside the clean ones
+among the versions: with those alone lite-video lost 0.57 dB on clean clips."""
 FLAT_STD = 3.0
 """Crops whose standard deviation is below this, of 255, teach nothing: black bars, sky."""
 TRIES = 8
 
+Window = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+"""LR and HR frames, (T, H, W, 3)."""
+
 
 @dataclass(frozen=True)
 class Draw:
-    """What to draw: everything that a sample depends on besides the data."""
+    """Draw of a sample: everything that it depends on besides the data."""
 
     iteration: int
     index: int
-    """Of the sample among all samples of the iteration, over all processes."""
+    """Number of the sample among all samples of the iteration, over all processes."""
     frames: int
     patch_px: int
 
@@ -72,7 +78,7 @@ class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
     An item is a pair of uint8 tensors, LR (T, 3, P, P) and HR (T, 3, 4 P, 4 P). It depends only on the seed and the
     draw, so that a resumed run sees the batches it would have seen. The LR crop equals the same crop of the degraded
     frame: it is degraded with a margin. With the degradation "video" it is cut from a version that was packed with the
-    clip, any of them, and windows of stills are encoded by themselves.
+    clip, any of them, and windows of stills are encoded by themselves; PLAIN_SHARE of the windows are "BI" ones.
     """
 
     def __init__(
@@ -86,23 +92,24 @@ class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng((self.seed, draw.iteration, draw.index))
+        degradation = self.degradation
+        if degradation == "video" and rng.random() < PLAIN_SHARE:
+            degradation = "BI"
         for _ in range(TRIES):
-            if rng.random() < self.still_share:
-                lr, hr = self._from_still(draw, rng)
-            else:
-                lr, hr = self._from_clip(draw, rng)
+            source = self._from_still if rng.random() < self.still_share else self._from_clip
+            lr, hr = source(draw, degradation, rng)
             if hr.std() >= FLAT_STD:
                 break
         return _augmented(lr, hr, rng)
 
-    def _from_clip(self, draw: Draw, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def _from_clip(self, draw: Draw, degradation: TrainingDegradation, rng: np.random.Generator) -> Window:
         clip = self.clips[rng.integers(len(self.clips))]
         height, width, patch = clip.height // SCALE, clip.width // SCALE, draw.patch_px
         top, left = int(rng.integers(height - patch + 1)), int(rng.integers(width - patch + 1))
         count = min(draw.frames, clip.frames)
         start = int(rng.integers(clip.frames - count + 1))
         order = _back_and_forth(count, draw.frames)
-        if self.degradation == "video":
+        if degradation == "video":
             variant = int(rng.integers(len(clip.variants)))
             lr = clip.read_variant(variant, start, count, (top, left, patch, patch))
             hr = clip.read(start, count, (SCALE * top, SCALE * left, SCALE * patch, SCALE * patch))
@@ -111,25 +118,25 @@ class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
         below, after = min(MARGIN, height - top - patch), min(MARGIN, width - left - patch)
         extent = (SCALE * (above + patch + below), SCALE * (before + patch + after))
         hr = clip.read(start, count, (SCALE * (top - above), SCALE * (left - before), *extent))
-        lr = degrade(hr, self.degradation)
+        lr = degrade(hr, degradation)
         lr = lr[:, above : above + patch, before : before + patch]
         hr = hr[:, SCALE * above : SCALE * (above + patch), SCALE * before : SCALE * (before + patch)]
         return lr[order], hr[order]
 
-    def _from_still(self, draw: Draw, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def _from_still(self, draw: Draw, degradation: TrainingDegradation, rng: np.random.Generator) -> Window:
         still = self.stills[rng.integers(len(self.stills))]
         height, width = min(still.height, STILL_VIEW_PX), min(still.width, STILL_VIEW_PX)
         top, left = rng.integers(still.height - height + 1), rng.integers(still.width - width + 1)
         picture = still.read(0, 1, (int(top), int(left), height, width))[0]
-        margin = ENCODED_MARGIN if self.degradation == "video" else MARGIN
+        margin = ENCODED_MARGIN if degradation == "video" else MARGIN
         side = SCALE * (draw.patch_px + 2 * margin)
         hr = camera_window(picture, draw.frames, side, side, rng)
-        if self.degradation == "video":
+        if degradation == "video":
             from ksnet_deploy.training.variants import random_lr  # needs PyAV, which packed clips do without
 
             lr = random_lr(hr, rng)
         else:
-            lr = degrade(hr, self.degradation)
+            lr = degrade(hr, degradation)
         inner = SCALE * margin
         return lr[:, margin:-margin, margin:-margin], hr[:, inner:-inner, inner:-inner]
 
@@ -158,20 +165,20 @@ def check_variants(clips: Sequence[Clip]) -> None:
 
 
 def clips_in_words(clips: Sequence[Clip]) -> str:
-    """How many clips and stills there are."""
+    """Number of clips and stills, in words."""
     stills = sum(clip.frames == 1 for clip in clips)
     return f"{len(clips) - stills} clips and {stills} stills"
 
 
 def clips_identity(clips: Sequence[Clip], degradation: TrainingDegradation = "BI") -> dict[str, str]:
-    """What must be the same of the data when a run goes on, by names for messages.
+    """Facts of the data that must stay the same when a run goes on, by names for messages.
 
     The clips' names and shapes, and what "video" makes of them; and the sizes and modification times of their files, so
     that pixels that were replaced under the same names are noticed without reading them.
     """
     lines = [f"{clip.name} {clip.frames}x{clip.height}x{clip.width}" for clip in clips]
     if degradation == "video":
-        lines += [facts for clip in clips for facts in clip.variants]
+        lines += [f"plain {PLAIN_SHARE}", *(facts for clip in clips for facts in clip.variants)]
         if any(clip.frames == 1 for clip in clips):  # encoded when they are drawn
             from ksnet_deploy.training.variants import encoder_versions
 

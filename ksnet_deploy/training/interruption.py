@@ -1,50 +1,14 @@
-"""What can come between a training and its end: signals, a second training in its folder, a lost loading process."""
+"""Interruptions of a training: signals, a lost loading process."""
 
 from __future__ import annotations
 
 import re
 import signal
 import threading
-from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from filelock import FileLock, Timeout
-
-from ksnet_deploy.base.errors import OutputError
-
-__all__ = ["HeldFolder", "Signals", "lost_worker"]
-
-LOCK_FILE = ".lock"
-
-
-class HeldFolder:
-    """Holds a run's folder for one process, until the process ends, however it ends. A context manager."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._lock = FileLock(folder / LOCK_FILE, timeout=0)
-
-    def __enter__(self) -> Self:
-        """Raises OutputError where another process holds the folder."""
-        try:
-            self._lock.acquire()
-        except Timeout:
-            raise OutputError(
-                f"another training is at work in {self._folder}; wait for it, stop it first, or choose another folder"
-            ) from None
-        except OSError as error:
-            raise OutputError(
-                f"{self._folder} cannot be written to ({error.strerror or error}); make room or give another --output"
-            ) from error
-        except NotImplementedError:
-            pass  # a file system without locks: two trainings in one folder are the user's to avoid
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._lock.release()
+__all__ = ["Signals", "lost_worker"]
 
 
 class Signals:
@@ -88,7 +52,7 @@ class Signals:
 
 
 def lost_worker(error: RuntimeError) -> str | None:
-    """What became of a process that loads data, where PyTorch's error tells of one."""
+    """Sentence on what became of a process that loads data, where PyTorch's error tells of one."""
     if "DataLoader worker" not in str(error):
         return None
     pids = re.search(r"\(pids?(?:\(s\))? ([\d, ]+)\)", str(error))

@@ -1,4 +1,4 @@
-"""What a run says about itself: means of the loss, speed, the share of time spent on data; as values and as CSV."""
+"""Log of a run: means of the loss, speed, the share of time spent on data; as values and as CSV."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Progress:
     iterations_per_s: float
     samples_per_s: float
     data_share: float
-    """Of the time, how much went into waiting for data."""
+    """Share of the time that went into waiting for data, in [0, 1]."""
     figures: Mapping[str, float]
-    """Of the validation, where there was one."""
+    """Figures of the validation, where there was one."""
     fit: Fit | None = None
     """The length of a run that was given hours, where it has just become known."""
 

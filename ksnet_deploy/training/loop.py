@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from ksnet_deploy.base.errors import CheckpointError, ConfigError, OutputError, TrainingError
 from ksnet_deploy.base.files import replacing
+from ksnet_deploy.base.locks import Lock
 from ksnet_deploy.network.weights_file import read_content
 from ksnet_deploy.training.dataset import DATA_VERSION
-from ksnet_deploy.training.interruption import HeldFolder, Signals, lost_worker
+from ksnet_deploy.training.interruption import Signals, lost_worker
 from ksnet_deploy.training.log import Meter, Progress, append_line, drop_lines_after
 from ksnet_deploy.training.optimizer import make_optimizer
 from ksnet_deploy.training.pace import OPEN_ENDED, Fit, Pace
@@ -36,13 +37,14 @@ TrainingPrecision = Literal["fp32", "bf16", "fp16"]
 """Precision of the convolutions in training; the weights are float32."""
 RESUME_FILE = "resume.pt"
 LOG_FILE = "log.csv"
+LOCK_FILE = ".lock"
 NEW_IN_IDENTITY = (DATA_VERSION,)
 """Parts of a task's identity that runs of earlier versions did not keep."""
 
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How a run is carried out; none of it changes the result but ``precision``."""
+    """Settings of a run; none of it changes the result but ``precision``."""
 
     folder: Path
     precision: TrainingPrecision = "fp32"
@@ -54,7 +56,7 @@ class LoopSettings:
     hours: float | None = None
     """Make the run so long that its learning rate ends then; the task's own iterations are proportions only."""
     clock: Callable[[], float] = time.monotonic
-    """In seconds."""
+    """Clock in seconds."""
 
     def __post_init__(self) -> None:
         if self.hours is not None and not 0 < self.hours < math.inf:
@@ -77,7 +79,8 @@ def run_loop(task: Task, settings: LoopSettings, world: World, on_progress: Call
     folder = settings.folder
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with HeldFolder(folder) if world.leads else contextlib.nullcontext(), Signals() as signals:
+        lock = Lock(folder / LOCK_FILE, _held(folder)) if world.leads else contextlib.nullcontext()
+    with lock, Signals() as signals:
         return _Run(task, settings, world, signals).run(on_progress)
 
 
@@ -95,6 +98,12 @@ class _Run:
         self.between_steps = True
         """Whether the weights are those of ``iteration``; not while a step changes them."""
         self.fit: Fit | None = None
+        self.checks_at_once = world.device.type == "cpu"
+        """Whether each loss is looked at before its backward pass: on a CPU NaN coordinates crash grid_sample's. CUDA
+        passes over them; there a loss that is not finite stops the weights, and is told with the next line of the log,
+        so that nothing waits for the device."""
+        self.sound = torch.ones((), dtype=torch.bool, device=world.device)
+        """Whether all losses so far were finite, in all processes; on the device."""
         self._resume()
         if settings.hours is not None:
             self.proportions = task.recipe
@@ -185,7 +194,7 @@ class _Run:
             self._save({})
 
     def _kept(self) -> str:
-        """What is on disk, and how to go on from it."""
+        """Sentence on what is on disk, and how to go on from it."""
         if self.saved is None:
             return "nothing was saved yet, so run the same command again"
         return f"all up to iteration {self.saved} is saved, so run the same command again to go on from there"
@@ -197,10 +206,10 @@ class _Run:
                 parameter.requires_grad_(group["lr"] > 0)
         with self._autocast():
             loss = self.task.loss(tuple(tensor.to(self.world.device, non_blocking=True) for tensor in batch))
-        if loss.device.type == "cpu":  # NaN coordinates crash grid_sample's backward there; CUDA passes over them, and
-            # its losses are looked at together with the next line of the log, so that nothing waits for the device.
-            value = float(loss.detach())
-            self._check_finite(math.nan if self.world.any(not math.isfinite(value)) else value)
+        self.sound = self.sound & self.world.all(loss.detach().isfinite())
+        seen = torch.where(self.sound, loss.detach(), math.nan)
+        if self.checks_at_once and not self.sound:
+            self._check_finite(float(seen))
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self.scaler.scale(loss))
         trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
@@ -209,13 +218,16 @@ class _Run:
         self.scaler.unscale_(self.optimizer)  # after the mean, so that all processes see an overflow and skip the step
         if self.task.gradient_norm is not None:
             torch.nn.utils.clip_grad_norm_(trained, self.task.gradient_norm)
+        before = [] if self.checks_at_once else [parameter.detach().clone() for parameter in trained]
         self.scaler.step(self.optimizer)
         self.scaler.update()
         # The average follows quickly at first, so that it does not remember the initial weights.
         decay = min(self.task.ema_decay, (1 + self.iteration) / (10 + self.iteration))
         with torch.no_grad():
+            for parameter, kept in zip(trained, before, strict=False):
+                torch.where(self.sound, parameter, kept, out=parameter)
             torch._foreach_lerp_(list(self.averaged.parameters()), list(self.task.model.parameters()), 1 - decay)
-        return loss.detach()
+        return seen
 
     def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):
@@ -307,9 +319,13 @@ class _Run:
             drop_lines_after(self.settings.folder / LOG_FILE, self.iteration)
 
 
+def _held(folder: Path) -> str:
+    return f"another training is at work in {folder}; wait for it, stop it first, or choose another folder"
+
+
 @contextlib.contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """What the system says of a file that cannot be written, as a sentence."""
+    """Context that turns the system's refusal to write a file into a sentence."""
     try:
         yield
     except OSError as error:

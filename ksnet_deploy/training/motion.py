@@ -11,7 +11,7 @@ from torch import Tensor
 __all__ = ["camera_window", "flow_pair", "smooth_flow"]
 
 MAX_SPEED_PX = 12.0
-"""Of the camera per frame, in HR pixels: 3 LR pixels."""
+"""Highest speed of the camera per frame, in HR pixels: 3 LR pixels."""
 MAX_TURN = np.deg2rad(0.7)
 MAX_ZOOM = 0.006
 

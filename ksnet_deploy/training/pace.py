@@ -1,4 +1,4 @@
-"""How many iterations fill the hours that a run is given, told from its speed in the first minute.
+"""Pace of a run that is given hours: the iterations that fill them, by its speed in the first minute.
 
 A run that is cut off while its learning rate is still high loses what the last, low rates bring. So the rate must
 reach its end when the time does, and the number of iterations is fixed once the speed is known.
@@ -18,7 +18,7 @@ SKIPPED = 3
 """Iterations that are not measured: the first ones fill caches."""
 MEASURED_S = 60.0
 MEASURED_SHARE = 0.1
-"""Of a short run, how much is measured at most."""
+"""Share of a short run that is measured at most."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Fit:
 
     hours: float
     iterations: int
-    """Of the whole run."""
+    """Iterations of the whole run."""
     iterations_per_s: float
-    """Of the first stage, without validations."""
+    """Iterations a second in the first stage, without validations."""
     validation_s: float
 
     def __str__(self) -> str:

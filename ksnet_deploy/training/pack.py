@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ksnet_deploy.base.errors import ConfigError, OutputError
-from ksnet_deploy.base.files import temporary_beside
 from ksnet_deploy.base.frames import SCALE
+from ksnet_deploy.base.hidden import temporary_beside
+from ksnet_deploy.base.leftovers import remove_leftovers
 from ksnet_deploy.video.clips.clip import Clip, Region, check_divisible
 from ksnet_deploy.video.clips.find import check_unique, find_clips, source_video
 from ksnet_deploy.video.clips.shards import MakeVariants, write_shards
@@ -38,7 +39,7 @@ class _Cropped(Clip):
 
 
 def held_out_videos(names: Iterable[str], count: int) -> frozenset[str]:
-    """So many of the source videos of the clips, chosen by the hash of their names: the same on every machine.
+    """``count`` source videos of the clips ``names``, chosen by the hash of their names: the same on every machine.
 
     Raises:
         ConfigError: there are not more videos than that.
@@ -85,6 +86,7 @@ def pack_clips(
     check_unique(clips)
     held = held_out_videos((clip.name for clip in clips if clip.frames > 1), hold_out) if hold_out else frozenset()
     make = partial(_variants, variants, seed)
+    remove_leftovers(folder.resolve())
     unfinished = temporary_beside(folder.resolve())
     parts = {"train": False, "validation": True} if hold_out else {"": False}
     counts = {}
@@ -122,7 +124,7 @@ def _write(
 
 
 def _variants(count: int, seed: int, clip: Clip, hr: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.uint8], str]]:
-    """So many LR versions of a clip; none of a still."""
+    """LR versions of a clip, so many; none of a still."""
     if not count or clip.frames == 1:
         return
     from ksnet_deploy.training.variants import make_variant

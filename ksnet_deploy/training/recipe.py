@@ -48,27 +48,27 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. The defaults are the paper's for REDS (section 4.1)."""
+    """Schedule and settings of a training. The defaults are the paper's for REDS (section 4.1)."""
 
     stages: tuple[Stage, ...]
     learning_rate: float = 1e-4
-    """At the start; it falls to ``final_learning_rate`` along half a cosine."""
+    """Learning rate at the start; it falls to ``final_learning_rate`` along half a cosine."""
     final_learning_rate: float = 1e-7
     warm_up: int = 0
     """Iterations over which the rate rises linearly."""
     flow_rate_factor: float = 2.0
-    """Of the flow network's rate over the main one."""
+    """Learning rate of the flow network by that of the main one."""
     flow_frozen: int = 5_000
     """Iterations for which the flow network stays as it is."""
     ema_decay: float = 0.999
-    """Of the averaged weights that are validated and shipped."""
+    """Decay of the averaged weights (EMA), which are validated and shipped."""
     gradient_norm: float | None = None
-    """Gradients are scaled down to this norm; None for never."""
+    """Largest norm of the gradients, which are scaled down to it; None for any."""
     optimizer: OptimizerName = "adam"
-    """Muon is for the main network's convolution kernels only; all else is Adam's."""
+    """Optimizer; Muon takes the main network's convolution kernels only, all else is Adam's."""
     degradation: TrainingDegradation = "BI"
     still_share: float = 0.25
-    """Of the windows, how many come from stills under synthetic camera motion, where the data has stills."""
+    """Share of the windows that come from stills under synthetic camera motion, where the data has stills."""
 
     def __post_init__(self) -> None:
         if not 0 < self.learning_rate < math.inf:
@@ -87,7 +87,7 @@ class Recipe:
         return self.final_learning_rate + fall * (1 + math.cos(math.pi * progress)) / 2
 
     def spread(self, iterations: int) -> Recipe:
-        """The same stages over so many iterations, in proportion; each has one at least."""
+        """Stages of the same kinds over so many iterations, in proportion; each has one at least."""
         wanted = [max(round(iterations * stage.iterations / self.iterations), 1) for stage in self.stages]
         longest = wanted.index(max(wanted))
         wanted[longest] = max(wanted[longest] + iterations - sum(wanted), 1)
@@ -135,4 +135,4 @@ RECIPES = {
         optimizer="muon",
     ),
 }
-"""By name, as the command line takes them."""
+"""Recipes by name, as the command line takes them."""

@@ -1,4 +1,4 @@
-"""What ``ksnet-deploy train`` and ``train-flow`` do: data and weights gathered, then the loop."""
+"""Work of ``ksnet-deploy train`` and ``train-flow``: data and weights gathered, then the loop."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ FLOW_RECIPE = Recipe(
 )
 
 OnStart = Callable[[int | None, str], None]
-"""Told the number of iterations, where it is known, and what will be trained on, in words."""
+"""Function that is told the number of iterations, where known, and what will be trained on, in words."""
 OnProgress = Callable[[Progress], None]
 OnNote = Callable[[str], None]
-"""Told what a user should know, a sentence at a time."""
+"""Function that is told what a user should know, a sentence at a time."""
 
 
 def _no_note(_sentence: str) -> None:
@@ -55,7 +55,7 @@ def _no_note(_sentence: str) -> None:
 class _Request:
     data: tuple[Path, ...]
     folder: Path
-    """Of the run: its checkpoint, its log, and what it needs to resume."""
+    """Folder of the run: its checkpoint, its log, and what it needs to resume."""
     validation: Path | None = None
     stages: tuple[str, ...] = ()
     precision: TrainingPrecision = "fp32"
@@ -80,7 +80,7 @@ class _Request:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest(_Request):
-    """All that ``train`` is told."""
+    """Settings of ``train``."""
 
     size: str = "uni"
     recipe: str = "short"
@@ -99,7 +99,7 @@ class TrainingRequest(_Request):
 
 @dataclass(frozen=True, kw_only=True)
 class FlowRequest(_Request):
-    """All that ``train-flow`` is told."""
+    """Settings of ``train-flow``."""
 
     channels: int = 32
     init: Path | None = None

@@ -1,4 +1,4 @@
-"""What is trained, as the loop sees it."""
+"""Task of a training, as the loop sees it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Task"]
 
 
 class Task(ABC):
-    """What is trained."""
+    """Network that is trained, its data, its loss and its validation."""
 
     model: nn.Module
     recipe: Recipe
@@ -23,7 +23,7 @@ class Task(ABC):
     ema_decay: float
     gradient_norm: float | None
     identity: Mapping[str, str]
-    """By name, everything that must be equal between a run and its continuation."""
+    """Values that must be equal between a run and its continuation, by name."""
 
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:

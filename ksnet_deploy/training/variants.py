@@ -23,13 +23,13 @@ from ksnet_deploy.video.compression import CODECS, CodecName, Compression, compr
 __all__ = ["REFERENCE", "Variant", "encoder_versions", "make_variant", "random_lr", "reference_lr"]
 
 CLEAN_SHARE = 0.2
-"""Of the versions, how many are reduced and nothing else, so that a clean source is still upscaled well."""
+"""Share of the versions that are reduced and nothing else, so that a clean source is still upscaled well."""
 NOISY_SHARE = 0.3
-"""Of the others, how many get noise before they are encoded."""
+"""Share of the others that get noise before they are encoded."""
 NOISE_LEVELS = (0.5, 3.0)
 """Standard deviation of the noise in levels of 255, smallest and largest."""
 SIGMAS_PX = (1.2, 2.0)
-"""Of the Gaussian kernel, in HR pixels."""
+"""Standard deviation of the Gaussian kernel in HR pixels, smallest and largest."""
 KERNEL_SHARES: dict[KernelName, float] = {
     "bicubic": 0.48,
     "bilinear": 0.13,
@@ -45,7 +45,7 @@ QUALITIES: dict[CodecName, tuple[int, int]] = {
     "mpeg2": (2, 20),
     "mjpeg": (2, 20),
 }
-"""Nearly lossless to poor. On four training clips the ends come to within 6 dB of H.264's, quantizers being coarse."""
+"""Qualities, nearly lossless to poor. On four training clips each end lies within 6 dB of that of H.264."""
 PRESET_SHARES: dict[CodecName, dict[str, float]] = {
     "h264": {"ultrafast": 0.1, "veryfast": 0.25, "fast": 0.2, "medium": 0.3, "slow": 0.15},
     "hevc": {"ultrafast": 0.1, "veryfast": 0.2, "fast": 0.3, "medium": 0.4},
@@ -59,22 +59,22 @@ GOPS: dict[CodecName, tuple[int, ...]] = {
     "mjpeg": (1,),
 }
 REFERENCE = Compression.usual("h264", 23)
-"""What validation clips go through: x264 as it is used most."""
+"""Compression of validation clips: x264 as it is used most."""
 
 Choice = TypeVar("Choice")
 
 
 @dataclass(frozen=True)
 class Variant:
-    """How one LR version is made."""
+    """Recipe of one LR version."""
 
     kernel: KernelName
     sigma_px: float
-    """Of the Gaussian kernel in HR pixels; 0 for the others."""
+    """Standard deviation of the Gaussian kernel in HR pixels; 0 for other kernels."""
     noise: float
-    """Standard deviation in levels of 255; 0 for none."""
+    """Standard deviation of the noise in levels of 255; 0 for none."""
     compression: Compression | None
-    """None for a clean one."""
+    """Compression; None for a clean version."""
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Variant:
@@ -137,7 +137,7 @@ def reference_lr(hr: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def encoder_versions() -> Sequence[str]:
-    """Of all codecs that are drawn."""
+    """Versions of the encoders of all codecs that are drawn."""
     return [encoder_version(codec) for codec in CODEC_SHARES]
 
 

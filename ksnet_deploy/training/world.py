@@ -1,4 +1,4 @@
-"""The processes of one training run, and what they tell each other."""
+"""World of a training run: its processes, and what they tell each other."""
 
 from __future__ import annotations
 
@@ -51,6 +51,15 @@ class World:
         sum_of_flags = torch.tensor(float(flag), device=self.device)
         torch.distributed.all_reduce(sum_of_flags)
         return bool(sum_of_flags > 0)
+
+    def all(self, flag: Tensor) -> Tensor:
+        """Whether a flag on the device is set in all processes, on the device; unlike :meth:`any` it is not waited
+        for."""
+        if self.size == 1:
+            return flag
+        unset = (~flag).float()
+        torch.distributed.all_reduce(unset)
+        return unset == 0
 
     def agreed(self, number: int) -> int:
         """The number that the leading process has."""

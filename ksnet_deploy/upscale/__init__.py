@@ -1,4 +1,4 @@
-"""One video, or a stream of frames, four times larger.
+"""Upscaling one video, or a stream of frames, four times.
 
 - ``run.py``: the front doors, with settings as users give them
 - ``to_video.py``, ``to_frames.py``: from a source to a video file, to pictures or a pipe

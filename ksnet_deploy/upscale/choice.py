@@ -1,4 +1,4 @@
-"""Which bundled network suits a source: one for compressed video, or the paper's for clean frames."""
+"""Choice of the bundled network that suits a source: one for compressed video, or the paper's for clean frames."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from ksnet_deploy.network.bundled import bundled_names
 from ksnet_deploy.upscale.networks import default_model
-from ksnet_deploy.video.kinds import PICTURE_SUFFIXES, Source
+from ksnet_deploy.video.kinds import Source
 from ksnet_deploy.video.reading.sources import lossy_codec_of
+from ksnet_deploy.video.reading.stills import is_picture
 
 __all__ = ["Choice", "choose_network"]
 
@@ -17,7 +18,7 @@ FOR_VIDEO = "-video"
 
 @dataclass(frozen=True)
 class Choice:
-    """A bundled network, and why it was chosen."""
+    """Bundled network, and why it was chosen."""
 
     name: str
     reason: str
@@ -34,15 +35,13 @@ def choose_network(source: Source, device: str | None = None) -> Choice:
         InputError: the source cannot be read.
     """
     clean = default_model(device)
+    if source.kind == "pipe":
+        return Choice(clean, "frames from a pipe are taken as clean")
+    if source.kind == "folder" or is_picture(source):
+        return Choice(clean, "pictures are taken as clean")
     codec = lossy_codec_of(source)
     if codec is None:
-        reasons = {
-            "file": "the source's codec is lossless",
-            "folder": "pictures are taken as clean",
-            "pipe": "frames from a pipe are taken as clean",
-        }
-        picture = source.path.suffix.lower() in PICTURE_SUFFIXES
-        return Choice(clean, reasons["folder" if picture else source.kind])
+        return Choice(clean, "the source's codec is lossless")
     if f"{clean}{FOR_VIDEO}" in bundled_names():
         return Choice(f"{clean}{FOR_VIDEO}", f"the source is compressed ({codec})")
     return Choice(clean, f"no bundled network of this size was trained on compressed video ({codec})")

@@ -1,4 +1,4 @@
-"""Where the frames of a source go: a video file, a folder of pictures, or a pipe; chosen once."""
+"""Destination of the frames of a source: a video file, a picture, a folder of pictures, or a pipe; chosen once."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ksnet_deploy.base.errors import OutputError
+from ksnet_deploy.base.hidden import fitting_name
 from ksnet_deploy.upscale.output import RESULT_SUFFIX, choose_target, container_notes
-from ksnet_deploy.video.kinds import PIPE, Source, is_folder
+from ksnet_deploy.video.kinds import PICTURE_OUTPUTS, PICTURE_SUFFIXES, PIPE, Source, is_folder
 from ksnet_deploy.video.reading.reader import VideoReader
+from ksnet_deploy.video.reading.stills import is_picture
 from ksnet_deploy.video.writing.encoder import Encoder
 from ksnet_deploy.video.writing.tracks import TrackChoice, TrackPlanner
 
@@ -20,12 +23,12 @@ class Destination:
     """Place and kind of the output, and notes for a user on the choice."""
 
     path: Path
-    kind: Literal["video", "pictures", "pipe"]
+    kind: Literal["video", "picture", "pictures", "pipe"]
     notes: tuple[str, ...] = ()
 
 
 def is_for_frames(source: Source, output: Path | None) -> bool:
-    """Whether the output is no video file: a pipe, or a folder of pictures."""
+    """Whether the output is no single file: a pipe, or a folder of pictures."""
     if str(output) == PIPE:
         return True
     if output is None or is_folder(output):
@@ -38,22 +41,50 @@ def choose_destination(
 ) -> Destination:
     """The given output, or one named after the source, beside it or in the given folder.
 
-    A video goes to a video, in a container that can hold its tracks; a folder of pictures to a folder; a pipe to a
-    pipe; unless the output says otherwise: ``-`` is a pipe, a name without a suffix a folder of pictures.
+    A video goes to a video, in a container that can hold its tracks; a picture to a picture, of its own kind where that
+    is written, else a PNG; a folder of pictures to a folder; a pipe to a pipe; unless the output says otherwise: ``-``
+    is a pipe, a name without a suffix a folder of pictures, another suffix another kind of file.
 
     Raises:
         InputError: the source cannot be read.
-        OutputError: the given file cannot hold the source's tracks.
+        OutputError: the given file cannot hold the source's tracks, or not all of its frames.
     """
     if is_for_frames(source, output):
         if str(output) == PIPE or (output is None and source.kind == "pipe"):
             return Destination(Path(PIPE), "pipe")
         if output is not None and not is_folder(output):
             return Destination(output, "pictures")
-        name = f"{source.stem}{RESULT_SUFFIX}"
+        name = fitting_name(source.stem, RESULT_SUFFIX)
         folder = source.path.resolve().parent if source.path.name in ("", "..") else source.path.parent
         return Destination((folder if output is None else output) / name, "pictures")
+    if (picture := _picture(source, output)) is not None:
+        return Destination(picture, "picture")
     with VideoReader(source) as reader:
         planner = TrackPlanner(reader, tracks)
         path = choose_target(planner, output, encoder)
         return Destination(path, "video", tuple(container_notes(planner, output, encoder)))
+
+
+def _picture(source: Source, output: Path | None) -> Path | None:
+    """Name of the picture that a source becomes; None where it becomes a video."""
+    named = None if output is None or is_folder(output) else output
+    if named is not None and named.suffix.lower() not in PICTURE_SUFFIXES:
+        return None
+    single = source.kind == "file" and source.path.is_file() and is_picture(source)
+    if named is None:
+        if not single:
+            return None
+        own = source.path.suffix.lower()
+        folder = source.path.parent if output is None else output
+        suffix = own if own in PICTURE_OUTPUTS else ".png"
+        return folder / fitting_name(source.stem, f"{RESULT_SUFFIX}{suffix}")
+    if not single:
+        raise OutputError(
+            f"{named} would be one picture, and {source.path} holds more frames than one; give the name of a folder, "
+            "without a suffix, or of a video"
+        )
+    if named.suffix.lower() not in PICTURE_OUTPUTS:
+        raise OutputError(
+            f"{named} cannot be written: pictures are written as {', '.join(PICTURE_OUTPUTS)}; end its name so"
+        )
+    return named

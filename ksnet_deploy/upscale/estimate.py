@@ -1,4 +1,4 @@
-"""Time and bytes that upscaling a video will take, told from a few of its frames."""
+"""Time and bytes that upscaling a video will take, measured on a few of its frames."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from ksnet_deploy.base.errors import InputError
+from ksnet_deploy.base.errors import ConfigError, InputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.upscale.job import unfinished_frames
 from ksnet_deploy.upscale.plan import FramePlan
@@ -30,7 +30,7 @@ __all__ = ["Estimate", "estimate"]
 MOMENTS = (Fraction(1, 10), Fraction(1, 2), Fraction(9, 10))
 """Shares of the video at which frames are measured."""
 FRAMES = 6
-"""Measured at each."""
+"""Number of frames measured at each moment."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Estimate:
     """Size of the output frames."""
     pixel_format: str
     frames: int | None
-    """None where the source does not say how long it is; then neither is known what it takes in all."""
+    """Frames of the output; None where the source does not say how long it is, and then its totals are None too."""
     fps: float
     seconds: float | None
     bytes: int | None
@@ -53,7 +53,7 @@ class Estimate:
     """Frames already finished by an interrupted job."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain values, as ``--json`` gives them."""
+        """All of it as plain values, as ``--json`` gives them."""
         return {
             **common_values(self),
             "dry_run": True,
@@ -64,7 +64,7 @@ class Estimate:
         }
 
     def as_text(self) -> str:
-        """The same for people, in a few lines."""
+        """All of it for people, in a few lines."""
         frames = f"frames of {self.size} (height x width)"
         if self.frames is None or self.seconds is None or self.bytes is None:
             takes = f"{frames}, {self.fps:.2f} fps; the source does not say how many"
@@ -116,6 +116,8 @@ def estimate(work: Work, upscaler: Upscaler, events: Events) -> Estimate:
     the end.
     """
     source = work.source
+    if work.destination.kind != "video":
+        raise ConfigError(f"{work.destination.path} is no video file, and only of those an estimate is made")
     with VideoReader(source) as reader, upscaler:
         prepared = prepare(reader, work, upscaler)
         target, picture = work.destination.path, prepared.picture

@@ -24,8 +24,9 @@ from safetensors.numpy import load_file, save_file
 
 from ksnet_deploy.base.closing import Closing
 from ksnet_deploy.base.errors import OutputError
-from ksnet_deploy.base.files import hidden_name, sha256_of
-from ksnet_deploy.base.locks import Lock
+from ksnet_deploy.base.files import sha256_of
+from ksnet_deploy.base.hidden import hidden_name
+from ksnet_deploy.base.locks import Lock, being_written
 from ksnet_deploy.runtime.base import SavedState
 from ksnet_deploy.video.reading.sources import picture_files
 from ksnet_deploy.video.writing.encoding import EncodedPacket
@@ -51,7 +52,7 @@ class Segment:
 
 
 def job_folder(target: Path) -> Path:
-    """Where the unfinished job of a target is kept."""
+    """Folder of the unfinished job of a target."""
     return target.with_name(hidden_name(target.name, ".ksnet-job"))
 
 
@@ -94,7 +95,7 @@ class Job(Closing):
         self._provisional: Segment | None = None
         try:
             self.folder.mkdir(exist_ok=True)
-            self._lock = Lock(self.folder / "lock", target)
+            self._lock = Lock(self.folder / "lock", being_written(target))
             if not resume:
                 self._empty()
             self._open(target)
@@ -264,11 +265,20 @@ def _check_identity(target: Path, identity: Mapping[str, str]) -> None:
         ) from error
     names = sorted(k for k in {*begun, *identity} if begun.get(k) != identity.get(k))
     if names:
-        changes = ", ".join(f"{k}: {begun.get(k, 'none')} -> {identity.get(k, 'none')}" for k in names)
+        changes = ", ".join(_change(k, begun.get(k, "none"), identity.get(k, "none")) for k in names)
         raise OutputError(
             f"an unfinished job for {target} was begun with other settings ({changes}); run it with those to go on, or "
             "pass --no-resume to throw it away"
         )
+
+
+def _change(name: str, before: str, after: str) -> str:
+    """A change in words; of an encoder's many settings only those that differ."""
+    if name == "encoder":
+        pairs = ((before, after), (after, before))
+        kept = [" ".join(word for word in a.split() if word not in b.split()) for a, b in pairs]
+        before, after = (text or "unset" for text in kept)
+    return f"{name}: {before} -> {after}"
 
 
 def _intact(folder: Path) -> list[Segment]:

@@ -19,6 +19,7 @@ from ksnet_deploy.upscale.values import TileChoice
 
 __all__ = [
     "OVERLAP",
+    "PIPELINE_BYTES",
     "available_memory",
     "choose_tiles",
     "is_out_of_memory",
@@ -30,17 +31,22 @@ __all__ = [
 OVERLAP = 32
 """LR pixels that tiles share."""
 PIPELINE_BYTES = 16 * 220
-"""For every LR pixel, what decoded frames, those that wait between the stages, and the encoder take: 1.8 GB were
+"""Bytes for every LR pixel that decoded frames, those waiting between the stages, and the encoder take: 1.8 GB were
 measured for 540x960, with H.264 and its usual lookahead."""
 RESERVE = 0.9
 """Share of the available memory that may be planned with."""
 BASE_BYTES = 140_000_000
 BYTES_PER_CHANNEL = {"direct": 350, "progressive": 430}
-"""Bytes for the first pixel, and for every LR pixel and channel of a network with that upsampler."""
+"""Bytes for the first pixel, and for every LR pixel and channel, of a network by its upsampler."""
 
 
-def choose_tiles(size: FrameSize, network: Network, tiles: TileChoice) -> TilePlan | None:
+def choose_tiles(
+    size: FrameSize, network: Network, tiles: TileChoice, beside_bytes: int | None = None
+) -> TilePlan | None:
     """The tiles to run a network in, on frames of a size; None for whole frames.
+
+    Args:
+        beside_bytes: what the process takes beside the network (default: the stages of ``upscale``).
 
     Raises:
         ConfigError: the network is not run in tiles, or not in such; or none fit into the memory.
@@ -56,7 +62,8 @@ def choose_tiles(size: FrameSize, network: Network, tiles: TileChoice) -> TilePl
     available, config = available_memory(), network.config()
     if available is None or config is None:
         return None
-    left = int(RESERVE * available) - PIPELINE_BYTES * size.height * size.width
+    beside = PIPELINE_BYTES * size.height * size.width if beside_bytes is None else beside_bytes
+    left = int(RESERVE * available) - beside
     return plan_for_memory(size, config, left, OVERLAP)
 
 

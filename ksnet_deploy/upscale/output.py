@@ -9,7 +9,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from ksnet_deploy.base.errors import OutputError
-from ksnet_deploy.base.files import publish, temporary_beside
+from ksnet_deploy.base.files import publish
+from ksnet_deploy.base.hidden import fitting_name, temporary_beside
+from ksnet_deploy.base.leftovers import remove_leftovers
 from ksnet_deploy.upscale.job import Job
 from ksnet_deploy.video.reading.reader import VideoReader
 from ksnet_deploy.video.writing.containers import (
@@ -33,7 +35,8 @@ def choose_target(tracks: TrackPlanner, target: Path | None, encoder: Encoder) -
     if target is None or target.is_dir():
         suffix = fitting[0] if fitting else ".mkv"
         folder = reader.path.parent if target is None else target
-        target = folder / f"{reader.source.stem}{reader.source.part_in_words}{RESULT_SUFFIX}{suffix}"
+        stem = f"{reader.source.stem}{reader.source.part_in_words}"
+        target = folder / fitting_name(stem, f"{RESULT_SUFFIX}{suffix}")
     if problem := container_problem(tracks, target.suffix, encoder.codec):
         remedies = []
         if codecs := fitting_codecs(tracks, target.suffix):
@@ -49,7 +52,7 @@ def choose_target(tracks: TrackPlanner, target: Path | None, encoder: Encoder) -
 
 
 def container_notes(tracks: TrackPlanner, target: Path | None, encoder: Encoder) -> list[str]:
-    """Why the choice is not the source's own container, where that is one of those that are written."""
+    """Reasons why the choice is not the source's own container, where that is one of those that are written."""
     if target is not None and not target.is_dir():
         return []
     own, chosen = tracks.reader.path.suffix.lower(), choose_target(tracks, target, encoder).suffix
@@ -78,6 +81,7 @@ def check_target(reader: VideoReader, target: Path, *, overwrite: bool) -> None:
             raise OutputError(f"{target} already exists; pass --overwrite to replace it, or another name")
     if not target.parent.is_dir():
         raise OutputError(f"the folder {target.parent} does not exist; make it first, or give another name")
+    remove_leftovers(target)
     try:
         with temporary_beside(target).open("xb"):
             temporary_beside(target).unlink()
@@ -98,7 +102,7 @@ class OutputFile:
         reader.left_out += [f"{p.name} ({p.codec}: {p.why})" for p in self.tracks if p.done == "left out"]
         reader.keeps(*facts_kept(reader, picture, target.suffix, encoder.codec))
         self.damaged_packets = 0
-        """Packets of the other tracks, left out because no file can hold them."""
+        """Packets of the other tracks, left out because they are damaged, or come after later ones."""
 
     def _writer(self, path: Path, reader: VideoReader) -> VideoWriter:
         return VideoWriter(
@@ -124,7 +128,7 @@ class OutputFile:
 
     def assemble_partial(self, job: Job) -> Path:
         """Put a file together from the segments that there are; its name."""
-        path = self._target.with_name(f"{self._target.stem}.partial{self._target.suffix}")
+        path = self._target.with_name(fitting_name(self._target.stem, f".partial{self._target.suffix}"))
         pts, durations, _ = job.times()
         self.assemble(job, path, overwrite=True, end_s=(pts[-1] + durations[-1]) * self._picture.time_base)
         return path

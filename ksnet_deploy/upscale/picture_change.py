@@ -1,4 +1,4 @@
-"""How much of a picture is not in the one before: thumbnails, and their difference with motion and light allowed for.
+"""Change of a picture from the one before: thumbnails, and their difference with motion and light allowed for.
 
 All of it is integer arithmetic, so the same frames give the same figures on every machine.
 """
@@ -25,14 +25,14 @@ LEVEL = SAMPLES * SAMPLES
 BLOCK = 4
 """Side of the blocks that are looked for in the picture before, in cells."""
 NEAR = 2
-"""How far around the dominant motion, and around none, a block is looked for, in cells."""
+"""Reach of the search for a block around the dominant motion, and around none, in cells."""
 REACH = (3, 5)
 """Largest dominant motion between two frames in pairs of cells: a quarter of the height, a third of the width."""
 
 CONTRAST, CONTRAST_FLOOR = 50, 4
 """Levels: standard deviation that pictures are brought to, and the least taken for more than noise."""
 GAIN_LIMIT, RELIT = 4, 32
-"""How many times brighter a lamp may make a picture, and the difference in levels from which one is looked for."""
+"""Factor by which a lamp may brighten a picture, and the difference in levels from which one is looked for."""
 FAINT, EMPTY, FADE_CHANGE = 2.5, 1, 28
 """Levels: contrasts below which a picture shows little, and nothing; and the difference by which a cut to an empty
 picture is told from the last step of a fade."""
@@ -117,7 +117,7 @@ def _is_flash(before: _Thumbnail, now: _Thumbnail) -> bool:
 
 
 def _difference(before: _Thumbnail, now: _Thumbnail) -> tuple[int, int]:
-    """How much of ``now`` is not in ``before``, per mille: of its structure, motion allowed for, and of its colours.
+    """Part of ``now`` that is not in ``before``, per mille: of its structure, motion allowed for, and of its colours.
 
     Both are compared as if equally bright and rich in contrast, and without lines that are black in both: letterbox
     bars would else make all films alike.
@@ -154,7 +154,7 @@ def _normalized(rgb: Cells, shown: NDArray[np.bool_]) -> Cells:
 
 
 def _colour_bins(rgb: Cells) -> Cells:
-    """Which of 5x5x5 colours each cell is; 5 is odd, so that the mean lies within a bin and not between two."""
+    """Colour of each cell, one of 5x5x5; 5 is odd, so that the mean lies within a bin and not between two."""
     bins = rgb * 5 >> 8
     combined: Cells = (bins[..., 0] * 5 + bins[..., 1]) * 5 + bins[..., 2]
     return combined

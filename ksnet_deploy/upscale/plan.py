@@ -44,7 +44,7 @@ class Planned:
 
 
 class FramePlan:
-    """Where scenes and segments begin, and which frames repeat the one before."""
+    """Plan of a video: where scenes and segments begin, and which frames repeat the one before."""
 
     def __init__(self, detector: CutDetector, time_base: Fraction, longest: int | None = None) -> None:
         """``longest`` is the number of frames of a segment without a cut (default: :data:`LONGEST_SEGMENT`)."""

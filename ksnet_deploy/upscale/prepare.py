@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ksnet_deploy.base.errors import ConfigError, InputError
-from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.frames import SCALE, FrameSize
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.upscale.job import fingerprint
 from ksnet_deploy.upscale.output import OutputFile, check_target, track_notes
@@ -49,7 +49,7 @@ def prepare(reader: VideoReader, work: Work, upscaler: Upscaler) -> Prepared:
     """
     target, encoder = work.destination.path, work.encoder
     check_target(reader, target, overwrite=work.overwrite)
-    size = output_size(reader.size, work.height)
+    size = output_size(reader.size, work)
     encoder.check_size(size)
     frames = first_frame_read(reader)
     picture = PictureFormat.of(reader, size, encoder)
@@ -80,17 +80,28 @@ def _identity(
     }
 
 
-def output_size(source: FrameSize, height: int | None) -> FrameSize:
-    """Four times the source's, or the same shape with a height; even, as encoders want it."""
-    whole = source.upscaled
-    if height is None:
-        return whole
-    if height % 2 or not 16 <= height <= 2 * whole.height:
+def output_size(source: FrameSize, work: Work, *, even: bool = True) -> FrameSize:
+    """Size of the output that is asked for, of the source's shape.
+
+    Args:
+        source: of its frames, turned as the output's are.
+        even: both sides are even numbers, as encoders of video want it.
+
+    Raises:
+        ConfigError: there is no such height.
+    """
+    whole, step = source.upscaled, 2 if even else 1
+    if work.height is None:
+        if work.scale == SCALE:
+            return whole
+        sides = (side * work.scale for side in (source.height, source.width))
+        return FrameSize(*(max(side // step * step, 1) for side in sides))
+    if work.height % step or not 16 <= work.height <= 2 * whole.height:
         raise ConfigError(
-            f"a target height of {height} does not suit a source of {source}; give an even number from 16 to "
-            f"{2 * whole.height}"
+            f"a target height of {work.height} does not suit a source of {source}; give {'an even' if even else 'a'} "
+            f"number from 16 to {2 * whole.height}"
         )
-    return FrameSize(height, max(round(whole.width * height / whole.height / 2) * 2, 16))
+    return FrameSize(work.height, max(round(whole.width * work.height / whole.height / step) * step, 16))
 
 
 def first_frame_read(reader: VideoReader) -> Iterator[Frame]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.upscale.stages import StageTimes
+from ksnet_deploy.video.kinds import PICTURE_OUTPUTS
 from ksnet_deploy.video.reading.reader import VideoReader
 from ksnet_deploy.video.reading.sources import missing_numbers, picture_files
 from ksnet_deploy.video.writing.tracks import TrackPlan
@@ -60,7 +61,7 @@ class UpscaleResult:
         return (self.frames - self.resumed_frames) / self.times.wall_s if self.times.wall_s else 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain values, as ``--json`` gives them."""
+        """All of it as plain values, as ``--json`` gives them."""
         return {
             **common_values(self),
             "frames_lost": self.frames_lost,
@@ -76,9 +77,12 @@ class UpscaleResult:
         }
 
     def as_text(self) -> str:
-        """The same for people, in a few lines."""
+        """All of it for people, in a few lines."""
+        single = self.target.suffix.lower() in PICTURE_OUTPUTS
         lines = [
-            f"{self.target}: {self.frames} frames of {self.size} (height x width) in {self.times.wall_s:.1f} s, "
+            f"{self.target}: {self.size} (height x width) in {self.times.wall_s:.1f} s"
+            if single
+            else f"{self.target}: {self.frames} frames of {self.size} (height x width) in {self.times.wall_s:.1f} s, "
             f"{self.fps:.2f} fps; {self.times.summary()}"
         ]
         if self.resumed_frames:
@@ -125,7 +129,8 @@ def notes_on(reader: VideoReader, depth: int, io: str) -> list[str]:
         notes.append(f"Not copied: {', '.join(reader.left_out)}.")
     if reader.source.kind == "folder" and (missing := missing_numbers(picture_files(reader.path))):
         those = ", ".join(map(str, missing[:3])) + (", ..." if len(missing) > 3 else "")
-        notes.append(f"{len(missing)} numbers are missing in the names of the pictures ({those}); frames may be too.")
+        what = "1 number is" if len(missing) == 1 else f"{len(missing)} numbers are"
+        notes.append(f"{what} missing in the names of the pictures ({those}); frames may be too.")
     if reader.has_alpha:
         notes.append("The source's transparency is not in the output.")
     if reader.interlaced_frames:

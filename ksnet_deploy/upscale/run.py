@@ -6,6 +6,8 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+from ksnet_deploy.base.errors import ConfigError
+from ksnet_deploy.base.frames import SCALE
 from ksnet_deploy.upscale.choice import choose_network
 from ksnet_deploy.upscale.destination import choose_destination
 from ksnet_deploy.upscale.estimate import Estimate, estimate
@@ -15,7 +17,7 @@ from ksnet_deploy.upscale.scenes import CutDetector, SceneDetector
 from ksnet_deploy.upscale.to_frames import write_frames
 from ksnet_deploy.upscale.to_video import write_video
 from ksnet_deploy.upscale.upscaler import Upscaler
-from ksnet_deploy.upscale.values import parse_height, parse_rate, parse_time
+from ksnet_deploy.upscale.values import parse_height, parse_rate, parse_scale, parse_time
 from ksnet_deploy.upscale.work import Work
 from ksnet_deploy.video.kinds import DEFAULT_RATE, Source
 from ksnet_deploy.video.writing.encoder import Encoder
@@ -36,6 +38,7 @@ def upscale_video(
     codec: Encoder | str = DEFAULT_ENCODER,
     detector: CutDetector | None = None,
     height: int | str | None = None,
+    scale: int | str | None = None,
     start_s: Moment | None = None,
     end_s: Moment | None = None,
     rate: Fraction | float | str = DEFAULT_RATE,
@@ -45,7 +48,7 @@ def upscale_video(
     tracks: TrackChoice = "convert",
     events: Events | None = None,
 ) -> UpscaleResult:
-    """Upscale a video, a folder of pictures or a pipe four times in width and height.
+    """Upscale a video, a picture, a folder of pictures or a pipe four times in width and height.
 
     Every frame keeps its timestamp; audio, subtitles, chapters, attachments and metadata are copied; depth, chroma
     and colour tags are the source's. A file under the target's name is always whole. What interrupts the work leaves
@@ -53,15 +56,16 @@ def upscale_video(
     the same to the byte. Frames to a folder or a pipe are not resumed: a folder appears when it is complete.
 
     Args:
-        source: any video that FFmpeg reads, a folder of pictures, or ``-`` for YUV4MPEG on standard input.
-        target: .mp4, .m4v, .mov, .mkv or .webm; a new folder for PNG files; ``-`` for YUV4MPEG on standard output; an
-            existing folder, or None for the source's, for ``name_x4`` in it.
+        source: any video or picture that FFmpeg reads, a folder of pictures, or ``-`` for YUV4MPEG on standard input.
+        target: .mp4, .m4v, .mov, .mkv or .webm; .png, .jpg or .webp for a picture; a new folder for PNG files; ``-``
+            for YUV4MPEG on standard output; an existing folder, or None for the source's, for ``name_x4`` in it.
         upscaler: a new one, which is closed in the end, or the network it is to have (default: the bundled one that
             suits the source on a CPU).
         codec: a preset or FFmpeg's name of an encoder, or what
             :func:`ksnet_deploy.video.writing.presets.choose_encoder` gave.
         detector: says where scenes begin (default: :class:`ksnet_deploy.upscale.scenes.SceneDetector`).
         height: height of the output's frames, such as 1080 or ``"1080p"`` (default: four times the source's).
+        scale: 2 or 3 for frames so many times as large as the source's, instead of a height (default: 4).
         start_s, end_s: the part to upscale, in seconds or as text such as ``"1:30"``.
         rate: frames per second of a folder of pictures (default: 25).
         overwrite, resume, keep_partial, tracks: as :class:`ksnet_deploy.upscale.work.Work` says.
@@ -72,7 +76,7 @@ def upscale_video(
         OutputError: the target cannot be written, exists, or cannot hold the source's tracks.
         KSNetError: a setting cannot be, or the network cannot be run.
     """
-    work = _work(source, target, codec, detector, height, start_s, end_s, rate, tracks)
+    work = _work(source, target, codec, detector, height, scale, start_s, end_s, rate, tracks)
     work = replace(work, overwrite=overwrite, resume=resume, keep_partial=keep_partial)
     return carry_out(work, _upscaler(upscaler, work), events or Events())
 
@@ -85,6 +89,7 @@ def estimate_video(
     codec: Encoder | str = DEFAULT_ENCODER,
     detector: CutDetector | None = None,
     height: int | str | None = None,
+    scale: int | str | None = None,
     start_s: Moment | None = None,
     end_s: Moment | None = None,
     overwrite: bool = False,
@@ -96,7 +101,7 @@ def estimate_video(
 
     Arguments and errors are those of :func:`upscale_video`, with the same checks.
     """
-    work = _work(source, target, codec, detector, height, start_s, end_s, DEFAULT_RATE, tracks)
+    work = _work(source, target, codec, detector, height, scale, start_s, end_s, DEFAULT_RATE, tracks)
     return estimate(replace(work, overwrite=overwrite, resume=resume), _upscaler(upscaler, work), events or Events())
 
 
@@ -117,11 +122,14 @@ def _work(
     codec: Encoder | str,
     detector: CutDetector | None,
     height: int | str | None,
+    scale: int | str | None,
     start_s: Moment | None,
     end_s: Moment | None,
     rate: Fraction | float | str,
     tracks: TrackChoice,
 ) -> Work:
+    if height is not None and scale is not None:
+        raise ConfigError("a height and a scale contradict each other; give one of them")
     encoder = codec if isinstance(codec, Encoder) else choose_encoder(codec)
     start_s, end_s = (None if moment is None else parse_time(moment) for moment in (start_s, end_s))
     given = Source(Path(source), start_s, end_s, parse_rate(rate))
@@ -130,6 +138,7 @@ def _work(
         destination=choose_destination(given, None if target is None else Path(target), encoder, tracks),
         encoder=encoder,
         height=None if height is None else parse_height(height),
+        scale=SCALE if scale is None else parse_scale(scale),
         detector=detector or SceneDetector(),
         tracks=tracks,
     )

@@ -1,4 +1,4 @@
-"""Where a video cuts, so that a recurrent network forgets one scene before it sees the next.
+"""Scene cuts of a video, at which a recurrent network forgets what it saw.
 
 :class:`SceneDetector` looks at each frame once, at the frames before it, and never ahead. It asks how much of a small
 thumbnail can be had from the thumbnail before, moved and relit: that is what a camera and a lamp do within a scene,
@@ -27,7 +27,7 @@ from ksnet_deploy.upscale.picture_change import (
 __all__ = ["CutDetector", "GivenCuts", "NoCuts", "SceneDetector", "read_cuts"]
 
 CHANGE_LIMIT = 575
-"""Per mille: what two pictures of one scene hardly ever differ by."""
+"""Limit per mille that the change between two pictures of one scene hardly ever exceeds."""
 CHANGE_STEP, CHANGE_MOST = 220, 850
 """Per mille: a cut differs by so much more than is usual in a scene that is all motion, or by so much in any."""
 COLOUR_CHANGE = 100

@@ -21,16 +21,16 @@ B = TypeVar("B")
 DEPTH = 4
 """Items that may wait between two stages."""
 POLL_S = 0.1
-"""How often a waiting stage looks whether another one has failed."""
+"""Seconds after which a waiting stage looks whether another one has failed."""
 
 
 @dataclass
 class StageTimes:
-    """How long each stage worked, in seconds; waiting for its neighbours is not in it."""
+    """Seconds that each stage worked; waiting for its neighbours is not in it."""
 
     wall_s: float = 0.0
     busy_s: dict[str, float] = field(default_factory=dict)
-    """By stage, in their order."""
+    """Seconds by stage, in their order."""
 
     def measure(self, name: str, work: Callable[[], A]) -> A:
         started = time.perf_counter()
@@ -45,7 +45,7 @@ class StageTimes:
         return max(self.busy_s, key=lambda name: self.busy_s[name])
 
     def summary(self) -> str:
-        """For example ``decode 3 %, network 98 % (the bottleneck), encode 12 % of the time``."""
+        """Text for people, such as ``decode 3 %, network 98 % (the bottleneck), encode 12 % of the time``."""
         parts = [
             f"{name} {busy / max(self.wall_s, 1e-9):.0%}" + (" (the bottleneck)" if name == self.bottleneck else "")
             for name, busy in self.busy_s.items()

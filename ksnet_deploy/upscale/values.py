@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from ksnet_deploy.base.errors import ConfigError, InputError
 from ksnet_deploy.base.frames import FrameSize
 
-__all__ = ["TileChoice", "parse_height", "parse_rate", "parse_tiles", "parse_time"]
+__all__ = ["TileChoice", "parse_height", "parse_rate", "parse_scale", "parse_tiles", "parse_time"]
 
 TileChoice: TypeAlias = FrameSize | Literal["auto", "off"]
 """The largest tiles to upscale a frame in; whole frames; or what the memory allows."""
@@ -27,6 +27,14 @@ def parse_height(text: str | int) -> int:
     if not re.fullmatch(_WHOLE, digits):
         raise InputError(f"'{text}' is not a target height; give for example 1080p or 4k")
     return int(digits)
+
+
+def parse_scale(text: str | int) -> int:
+    """Scale: ``2``, ``3``, ``4``, or ``x2`` and ``2x``. Raises InputError for anything else."""
+    digit = str(text).lower().removeprefix("x").removesuffix("x")
+    if digit not in ("2", "3", "4"):
+        raise InputError(f"'{text}' is no scale that there is; give 2, 3 or 4, or a height with --target")
+    return int(digit)
 
 
 def parse_tiles(text: TileChoice | str) -> TileChoice:

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 Chroma = Literal["420", "422", "444"]
-"""How much of the colour is kept: a quarter of the samples, half, all."""
+"""Chroma subsampling: a quarter of the samples, half, all."""
 
 # Every pixel's chroma counts, both ways, and no dithering: ffmpeg's accurate_rnd+full_chroma_int+full_chroma_inp.
 EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
@@ -74,14 +74,14 @@ UNSUPPORTED = {
     16: "YCgCo-Re",
     17: "YCgCo-Ro",
 }
-"""By AVColorSpace."""
+"""Names of the colour spaces that cannot be converted, by AVColorSpace."""
 
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 """AVColorTransferCharacteristic of the two high-dynamic-range curves."""
 
 
 def is_grey(video_format: VideoFormat | None) -> bool:
-    """Whether there is no colour in it, with or without alpha."""
+    """Whether a format has no colour, with or without alpha."""
     return (
         video_format is not None
         and not video_format.has_palette
@@ -90,24 +90,24 @@ def is_grey(video_format: VideoFormat | None) -> bool:
 
 
 def is_rgb(video_format: VideoFormat | None) -> bool:
-    """Whether it is coded as R'G'B', or as a palette of such colours."""
+    """Whether a format is coded as R'G'B', or as a palette of such colours."""
     return video_format is not None and (video_format.is_rgb or video_format.has_palette)
 
 
 def is_yuvj(video_format: VideoFormat | None) -> bool:
-    """Whether it is one of FFmpeg's formats that are of full range by their name."""
+    """Whether a format is one of FFmpeg's that are of full range by their name."""
     return video_format is not None and video_format.name.startswith("yuvj")
 
 
 def has_alpha(stream: VideoStream) -> bool:
-    """Whether some of it may be transparent; of VP8 and VP9 FFmpeg decodes the rest only, and a tag tells."""
+    """Whether some of a video may be transparent; of VP8 and VP9 FFmpeg decodes the rest only, and a tag tells."""
     video_format = stream.codec_context.format
     tagged = {key.lower(): value for key, value in stream.metadata.items()}.get("alpha_mode") == "1"
     return tagged or (video_format is not None and len(video_format.components) in (2, 4))
 
 
 def chroma_of(video_format: VideoFormat | None) -> Chroma:
-    """Of a pixel format; what is between them counts as the next finer one, and grey as the coarsest."""
+    """Chroma of a pixel format; what is between them counts as the next finer one, and grey as the coarsest."""
     if video_format is None or len(video_format.components) < 3:
         return "420"
     if video_format.is_rgb:
@@ -124,11 +124,11 @@ def usual_matrix(height: int, width: int) -> int:
 
 @dataclass(frozen=True)
 class Colour:
-    """How the samples of a video are to be read; the numbers are those of H.273, as in FFmpeg."""
+    """Colour tags: how the samples of a video are to be read; the numbers are those of H.273, as in FFmpeg."""
 
     matrix: int
     range: int
-    """1 for limited ("tv"), 2 for full ("pc")."""
+    """Range: 1 for limited ("tv"), 2 for full ("pc")."""
     primaries: int
     transfer: int
     guessed: bool = False

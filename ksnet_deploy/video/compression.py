@@ -34,31 +34,31 @@ Frames: TypeAlias = NDArray[np.uint8]
 
 RATE = Fraction(25)
 UNSPECIFIED = 2
-"""Of primaries and transfer, in H.273."""
+"""Number of unspecified primaries and transfer in H.273."""
 
 
 @dataclass(frozen=True)
 class Codec:
-    """One of the codecs, and what its encoder has to be told."""
+    """A codec, and what its encoder has to be told."""
 
     encoder: str
-    """As :func:`~ksnet_deploy.video.writing.encoders.choose_encoder` knows it."""
+    """Name for :func:`~ksnet_deploy.video.writing.encoders.choose_encoder`."""
     decoder: str
     qualities: tuple[int, int]
-    """Best and poorest."""
+    """Best and poorest quality."""
     default: int
-    """Of a usual download."""
+    """Quality of a usual download."""
     preset: str | None = None
-    """The encoder's own choice of speed; None where it has no choice."""
+    """Speed that the encoder chooses by itself; None where it has no choice."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """Added to those of ``choose_encoder``."""
+    """Options beside those of ``choose_encoder``."""
     by_quantizer: bool = False
     """Whether quality is the one quantizer of all frames."""
     is_jpeg: bool = False
-    """Full range, always BT.601, and chroma in the middle of the pixels that share it."""
+    """Whether it is JPEG: full range, always BT.601, and chroma in the middle of the pixels that share it."""
     siting_unsaid: bool = False
     least: FrameSize = FrameSize(2, 2)  # noqa: RUF009 (frozen)
-    """Smaller frames are padded to this one."""
+    """Smallest frame; smaller ones are padded to it."""
 
 
 CODECS: Mapping[CodecName, Codec] = {
@@ -71,17 +71,17 @@ CODECS: Mapping[CodecName, Codec] = {
     "vp9": Codec("vp9", "vp9", (0, 63), 33, "2", siting_unsaid=True),
     "mjpeg": Codec("mjpeg", "mjpeg", (1, 31), 5, by_quantizer=True, is_jpeg=True),
 }
-"""By name. Quality is the codec's own number, lower is better: the CRF of libx264, libx265 and libvpx-vp9, the
+"""Codecs by name. Quality is the codec's own number, lower is better: the CRF of libx264, libx265 and libvpx-vp9, the
 quantizer (``-qscale``) of FFmpeg's MPEG-2 and Motion JPEG."""
 
 
 @dataclass(frozen=True)
 class Compression:
-    """How a clip is encoded."""
+    """Codec, quality and speed that a clip is encoded with."""
 
     codec: CodecName
     quality: int
-    """On the codec's own scale, see CODECS."""
+    """Quality on the codec's own scale, see CODECS."""
     preset: str | None = None
     """Speed in the encoder's words; None for its default: medium for h264 and hevc, 2 (``cpu-used``) for vp9. The other
     two have none."""
@@ -97,12 +97,12 @@ class Compression:
 
     @classmethod
     def usual(cls, codec: CodecName, quality: int | None = None) -> Compression:
-        """With the encoder's usual speed, and its usual quality unless told. Raises ConfigError as the class does."""
+        """Usual speed of a codec, and its usual quality unless one is given. Raises ConfigError as the class does."""
         known = CODECS[codec]
         return cls(codec, known.default if quality is None else quality, known.preset)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, with the version of the encoder on this machine."""
+        """Plain values for JSON, with the version of the encoder on this machine."""
         return {**asdict(self), "encoder": encoder_version(self.codec)}
 
     def __str__(self) -> str:
@@ -111,7 +111,7 @@ class Compression:
 
 
 def encoder_version(codec: CodecName) -> str:
-    """What encodes on this machine: FFmpeg's encoder, and the library and the PyAV that it came with."""
+    """Versions of what encodes on this machine: FFmpeg's encoder, the library and the PyAV that it came with."""
     release = ".".join(map(str, av.library_versions["libavcodec"]))
     return f"{_encoder(Compression(codec, CODECS[codec].default)).codec}, libavcodec {release}, PyAV {av.__version__}"
 

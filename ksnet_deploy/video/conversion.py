@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.video.colour import SWS_MATRIX, SWSCALE, SWSCALE_LANCZOS, Colour, is_grey
 
-__all__ = ["picture_of", "rgb_of"]
+__all__ = ["picture_of", "resized", "rgb_of"]
 
 LUMA_WEIGHTS = {
     1: (0.2126, 0.0722),  # BT.709
@@ -56,7 +56,7 @@ def rgb_of(frame: VideoFrame, colour: Colour, *, eight_bits: bool) -> NDArray[An
 
 
 def _grey(frame: VideoFrame, colour: Colour, most: int) -> NDArray[Any]:
-    """The same of a frame without colours, which swscale takes for one of full range, whatever it says."""
+    """Picture of a frame without colours, which swscale takes for one of full range, whatever it says."""
     frame = _readable(frame)
     part = frame.format.components[0]
     values = _plane(frame, part.plane)[:, :: len(frame.format.components)].astype(np.float32)
@@ -107,7 +107,7 @@ def _plane(frame: VideoFrame, index: int) -> NDArray[Any]:
 
 
 def _coloured(frame: VideoFrame, colour: Colour, *, eight_bits: bool) -> NDArray[Any]:
-    """The same of a frame with colours, without regard to its alpha."""
+    """Picture of a frame with colours, without regard to its alpha."""
     frame.colorspace, frame.color_range = colour.matrix, colour.range
     if colour.siting_unsaid:
         frame = _with_chroma_at_the_left(frame)
@@ -158,6 +158,17 @@ def picture_of(
     frame.colorspace, frame.color_range = colour.matrix, colour.range
     sited = frame if centred else _with_chroma_at_the_left(frame)
     return sited.reformat(format=pixel_format, dst_color_range=colour.range, **scaling)
+
+
+def resized(rgb: NDArray[Any], size: FrameSize) -> NDArray[Any]:
+    """(H, W, 3) R'G'B', uint8 or uint16, at a size, by Lanczos's filter, widened where it shrinks."""
+    if size == FrameSize(*rgb.shape[:2]):
+        return rgb
+    name = "rgb24" if rgb.dtype == np.uint8 else "rgb48le"
+    frame = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format=name)
+    frame = frame.reformat(width=size.width, height=size.height, interpolation=SWSCALE_LANCZOS)
+    levels: NDArray[Any] = frame.to_ndarray()
+    return levels
 
 
 def _with_chroma_at_the_left(frame: VideoFrame) -> VideoFrame:

@@ -1,4 +1,4 @@
-"""What a user names as a source: a video file, a folder of pictures, or a pipe. Nothing heavy is imported."""
+"""Kinds of sources: a video file, a folder of pictures, or a pipe. Nothing heavy is imported."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ksnet_deploy.base.errors import InputError
 
 __all__ = [
     "DEFAULT_RATE",
+    "PICTURE_OUTPUTS",
     "PICTURE_SUFFIXES",
     "PIPE",
     "VIDEO_SUFFIXES",
@@ -23,9 +24,11 @@ __all__ = [
 ]
 
 PIPE = "-"
-"""Stands for standard input or output in the place of a path."""
+"""Text for standard input or output in the place of a path."""
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 """Suffixes of the files that are taken for frames in a folder."""
+PICTURE_OUTPUTS = (".png", ".jpg", ".jpeg", ".webp")
+"""Suffixes of the pictures that are written."""
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv", ".vob"}
     | {".ogv", ".3gp", ".y4m", ".mxf"}
@@ -74,7 +77,7 @@ class Source:
 
     @property
     def part_in_words(self) -> str:
-        """For names of files: empty for the whole, ``_90s-105s`` or ``_90s-end`` for a part."""
+        """Part for names of files: empty for the whole, ``_90s-105s`` or ``_90s-end`` for a part."""
         if not self.is_part:
             return ""
         end = "end" if self.end_s is None else f"{float(self.end_s):g}s"
@@ -87,7 +90,7 @@ def by_number(path: Path) -> list[str | int]:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether it is a folder; what the system refuses to look at, such as too long a name, counts as a file."""
+    """Whether a path is a folder; what the system refuses to look at, such as too long a name, counts as a file."""
     try:
         return path.is_dir()
     except OSError:

@@ -1,4 +1,4 @@
-"""How a decoded picture is to be turned and mirrored before it is shown."""
+"""Orientation: how a decoded picture is to be turned and mirrored before it is shown."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class DisplayMatrix(NamedTuple):
     """
 
     values: tuple[int, ...]
-    """Row by row."""
+    """Numbers of the matrix, row by row."""
 
     @classmethod
     def parse(cls, data: bytes) -> DisplayMatrix | None:
-        """FFmpeg's AV_FRAME_DATA_DISPLAYMATRIX; None for the one that changes nothing."""
+        """Matrix in FFmpeg's AV_FRAME_DATA_DISPLAYMATRIX; None for the one that changes nothing."""
         found = cls(struct.unpack("9i", data))
         return None if found.turns == (1, 0, 0, 1) else found
 
@@ -40,7 +40,7 @@ class DisplayMatrix(NamedTuple):
         return whole if exact and sorted(map(abs, whole)) == [0, 0, 1, 1] and abs(whole[0]) == abs(whole[3]) else None
 
     def scaled(self, before: FrameSize, after: FrameSize) -> DisplayMatrix:
-        """The same for a resized picture: its offsets, in pixels, grow with it."""
+        """Matrix for a resized picture: its offsets, in pixels, grow with it."""
         a, b, u, c, d, v, x, y, w = self.values
         turned = self.turns is not None and self.turns[0] == 0
         shown = [(s.width, s.height) if turned else (s.height, s.width) for s in (before, after)]
@@ -48,7 +48,7 @@ class DisplayMatrix(NamedTuple):
         return DisplayMatrix((a, b, u, c, d, v, round(x * right), round(y * down), w))
 
     def upright_size(self, size: FrameSize) -> FrameSize:
-        """Of a picture of a size, turned as it is to be shown."""
+        """Size of a picture, turned as it is to be shown."""
         return FrameSize(size.width, size.height) if self.turns is not None and self.turns[0] == 0 else size
 
     def upright(self, rgb: NDArray[Any]) -> NDArray[Any]:

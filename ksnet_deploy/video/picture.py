@@ -1,4 +1,4 @@
-"""Single pictures: PNG, JPEG and what else FFmpeg decodes."""
+"""Single pictures: what FFmpeg decodes is read; PNG, JPEG and WebP are written."""
 
 from __future__ import annotations
 
@@ -16,11 +16,18 @@ from numpy.typing import NDArray
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize, values_of
 from ksnet_deploy.video.colour import Colour
-from ksnet_deploy.video.conversion import rgb_of
+from ksnet_deploy.video.conversion import picture_of, rgb_of
 from ksnet_deploy.video.jpeg import JPEG_FORMATS, rgb_of_jpeg
 from ksnet_deploy.video.reading.sources import reason_of
 
-__all__ = ["picture_size", "read_picture", "write_png"]
+__all__ = ["picture_size", "read_picture", "write_picture", "write_png"]
+
+JFIF = Colour(matrix=5, range=2, primaries=2, transfer=2)
+"""BT.601 in full range, as JPEG/JFIF has it."""
+JPEG_QUANTISER = "2"
+"""FFmpeg's scale, from 1 for the best to 31; 4:4:4, so that no colour is thinned out."""
+WEBP_QUALITY = "95"
+"""libwebp's scale, to 100 for the best."""
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
@@ -58,14 +65,39 @@ def picture_size(path: Path) -> FrameSize:
     return FrameSize(*size)
 
 
-def write_png(path: Path, rgb: NDArray[Any]) -> None:
-    """Save an (H, W, 3) picture, uint8 or uint16."""
-    rgb = np.ascontiguousarray(rgb)
-    if rgb.dtype == np.uint8:
-        VideoFrame.from_ndarray(rgb, format="rgb24").save(path)
+def write_picture(path: Path, suffix: str, levels: NDArray[Any]) -> None:
+    """Save a picture, as PNG without loss, as JPEG or WebP with one that is hard to see.
+
+    Args:
+        suffix: one of :data:`ksnet_deploy.video.kinds.PICTURE_OUTPUTS`, whatever the path ends in.
+        levels: (H, W, 3) or grey (H, W), uint8 or uint16; JPEG and WebP take 8 bits of the latter.
+
+    Raises:
+        av.error.FFmpegError, OSError: it cannot be written.
+    """
+    if suffix == ".png":
+        write_png(path, levels)
         return
-    frame = VideoFrame.from_ndarray(rgb, format="rgb48le").reformat(format="rgb48be")
-    context: Any = CodecContext.create("png", "w")
-    context.height, context.width, context.pix_fmt = frame.height, frame.width, "rgb48be"
-    context.time_base = Fraction(1, 25)
-    path.write_bytes(b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)]))
+    rgb = values_of(levels if levels.ndim == 3 else np.repeat(levels[..., None], 3, axis=2), "uint8")
+    if suffix == ".webp":
+        frame = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24").reformat(format="bgra")
+        path.write_bytes(_encoded(frame, "libwebp", {"quality": WEBP_QUALITY}))
+    else:
+        frame = picture_of(rgb, JFIF, "yuv444p", centred=True)
+        path.write_bytes(_encoded(frame, "mjpeg", {"qmin": JPEG_QUANTISER, "qmax": JPEG_QUANTISER}))
+
+
+def write_png(path: Path, levels: NDArray[Any]) -> None:
+    """Save an (H, W, 3) or a grey (H, W) picture, uint8 or uint16."""
+    deep, grey = levels.dtype == np.uint16, levels.ndim == 2
+    name = ("gray16" if grey else "rgb48") if deep else ("gray" if grey else "rgb24")
+    frame = VideoFrame.from_ndarray(np.ascontiguousarray(levels), format=f"{name}le" if deep else name)
+    path.write_bytes(_encoded(frame.reformat(format=f"{name}be") if deep else frame, "png", {}))
+
+
+def _encoded(frame: VideoFrame, codec: str, options: dict[str, str]) -> bytes:
+    """The file that an encoder of pictures makes of a frame."""
+    context: Any = CodecContext.create(codec, "w")
+    context.height, context.width, context.pix_fmt = frame.height, frame.width, frame.format.name
+    context.time_base, context.color_range, context.options = Fraction(1, 25), frame.color_range, options
+    return b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])

@@ -1,4 +1,4 @@
-"""What decoded frames carry beside their pictures: HDR metadata, which some encoders can take on, and what none can."""
+"""Side data of decoded frames: HDR metadata, which some encoders can take on, and what none can."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAMES = {
     Type.DOVI_RPU_BUFFER: "Dolby Vision metadata",
     Type.A53_CC: "closed captions in the picture",
 }
-"""What is worth a word where it is lost."""
+"""Names of the side data that is worth a word where it is lost."""
 
 
 def named_side_data(frame: VideoFrame) -> list[str]:
@@ -34,7 +34,7 @@ def named_side_data(frame: VideoFrame) -> list[str]:
 
 
 def _side_data(frame: VideoFrame) -> dict[Type, bytes]:
-    """What a frame carries of the kinds that have a name here.
+    """Side data of a frame, of the kinds that have a name here.
 
     A frame that was asked is a reference cycle, and so stays in memory until Python's collector comes by; so not every
     frame of a video should be.
@@ -43,8 +43,23 @@ def _side_data(frame: VideoFrame) -> dict[Type, bytes]:
     return {kind: bytes(carried[kind]) for kind in (*NAMES, Type.DISPLAYMATRIX) if kind in carried}
 
 
+def _without(frame: VideoFrame, kind: int) -> VideoFrame:
+    """The frame without its side data of a kind, a number of FFmpeg's AVFrameSideDataType."""
+    graph = Graph()
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25))
+    filtered, sink = graph.add("sidedata", f"mode=delete:type={kind}"), graph.add("buffersink")
+    source.link_to(filtered)
+    filtered.link_to(sink)
+    graph.configure()
+    source.push(frame)
+    return graph.vpull()
+
+
 def _known_to_pyav(frame: VideoFrame) -> VideoFrame:
-    """The frame without what PyAV 18 does not know, such as a photo's EXIF: with it, PyAV gives out nothing."""
+    """The frame without what PyAV 18 does not know, such as a photo's EXIF: with it, PyAV gives out nothing. A colour
+    profile goes too: once PyAV was asked for that of a PNG, Python's collector crashes."""
+    profile: Any = Type.ICC_PROFILE.value
+    frame = _without(frame, int(profile))
     while True:
         try:
             _ = frame.side_data
@@ -52,22 +67,13 @@ def _known_to_pyav(frame: VideoFrame) -> VideoFrame:
             number = re.match(r"\d+", str(error))
             if number is None:
                 raise
-            graph = Graph()
-            source = graph.add_buffer(
-                width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25)
-            )
-            filtered, sink = graph.add("sidedata", f"mode=delete:type={number[0]}"), graph.add("buffersink")
-            source.link_to(filtered)
-            filtered.link_to(sink)
-            graph.configure()
-            source.push(frame)
-            frame = graph.vpull()
+            frame = _without(frame, int(number[0]))
         else:
             return frame
 
 
 def display_matrix(frame: VideoFrame) -> DisplayMatrix | None:
-    """How the frame is to be turned; None for as it is."""
+    """Matrix that says how the frame is to be turned; None for as it is."""
     found = _side_data(frame).get(Type.DISPLAYMATRIX)
     return None if found is None else DisplayMatrix.parse(found)
 
@@ -84,29 +90,29 @@ class MasteringDisplay(NamedTuple):
     """CIE 1931 (x, y) of red, green and blue."""
     white: tuple[Fraction, Fraction]
     least: Fraction
-    """Luminance of its black in cd/m2."""
+    """Luminance of the display's black in cd/m2."""
     greatest: Fraction
-    """Luminance of its white in cd/m2."""
+    """Luminance of the display's white in cd/m2."""
 
 
 class ContentLight(NamedTuple):
-    """How bright the video is (CTA-861.3), in cd/m2."""
+    """Brightness of the video (CTA-861.3), in cd/m2."""
 
     greatest: int
-    """Of any pixel: MaxCLL."""
+    """Brightness of the brightest pixel: MaxCLL."""
     greatest_mean: int
-    """Of the mean of any frame: MaxFALL."""
+    """Mean brightness of the brightest frame: MaxFALL."""
 
 
 class _Parameters(NamedTuple):
-    """How an encoder is told of both."""
+    """Names and units by which an encoder is told of both."""
 
     option: str
-    """FFmpeg's, which holds the encoder's own parameters."""
+    """Name of FFmpeg's option, which holds the encoder's own parameters."""
     display: str
     light: str
     steps: tuple[int, int] | None
-    """Into how many a unit of the coordinates and of the luminance is divided; None for decimal fractions."""
+    """Steps in a unit of the coordinates and of the luminance; None for decimal fractions."""
 
 
 _PARAMETERS = {
@@ -114,7 +120,7 @@ _PARAMETERS = {
     "libx265": _Parameters("x265-params", "master-display", "max-cll", (50_000, 10_000)),
     "libsvtav1": _Parameters("svtav1-params", "mastering-display", "content-light", None),
 }
-"""By FFmpeg's name of the encoder; the others cannot be told through PyAV, which gives them no frame's side data."""
+"""Parameters by FFmpeg's name of the encoder; the others cannot be told through PyAV, which gives them no side data."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,7 @@ class HdrMetadata:
 
     @classmethod
     def of(cls, frame: VideoFrame) -> HdrMetadata:
-        """That of a frame; a display that is described in part only counts as not described."""
+        """HDR metadata of a frame; a display that is described in part only counts as not described."""
         carried = _side_data(frame)
         display, light = carried.get(Type.MASTERING_DISPLAY_METADATA), carried.get(Type.CONTENT_LIGHT_LEVEL)
         return cls(
@@ -165,7 +171,7 @@ def _display(data: bytes) -> MasteringDisplay | None:
 
 
 def _in_words(display: MasteringDisplay, steps: tuple[int, int] | None) -> str:
-    """For example ``G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)``."""
+    """Text such as ``G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)``."""
 
     def number(value: Fraction, kind: int) -> str:
         return repr(float(value)) if steps is None else str(round(value * steps[kind]))

@@ -9,7 +9,7 @@ from fractions import Fraction
 __all__ = ["TIMECODE", "advanced", "with_timecode_advanced"]
 
 TIMECODE = "timecode"
-"""Key of metadata, in any case."""
+"""Key of the time code in metadata, in any case."""
 
 
 def with_timecode_advanced(metadata: Mapping[str, str], frames: int, rate: Fraction) -> dict[str, str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -8,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from ksnet_deploy.base.errors import OutputError
-from ksnet_deploy.base.files import LONGEST_NAME, hidden_name, replacing, shortened
-from ksnet_deploy.base.locks import Lock
+from ksnet_deploy.base.files import replacing
+from ksnet_deploy.base.hidden import LONGEST_NAME, hidden_name, shortened
+from ksnet_deploy.base.leftovers import remove_leftovers
+from ksnet_deploy.base.locks import Lock, being_written
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "猫"])
@@ -35,11 +38,29 @@ def test_a_file_with_the_longest_name_is_replaced_whole(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("name", ["a.onnx", ".hidden", "a.4194999.part", "n" * 251 + ".txt"])
+def test_what_killed_processes_left_of_a_name_goes_and_nothing_else(tmp_path: Path, name: str) -> None:
+    gone, running = 4194999, os.getppid()  # the first is beyond the largest process id
+    path = tmp_path / name
+    dead = hidden_name(name, f".{gone}.part")
+    left = {dead, f"{dead}.small.onnx", f".{dead}.{gone}.part"} if len(name) < 200 else {dead}
+    kept = {hidden_name(name, f".{running}.part"), hidden_name(f"x{name}", f".{gone}.part"), ".a.onnx.part", name}
+    for entry in left | kept:
+        (tmp_path / entry).write_bytes(b"half of it")
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"whole")
+    assert {entry.name for entry in tmp_path.iterdir()} == kept
+    (tmp_path / dead).mkdir()
+    (tmp_path / dead / "shard").touch()
+    remove_leftovers(path)
+    assert {entry.name for entry in tmp_path.iterdir()} == kept
+
+
 HOLDING = """
 import sys
 from pathlib import Path
 from ksnet_deploy.base.locks import Lock
-lock = Lock(Path(sys.argv[1]), Path("film.mp4"))
+lock = Lock(Path(sys.argv[1]), "taken")
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -52,9 +73,9 @@ def test_a_lock_is_held_until_its_process_ends(tmp_path: Path) -> None:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
         with pytest.raises(OutputError, match=r"another process is already writing film\.mp4; wait for it"):
-            Lock(path, Path("film.mp4"))
+            Lock(path, being_written(Path("film.mp4")))
         other.kill()
-    with Lock(path, Path("film.mp4")):
+    with Lock(path, "taken"):
         assert path.exists()
     assert not path.exists()
 
@@ -64,7 +85,25 @@ def test_the_lock_of_a_place_that_was_removed_is_not_taken(tmp_path: Path, monke
     path = tmp_path / "lock"
     opened = path.open("a+b")
     path.unlink()
-    with Lock(path, tmp_path), monkeypatch.context() as patch:
+    with Lock(path, "taken"), monkeypatch.context() as patch:
         patch.setattr(Path, "open", lambda *_: opened)
-        with pytest.raises(OutputError, match="another process"):
-            Lock(path, tmp_path)
+        with pytest.raises(OutputError, match="taken"):
+            Lock(path, "taken")
+
+
+def test_a_file_system_without_locks_is_used_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_descriptor: int, *, blocking: bool) -> bool:
+        raise OSError(errno.ENOSYS if not blocking else errno.EIO, "refused")
+
+    monkeypatch.setattr("ksnet_deploy.base.locks.lock_descriptor", refuse)
+    with Lock(tmp_path / "lock", "taken"):
+        pass
+
+
+def test_a_lock_that_fails_is_not_taken_for_one_that_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_descriptor: int, *, blocking: bool) -> bool:
+        raise OSError(errno.EIO, f"failed, blocking {blocking}")
+
+    monkeypatch.setattr("ksnet_deploy.base.locks.lock_descriptor", fail)
+    with pytest.raises(OSError, match="failed"):
+        Lock(tmp_path / "lock", "taken")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import itertools
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 from typer.testing import CliRunner
 
+from ksnet_deploy.base.machine import cores
 from ksnet_deploy.cli import checks as doctor
 from ksnet_deploy.cli.checks import Check, Diagnosis, diagnose
 from ksnet_deploy.cli.doctor import doctor as command
@@ -92,7 +92,7 @@ def test_what_is_found_is_true(here: Diagnosis) -> None:
         digest = subprocess.run(["sha256sum", str(path)], capture_output=True, text=True, check=True).stdout.split()[0]
         assert digest in found[f"checkpoint {name}"]
         assert "research / non-commercial" in found[f"checkpoint {name}"]
-    assert found["cpu"].startswith(f"{len(os.sched_getaffinity(0))} cores")
+    assert found["cpu"].startswith(f"{cores()} cores")
     capability = torch.backends.cpu.get_cpu_capability()
     assert ("AVX512" in found["cpu"].partition(", ")[2]) >= (capability == "AVX512")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -11,21 +12,28 @@ from ksnet_deploy.cli.terminal import JsonLines, progress
 NAMES = ["a[/b]x", "film [bluray].mp4", "[red]r[/red].mkv", "10:smile:30.mp4", "{0} 100%.mp4", "two\nlines.mp4"]
 
 
+def shown_lines(text: str) -> list[str]:
+    """What a terminal is told to show, without its codes for colours and places."""
+    lines = (line.rstrip() for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n").splitlines())
+    return [line for line in lines if line]
+
+
 @pytest.mark.parametrize("name", NAMES[:-1])
 def test_a_name_is_shown_as_it_is(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
     with progress("Upscaling") as bar:
         bar.begin(name, 3)
         bar.say(f"say {name}")
-    said, shown = capsys.readouterr().err.splitlines()
-    assert said == f"say {name}"
-    assert shown.startswith(f"Upscaling {name} ")
+    lines = shown_lines(capsys.readouterr().err)
+    assert f"say {name}" in lines
+    assert lines[-1].startswith(f"Upscaling {name} ")
     with progress("Upscaling") as bar:
         bar.begin("", 3)
         bar.describe(f"describe {name}", rate=f"at {name}")
-    shown = capsys.readouterr().err.rstrip()
+    shown = shown_lines(capsys.readouterr().err)[-1]
     assert shown.startswith(f"Upscaling describe {name} ")
     assert shown.endswith(f"0/3 at {name} -:--:--")
 
@@ -58,3 +66,13 @@ def test_a_complaint_in_text_is_one_sentence_on_standard_error(capsys: pytest.Ca
     with progress("Upscaling", style="none") as bar:
         bar.complain("a.mp4 does not exist")
     assert capsys.readouterr() == ("", "Error: a.mp4 does not exist.\n")
+
+
+def test_in_a_pipe_no_bar_comes_after_the_result(capfd: pytest.CaptureFixture[str]) -> None:
+    with progress("Upscaling") as bar:
+        bar.begin("film.mp4", 3)
+        bar.advance()
+        bar.say("a note")
+        bar.say_result("the result")
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("the result\n", "a note\n")

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from media import make_video, presentation_times
 from runners import RepeatRunner
+from typer.main import get_command
 
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.cli.app import app
 from ksnet_deploy.cli.inputs import find_videos
 from ksnet_deploy.upscale.values import parse_time
 
@@ -292,7 +294,6 @@ def test_one_failure_of_any_kind_stops_no_other(run: Run, tmp_path: Path, monkey
         ("--codec", "hevc"),
         ("--crf", 20),
         ("--preset", "slow"),
-        ("--target", "96p"),
         ("--no-resume",),
         ("--keep-partial",),
         ("--skip-existing",),
@@ -305,6 +306,17 @@ def test_an_option_without_effect_is_refused(run: Run, tmp_path: Path, options: 
     assert code == 1
     assert f"{options[0]} applies to video files only" in err
     assert {p.name for p in tmp_path.iterdir()} == {"v.mp4"}
+
+
+@pytest.mark.parametrize("name", ["resume", "scene-reset"])
+def test_what_is_the_default_can_be_asked_for_and_the_last_word_counts(run: Run, tmp_path: Path, name: str) -> None:
+    video = make_video(tmp_path / "v.mp4", SIZE, frames=3)
+    code, _, err = run(video, "-o", tmp_path / "a", f"--{name}")
+    assert code == 0, err
+    parser = get_command(app).commands["upscale"]
+    for last, expected in ((f"--{name}", True), (f"--no-{name}", False)):
+        context = parser.make_context("upscale", ["v.mp4", f"--no-{name}", f"--{name}", last])
+        assert context.params[name.replace("-", "_")] is expected
 
 
 def test_a_rate_for_a_video_and_a_video_from_a_pipe_are_refused(run: Run, tmp_path: Path) -> None:

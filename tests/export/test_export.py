@@ -19,7 +19,7 @@ from ksnet_deploy.base.errors import ConfigError, OutputError, VerificationError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.export.onnx import export_onnx
-from ksnet_deploy.export.proof.float32 import TIE_GAP, SequenceReport, compare_to_float32, verify_onnx
+from ksnet_deploy.export.proof.float32 import FLOAT32_TIE_GAP, SequenceReport, compare_to_float32, verify_onnx
 from ksnet_deploy.export.proof.half import HalfReport
 from ksnet_deploy.export.proof.near_ties import RetakingRunner, swapped_channels
 from ksnet_deploy.export.proof.sequence import moving_pattern, proof_frames
@@ -254,7 +254,7 @@ def test_verification_catches_a_wrong_body(small_onnx: SmallOnnx, small: Checkpo
     next(a for a in grid_sample.attribute if a.name == "padding_mode").s = b"border"
     path = tmp_path / "wrong.onnx"
     onnx.save(model, path)
-    with pytest.raises(VerificationError):
+    with pytest.raises(VerificationError, match="differs from PyTorch on frame"):
         verify_onnx(small.model, path, FrameSize(32, 48), frames=2)
 
 
@@ -324,7 +324,7 @@ def test_a_swap_of_near_tied_channels_is_excused_and_reported(small: Checkpoint,
 
 def test_a_swap_of_channels_that_are_not_tied_is_an_error(small: Checkpoint) -> None:
     with pytest.raises(VerificationError, match="on frame 3"):
-        compare_with_swaps(small, {3}, gap=TIE_GAP)
+        compare_with_swaps(small, {3}, gap=FLOAT32_TIE_GAP)
 
 
 def test_a_near_tie_excuses_nothing_but_the_swap(small: Checkpoint) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.export.onnx import export_onnx
-from ksnet_deploy.export.proof.float32 import TIE_GAP, compare_to_float32
+from ksnet_deploy.export.proof.float32 import FLOAT32_TIE_GAP, compare_to_float32
 from ksnet_deploy.export.proof.near_ties import RetakingRunner
 from ksnet_deploy.export.proof.sequence import proof_frames
 from ksnet_deploy.network.bundled import bundled_checkpoint
@@ -99,7 +99,9 @@ def test_ten_recurrent_frames_of_lite_match_pytorch(
     if runtime.startswith("openvino") and not inline:
         pytest.skip("OpenVINO knows no ONNX functions; --inline is for it")
     python = python_with(runtime)
-    with RetakingRunner(load_checkpoint(bundled_checkpoint("lite")).model, SIZE, io="float32", gap=TIE_GAP) as pytorch:
+    with RetakingRunner(
+        load_checkpoint(bundled_checkpoint("lite")).model, SIZE, io="float32", gap=FLOAT32_TIE_GAP
+    ) as pytorch:
         frames = proof_frames(pytorch, FRAMES)
         np.save(tmp_path / "frames.npy", np.stack(frames))
         arguments = [steps[inline], tmp_path / "frames.npy", RESET_AT, tmp_path / "results.npz"]

@@ -19,7 +19,14 @@ from networks import new_checkpoint
 from ksnet_deploy.base.errors import VerificationError
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.export.onnx import export_onnx
-from ksnet_deploy.export.proof.half import PSNR_FLOOR_DB, SWAP_DB, TIE_GAP, HalfReport, compare_runners, verify_half
+from ksnet_deploy.export.proof.half import (
+    HALF_TIE_GAP,
+    PSNR_FLOOR_DB,
+    SWAP_DB,
+    HalfReport,
+    compare_runners,
+    verify_half,
+)
 from ksnet_deploy.export.proof.near_ties import RetakingRunner, swapped_channels
 from ksnet_deploy.export.proof.rounding import round_half_results
 from ksnet_deploy.export.proof.sequence import proof_frames
@@ -32,7 +39,7 @@ from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.ops.functions import DOMAIN, OPSET, VERSION, function_bodies
 from ksnet_deploy.ops.reference import channel_scores, deform_conv2d, topk_split
-from ksnet_deploy.runtime.base import Runner, SavedState
+from ksnet_deploy.runtime.base import StatelessRunner
 from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.runtime.torch import TorchRunner
 
@@ -175,7 +182,7 @@ def test_thirty_frames_of_real_video_stay_near_float32(name: str, size: str, tmp
     checkpoint, frame_size = load_checkpoint(bundled_checkpoint(name)), FrameSize.parse(size)
     export_onnx(checkpoint, tmp_path / "fp16.onnx", size=frame_size, precision="fp16")
     with (
-        RetakingRunner(checkpoint.model, frame_size, gap=TIE_GAP) as exact,
+        RetakingRunner(checkpoint.model, frame_size, gap=HALF_TIE_GAP) as exact,
         OnnxRunner(tmp_path / "fp16.onnx", frame_size, rewrite=round_half_results) as half,
     ):
         report = compare_runners(exact, half, moving_frames(frame_size, 30))
@@ -255,7 +262,7 @@ def test_every_frame_type_can_be_exported_in_half(small: Checkpoint, io: FrameTy
     assert path.exists()
 
 
-class Noisy(Runner):
+class Noisy(StatelessRunner):
     """Gives its frame four times as large, with an error that grows by a factor at each step."""
 
     backend = "noisy"
@@ -271,17 +278,6 @@ class Noisy(Runner):
 
     def reset(self) -> None:
         self.index = 0
-
-    @property
-    def state(self) -> SavedState:
-        return {}
-
-    @state.setter
-    def state(self, saved: SavedState) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 def compare_noisy(growth: float, start: float = 0.2) -> HalfReport:

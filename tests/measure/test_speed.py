@@ -1,17 +1,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+import torch
+from media import make_video
+from networks import SMALL
 from runners import RepeatRunner
 
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.measure.speed import Latency, measure_step, moving_frames, run_benchmark
-from ksnet_deploy.network.checkpoints import Checkpoint
+from ksnet_deploy.measure.speed import Latency, _is_trained, measure_step, moving_frames, run_benchmark
+from ksnet_deploy.network.bundled import bundled_checkpoint, bundled_names
+from ksnet_deploy.network.checkpoints import Checkpoint, save_checkpoint
+from ksnet_deploy.network.model import KSNet
 
 
 def test_latency_percentiles_are_in_milliseconds() -> None:
@@ -83,3 +91,33 @@ def test_report_compares_every_backend_with_the_reference(small: Checkpoint, cli
 def test_a_missing_clip_is_refused(small: Checkpoint, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         run_benchmark(small.path, FrameSize(32, 48), clip=tmp_path / "none.mp4")
+
+
+@pytest.mark.parametrize("upsampler", ["progressive", "direct"])
+def test_a_trained_network_is_compared_and_an_untrained_one_is_not(tmp_path: Path, upsampler: Any) -> None:
+    config = replace(SMALL, upsampler=upsampler)
+    model = KSNet(config)
+    with torch.no_grad():
+        next(layer for layer in reversed(model.reconstruct.head) if hasattr(layer, "weight")).weight.fill_(0.01)
+    save_checkpoint(model, tmp_path / "trained.safetensors", training="none", licence="Apache-2.0")
+    assert _is_trained(tmp_path / "trained.safetensors")
+    save_checkpoint(KSNet(config), tmp_path / "new.safetensors", training="none", licence="Apache-2.0")
+    assert not _is_trained(tmp_path / "new.safetensors")
+
+
+def test_the_bundled_networks_are_trained() -> None:
+    assert all(_is_trained(bundled_checkpoint(name)) for name in bundled_names())
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_an_exported_file_is_measured_by_itself(
+    small_onnx: Callable[..., Path], clip: Path, tmp_path: Path, fits: bool
+) -> None:
+    shown = clip if fits else make_video(tmp_path / "other.mp4", FrameSize(40, 48), frames=3)
+    report = run_benchmark(small_onnx("32x48"), FrameSize(32, 48), clip=shown, seconds=0.05)
+    (row,) = report.results
+    assert (row.backend, row.psnr_db, row.clip_fps is not None) == ("onnxruntime", None, fits)
+    head, _, line, _ = report.as_text().splitlines()
+    assert "float32 network, uint8 frames" in head
+    assert line.split()[-1] == "-"
+    assert "untrained" not in line

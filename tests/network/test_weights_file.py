@@ -22,7 +22,7 @@ from trainings import TINY
 
 from ksnet_deploy.base.errors import CheckpointError
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.network.bundled import checkpoint_path
+from ksnet_deploy.network.bundled import bundled_checkpoint, bundled_names, checkpoint_path
 from ksnet_deploy.network.checkpoint_config import config_of, notes_of
 from ksnet_deploy.network.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from ksnet_deploy.network.config import KSNetConfig
@@ -338,6 +338,61 @@ def test_a_damaged_checkpoint_is_refused_or_loads_truly(
             assert not exact or same(dict(loaded.model.state_dict()), weights)
             assert all(tensor.isfinite().all() for tensor in loaded.model.state_dict().values())
     assert refused > (0.9 * count if kind == "ours" else 0.3 * count)
+
+
+@pytest.mark.parametrize("name", bundled_names())
+def test_a_bundled_checkpoint_with_another_weight_or_configuration_is_refused(tmp_path: Path, name: str) -> None:
+    path, whole = tmp_path / "a.safetensors", bundled_checkpoint(name).read_bytes()
+    changes = [(b'"format":"ksnet"', b'"format":"ksnex"'), (b'"format":"ksnet"', b'"formax":"ksnet"')]
+    changes += [(b'"keep_ratio\\": 0.75', b'"keep_ratio\\": 0.50'), (whole[-64:], bytes(64))]
+    for before, after in changes:
+        assert whole.count(before) == 1
+        path.write_bytes(whole.replace(before, after))
+        with pytest.raises(CheckpointError, match="damaged: its contents do not match the checksum"):
+            load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("[" * 100_000, "is not valid JSON"),
+        (TINY.to_json().replace('"channels": 8', '"channels": 800000000'), "the network of its configuration cannot"),
+    ],
+    ids=["deep", "huge"],
+)
+def test_a_configuration_that_no_network_has_is_refused(
+    tmp_path: Path, weights: Tensors, config: str, words: str
+) -> None:
+    torch.save({"params": weights, "config": config}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=words):
+        load_checkpoint(tmp_path / "a.pth")
+
+
+def test_averaged_weights_inside_another_key_are_said(tmp_path: Path, weights: Tensors) -> None:
+    averaged = {name: tensor + 1 for name, tensor in weights.items()}
+    torch.save({"model": {"params": weights, "ema": averaged}, "config": TINY.to_json()}, tmp_path / "a.pth")
+    loaded = load_checkpoint(tmp_path / "a.pth")
+    assert same(dict(loaded.model.state_dict()), averaged)
+    assert loaded.notes == ("Of a.pth, the averaged weights 'ema' in 'model' were taken.",)
+
+
+def test_a_name_that_is_too_long_and_a_web_page_with_a_mark_are_said(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="cannot be opened"):
+        load_checkpoint(tmp_path / ("x" * 300 + ".pth"))
+    (tmp_path / "a.pth").write_bytes(b"\xef\xbb\xbf\r\n<!DOCTYPE html>")
+    with pytest.raises(CheckpointError, match="a web page"):
+        load_checkpoint(tmp_path / "a.pth")
+
+
+def test_a_foreign_safetensors_file_may_have_a_checksum_of_another_kind(tmp_path: Path, weights: Tensors) -> None:
+    save_file(weights, tmp_path / "a.safetensors", {"format": "pt", "sha256": "ab", "config": TINY.to_json()})
+    assert same(dict(load_checkpoint(tmp_path / "a.safetensors", TINY).model.state_dict()), weights)
+
+
+def test_a_pickle_of_another_protocol_is_refused_without_a_warning(tmp_path: Path, weights: Tensors) -> None:
+    torch.save({"params": weights, "config": TINY.to_json()}, tmp_path / "a.pth", pickle_protocol=4)
+    with pytest.raises(CheckpointError, match=r"\(UnpicklingError\)"):
+        load_checkpoint(tmp_path / "a.pth")
 
 
 def test_the_configuration_and_the_notes_need_no_pytorch(small: Checkpoint) -> None:

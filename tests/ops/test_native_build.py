@@ -131,6 +131,11 @@ def test_missing_tools_and_headers_are_one_sentence(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("TENSORRT_ROOT", str(tmp_path))
     with pytest.raises(BackendError, match=r"cannot be built: TENSORRT_ROOT is .*, which has no NvInferRuntime.h"):
         build_plugins()
+    monkeypatch.delenv("TENSORRT_ROOT")
+    monkeypatch.delenv("TENSORRT_INCLUDE_DIR", raising=False)
+    if not find_system_headers() and shutil.which("nvcc"):
+        with pytest.raises(BackendError, match=r"pass --fetch-headers to download them$"):
+            build_plugins()
     monkeypatch.setattr(plugins.shutil, "which", lambda _: None)
     with pytest.raises(BackendError, match="needs cmake, which was not found"):
         build_plugins()

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from fake_gpu import fake_engine, pretend_gpu
 from networks import SMALL, new_checkpoint
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
@@ -28,9 +29,30 @@ def frames(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 32, 48, 3), dtype=np.uint8)
 
 
-@pytest.fixture(params=["torch", "onnxruntime"])
-def runner(request: pytest.FixtureRequest, small: Checkpoint, small_onnx: SmallOnnx) -> Runner:
-    return open_runner(small.path if request.param == "torch" else small_onnx("32x48"), SIZE)
+@pytest.fixture(params=["torch", "onnxruntime", "lockstep", "tiles", "tensorrt"])
+def runner(
+    request: pytest.FixtureRequest,
+    small: Checkpoint,
+    small_onnx: SmallOnnx,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Runner]:
+    """Every runner of the small network, for one size; that of engines on a stand-in for the GPU."""
+    if request.param == "torch":
+        opened = open_runner(small.path, SIZE)
+    elif request.param == "onnxruntime":
+        opened = open_runner(small_onnx("32x48"), SIZE)
+    elif request.param == "lockstep":
+        opened = LockstepOnnxRunner(small_onnx("32x48"), SIZE)
+    elif request.param == "tiles":
+        plan = TilePlan.make(SIZE, FrameSize(32, 30), 12)
+        assert len(plan.positions) == 2
+        opened = TiledRunner(LockstepOnnxRunner(small_onnx(str(plan.tile)), plan.tile), plan)
+    else:
+        pretend_gpu(monkeypatch)
+        opened = open_runner(fake_engine(small_onnx("32x48"), tmp_path / "small.engine", ("32x48",) * 3), SIZE)
+    with opened:
+        yield opened
 
 
 def test_a_step_gives_a_frame_four_times_larger(runner: Runner) -> None:
@@ -88,20 +110,33 @@ def test_a_frame_of_another_shape_or_type_is_refused(runner: Runner) -> None:
         runner.step(np.zeros((32, 48, 3), np.float32))
 
 
-@pytest.mark.parametrize("kind", ["torch", "onnxruntime", "lockstep", "tiles"])
-def test_a_closed_runner_says_so_and_may_be_closed_again(kind: str, small: Checkpoint, small_onnx: SmallOnnx) -> None:
-    open_one = {
-        "torch": lambda: open_runner(small.path, SIZE),
-        "onnxruntime": lambda: open_runner(small_onnx("32x48"), SIZE),
-        "lockstep": lambda: LockstepOnnxRunner(small_onnx("32x48"), SIZE),
-        "tiles": lambda: TiledRunner(open_runner(small.path, SIZE), TilePlan(SIZE, SIZE, 0)),
-    }
-    runner = open_one[kind]()
+def test_a_closed_runner_says_so_and_may_be_closed_again(runner: Runner) -> None:
     runner.step(frames(1)[0])
+    saved = runner.state
     runner.close()
     runner.close()
+    assert runner.state == {}
     with pytest.raises(BackendError, match="is closed and cannot step; open a new one"):
         runner.step(frames(1)[0])
+    with pytest.raises(BackendError, match="is closed and cannot step; open a new one"):
+        runner.state = saved
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda array: array[:, :, :16], lambda array: array[:, :1, :1, :1], lambda array: array.astype(np.float64)],
+    ids=["another size", "what would broadcast", "another type"],
+)
+def test_a_state_of_another_network_or_size_is_refused(
+    runner: Runner, spoil: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    lrs = frames(2)
+    runner.step(lrs[0])
+    saved = runner.state
+    with pytest.raises(BackendError, match="saved state is"):
+        runner.state = {name: spoil(array) for name, array in saved.items()}
+    with pytest.raises(BackendError, match="saved state"):
+        runner.state = dict(list(saved.items())[1:])
 
 
 def test_every_runner_keeps_the_states_that_the_network_reads_and_takes_older_ones(tmp_path: Path) -> None:
@@ -162,7 +197,7 @@ def test_a_missing_broken_or_foreign_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_truncated_onnx_is_refused(tmp_path: Path, small_onnx: SmallOnnx) -> None:
     (tmp_path / "short.onnx").write_bytes(small_onnx("32x48").read_bytes()[:-5000])
-    with pytest.raises(ArtifactError):
+    with pytest.raises(ArtifactError, match="cannot be read as ONNX"):
         open_runner(tmp_path / "short.onnx", SIZE)
 
 

@@ -13,8 +13,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
+import pytest
 
+from ksnet_deploy.base.files import sha256_of
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.runtime.tensorrt import cuda
+from ksnet_deploy.runtime.tensorrt import runner as tensorrt
+from ksnet_deploy.runtime.tensorrt.sidecar import EngineTensor, Sidecar
+from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
+from ksnet_deploy.runtime.tensorrt.target import GpuTarget, SizeRange
+
+KINDS = {onnx.TensorProto.UINT8: "UINT8", onnx.TensorProto.FLOAT16: "HALF", onnx.TensorProto.FLOAT: "FLOAT"}
 Work = Callable[[], None]
 
 
@@ -184,7 +195,33 @@ class FakeEngine:
         return np.frombuffer((ctypes.c_uint8 * size).from_address(pointer), dtype).reshape(shape)
 
 
-def fake_engine(onnx: Path, path: Path) -> Path:
-    """An "engine" of an exported file, which still lacks its sidecar."""
-    path.write_bytes(onnx.read_bytes())
+def pretend_gpu(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    """Let engines run on a stand-in, which is returned."""
+    device = FakeCuda()
+    monkeypatch.setattr(cuda, "_cudart", lambda: device)
+    monkeypatch.setattr(tensorrt, "import_tensorrt", lambda _flavour: FakeTensorRT(device, "1.7.1"))
+    return device
+
+
+def fake_engine(exported: Path, path: Path, sizes: tuple[str, str, str]) -> Path:
+    """An "engine" of an exported file, for three sizes as of ``--min --opt --max``, with its sidecar."""
+    path.write_bytes(exported.read_bytes())
+    graph = onnx.load(path).graph
+
+    def tensor(value: onnx.ValueInfoProto) -> EngineTensor:
+        kind = value.type.tensor_type
+        return EngineTensor(value.name, KINDS[kind.elem_type], tuple(dim.dim_value or -1 for dim in kind.shape.dim))
+
+    Sidecar(
+        spec=EngineSpec("rtx", GpuTarget(86), "fp32", SizeRange(*map(FrameSize.parse, sizes))),
+        engine_sha256=sha256_of(path),
+        onnx_sha256="",
+        version="1.7.1",
+        model="small",
+        inputs=tuple(map(tensor, graph.input)),
+        outputs=tuple(map(tensor, graph.output)),
+        layers={},
+        metadata={},
+        build_s=1.0,
+    ).write(path)
     return path

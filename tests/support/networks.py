@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ksnet_deploy.network.blocks import RCB
 from ksnet_deploy.network.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
@@ -29,7 +30,8 @@ def randomise(model: KSNet, seed: int = 0) -> KSNet:
             if isinstance(module, RCB):  # four branches add up
                 for parameter in module.parameters():
                     parameter.mul_(0.5)
-        model.reconstruct.head[-1].weight.mul_(0.1)
+        *_, last = (layer for layer in model.reconstruct.head if isinstance(layer, nn.Conv2d))
+        last.weight.mul_(0.1)
     return model
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import csv
 import math
 import os
@@ -29,7 +30,7 @@ from ksnet_deploy.training.flow_task import FlowTask, measure_flow
 from ksnet_deploy.training.flow_weights import load_flow_weights
 from ksnet_deploy.training.ksnet_task import KSNetTask, charbonnier
 from ksnet_deploy.training.log import Progress
-from ksnet_deploy.training.loop import run_loop
+from ksnet_deploy.training.loop import _Run, run_loop
 from ksnet_deploy.training.recipe import RECIPES, OptimizerName, Recipe, Stage, check_batches
 from ksnet_deploy.training.run import train_ksnet
 from ksnet_deploy.training.task import Task
@@ -247,6 +248,36 @@ def test_a_loss_that_is_no_number_ends_the_run_with_the_last_weights_kept(tmp_pa
         run(task, tmp_path)
     assert task.saved == [1, 2]
     assert torch.load(tmp_path / "resume.pt", weights_only=True)["model"]["weight"].isfinite().all()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e30])
+def test_a_loss_that_is_looked_at_late_never_changes_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: float
+) -> None:
+    """As on CUDA, where the loss is looked at with a line of the log only; the device is stood in for."""
+    init = _Run.__init__
+
+    def late(self: _Run, *arguments: Any) -> None:
+        init(self, *arguments)
+        self.checks_at_once = False
+
+    monkeypatch.setattr(_Run, "__init__", late)
+    good, spoilt = Exploding(), Exploding()
+    good.iterations = 2
+    run(good, tmp_path / "good", log_every=100)
+    started = copy.deepcopy(good.model)
+    spoilt.model.load_state_dict(started.state_dict())
+    spoilt.batches = lambda start, _world: (  # type: ignore[method-assign]
+        (torch.full((1, 1), bad if i == 1 else 1.0),) for i in range(start, 5)
+    )
+    one = Exploding()
+    one.iterations = 1
+    one.model.load_state_dict(started.state_dict())
+    run(one, tmp_path / "one", log_every=100)
+    with pytest.raises(TrainingError, match=r"the loss is nan near iteration 5, and nothing was saved before"):
+        run(spoilt, tmp_path / "spoilt", log_every=100, validate_every=100)
+    assert all(torch.equal(a, b) for a, b in zip(spoilt.model.parameters(), one.model.parameters(), strict=True))
+    assert spoilt.saved == []
 
 
 def test_charbonnier_is_the_papers() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from clips import ArrayClip, folder_of_frames, moving_grain, noise
+from numpy.typing import NDArray
 from trainings import moving_clip, request
 
 from ksnet_deploy.base.errors import InputError
@@ -19,6 +20,7 @@ from ksnet_deploy.training.kernels import KERNELS, KernelName, reduce_frames, re
 from ksnet_deploy.training.pack import pack_clips
 from ksnet_deploy.training.run import train_ksnet
 from ksnet_deploy.training.variants import CODEC_SHARES, QUALITIES, Variant, make_variant, reference_lr
+from ksnet_deploy.video.clips.clip import Region
 from ksnet_deploy.video.clips.find import find_clips
 from ksnet_deploy.video.compression import Compression, compress, encoder_version
 
@@ -124,6 +126,29 @@ def test_windows_are_cut_alike_from_a_clip_and_any_of_its_versions(packed: Path)
                 }
     assert {version for version, *_ in seen} == {0, 1, 2}
     assert len(seen) >= 12
+
+
+class _BlackVersions(ArrayClip):
+    """A clip whose only LR version is black, so that windows show whether they were cut from it."""
+
+    variants = ("{}",)
+
+    def read_variant(self, index: int, start: int, count: int, region: Region) -> NDArray[np.uint8]:  # noqa: ARG002
+        return np.zeros((count, *region[2:], 3), np.uint8)
+
+
+def test_a_quarter_of_the_windows_is_reduced_and_nothing_else() -> None:
+    clip = _BlackVersions(moving_grain(2, 96, 96), "a")
+    windows = WindowDataset([clip], degradation="video", still_share=0.0, seed=0)
+    plain = 0
+    for index in range(200):
+        lr, hr = windows[Draw(0, index, 2, 16)]
+        if not lr.any():
+            continue
+        plain += 1
+        reduced = degrade(hr.permute(0, 2, 3, 1).numpy(), "BI")[:, 3:-3, 3:-3]
+        np.testing.assert_array_equal(lr.permute(0, 2, 3, 1).numpy()[:, 3:-3, 3:-3], reduced)
+    assert 35 <= plain <= 65
 
 
 def test_windows_of_stills_are_encoded_when_they_are_drawn() -> None:

@@ -14,7 +14,7 @@ from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.upscale.choice import choose_network
 from ksnet_deploy.upscale.run import upscale_video
 from ksnet_deploy.video.kinds import Source
-from ksnet_deploy.video.picture import write_png
+from ksnet_deploy.video.picture import write_picture, write_png
 
 CODECS = [
     *[("libx264", "yuv420p", ".mp4", "h264"), ("libx265", "yuv420p", ".mkv", "hevc")],
@@ -59,7 +59,7 @@ def test_compressed_video_gets_the_network_for_it(
 def test_pictures_and_pipes_are_taken_as_clean(tmp_path: Path) -> None:
     (tmp_path / "f").mkdir()
     write_png(tmp_path / "f" / "1.png", np.zeros((16, 16, 3), np.uint8))
-    (tmp_path / "p.jpg").write_bytes(b"")
+    write_picture(tmp_path / "p.jpg", ".jpg", np.zeros((16, 16, 3), np.uint8))
     for path in (tmp_path / "f", tmp_path / "f" / "1.png", tmp_path / "p.jpg"):
         choice = choose_network(Source(path))
         assert (choice.name, choice.reason) == ("lite", "pictures are taken as clean")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from runners import RepeatRunner
 
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.machine import peak_memory
 from ksnet_deploy.upscale.run import upscale_video
 from ksnet_deploy.upscale.upscaler import Upscaler
 
@@ -30,7 +31,7 @@ class Leaking(RepeatRunner):
 
 
 def peak_of(video: Path, frames: int, *, leak: bool = False) -> int:
-    """Kilobytes that a process of its own takes at most while it upscales the first frames of a video."""
+    """Bytes that a process of its own takes at most while it upscales the first frames of a video."""
     command = [sys.executable, __file__, str(video), str(frames), *(["leak"] if leak else [])]
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "support")}
     return int(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout)
@@ -50,5 +51,4 @@ if __name__ == "__main__":
     upscale_video(
         Path(source), target, Upscaler(open_runner=Leaking if leak else RepeatRunner), height=SIZE.height, end_s=end_s
     )
-    # Of this program alone: getrusage() gives what the one had that started it, where that was more.
-    print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line))
+    print(peak_memory())

@@ -6,7 +6,9 @@ import os
 import socket
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 from runners import RepeatRunner
@@ -16,6 +18,7 @@ from ksnet_deploy.upscale.run import upscale_video
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.video.kinds import Source
 from ksnet_deploy.video.picture import read_picture, write_png
+from ksnet_deploy.video.reading import sources
 from ksnet_deploy.video.reading.reader import VideoReader
 from ksnet_deploy.video.reading.sources import missing_numbers, picture_files
 
@@ -51,6 +54,29 @@ def numbered(folder: Path, names: list[str]) -> Path:
     for place, name in enumerate(names):
         write_png(folder / name, np.full((16, 24, 3), place, np.uint8))
     return folder
+
+
+@pytest.mark.parametrize("patterns", [True, False])
+def test_a_folder_is_read_alike_where_ffmpeg_has_no_patterns(
+    tmp_path: Path, patterns: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows: the pictures are listed to FFmpeg one by one, and no pattern is given."""
+    folder = numbered(tmp_path / "f", [f"{i:03}.png" for i in range(5)])
+    opened: list[str | None] = []
+    av_open = av.open
+
+    def noting(*arguments: Any, **options: Any) -> Any:
+        opened.append(options.get("format"))
+        return av_open(*arguments, **options)
+
+    monkeypatch.setattr(av, "open", noting)
+    monkeypatch.setattr(sources, "HAS_PATTERNS", patterns)
+    rate = Fraction(24000, 1001)
+    with VideoReader(Source(folder, rate=rate)) as reader:
+        found = [(int(frame.rgb[0, 0, 0]), frame.pts * reader.time_base) for frame in reader.frames()]
+        assert reader.rate == rate
+    assert found == [(place, place / rate) for place in range(5)]
+    assert opened == ["image2" if patterns else "concat"]
 
 
 @pytest.mark.parametrize(

@@ -96,17 +96,20 @@ def preview(
     shown = size if whole_frames or device == "cuda" else part_size(size, networks, steps)
     parts = [busiest(stretch.frames[-1], shown) for stretch in stretches]
     pictures = [{BICUBIC: bicubic_of(stretch, part)} for stretch, part in zip(stretches, parts, strict=True)]
+    encoder = choose_encoder(DEFAULT_ENCODER)
+    destination = choose_destination(film, next((path.parent for path in outputs.values()), None), encoder)
+    work = Work(source=film, destination=destination, encoder=encoder, overwrite=True, resume=False)
+    whole = shown == size and destination.kind == "video"
     notes: list[str] = []
     estimates: list[NetworkEstimate] = []
     for network in networks:
-        whole = shown == size and film.kind == "file"
         on_phase(network.label, steps + (FRAMES * len(MOMENTS) if whole else 0))
         with Upscaler(network, on_note=on_note) as upscaler:
             found, pace = upscale_stretches(upscaler, stretches, parts, on_step)
             for versions, picture in zip(pictures, found, strict=True):
                 versions[network.label] = picture
             if whole:
-                estimates.append(_whole(network.label, film, outputs, upscaler, on_step))
+                estimates.append(_whole(network.label, work, upscaler, on_step))
                 if isinstance(network, NetworkFile) and network.kind == "checkpoint":
                     keep_speed(network.path, size, network.runtime, "file", estimates[-1].fps)
             else:
@@ -161,19 +164,8 @@ def _spots(
     ]
 
 
-def _whole(
-    name: str, film: Source, outputs: dict[str, Path], upscaler: Upscaler, on_step: Callable[[], None]
-) -> NetworkEstimate:
+def _whole(name: str, work: Work, upscaler: Upscaler, on_step: Callable[[], None]) -> NetworkEstimate:
     """Measured on the whole way of some frames, from the file to the encoder."""
-    encoder = choose_encoder(DEFAULT_ENCODER)
-    folder = next((path.parent for path in outputs.values()), None)
-    work = Work(
-        source=film,
-        destination=choose_destination(film, folder, encoder),
-        encoder=encoder,
-        overwrite=True,
-        resume=False,
-    )
     upscaler.reset()
     found = estimate(work, upscaler, Events(on_frame=on_step))
     return NetworkEstimate(name, found.fps, found.seconds, found.bytes, found.measured_frames, scaled=False)

@@ -184,7 +184,8 @@ class TensorRTRunner(Runner):
 
     @state.setter
     def state(self, saved: SavedState) -> None:
-        fitting = fitting_state(saved, self._state_kinds) if saved else {}
+        self._check_open()
+        fitting = fitting_state(saved, {n: np.empty(*kind) for n, kind in self._state_kinds.items()}) if saved else {}
         self._fresh = not saved
         for name, host in self._state_arrays().items() if saved else ():
             host.array[...] = fitting[name]

@@ -1,4 +1,4 @@
-"""The file beside an engine, which says what it is, and by which an engine that does not fit is refused.
+"""Sidecar of an engine: what it is, and by which an engine that does not fit is refused.
 
 An engine is opaque: without the GPU it was built for, nothing can be read from it. So what a user or a runtime must
 know is written down when it is built, from the network definition itself.
@@ -17,7 +17,7 @@ from ksnet_deploy.base.sealed import read_sealed, write_sealed
 from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
 from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, GpuTarget
 
-__all__ = ["LayerCounts", "Sidecar", "Tensor", "sidecar_path"]
+__all__ = ["EngineTensor", "LayerCounts", "Sidecar", "sidecar_path"]
 
 FORMAT = 2
 
@@ -26,13 +26,13 @@ LayerCounts = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)
-class Tensor:
+class EngineTensor:
     """An input or output of the engine."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
-    """With -1 where it is free."""
+    """Shape, with -1 where it is free."""
 
     def at(self, size: FrameSize) -> tuple[int, ...]:
         """Shape of an input at a frame size: frames are (1, H, W, 3), states (1, C, H, W)."""
@@ -41,7 +41,7 @@ class Tensor:
         return (1, self.shape[1], size.height, size.width)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Tensor:
+    def from_json(cls, values: dict[str, Any]) -> EngineTensor:
         return cls(values["name"], values["dtype"], tuple(values["shape"]))
 
 
@@ -56,18 +56,18 @@ class Sidecar:
     """Version of TensorRT, which only runs engines of its own version."""
     model: str
     """The checkpoint or ONNX file, as it was named to the command."""
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
+    inputs: tuple[EngineTensor, ...]
+    outputs: tuple[EngineTensor, ...]
     layers: LayerCounts
     metadata: dict[str, str]
-    """The ONNX file's own: configuration, weights, version of this package."""
+    """Metadata of the ONNX file: configuration, weights, version of this package."""
     build_s: float
     verified: dict[str, Any] | None = None
     """Result of the comparison with float32, and with what it was made; None when there was none."""
     format: int = FORMAT
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON can hold it, the spec's values among the others."""
+        """Plain values for JSON, those of the spec among the others."""
         values = asdict(self)
         del values["spec"]
         return {**self.spec.as_dict(), **values}
@@ -99,7 +99,7 @@ class Sidecar:
                 )
             spec = EngineSpec.from_dict(values)
             for key in ("inputs", "outputs"):
-                values[key] = tuple(map(Tensor.from_json, values[key]))
+                values[key] = tuple(map(EngineTensor.from_json, values[key]))
             return cls(spec, **values)
         except (ValueError, TypeError, KeyError, ConfigError) as error:
             raise ArtifactError(

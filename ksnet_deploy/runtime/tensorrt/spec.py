@@ -1,4 +1,4 @@
-"""What an engine is built as: the one value that names it, asks for it and heads its sidecar."""
+"""Specification of an engine: the one value that names it, asks for it and heads its sidecar."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class EngineSpec:
     precision: Precision
     sizes: SizeRange
     plugins: PluginIdentity | None = None
-    """None where the function bodies are used."""
+    """Plugin library; None where the function bodies are used."""
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """Plain values for JSON."""
         return {
             "flavour": self.flavour,
             "sm": self.target.sm,

@@ -16,7 +16,7 @@ __all__ = ["FLAVOURS", "Flavour", "GpuTarget", "SizeRange", "choose_flavour", "i
 Flavour = Literal["rtx", "tensorrt"]
 """``rtx`` is TensorRT for RTX, which builds for a GPU that is not there; ``tensorrt`` builds for the one at hand."""
 FLAVOURS: dict[Flavour, str] = {"rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
-"""Python module of each."""
+"""Python module of each flavour."""
 
 _GPUS = {
     **dict.fromkeys(("gtx1650", "gtx1660", "rtx2060", "rtx2070", "rtx2080", "t4"), 75),

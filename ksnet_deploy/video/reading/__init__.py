@@ -1,8 +1,8 @@
-"""Decoding.
+"""Decoding: files, folders and pipes to frames and packets.
 
 - ``reader.py``: frames of the video track, packets of the others
 - ``counting.py``: how many frames a file announces, and how many it lacks
 - ``tracks.py``, ``sample.py``: what a track is; the first packets of those beside the video
 - ``part.py``, ``seeking.py``, ``clock.py``: a part of a film; where to seek; times of frames
-- ``sources.py``: opening a file, a folder of pictures, a pipe
+- ``sources.py``, ``stills.py``: opening a file, a folder of pictures, a pipe; files of a single picture
 """

@@ -1,4 +1,4 @@
-"""When frames are shown, where the file says it, and where it does not."""
+"""Times at which frames are shown, where the file says them, and where it does not."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class FrameClock:
         return pts
 
     def duration_of(self, frame: VideoFrame) -> int:
-        """How long a frame is shown; 0 when the file does not say."""
+        """Duration for which a frame is shown; 0 when the file does not say."""
         if not frame.duration or frame.time_base is None:
             return 0
         return round(frame.duration * frame.time_base / self._time_base)

@@ -1,4 +1,4 @@
-"""How many frames a file announces, and how many of them it lacks."""
+"""Number of frames that a file announces, and of those that it lacks."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class FrameCount:
 
     @property
     def _announced_s(self) -> Fraction | None:
-        """When the tracks that are read end as the file says it, or, where it says it of all together, the file."""
+        """End in seconds of the tracks that are read, as the file says it, or else of the file."""
         if (last_s := _matroska_duration(self._stream)) is not None:
             others = (_matroska_duration(track) for track in self._container.streams if track.type in READ)
             return max([last_s, *(end_s for end_s in others if end_s is not None)])
@@ -86,7 +86,7 @@ class FrameCount:
 
 
 def _matroska_duration(track: Stream) -> Fraction | None:
-    """When a track ends in seconds, as Matroska says it in a tag; its container's duration is that of all tracks."""
+    """End of a track in seconds, as Matroska says it in a tag; its container's duration is that of all tracks."""
     match = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", track.metadata.get("DURATION", ""))
     if match is None:
         return None

@@ -15,17 +15,17 @@ from ksnet_deploy.video.reading.tracks import is_text
 __all__ = ["Part"]
 
 FINE_S = Fraction(1, 1000)
-"""Of coarser units of time, as of sound in AVI, a part would not begin at a whole one."""
+"""Coarsest unit of time of packets; with coarser ones, as of sound in AVI, a part would not begin at a whole one."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """From a moment to another, in seconds by the file's own clock; None for its beginning and for its end."""
+    """Part from a moment to another, in seconds by the file's own clock; None for its beginning and for its end."""
 
     start_s: Fraction | None
     stop_s: Fraction | None
     tick_s: Fraction
-    """Of the video. By whole ones all tracks move, so that they move by the same."""
+    """Seconds of a tick of the video. All tracks move by whole ticks, so that they move by the same."""
 
     @property
     def is_whole(self) -> bool:
@@ -41,13 +41,13 @@ class Part:
         return self.start_s is not None and time_s < self.start_s
 
     def ends_before(self, time_s: Fraction) -> bool:
-        """Whether what begins then is not in the part."""
+        """Whether a packet that begins at a time lies behind the part."""
         return self.stop_s is not None and time_s >= self.stop_s
 
     def take(self, packet: Packet[Any]) -> bool:
         """Move a packet of another track to the part's clock, if it is in the part.
 
-        That are those that begin in it, and the subtitles in words that are shown in it, for as long as they are.
+        In it are packets that begin inside it, and text subtitles that are visible inside it, which are trimmed to it.
         """
         if packet.pts is None or packet.dts is None:
             return True
@@ -69,7 +69,7 @@ class Part:
         return True
 
     def chapters(self, found: list[Any]) -> list[Any]:
-        """Those of a file, as PyAV gives them, that are in the part, with its times."""
+        """Chapters of a file, as PyAV gives them, that are in the part, with its times."""
         if self.is_whole:
             return found
         taken = []

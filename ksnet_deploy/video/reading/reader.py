@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ksnet_deploy.base.closing import Closing
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.video.colour import Chroma, Colour, chroma_of, has_alpha, is_rgb
+from ksnet_deploy.video.colour import Chroma, Colour, chroma_of, has_alpha, is_grey, is_rgb
 from ksnet_deploy.video.conversion import rgb_of
 from ksnet_deploy.video.kinds import Source
 from ksnet_deploy.video.orientation import DisplayMatrix
@@ -46,7 +46,7 @@ class Frame:
     pts: int
     """Presentation time in units of the stream's time base."""
     duration: int = 0
-    """In the same units; 0 when the file does not say."""
+    """Duration in the same units; 0 when the file does not say."""
 
 
 class VideoReader(Closing):
@@ -75,11 +75,11 @@ class VideoReader(Closing):
         self.time_base: Fraction = self.stream.time_base or Fraction(1, 90_000)
         self.rate: Fraction = self.stream.guessed_rate or self.stream.average_rate or Fraction(25)
         self.tracks: list[Stream] = [s for s in self.container.streams if s.type in COPIED or is_cover(s)]
-        """All that can be in the output beside the video."""
+        """Tracks that can be in the output beside the video."""
         others = [s for s in self.container.streams if s not in self.tracks and s is not self.stream]
         # FFmpeg discards the text track in which MP4 keeps chapters, because it has read them.
         self.left_out = [f"{s.type} track {s.index}" for s in others if not (is_timecode(s) or is_unread(s))]
-        """What is not in the output, in words; see :meth:`keeps`."""
+        """Names of what is not in the output; see :meth:`keeps`."""
         origin_s = Fraction(self.container.start_time or 0, av.time_base)
         self._part = Part(
             None if start_s is None else origin_s + start_s,
@@ -93,7 +93,7 @@ class VideoReader(Closing):
         self._frames_skipped = 0
         self.damaged_packets = self.decoded = self.interlaced_frames = 0
         self.hdr = HdrMetadata()
-        """Of the first frame; known once that was read."""
+        """HDR metadata of the first frame; known once that was read."""
         avi = self.container.format.name == "avi"
         self._clock = FrameClock(path, self.time_base, self.rate, decoding_times=avi)
         self._count = FrameCount(self.container, self.stream, self.rate, self.source)
@@ -125,7 +125,7 @@ class VideoReader(Closing):
 
     @property
     def chapters(self) -> list[Any]:
-        """Of the part that is read, with its times; as PyAV gives them."""
+        """Chapters of the part that is read, with its times; as PyAV gives them."""
         return self._part.chapters(self.container.chapters())
 
     @property
@@ -138,6 +138,11 @@ class VideoReader(Closing):
     def chroma(self) -> Chroma:
         """Chroma subsampling: "420", "422" or "444"; what is between them counts as the next finer one."""
         return chroma_of(self.stream.codec_context.format)
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether the source is coded without colours."""
+        return self.colour.monochrome or is_grey(self.stream.codec_context.format)
 
     @property
     def is_rgb(self) -> bool:
@@ -181,7 +186,7 @@ class VideoReader(Closing):
             )
 
     def _seek(self) -> None:
-        """To before the part, if it does not begin with the file."""
+        """Seek to before the part, if it does not begin with the file."""
         if self._part.start_s is not None and self.source.kind != "pipe":
             with open_source(self.path, self.source.rate) as trial:
                 place = place_before(trial, self.stream.index, self._part.start_s)
@@ -224,7 +229,7 @@ class VideoReader(Closing):
         return self._sample
 
     def metadata_of(self, holder: Stream | InputContainer) -> dict[str, str]:
-        """Of a track or of the file, with the time code of the first frame that is read, once that was."""
+        """Metadata of a track or of the file, with the time code of the first frame that is read, once that was."""
         return with_timecode_advanced(holder.metadata, self._frames_skipped, self.rate)
 
     def _demux(self, read: list[Stream]) -> Iterator[CopiedPacket]:
@@ -263,7 +268,7 @@ class VideoReader(Closing):
                 yield Frame(self._rgb(frame), pts, duration)
 
     def _notice(self, frame: VideoFrame) -> None:
-        """What the first frame carries beside its picture is left out until an output says that it keeps it."""
+        """Note what the first frame carries beside its picture: left out until an output says that it keeps it."""
         self.hdr, self.display, self.rotation = HdrMetadata.of(frame), display_matrix(frame), frame.rotation
         self.left_out += named_side_data(frame)
         if self.pixel_aspect not in (0, 1):

@@ -15,9 +15,9 @@ from ksnet_deploy.video.reading.sources import CopiedPacket
 __all__ = ["SamplePacket", "first_packet", "first_packets"]
 
 PACKETS = 200
-"""Of each track, at most."""
+"""Largest number of packets of each track."""
 BYTES = 4 << 20
-"""Of each track, at most; more by its last packet."""
+"""Most bytes of each track; more by its last packet."""
 READ = 20_000
 """Packets that are looked at for it, at most: some tracks begin late, or never."""
 

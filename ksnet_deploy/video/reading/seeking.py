@@ -1,4 +1,4 @@
-"""Where to begin reading, so that nothing after a moment is missed."""
+"""Places to begin reading at, so that nothing after a moment is missed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from av.container import InputContainer
 __all__ = ["place_before"]
 
 MARGINS_S = (1, 8, 60)
-"""How long before a moment it is looked for; more than nothing, because sound may lie behind its picture in a file."""
+"""Seconds before a moment that are tried; more than none, because sound may lie behind its picture in a file."""
 
 
 def place_before(trial: InputContainer, stream: int, time_s: Fraction) -> int | None:

@@ -1,11 +1,12 @@
-"""What frames can be read from: a file, a folder of pictures, standard input."""
+"""Opening of what frames can be read from: a file, a folder of pictures, standard input."""
 
 from __future__ import annotations
 
 import glob
+import io
+import os
 import re
 import sys
-import tempfile
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -39,7 +40,10 @@ av.logging.restore_default_callback()
 av.logging.set_libav_level(av.logging.PANIC)
 
 LOSSY = 1 << 1
-"""AV_CODEC_PROP_LOSSY of FFmpeg's codec_desc.h."""
+"""Flag AV_CODEC_PROP_LOSSY of FFmpeg's codec_desc.h."""
+
+HAS_PATTERNS = os.name != "nt"
+"""Whether FFmpeg expands patterns of names; it has no glob() on Windows."""
 
 CopiedPacket: TypeAlias = "Packet[Any]"
 """A compressed packet of a track that is not decoded."""
@@ -57,7 +61,7 @@ def open_source(path: Path, rate: Fraction) -> InputContainer:
     if not path.is_dir():
         return av.open(f"file:{path}", "r", metadata_errors="ignore")
     files = picture_files(path)
-    if files != sorted(files):
+    if files != sorted(files) or not HAS_PATTERNS:
         return _open_in_order(files, rate)
     # With "file:" before it, the pattern would be taken for a name.
     pattern = f"{glob.escape(str(path.absolute()))}/*{files[0].suffix}"
@@ -72,10 +76,7 @@ def _open_in_order(files: list[Path], rate: Fraction) -> InputContainer:
         begin, end = (round(1_000_000 * count / rate) for count in (index, index + 1))
         quoted = str(file.absolute()).replace("'", r"'\''")
         lines += [f"file 'file:{quoted}'", f"option framerate {rate}", f"duration {end - begin}us"]
-    with tempfile.TemporaryDirectory() as folder:
-        listed = Path(folder) / "frames.ffconcat"
-        listed.write_text("\n".join(lines), encoding="utf-8")
-        return av.open(f"file:{listed}", "r", format="concat", options={"safe": "0"})
+    return av.open(io.BytesIO("\n".join(lines).encode()), "r", format="concat", options={"safe": "0"})
 
 
 def open_video(source: Source) -> tuple[InputContainer, VideoStream]:
@@ -104,19 +105,28 @@ def video_of(container: InputContainer, path: Path) -> VideoStream:
         # A text file named .mp4 is sometimes taken for subtitles or raw data; a stream without a size is no video.
         if not video.disposition & cover and video.codec_context is not None and video.codec_context.width > 0:
             return video
+    if container.streams.video and _is_animated_webp(path):
+        raise InputError(f"{path} is an animated WebP, which FFmpeg does not decode; convert it to GIF or MP4 first")
     kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "no track at all"
     raise InputError(f"{path} has no video track that can be read ({kinds} found); give a file with video")
 
 
+def _is_animated_webp(path: Path) -> bool:
+    """Whether a file says so in its first bytes, by Google's "WebP Container Specification"."""
+    with path.open("rb") as file:
+        head = file.read(21)
+    return len(head) == 21 and head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
+
+
 def lossy_codec_of(source: Source) -> str | None:
-    """FFmpeg's name of a video's codec where that is a lossy one; None for others, and for pictures and pipes.
+    """FFmpeg's name of a video's codec where that is a lossy one; None for others, and for folders and pipes.
 
     A codec that can do both, such as H.264, counts as lossy: hardly anyone uses its lossless mode.
 
     Raises:
         InputError: the file cannot be read as a video.
     """
-    if source.kind != "file" or source.path.suffix.lower() in PICTURE_SUFFIXES:
+    if source.kind != "file":
         return None
     container, video = open_video(source)
     with container:

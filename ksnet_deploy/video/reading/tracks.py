@@ -1,4 +1,4 @@
-"""What a track is."""
+"""Kinds of tracks beside the video."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def is_text(track: Stream) -> bool:
 
 
 def is_cover(track: Stream) -> bool:
-    """Whether it is a picture beside the film, such as a poster."""
+    """Whether a track is a picture beside the film, such as a poster."""
     return track.type == "video" and bool(track.disposition & Disposition.attached_pic)
 
 
 def is_timecode(track: Stream) -> bool:
-    """Whether it counts the frames as the recorder did, which FFmpeg says in the metadata of the video too."""
+    """Whether a track counts the frames as the recorder did, which FFmpeg says in the metadata of the video too."""
     said = any(TIMECODE in video.metadata for video in track.container.streams.video)
     return track.type == "data" and TIMECODE in track.metadata and said
 
 
 def is_unread(track: Stream) -> bool:
-    """Whether FFmpeg hands out none of its packets, as of the chapters in MP4, which it has read."""
+    """Whether FFmpeg hands out none of a track's packets, as of the chapters in MP4, which it has read."""
     return track.discard == Discard.all

@@ -1,4 +1,4 @@
-"""Encoding and muxing.
+"""Encoding and muxing: frames and packets to files, folders and pipes.
 
 - ``writer.py``: a new file, with the tracks, tags and clock of the source
 - ``comparison.py``: a video of composed pictures

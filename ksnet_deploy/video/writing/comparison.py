@@ -31,11 +31,11 @@ __all__ = ["CONTAINERS", "ComparisonWriter", "Picture"]
 Picture: TypeAlias = NDArray[np.uint8]
 
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
-"""Those that hold H.264, by the suffix of the file's name."""
+"""Containers that hold H.264, by the suffix of the file's name."""
 CRF = "12"
 """Quality of libx264; low, so that the encoder adds little to the differences that are to be seen."""
 LEAD_S = Fraction(1, 10)
-"""How much sooner than the pictures the sound may begin: audio encoders put a priming packet before their first."""
+"""Seconds by which the sound may begin before the pictures: audio encoders put a priming packet before their first."""
 
 
 class ComparisonWriter(Closing):

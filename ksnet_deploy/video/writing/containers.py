@@ -20,11 +20,11 @@ MP4_ONLY = frozenset({"av1", "vp9"})
 
 ASPECT_IN_VIDEO = frozenset({"h264", "hevc", "mpeg2video", "mpeg4"})
 ASPECT_IN_FILE = frozenset({"mp4", "mov"})
-"""Where the shape of pixels is told. Matroska could, but PyAV does not let FFmpeg know it for a container."""
+"""Containers that tell the shape of pixels. Matroska could, but PyAV does not let FFmpeg know it for a container."""
 
 
 def container_problem(tracks: TrackPlanner, suffix: str, codec: str) -> str | None:
-    """Why a container cannot hold the encoded video, or a track that must be copied; None when it can.
+    """Reason why a container cannot hold the encoded video, or a track that must be copied; None when it can.
 
     Args:
         tracks: of the source, with what may become of them.

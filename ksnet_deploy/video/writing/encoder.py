@@ -23,7 +23,7 @@ class PixelFormat(NamedTuple):
     """A Y'CbCr layout."""
 
     name: str
-    """FFmpeg's."""
+    """Name in FFmpeg."""
     depth: int
     """Bits per sample."""
     chroma: Chroma
@@ -34,23 +34,23 @@ class Encoder:
     """An FFmpeg encoder and its settings; made by :func:`choose_encoder`."""
 
     name: str
-    """The preset's, or FFmpeg's."""
+    """Name of the preset, or FFmpeg's."""
     codec: str
-    """FFmpeg's name, for ``add_stream``."""
+    """Name in FFmpeg, for ``add_stream``."""
     options: Mapping[str, str]
-    """For ``add_stream``: quality, speed, and what keeps the encoder silent and its result repeatable."""
+    """Options for ``add_stream``: quality, speed, and what keeps the encoder silent and its result repeatable."""
     formats: tuple[PixelFormat, ...]
-    """Which it takes, its favourite first; at least one."""
+    """Formats that it takes, its favourite first; at least one."""
     containers: tuple[str, ...]
     """Suffixes of the files that commonly hold its video, the best one first."""
     tag: str | None
     """Four-character code for ``codec_context.codec_tag``; None for FFmpeg's choice."""
     least: FrameSize
-    """The smallest frame it may be given."""
+    """Smallest frame that it may be given."""
 
     @property
     def settings(self) -> str:
-        """Its quality and its speed in words, where it has been told; what no user chooses is left out."""
+        """Quality and speed in words, where they were given; what no user chooses is left out."""
         return " and ".join(f"{key} {value}" for key, value in self.options.items() if key in _CHOSEN)
 
     def pixel_format(self, depth: int, chroma: Chroma) -> str:
@@ -71,7 +71,7 @@ class Encoder:
         return min(self.formats, key=cost).name  # of equals the first
 
     def given(self, pixel_format: str) -> Encoder:
-        """The same encoder, which takes frames of one layout only. Raises OutputError where it does not."""
+        """Encoder for frames of one layout only. Raises OutputError where it does not take it."""
         chosen = tuple(known for known in self.formats if known.name == pixel_format)
         if not chosen:
             names = ", ".join(known.name for known in self.formats)

@@ -29,7 +29,7 @@ class PictureFormat:
     """Facts for an encoder about the frames to come, and a container of its video track."""
 
     size: FrameSize
-    """Even numbers."""
+    """Size of the frames, in even numbers."""
     pixel_format: str
     """FFmpeg's name, for example yuv420p10le."""
     colour: Colour
@@ -42,7 +42,7 @@ class PictureFormat:
 
     @classmethod
     def of(cls, reader: VideoReader, size: FrameSize, encoder: Encoder) -> PictureFormat:
-        """The source's clock and tags, and of its depth and chroma what the encoder takes, for frames of a size.
+        """Clock and tags of the source, and of its depth and chroma what the encoder takes, for frames of a size.
 
         Of pictures coded as R'G'B', which say nothing of chroma, it is what players take.
         """
@@ -59,7 +59,7 @@ class PictureFormat:
         return VideoFormat(self.pixel_format).components[0].bits
 
     def options_for(self, encoder: Encoder) -> dict[str, str]:
-        """The encoder's own, and the HDR metadata where it takes that."""
+        """Options of the encoder, and the HDR metadata where it takes that."""
         return self.hdr.told(encoder.codec, encoder.options)
 
     def describe_to(self, context: VideoCodecContext) -> None:

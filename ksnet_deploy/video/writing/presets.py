@@ -26,7 +26,7 @@ from ksnet_deploy.video.writing.trial import try_out
 
 __all__ = ["DEFAULT_ENCODER", "PRESETS", "available_encoders", "choose_encoder", "software_presets"]
 _CHROMA_OF_BLOCK: dict[tuple[int, int], Chroma] = {(8, 8): "420", (16, 8): "422", (16, 16): "444"}
-"""By the (height, width) in chroma samples of 16x16 pixels."""
+"""Chroma by the (height, width) in its samples of 16x16 pixels."""
 
 # libsvtav1 asks for this before it prints; at 0 it prints only why it must end the process. A user's choice stands.
 os.environ.setdefault("SVT_LOG", "0")
@@ -46,18 +46,18 @@ class _Settings:
     codec: str
     quality_option: str | None = None
     qualities: tuple[float, float] = (0, 51)
-    """Least and greatest. Zero is left out where the encoder takes it for "not given"."""
+    """Least and greatest quality. Zero is left out where the encoder takes it for "not given"."""
     quality: int | None = None
-    """Unless told."""
+    """Quality unless another is given."""
     quality_unit: int = 1
     """Units of FFmpeg's option to one step."""
     speed_option: str | None = "preset"
     speeds: tuple[str, ...] = ()
-    """All there are; empty where only the encoder knows."""
+    """Speeds that there are; empty where only the encoder knows."""
     speed: str | None = None
-    """Unless told."""
+    """Speed unless another is given."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """Always given."""
+    """Options that are always given."""
     least: FrameSize = _ANY
 
 
@@ -86,7 +86,7 @@ def _qsv(codec: str, quality: int) -> _Settings:
 
 
 def _videotoolbox(codec: str) -> _Settings:
-    """Its quality rises from 1 to 100, and FFmpeg takes it in lambdas, 118 to the step."""
+    """Settings of a VideoToolbox encoder: quality from 1 to 100, which FFmpeg takes in lambdas, 118 to the step."""
     return _Settings(codec, "global_quality", (1, 100), 65, 118, speed_option=None, options={"flags": "+qscale"})
 
 
@@ -133,9 +133,9 @@ _CONTAINERS: dict[str, tuple[str, ...]] = {
     "av1": (".mp4", ".mkv", ".webm", ".m4v"),  # FFmpeg lists it for .mov too, and refuses it when the header is written
     "prores": (".mov", ".mkv"),
 }
-"""By the name of the compression; for others Matroska."""
+"""Containers by the name of the compression; for others Matroska."""
 _TAGS = {"hevc": "hvc1"}
-"""Apple's players take HEVC in MP4 and MOV only under this tag; FFmpeg writes hev1 unless told."""
+"""Four-character codes. Apple's players take HEVC in MP4 and MOV under this one only; FFmpeg's default is hev1."""
 
 
 def choose_encoder(

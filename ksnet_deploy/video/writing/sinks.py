@@ -1,4 +1,4 @@
-"""Frames to where no file is muxed: a folder of pictures, or a pipe."""
+"""Sinks of frames that need no muxing: a picture, a folder of pictures, or a pipe."""
 
 from __future__ import annotations
 
@@ -15,31 +15,32 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from ksnet_deploy.base.errors import OutputError
-from ksnet_deploy.base.files import hidden_name
+from ksnet_deploy.base.files import publish
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.hidden import hidden_name, temporary_beside
 from ksnet_deploy.video.conversion import picture_of
-from ksnet_deploy.video.picture import write_png
+from ksnet_deploy.video.picture import write_picture, write_png
 from ksnet_deploy.video.reading.reader import Frame, VideoReader
 from ksnet_deploy.video.reading.sources import reason_of
 
-__all__ = ["FrameSink", "PictureFolder", "Y4mPipe", "check_new_folder"]
+__all__ = ["FrameSink", "PictureFile", "PictureFolder", "Y4mPipe", "check_new_folder"]
 
 
 class FrameSink(Protocol):
-    """Takes the upscaled frames, in order."""
+    """Sink of the upscaled frames, in order."""
 
     pixel_format: str
     depth: int
     """Bits per sample, at most."""
 
     def write(self, frame: Frame) -> None:
-        """The next frame, (H, W, 3), uint8 or uint16."""
+        """Write the next frame, (H, W, 3), uint8 or uint16."""
 
     def finish(self) -> None:
-        """All frames are written."""
+        """Complete the output: all frames are written."""
 
     def abort(self) -> None:
-        """They will not be: leave nothing behind."""
+        """Leave nothing behind: the rest will not be written."""
 
 
 def check_new_folder(folder: Path, *, overwrite: bool) -> None:
@@ -59,6 +60,39 @@ def check_new_folder(folder: Path, *, overwrite: bool) -> None:
                 f"{folder} cannot be replaced because it holds {path.name}, and only .png files may be lost; move that "
                 "elsewhere, or give another name for the output"
             )
+
+
+class PictureFile:
+    """A single picture, in the format that its suffix names, which gets its name when it is complete."""
+
+    def __init__(self, path: Path, *, grey: bool, overwrite: bool = False) -> None:
+        """``grey``: the source has no colours, and so the picture gets none."""
+        self._path, self._grey, self._overwrite = path, grey, overwrite
+        self._suffix = path.suffix.lower()
+        self.pixel_format, self.depth = "gray" if grey else "rgb", 16 if self._suffix == ".png" else 8
+
+    def write(self, frame: Frame) -> None:
+        levels = frame.rgb
+        if self._grey:
+            levels = np.rint(levels.mean(axis=2, dtype=np.float32)).astype(levels.dtype)
+        unfinished = temporary_beside(self._path)
+        try:
+            write_picture(unfinished, self._suffix, levels)
+            publish(unfinished, self._path, overwrite=self._overwrite)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            size = FrameSize(*levels.shape[:2])
+            raise OutputError(
+                f"a picture of {size} cannot be written to {self._path} ({reason_of(error)}); make room, or choose "
+                "another place or format with --output"
+            ) from error
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        """Nothing to do: it is written."""
+
+    def abort(self) -> None:
+        """Do nothing: there is nothing unfinished."""
 
 
 class PictureFolder:
@@ -154,4 +188,4 @@ class Y4mPipe:
         self._container.close()
 
     def abort(self) -> None:
-        """What was piped cannot be taken back."""
+        """Do nothing: what was piped cannot be taken back."""

@@ -26,16 +26,16 @@ from ksnet_deploy.video.reading.sources import CopiedPacket
 __all__ = ["SoundConverter", "SoundFormat", "formats_for"]
 
 LOSSLESS, LOSSY = ("flac", "alac"), ("aac", "libopus")
-"""FFmpeg's encoders, the first choice first."""
+"""Encoders of FFmpeg, the first choice first."""
 LAYOUTS = ("7.1", "6.1", "5.1", "5.0", "quad", "stereo", "mono")
 """Arrangements of loudspeakers that are taken where an encoder does not know the source's."""
 
 TOLERANCE_S = Fraction(20, 1000)
-"""How far a packet may be off its time before silence or a cut makes up for it; Matroska's times are rounded."""
+"""Seconds a packet may be off its time before silence or a cut makes up for it; Matroska's times are rounded."""
 LONGEST_SILENCE_S = 10
-"""What is missing for longer is left out of the file, too."""
+"""Longest gap in seconds that is filled with silence; what is missing for longer is left out of the file, too."""
 LARGEST_CUT_S = 1
-"""Where sound goes back in time by more, the times are broken: it is taken to go on."""
+"""Largest step back in time, in seconds, that is cut; beyond it the times are broken, and the sound goes on."""
 BLOCK = 1 << 16
 """Samples of silence that are made at once."""
 
@@ -100,7 +100,7 @@ class SoundFormat:
         return True
 
     def silence(self, samples: int) -> AudioFrame:
-        """A frame of nothing."""
+        """Frame of silence."""
         channels = AudioLayout(self.layout).nb_channels
         shape = (channels, samples) if AudioFormat(self.sample_format).is_planar else (1, samples * channels)
         kind = {"s16": np.int16, "s32": np.int32, "flt": np.float32}[self.sample_format.removesuffix("p")]
@@ -122,7 +122,7 @@ def formats_for(track: Stream, heard: AudioFrame) -> Iterator[SoundFormat]:
 
 
 def _format_for(encoder: av.Codec, heard: AudioFrame) -> SoundFormat | None:
-    """Those of the frame's rate, depth and loudspeakers an encoder takes."""
+    """Format, among those of the frame's rate, depth and loudspeakers, that an encoder takes."""
     rates = encoder.audio_rates or [heard.sample_rate]
     rate = min((r for r in rates if r >= heard.sample_rate), default=max(rates))
     depth = 2 if heard.format.bytes <= 2 else 4
@@ -162,7 +162,7 @@ class SoundConverter:
         return self._decode(packet)
 
     def finish(self) -> Iterator[CopiedPacket]:
-        """All that is left."""
+        """Packets of all that is left."""
         yield from self._decode(None)
         self._resample(None)
         yield from self._encode()

@@ -58,7 +58,7 @@ class TrackPlan:
 
     @property
     def cost(self) -> tuple[int, int, int]:
-        """The less the better, part by part: tracks left out, with loss, and converted."""
+        """Cost of the plans, to be compared part by part: tracks left out, with loss, and converted."""
         lossy = self.done == "converted" and not (isinstance(self.into, SoundFormat) and self.into.is_lossless)
         return int(self.done == "left out"), int(lossy and self.kind == "audio"), int(self.done == "converted")
 
@@ -71,11 +71,11 @@ class TrackPlan:
 
     @property
     def name(self) -> str:
-        """In words."""
+        """Name in words."""
         return f"{self.kind} track {self.index}"
 
     def report(self) -> dict[str, Any]:
-        """For programs."""
+        """Plain values for programs."""
         found = {"track": self.index, "kind": self.kind, "codec": self.codec, "done": self.done}
         return found | {"into": self.codec_after, "why": self.why}
 

@@ -69,7 +69,7 @@ def _answer() -> None:
 
 
 def _problem(codec: str, options: dict[str, str], pixel_format: str) -> str | None:
-    """Why an encoder does not take a frame; None when it does."""
+    """Reason why an encoder does not take a frame; None when it does."""
     try:
         context = av.CodecContext.create(codec, "w")
         assert isinstance(context, VideoCodecContext)

@@ -259,7 +259,7 @@ def _current(metadata: dict[str, str]) -> dict[str, str]:
 
 
 def frame_times(path: Path) -> list[Fraction]:
-    """When the frames of a file's video track are shown, in seconds, ascending; nothing is decoded."""
+    """Times at which the frames of a file's video track are shown, in seconds, ascending; nothing is decoded."""
     with av.open(f"file:{path}") as container:
         packets = container.demux(container.streams.video[0])
         return sorted(p.pts * p.time_base for p in packets if p.pts is not None and p.size and not p.is_discard)

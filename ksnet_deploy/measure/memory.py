@@ -1,0 +1,147 @@
+"""The memory that ``bench`` and ``evaluate`` take, known before they begin; see :mod:`ksnet_deploy.export.memory`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ksnet_deploy.base.frames import SCALE, FrameSize
+from ksnet_deploy.export.memory import check_memory, export_bytes
+from ksnet_deploy.measure.evaluation import frames_at_a_time
+from ksnet_deploy.network.checkpoint_config import config_of
+from ksnet_deploy.network.config import KSNetConfig
+from ksnet_deploy.upscale.memory import PIPELINE_BYTES, choose_tiles, memory_needed
+from ksnet_deploy.upscale.networks import NetworkFile
+from ksnet_deploy.upscale.values import TileChoice
+from ksnet_deploy.video.clips.clip import Clip, VideoClip
+
+__all__ = ["benchmark_bytes", "config_of_file", "evaluation_bytes", "plan_evaluation", "torch_bytes"]
+
+PARENT_BYTES = 250_000_000
+"""The process that starts the measured ones and waits for them, with PyTorch."""
+TORCH_BYTES = 330_000_000
+TORCH_BYTES_PER_CHANNEL = {"direct": 170, "progressive": 295}
+"""The folded network in PyTorch, for the first pixel, and for every LR pixel and channel: from the peaks of lite at
+72x128, 180x320, 360x640 and 540x960, and of uni at 72x128 and 180x320."""
+SCORING_BASE_BYTES = 60_000_000
+SCORING_BYTES = 105
+"""The process without a network, and for every HR pixel what SSIM takes in float64."""
+WARPING_BASE_BYTES = 300_000_000
+WARPING_BYTES = 780
+"""PyTorch, and for every HR pixel the flow network at HR size."""
+
+
+def torch_bytes(config: KSNetConfig, size: FrameSize) -> int:
+    """Peak of a process that runs a checkpoint in PyTorch on LR frames of a size."""
+    return TORCH_BYTES + TORCH_BYTES_PER_CHANNEL[config.upsampler] * config.channels * size.height * size.width
+
+
+def benchmark_bytes(network: Path, size: FrameSize, clip_size: FrameSize | None) -> int:
+    """Peak of a benchmark: of its exports, or of the largest measured process beside the one that waits for it.
+
+    Args:
+        network: a checkpoint, or an ``.onnx``, which is not run in PyTorch and not exported.
+        clip_size: None where no clip is run.
+
+    Raises:
+        KSNetError: the network cannot be read.
+    """
+    config, is_exported = config_of_file(network), network.suffix.lower() == ".onnx"
+    if config is None:
+        return 0
+    processes, exports = [memory_needed(size, config)], []
+    for measured in (size,) if clip_size is None else (size, clip_size):
+        processes += [] if is_exported else [torch_bytes(config, measured)]
+        exports += [] if is_exported else [export_bytes(config, measured)]
+    if clip_size is not None:
+        processes.append(memory_needed(clip_size, config) + PIPELINE_BYTES * clip_size.height * clip_size.width)
+    return max(*exports, 0, PARENT_BYTES + max(processes))
+
+
+def evaluation_bytes(
+    clips: Sequence[tuple[Clip, Clip | None]],
+    network_bytes: Callable[[FrameSize, int], int],
+    *,
+    compressed: bool = False,
+    warping: bool = False,
+) -> int:
+    """Peak of a process that evaluates clips.
+
+    Args:
+        clips: HR clips, each with its LR clip where there is one.
+        network_bytes: what the network takes on LR frames of a size, beside so many bytes; 0 for none.
+        compressed: LR goes through an encoder first, each clip as a whole.
+        warping: temporal consistency is measured too.
+    """
+    peak = 0
+    for hr, lr in clips:
+        size = FrameSize(hr.height // SCALE, hr.width // SCALE)
+        pixels = hr.height * hr.width
+        read = _bytes_read(hr) + (0 if lr is None else _bytes_read(lr))
+        beside = read + SCORING_BYTES * pixels
+        if compressed:
+            beside += hr.frames * pixels
+        if warping:
+            beside += WARPING_BASE_BYTES + WARPING_BYTES * pixels
+        # The frames of a decoded video are put together, which takes them twice; the network is there from the second.
+        decoding = 2 * read if isinstance(hr, VideoClip) else 0
+        network = network_bytes(size.padded, beside)
+        peak = max(peak, SCORING_BASE_BYTES + network + beside, decoding + (network if len(clips) > 1 else 0))
+    return peak
+
+
+def _bytes_read(clip: Clip) -> int:
+    """Bytes that a clip has in memory at once: a video those of all its frames."""
+    frames = clip.frames if isinstance(clip, VideoClip) else frames_at_a_time(clip)
+    return 3 * frames * clip.height * clip.width
+
+
+def plan_evaluation(
+    clips: Sequence[tuple[Clip, Clip | None]],
+    network: NetworkFile | None,
+    tiles: TileChoice,
+    *,
+    compressed: bool,
+    warping: bool,
+) -> int | None:
+    """Bytes that an evaluation takes, checked against what there is; None where the network runs on a GPU, whose own
+    memory decides.
+
+    Args:
+        network: None for bicubic enlargement.
+
+    Raises:
+        ConfigError: so much is not there, or the network is not run in such tiles.
+    """
+    if network is not None and network.device == "cuda":
+        return None
+    config = None if network is None else config_of_file(network.path)
+
+    def network_bytes(size: FrameSize, beside: int) -> int:
+        if network is None or config is None:
+            return 0
+        if network.backend == "torch":
+            choose_tiles(size, network, tiles, beside)  # which says where tiles were asked for in vain
+            return torch_bytes(config, size)
+        return memory_needed(size, config, choose_tiles(size, network, tiles, beside))
+
+    needed = evaluation_bytes(clips, network_bytes, compressed=compressed, warping=warping)
+    remedy = "give smaller frames, or fewer frames in a video"
+    if network is not None and network.can_be_tiled:
+        remedy += ", or smaller tiles with --tiles"
+    check_memory("to evaluate these clips", needed, remedy)
+    return needed
+
+
+def config_of_file(path: Path) -> KSNetConfig | None:
+    """Configuration of a checkpoint, or of an exported file by its metadata; None where it does not say.
+
+    Raises:
+        KSNetError: it cannot be read.
+    """
+    if path.suffix.lower() != ".onnx":
+        return config_of(path)
+    from ksnet_deploy.runtime.step_file import exported_metadata, load_exported
+
+    text = exported_metadata(load_exported(path)).get("ksnet.config")
+    return None if text is None else KSNetConfig.from_json(text)

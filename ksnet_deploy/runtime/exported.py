@@ -1,0 +1,93 @@
+"""Facts about an exported file or an engine: what it was made of, and what it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ksnet_deploy.base.errors import ArtifactError, ConfigError
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.network.config import KSNetConfig
+
+__all__ = ["Exported", "describe"]
+
+UNSAID = "not said"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Facts about an exported network, known without running it."""
+
+    config: KSNetConfig
+    """Configuration of the network that it was made of."""
+    size: FrameSize | None
+    """Size of the LR frames; of an engine for many sizes the one that it was optimised for; None where any is taken."""
+    facts: dict[str, str]
+    """Everything else in words, by names that a user understands."""
+
+
+def describe(path: Path) -> Exported:
+    """Facts about an ``.onnx`` or an ``.engine``.
+
+    Raises:
+        ArtifactError: it is missing, damaged, or does not say what it was made of.
+    """
+    size, metadata, facts = _of_onnx(path) if path.suffix.lower() == ".onnx" else _of_engine(path)
+    try:
+        config = KSNetConfig.from_json(metadata["ksnet.config"])
+    except (KeyError, ConfigError) as error:
+        raise ArtifactError(
+            f"{path} does not say what network it was made of ({error}); make it again with this version"
+        ) from error
+    return Exported(
+        config,
+        size,
+        {
+            **facts,
+            "weights (SHA-256)": metadata.get("ksnet.weights_sha256", UNSAID),
+            "made by ksnet-deploy": metadata.get("ksnet.version", UNSAID),
+        },
+    )
+
+
+def _of_onnx(path: Path) -> tuple[FrameSize | None, dict[str, str], dict[str, str]]:
+    from ksnet_deploy.runtime.step_file import (
+        exported_metadata,
+        exported_size,
+        frame_type,
+        has_custom_operators,
+        load_exported,
+    )
+
+    model = load_exported(path)
+    size, metadata = exported_size(model), exported_metadata(model)
+    return (
+        size,
+        metadata,
+        {
+            "frames": f"{size or 'of any size'} (height x width), {frame_type(path, model)}",
+            "precision": metadata.get("ksnet.precision", UNSAID),
+            "custom operators": "as ONNX functions" if has_custom_operators(model) else "written out (--inline)",
+        },
+    )
+
+
+def _of_engine(path: Path) -> tuple[FrameSize | None, dict[str, str], dict[str, str]]:
+    from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
+    from ksnet_deploy.runtime.tensorrt.target import FLAVOURS
+
+    sidecar = Sidecar.read(path)
+    spec, proof = sidecar.spec, sidecar.verified
+    return (
+        spec.sizes.best,
+        sidecar.metadata,
+        {
+            "frames": f"{spec.sizes} (height x width)",
+            "precision": spec.precision,
+            "GPU": str(spec.target),
+            "runtime": f"{FLAVOURS[spec.flavour]} {sidecar.version}",
+            "native plugins": spec.plugins.name if spec.plugins else "none",
+            "made of": sidecar.model,
+            "compared with float32": f"{proof['what']} with {proof['against']}" if proof else "no",
+        },
+    )

@@ -1,0 +1,151 @@
+"""What bench and evaluate take: announced before they begin, refused where it is not there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from clips import ArrayClip, folder_of_frames, noise
+from command import failure_of, run
+
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.export import memory as export_memory
+from ksnet_deploy.measure.evaluation import BicubicMethod, evaluate, frames_at_a_time
+from ksnet_deploy.measure.memory import benchmark_bytes, evaluation_bytes
+from ksnet_deploy.network.bundled import bundled_checkpoint
+from ksnet_deploy.network.checkpoints import Checkpoint
+from ksnet_deploy.upscale import memory as upscale_memory
+
+LITE = bundled_checkpoint("lite")
+
+
+def limit(monkeypatch: pytest.MonkeyPatch, available: int) -> None:
+    for module in (export_memory, upscale_memory):
+        monkeypatch.setattr(module, "available_memory", lambda: available)
+
+
+def test_bench_says_what_it_takes_and_is_refused_where_that_is_not_there(
+    small: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(monkeypatch, 3_000_000_000)
+    monkeypatch.setattr("ksnet_deploy.measure.speed._in_child", lambda _job: pytest.fail("begun"))
+    sentence = failure_of(run("bench", "-m", small.path, "--size", "4000x4000"))
+    assert "takes about" in sentence
+    assert "3.0 GB are free here; free some, or choose a smaller --size or --clip" in sentence
+
+
+def test_evaluate_says_what_it_takes(small: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = folder_of_frames(tmp_path / "a", noise(2, 64, 96, 3))
+    told = run("evaluate", folder, "-m", small.path, "--backend", "torch")
+    assert told.returncode == 0, told.stderr
+    assert "This takes about 0.4 GB of memory." in told.stderr
+    answer = run("evaluate", folder, "--method", "bicubic", "--json")
+    assert 60_000_000 < json.loads(answer.stdout)["memory_estimate_bytes"] < 70_000_000
+    limit(monkeypatch, 100_000_000)
+    monkeypatch.setattr("ksnet_deploy.measure.front.evaluate_method", lambda *_, **__: pytest.fail("begun"))
+    for options in (("--backend", "torch"), ("--tiles", "off")):
+        sentence = failure_of(run("evaluate", folder, "-m", small.path, *options))
+        assert "to evaluate these clips takes about" in sentence, sentence
+        assert "0.1 GB are free here" in sentence
+        assert ("smaller tiles with --tiles" in sentence) == ("--tiles" in options)
+
+
+def test_an_exported_file_is_announced_by_its_metadata(
+    small: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ksnet_deploy.export.onnx import export_onnx
+
+    export_onnx(small, tmp_path / "step.onnx", size=FrameSize(16, 24))
+    folder = folder_of_frames(tmp_path / "a", noise(1, 64, 96, 3))
+    limit(monkeypatch, 100_000_000)
+    assert "takes about 0.2 GB" in failure_of(run("evaluate", folder, "-m", tmp_path / "step.onnx"))
+
+
+def test_large_frames_are_read_fewer_at_a_time_with_the_same_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = ArrayClip(noise(20, 32, 48, 3))
+    whole = evaluate([(clip, None)], BicubicMethod(), "folder")
+    assert frames_at_a_time(clip) == 16
+    monkeypatch.setattr("ksnet_deploy.measure.evaluation.CHUNK_BYTES", 3 * 32 * 48 * 3 + 5)
+    assert frames_at_a_time(clip) == 3
+    assert evaluate([(clip, None)], BicubicMethod(), "folder") == whole
+    monkeypatch.setattr("ksnet_deploy.measure.evaluation.CHUNK_BYTES", 1)
+    assert frames_at_a_time(clip) == 1
+
+
+def test_more_takes_more() -> None:
+    clips = [(ArrayClip(noise(2, 64, 96, 3)), None)]
+    plain = evaluation_bytes(clips, lambda _size, _beside: 0)
+    assert plain < evaluation_bytes(clips, lambda _size, _beside: 0, compressed=True)
+    assert plain < evaluation_bytes(clips, lambda _size, _beside: 0, warping=True)
+    assert evaluation_bytes(clips, lambda size, _beside: size.height) == plain + 16
+    small, large = FrameSize(72, 128), FrameSize(540, 960)
+    assert benchmark_bytes(LITE, small, small) < benchmark_bytes(LITE, small, large)
+    assert benchmark_bytes(LITE, small, None) <= benchmark_bytes(LITE, small, small)
+    assert benchmark_bytes(LITE, large, small) < benchmark_bytes(LITE, large, large)
+
+
+PEAK = """
+import sys
+from ksnet_deploy.cli.app import main
+from ksnet_deploy.base.machine import peak_memory
+sys.argv = ["ksnet-deploy", *sys.argv[1:]]
+try:
+    main()
+finally:
+    print(peak_memory(), flush=True)
+"""
+
+
+def announced_and_taken(*arguments: object) -> tuple[int, int]:
+    """What a command announced, and the most that its processes held at once."""
+    command = [sys.executable, "-c", PEAK, *map(str, arguments), "--json"]
+    env = os.environ | {"OMP_WAIT_POLICY": "passive"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
+        held = 0
+        while process.poll() is None:
+            parts = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+            found = []
+            for part in parts:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    found.append(part.memory_info().rss)
+            held = max(held, sum(found))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.05)
+        assert process.stdout is not None
+        answer, peak = process.stdout.read().splitlines()
+    assert process.returncode == 0
+    taken = max(held, int(peak))
+    announced: int = json.loads(answer)["memory_estimate_bytes"]
+    print(f"{arguments}: {announced / 1e9:.2f} GB announced, {taken / 1e9:.2f} GB taken, {announced / taken:.2f}")
+    return announced, taken
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--method", "bicubic"),
+        ("--model", "lite", "--tiles", "270x480"),
+    ],
+    ids=" ".join,
+)
+def test_evaluate_at_1080x1920_takes_what_it_announced(options: tuple[str, ...], tmp_path: Path) -> None:
+    folder = folder_of_frames(tmp_path / "a", noise(1, 135, 240, 3).repeat(32, axis=1).repeat(32, axis=2))
+    announced, taken = announced_and_taken("evaluate", folder, *options)
+    assert 0.8 <= announced / taken <= 1.25
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
+@pytest.mark.parametrize("size", ["180x320", "360x640", "540x960"])
+def test_bench_takes_what_it_announced(size: str) -> None:
+    """At 1080x1920 it would be 24 GB, more than most machines have."""
+    announced, taken = announced_and_taken("bench", "-m", "lite", "--size", size, "--seconds", "1")
+    assert 0.8 <= announced / taken <= 1.25
