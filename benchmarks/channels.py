@@ -1,4 +1,4 @@
-"""Which channels the bundled networks keep on the bundled clip, and how those differ from the rest (the paper's Fig. 6).
+"""Which channels the bundled networks keep on the bundled clip, and how those differ from the rest (Figure 6).
 
 python benchmarks/channels.py benchmarks/results/channels.json
 """
