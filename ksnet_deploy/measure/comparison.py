@@ -1,4 +1,4 @@
-"""What a comparison found: figures of frames, and all of it as values, as text and as a page."""
+"""Findings of a comparison: figures of frames, and all of it as values, as text and as a page."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Comparison:
         }
 
     def page(self, page: ComparisonPage) -> dict[str, Any]:
-        """What the template ``slider`` reads, with these figures below the pictures."""
+        """Data of the template ``slider``, with these figures below the pictures."""
         rows = [("mean", self.mean), ("worst frame", self.worst)]
         if self.bicubic is not None:
             rows.append(("bicubic, mean", self.bicubic))

@@ -79,7 +79,7 @@ class ComparisonPage:
         self._in_stretch = (self._in_stretch + 1) % self._stretch
 
     def data(self, title: str, subtitle: str, table: dict[str, Any], notes: Sequence[str]) -> dict[str, Any]:
-        """What the template ``slider`` reads."""
+        """Data of the template ``slider``."""
         self._encode(self._views[-1])
         frames = len(self._labels)
         step = -(-frames // MOST_POINTS)

@@ -32,7 +32,7 @@ class ModelInfo:
     path: Path
     purpose: str
     parameters: int
-    """In deploy form."""
+    """Parameters in deploy form."""
     gmacs: float
     """Multiply-adds for an LR frame of :data:`USUAL_SIZE`, in 1e9."""
     licence: str
@@ -98,7 +98,7 @@ class ModelList:
         }
 
     def as_text(self) -> str:
-        """For people."""
+        """Report for people."""
         blocks = [model.as_text() for model in self.models]
         if self.others:
             blocks.append(f"Made from other checkpoints, in {cache_folder()}:\n  " + "\n  ".join(self.others))

@@ -138,7 +138,7 @@ class Pairs:
 
 
 class Yardstick:
-    """What a version was made from, enlarged by bicubic, for the frames of the reference."""
+    """Source of a version, enlarged by bicubic, for the frames of the reference."""
 
     def __init__(self, reference: Path, source: Path, size: FrameSize, stack: ExitStack) -> None:
         """Open both anew.

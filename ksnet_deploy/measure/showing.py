@@ -1,4 +1,4 @@
-"""What shows a comparison: a video, the picture of the worst frame, a page, or nothing."""
+"""Shows of a comparison: a video, the picture of the worst frame, a page, or nothing."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class _Video(Show):
 
 
 class _WorstFrame(Show):
-    """With the source by bicubic as a column in front, where pictures stand side by side."""
+    """Picture of the worst frame; with the source by bicubic in front, where versions stand side by side."""
 
     def __init__(self, temporary: Path, layout: Layout, names: list[str], bicubic: str | None, *, single: bool) -> None:
         self._temporary, self._layout, self._names, self._bicubic = temporary, layout, names, bicubic
@@ -78,7 +78,7 @@ class _WorstFrame(Show):
 
 
 class _Page(Show):
-    """Where a source is given, of the frames that it has."""
+    """Page; where a source is given, of the frames that it has."""
 
     def __init__(self, temporary: Path, names: list[str], bicubic: str | None) -> None:
         self._temporary, self._with_bicubic = temporary, bicubic is not None

@@ -21,7 +21,7 @@ class MeasuredSpeed:
 
     weights_sha256: str
     size: str
-    """Of the LR frames, ``72x128``."""
+    """Size of the LR frames, ``72x128``."""
     runtime: str
     """``onnxruntime on cpu``, for example."""
     what: str

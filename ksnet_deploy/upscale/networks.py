@@ -118,7 +118,7 @@ class NetworkFile(Network):
 
     @property
     def runtime(self) -> str:
-        """What runs it and where, in words."""
+        """Backend and device in words."""
         return f"{self.backend} on {self.device}"
 
     @property

@@ -1,4 +1,4 @@
-"""What a network looks at: flow, gradient maps, and the channels that it keeps.
+"""Views into a network: flow, gradient maps, and the channels that it keeps.
 
 - ``run.py``: the front door
 - ``recorder.py``: the values of a forward pass, taken by hooks

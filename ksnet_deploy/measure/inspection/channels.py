@@ -36,7 +36,7 @@ class LevelSummary:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Name for people."""
         return f"{self.branch} {self.level}"
 
     @property

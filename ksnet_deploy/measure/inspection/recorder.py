@@ -1,4 +1,4 @@
-"""What a network computes on the way, taken by hooks: the model's own code is not touched."""
+"""Values of a network's forward pass, taken by hooks: the model's own code is not touched."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LevelRecord:
 
     branch: str
     level: int
-    """From 1."""
+    """Number of the level, from 1."""
     lam: float
     """The learned weight of Eq. (2)."""
     features: Array

@@ -1,4 +1,4 @@
-"""What was seen inside a network: values, text, a sheet of pictures, a page."""
+"""Report of a look inside a network: values, text, a sheet of pictures, a page."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class Inspection:
     source: Path
     model: str
     time_s: float
-    """When the frame is shown, in seconds from the beginning of the film."""
+    """Time of the frame in seconds from the beginning of the film."""
     frames: list[FrameRecord]
-    """From a fresh state; the last is the one that was asked for."""
+    """Frames from a fresh state on; the last is the one that was asked for."""
     summaries: list[LevelSummary]
     """Over the frames but the first, which has no past."""
     outputs: list[Path] = field(default_factory=list)
@@ -98,7 +98,7 @@ class Inspection:
         return sheet(rows, [], f"{self.source.name} at {self.time_s:.2f} s, {self.model}")
 
     def page(self) -> dict[str, Any]:
-        """What the template ``maps`` reads."""
+        """Data of the template ``maps``."""
         groups: list[tuple[dict[str, Any], dict[str, Any], list[_Figure]]] = []
         sections: list[dict[str, Any]] = []
 

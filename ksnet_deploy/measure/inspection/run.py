@@ -29,7 +29,7 @@ from ksnet_deploy.video.reading.reader import VideoReader
 __all__ = ["visualize"]
 
 MOST_PIXELS = 640 * 360
-"""Of a frame: PyTorch keeps every channel of every frame."""
+"""Largest frame: PyTorch keeps every channel of every frame."""
 
 
 def visualize(

@@ -1,4 +1,4 @@
-"""What people look at: pages, sheets of pictures.
+"""Pages and sheets of pictures for people to look at.
 
 - ``page.py``, ``embedding.py``: one HTML file from a template of ``templates/``; pictures inside it
 - ``lettering.py``: pictures beside each other with names on them

@@ -1,4 +1,4 @@
-"""Where several versions of a picture differ most."""
+"""Areas of a picture: where its versions differ most, where most detail is."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Area(NamedTuple):
     width: int
 
     def of(self, picture: NDArray[Any]) -> NDArray[Any]:
-        """That part of a picture (H, W, ...)."""
+        """Part of a picture (H, W, ...) within the rectangle."""
         return picture[self.top : self.top + self.height, self.left : self.left + self.width]
 
 

@@ -35,7 +35,7 @@ class Moment:
     """A moment of a source, and what is seen then."""
 
     start_s: Fraction | None
-    """Where reading begins: :func:`read_stretch` finds the frame some frames later."""
+    """Moment where reading begins: :func:`read_stretch` finds the frame some frames later."""
     thumbnail: NDArray[np.uint8]
 
 
@@ -46,7 +46,7 @@ class Stretch:
     frames: list[NDArray[Any]]
     """(H, W, 3) RGB, uint8 or uint16; the last is the one to look at."""
     time_s: float
-    """When that is shown, in seconds from the beginning of the film."""
+    """Time of that frame in seconds from the beginning of the film."""
     display: DisplayMatrix | None = None
     """Turns and mirrors that a player applies."""
 

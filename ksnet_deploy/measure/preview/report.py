@@ -1,4 +1,4 @@
-"""What a preview found: values, text, a sheet of pictures, a page."""
+"""Report of a preview: values, text, a sheet of pictures, a page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CROP = FrameSize(264, 352)
 
 @dataclass(frozen=True)
 class NetworkEstimate:
-    """What the whole film would take with a network."""
+    """Estimate for the whole film with a network."""
 
     name: str
     fps: float
@@ -61,7 +61,7 @@ class Preview:
     spots: list[Spot]
     networks: list[NetworkEstimate]
     seconds: float
-    """What the preview took."""
+    """Time that the preview took."""
     outputs: list[Path] = field(default_factory=list)
     """The files that were written."""
     notes: list[str] = field(default_factory=list)
@@ -121,7 +121,7 @@ class Preview:
         return sheet(rows, headings, f"{self.source.name}, four times larger; parts at 1:1 where they differ most")
 
     def page(self) -> dict[str, Any]:
-        """What the template ``slider`` reads."""
+        """Data of the template ``slider``."""
         names = [BICUBIC, *(each.name for each in self.networks)]
         spots = [_limited(spot, PAGE_PIXELS // (len(self.spots) * len(names))) for spot in self.spots]
         uris, quality = embed([spot.pictures[name] for spot in spots for name in names], PAGE_BYTES)

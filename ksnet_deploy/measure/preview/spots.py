@@ -30,7 +30,7 @@ class Spot:
     """One frame, enlarged in several ways."""
 
     time_s: float
-    """When it is shown, in seconds from the beginning of the film."""
+    """Time of the frame in seconds from the beginning of the film."""
     frames_before: int
     """Frames of the same scene that the networks saw before it."""
     part: Area | None
@@ -53,7 +53,7 @@ class Pace:
 
 
 def part_size(size: FrameSize, networks: list[Network], steps: int) -> FrameSize:
-    """What of a frame is upscaled, so that every network does so many steps with :data:`WORK`; all of it where it can.
+    """Size of the part of a frame that each network does so many steps on with :data:`WORK`; the whole where it can.
 
     Exported files run whole frames only.
     """
