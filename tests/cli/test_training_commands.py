@@ -34,8 +34,10 @@ def test_a_training_is_plotted_beside_its_log(data: Path, tmp_path: Path) -> Non
     assert (tmp_path / "log.png").read_bytes().startswith(b"\x89PNG")
     from PIL import Image
 
-    figures = list(csv.DictReader((tmp_path / "log.csv").open()))[-1]["figures"].split()
-    assert Image.open(tmp_path / "log.png").size == (960, 360 * (1 + len(figures)))  # a chart for each
+    with (tmp_path / "log.csv").open(newline="") as file:
+        figures = list(csv.DictReader(file))[-1]["figures"].split()
+    with Image.open(tmp_path / "log.png") as picture:
+        assert picture.size == (960, 360 * (1 + len(figures)))  # a chart for each
 
 
 def test_from_frames_to_a_trained_network_and_its_figures(data: Path, tmp_path: Path) -> None:
