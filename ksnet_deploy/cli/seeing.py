@@ -8,12 +8,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from ksnet_deploy.cli.options import Json
+from ksnet_deploy.cli.options import Json, Overwrite
 from ksnet_deploy.cli.terminal import progress
 
 __all__ = ["preview", "visualize"]
-
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")]
 
 
 def preview(
