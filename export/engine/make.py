@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
 from ksnet_deploy.base.files import check_place, sha256_of
@@ -22,6 +22,9 @@ from ksnet_deploy.runtime.step_file import exported_metadata, exported_size, has
 from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar, sidecar_path
 from ksnet_deploy.runtime.tensorrt.spec import EngineSpec, PluginIdentity
 from ksnet_deploy.runtime.tensorrt.target import Flavour, GpuTarget, SizeRange, choose_flavour
+
+if TYPE_CHECKING:
+    from ksnet_deploy.export.proof.outputs import OutputComparison
 
 __all__ = ["EngineRequest", "MadeEngine", "PluginChoice", "make_engine"]
 
@@ -47,15 +50,20 @@ class EngineRequest:
     """Frames to compare with float32; 0 for none."""
     model: str | None = None
     """Name that the user calls the source by, for the sidecar; its path unless given."""
+    effort: int | None = None
+    """Builder optimization level of full TensorRT, 0 to 5; None for its own."""
+    compare: bool = False
+    """Whether to compare each output over recorded states too."""
 
 
 @dataclass(frozen=True)
 class MadeEngine:
-    """An engine, its sidecar, and whether it was there already."""
+    """An engine, its sidecar, whether it was there already, and the comparison of its outputs that was asked for."""
 
     path: Path
     sidecar: Sidecar
     reused: bool
+    outputs: OutputComparison | None = None
 
 
 def make_engine(
@@ -83,18 +91,32 @@ def make_engine(
     if request.output is not None:
         check_place(request.output)
     flavour = choose_flavour(request.flavour)
+    if request.effort is not None and flavour == "rtx":
+        raise ConfigError(
+            "TensorRT-RTX has no builder optimization levels, since it chooses its kernels where the engine runs; "
+            "leave --effort out, or build with --runtime tensorrt"
+        )
     target, at_hand = _target(request.gpu, flavour)
     library = _plugins(request)
     plugins = PluginIdentity.of(library) if library else None
-    spec = EngineSpec(flavour, target, request.precision, request.sizes, plugins)
+    spec = EngineSpec(flavour, target, request.precision, request.sizes, plugins, request.effort)
     check_buildable(spec, library)
     frames = request.verify_frames
     onnx = _exported(request, say)
+
+    def made(sidecar: Sidecar, *, reused: bool) -> MadeEngine:
+        if not request.compare:
+            return MadeEngine(path, sidecar, reused)
+        from ksnet_deploy.export.engine.compare import compare_made
+
+        engine = path if at_hand else None
+        return MadeEngine(path, sidecar, reused, compare_made(request.source, onnx, engine, request.sizes.best, say))
+
     key = EngineKey.of(spec, onnx)
     path = request.output or made_cache_folder() / key.file_name(request.source.stem)
     known = _whole_engine(path, key, say) if request.output is None else None
     if known is not None and ((request.source == onnx and not at_hand) or frames <= _frames_compared(known)):
-        return MadeEngine(path, known, reused=True)
+        return made(known, reused=True)
     if frames and request.source == onnx and not at_hand:
         say(
             f"--verify-frames has no effect: an engine of {onnx.name}, which is no checkpoint, is compared with that "
@@ -119,7 +141,7 @@ def make_engine(
         on_progress=on_progress,
         on_note=say,
     )
-    return MadeEngine(path, sidecar, reused=False)
+    return made(sidecar, reused=False)
 
 
 def _frames_compared(sidecar: Sidecar) -> int:
@@ -271,8 +293,10 @@ def _proof_on_gpu(
     source: Path, onnx: Path, engine: Path, size: FrameSize, frames: int, on_frame: Callable[[], None]
 ) -> dict[str, Any]:
     """The engine itself against the checkpoint in float32 or, where it was built from one, the exported file."""
-    from ksnet_deploy.export.proof.half import HALF_TIE_GAP, compare_runners
-    from ksnet_deploy.export.proof.near_ties import RetakingRunner
+    from ksnet_deploy.export.engine.compare import precision_of
+    from ksnet_deploy.export.proof.explanation import explained
+    from ksnet_deploy.export.proof.half import compare_runners
+    from ksnet_deploy.export.verified import float32_runner
     from ksnet_deploy.network.checkpoints import load_checkpoint
     from ksnet_deploy.runtime.onnx import OnnxRunner
     from ksnet_deploy.runtime.tensorrt.runner import TensorRTRunner
@@ -284,13 +308,16 @@ def _proof_on_gpu(
             verification_bytes(model.config, size, "fp32"),
             "give a smaller size, or leave the comparison out with --verify-frames 0",
         )
-    with TensorRTRunner(engine, size) as candidate:
-        if source == onnx:
-            reference: Runner = OnnxRunner(onnx, size)
-        else:
-            reference = RetakingRunner(model, size, io=candidate.io, gap=HALF_TIE_GAP)
-        with reference:
-            images, reset_at = proof_frames(candidate, frames), reset_before(frames)
-            report = compare_runners(reference, candidate, images, reset_at=reset_at, on_frame=on_frame)
+
+    def open_reference() -> Runner:
+        return OnnxRunner(onnx, size) if source == onnx else float32_runner(model, onnx, size)
+
+    with (
+        explained(open_reference, lambda: TensorRTRunner(engine, size), precision_of(onnx)),
+        TensorRTRunner(engine, size) as candidate,
+        open_reference() as reference,
+    ):
+        images, reset_at = proof_frames(candidate, frames), reset_before(frames)
+        report = compare_runners(reference, candidate, images, reset_at=reset_at, on_frame=on_frame)
     against = "the exported file in ONNX Runtime" if source == onnx else "float32"
     return {"what": "the engine on the GPU", "against": against, **report.as_dict()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from ksnet_deploy.base.errors import ConfigError, KSNetError
@@ -14,6 +14,7 @@ from ksnet_deploy.cli.terminal import Progress
 from ksnet_deploy.upscale.choice import choose_network
 from ksnet_deploy.upscale.destination import Destination, choose_destination, is_for_frames
 from ksnet_deploy.upscale.estimate import estimate
+from ksnet_deploy.upscale.prepare import output_size
 from ksnet_deploy.upscale.result import Events, UpscaleResult
 from ksnet_deploy.upscale.run import carry_out
 from ksnet_deploy.upscale.scenes import CutDetector, GivenCuts, NoCuts, SceneDetector, read_cuts
@@ -90,7 +91,9 @@ class Batch:
     def destination(self, source: Source) -> Destination:
         """The place of a source's output, chosen once. Raises KSNetError where there is none."""
         if source not in self._destinations:
-            self._destinations[source] = choose_destination(source, self.output, self.encoder, self.tracks or "convert")
+            self._destinations[source] = choose_destination(
+                source, self.output, self.encoder, self.tracks or "convert", self.scale or SCALE
+            )
         return self._destinations[source]
 
     def upscale(self, source: Source, bar: Progress) -> Answer:
@@ -117,8 +120,9 @@ class Batch:
             tracks=self.tracks or "convert",
         )
         name = source.path.name
+        larger = partial(output_size, work=work, even=destination.kind in ("video", "pipe"))
         events = Events(
-            on_start=lambda size, frames, done: bar.begin(f"{name}, {size} -> {size.upscaled}", frames, done),
+            on_start=lambda size, frames, done: bar.begin(f"{name}, {size} -> {larger(size)}", frames, done),
             on_frame=bar.advance,
             on_note=bar.say,
         )

@@ -41,9 +41,21 @@ def build_engine(
     plugins: Annotated[
         Literal["auto", "on", "off"], typer.Option("--plugins", help="Native plugins; auto takes them where built.")
     ] = "auto",
+    effort: Annotated[
+        int | None,
+        typer.Option(
+            "--effort",
+            help="Builder optimization level of full TensorRT, 0 to 5 (default: its own).",
+            min=0,
+            max=5,
+        ),
+    ] = None,
     verify_frames: Annotated[
         int, typer.Option("--verify-frames", help="Recurrent frames to compare with float32; 0 for none.", min=0)
     ] = 30,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Show how far each output is from the reference, over recorded states.")
+    ] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -72,6 +84,8 @@ def build_engine(
             gpu=gpu,
             runtime=runtime,
             plugins=plugins,
+            effort=effort,
+            compare=compare,
             verify_frames=verify_frames,
             overwrite=overwrite,
             say=bar.say,
@@ -81,7 +95,8 @@ def build_engine(
         )
     sidecar = made.sidecar
     if as_json:
-        print(json.dumps({"output": str(made.path), "reused": made.reused, **sidecar.as_dict()}))
+        outputs = {} if made.outputs is None else {"compared": made.outputs.as_dict()}
+        print(json.dumps({"output": str(made.path), "reused": made.reused, **sidecar.as_dict(), **outputs}))
         return
     how = "was in the cache" if made.reused else f"built in {sidecar.build_s:.1f} s"
     print(f"{made.path}: {made.path.stat().st_size / 1e6:.1f} MB, {how}, for {sidecar.spec}")
@@ -90,6 +105,8 @@ def build_engine(
         print("Not compared with float32.")
     else:
         print(f"Compared: {_proof_in_words(sidecar.verified)}.")
+    if made.outputs is not None:
+        print(f"Each output over {made.outputs.steps} recorded steps, absolute:\n{made.outputs.as_table()}")
 
 
 def _proof_in_words(proof: dict[str, Any]) -> str:

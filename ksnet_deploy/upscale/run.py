@@ -133,12 +133,13 @@ def _work(
     encoder = codec if isinstance(codec, Encoder) else choose_encoder(codec)
     start_s, end_s = (None if moment is None else parse_time(moment) for moment in (start_s, end_s))
     given = Source(Path(source), start_s, end_s, parse_rate(rate))
+    output, factor = None if target is None else Path(target), SCALE if scale is None else parse_scale(scale)
     return Work(
         source=given,
-        destination=choose_destination(given, None if target is None else Path(target), encoder, tracks),
+        destination=choose_destination(given, output, encoder, tracks, factor),
         encoder=encoder,
         height=None if height is None else parse_height(height),
-        scale=SCALE if scale is None else parse_scale(scale),
+        scale=factor,
         detector=detector or SceneDetector(),
         tracks=tracks,
     )

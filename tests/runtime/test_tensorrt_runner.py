@@ -14,6 +14,7 @@ from ksnet_deploy.base.errors import ArtifactError, BackendError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.runtime.open import open_runner
+from ksnet_deploy.runtime.tensorrt import cuda_bindings, cuda_pycuda
 from ksnet_deploy.runtime.tensorrt.runner import TensorRTRunner
 from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
 from ksnet_deploy.runtime.tensorrt.target import GpuTarget
@@ -22,9 +23,10 @@ SmallOnnx = Callable[..., Path]
 SIZE = FrameSize(32, 48)
 
 
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
-    return pretend_gpu(monkeypatch)
+@pytest.fixture(params=["cuda-bindings", "pycuda"])
+def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    """Everything below holds whichever package does the work."""
+    return pretend_gpu(monkeypatch, layer=request.param)
 
 
 @pytest.fixture
@@ -90,15 +92,28 @@ def test_an_engine_for_many_sizes_runs_at_one_of_them(small_onnx: SmallOnnx, tmp
 @pytest.mark.usefixtures("gpu")
 def test_cuda_errors_become_one_sentence(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeCuda, "cudaMalloc", lambda *_: (2, None))
-    with pytest.raises(BackendError, match="cudaMalloc: error 2"):
+    with pytest.raises(BackendError, match=r"cudaMalloc: error 2|cuMemAlloc failed: out of memory"):
         open_runner(engine, SIZE)
 
 
 @pytest.mark.usefixtures("gpu")
 def test_no_gpu_is_said_in_one_sentence(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeCuda, "cudaGetDeviceCount", lambda _self: (0, 0))
-    with pytest.raises(BackendError, match="needs a GPU: CUDA finds no device"):
+    with pytest.raises(
+        BackendError, match=r"needs a GPU: CUDA (finds no device|cannot go on .*no CUDA-capable device)"
+    ):
         open_runner(engine, SIZE)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_where_nothing_records_the_runner_goes_step_by_step(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for layer in (cuda_bindings.BindingsDevice, cuda_pycuda.PycudaDevice):
+        monkeypatch.setattr(layer, "record", lambda *_: None)
+    with TensorRTRunner(engine, SIZE) as runner:
+        assert not runner.recorded
+        first = runner.step(frames(1)[0])
+        runner.reset()
+        np.testing.assert_array_equal(runner.step(frames(1)[0]), first)
 
 
 @pytest.mark.parametrize("answer", [None, False])

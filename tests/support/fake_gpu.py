@@ -7,6 +7,7 @@ early, or overwriting too early, shows. An "engine" is an exported ONNX file, wh
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ import pytest
 
 from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.runtime.tensorrt import cuda
+from ksnet_deploy.runtime.tensorrt import cuda_bindings, cuda_pycuda
 from ksnet_deploy.runtime.tensorrt import runner as tensorrt
 from ksnet_deploy.runtime.tensorrt.sidecar import EngineTensor, Sidecar
 from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
@@ -45,6 +46,9 @@ class FakeCuda:
         self.graphs: list[list[Work]] = []
         self.launches = 0
         self.streams = 0
+        self.events: dict[int, float] = {}
+        self.clock_ms = 0.0
+        self.current = 0
 
     def put(self, work: Work) -> None:
         (self.pending if self.recording is None else self.recording).append(work)
@@ -53,7 +57,11 @@ class FakeCuda:
         return 0, 1
 
     def cudaGetDevice(self) -> tuple[int, int]:
-        return 0, 0
+        return 0, self.current
+
+    def cudaSetDevice(self, index: int) -> tuple[int]:
+        self.current = index
+        return (0,)
 
     def cudaDeviceGetAttribute(self, kind: int, _device: int) -> tuple[int, int]:
         return 0, self.capability[kind - 75]
@@ -70,6 +78,7 @@ class FakeCuda:
         assert self.recording is None, "a stream cannot be waited for while it is recorded"
         for work in self.pending:
             work()
+            self.clock_ms += 1
         self.pending = []
         return (0,)
 
@@ -93,6 +102,25 @@ class FakeCuda:
     def cudaMemcpyAsync(self, target: int, source: int, size: int, _kind: int, _stream: int) -> tuple[int]:
         self.put(lambda: ctypes.memmove(target, source, size) and None)
         return (0,)
+
+    def cudaEventCreate(self) -> tuple[int, int]:
+        self.clock_ms += 1  # so that no two events have one name
+        self.events[handle := 1000 + int(self.clock_ms)] = math.nan
+        return 0, handle
+
+    def cudaEventDestroy(self, event: int) -> tuple[int]:
+        del self.events[event]
+        return (0,)
+
+    def cudaEventRecord(self, event: int, _stream: int) -> tuple[int]:
+        self.put(lambda: self.events.__setitem__(event, self.clock_ms))
+        return (0,)
+
+    def cudaEventSynchronize(self, _event: int) -> tuple[int]:
+        return self.cudaStreamSynchronize(77)
+
+    def cudaEventElapsedTime(self, start: int, end: int) -> tuple[int, float]:
+        return 0, self.events[end] - self.events[start]
 
     def cudaStreamBeginCapture(self, _stream: int, _mode: int) -> tuple[int]:
         self.recording = []
@@ -195,10 +223,16 @@ class FakeEngine:
         return np.frombuffer((ctypes.c_uint8 * size).from_address(pointer), dtype).reshape(shape)
 
 
-def pretend_gpu(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
-    """Let engines run on a stand-in, which is returned."""
+def pretend_gpu(monkeypatch: pytest.MonkeyPatch, layer: str = "cuda-bindings") -> FakeCuda:
+    """Let engines run on a stand-in, which is returned, through one of the packages."""
+    from fake_pycuda import FakePycuda
+
     device = FakeCuda()
-    monkeypatch.setattr(cuda, "_cudart", lambda: device)
+    driver = FakePycuda(device)
+    monkeypatch.setattr(cuda_bindings, "_cudart", lambda: device)
+    monkeypatch.setattr(cuda_pycuda, "can_record", lambda: True)
+    monkeypatch.setattr(cuda_pycuda, "imports", lambda: layer == "pycuda")
+    monkeypatch.setattr(cuda_pycuda, "_driver", lambda: driver)
     monkeypatch.setattr(tensorrt, "import_tensorrt", lambda _flavour: FakeTensorRT(device, "1.7.1"))
     return device
 

@@ -13,9 +13,10 @@ from ksnet_deploy.base.errors import ArtifactError, BackendError
 from ksnet_deploy.base.frames import IO_TYPES, FrameSize, FrameType
 from ksnet_deploy.ops.library import find_plugin_library, load_plugins
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
-from ksnet_deploy.runtime.tensorrt.cuda import DeviceBuffer, Graph, PinnedArray, Stream, compute_capability
+from ksnet_deploy.runtime.tensorrt.cuda import open_device
+from ksnet_deploy.runtime.tensorrt.cuda_layer import Device, DeviceBuffer, Graph, PinnedArray
 from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
-from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, GpuTarget, import_tensorrt
+from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, import_tensorrt
 
 __all__ = ["TensorRTRunner"]
 
@@ -27,8 +28,8 @@ class TensorRTRunner(Runner):
     """Runs an engine. The state stays on the device, in two sets of buffers that swap roles after every step.
 
     A step is one launch of a CUDA graph (copy in, engine, copy out), of which there is one for each role of the
-    buffers, and one wait, for the frame. Where TensorRT says that an engine cannot be recorded, ``recorded`` is False
-    and the parts are put on the stream one by one.
+    buffers, and one wait, for the frame. Where TensorRT says that an engine cannot be recorded, or cuda-bindings, which
+    records, is not installed, ``recorded`` is False and the parts are put on the stream one by one.
     """
 
     recorded = False
@@ -44,17 +45,20 @@ class TensorRTRunner(Runner):
         trt = import_tensorrt(sidecar.spec.flavour)
         library = find_plugin_library() if sidecar.spec.plugins else None
         device, reason = _device()
-        sidecar.check(path, size, flavour_version=trt.__version__, device=device, plugin_library=library)
+        target = None if device is None else device.target
+        sidecar.check(path, size, flavour_version=trt.__version__, device=target, plugin_library=library)
         if device is None:
             raise BackendError(f"{path} needs a GPU: {reason}")
         super().__init__(size, _frame_type(path, sidecar))
         self.backend = sidecar.spec.flavour
+        self._device = device
         self._cleanup = ExitStack()
-        try:
-            self._open(path, sidecar, trt, library)
-        except BaseException:
-            self._cleanup.close()
-            raise
+        with device.current():
+            try:
+                self._open(path, sidecar, trt, library)
+            except BaseException:
+                self._cleanup.close()
+                raise
 
     def _open(self, path: Path, sidecar: Sidecar, trt: Any, library: Path | None) -> None:
         if library is not None:
@@ -71,7 +75,7 @@ class TensorRTRunner(Runner):
             raise BackendError(
                 f"the GPU has no room for {path}; close other programs that use it, or take smaller frames"
             )
-        self._stream = Stream()
+        self._stream = self._device.stream()
         self._cleanup.callback(self._stream.close)
         shapes = {tensor.name: tensor.at(self.size) for tensor in sidecar.inputs}
         for name, shape in shapes.items():
@@ -102,6 +106,10 @@ class TensorRTRunner(Runner):
         self._record_graphs()
 
     def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
+        with self._device.current():
+            return self._take_step(lr)
+
+    def _take_step(self, lr: NDArray[Any]) -> NDArray[Any]:
         if self._fresh:
             self._clear_state(lr)
         self._lr.array[...] = lr
@@ -122,7 +130,7 @@ class TensorRTRunner(Runner):
         for name, buffer in bindings.items():
             if not self._context.set_tensor_address(name, buffer.pointer):
                 raise BackendError(f"TensorRT does not know the tensor {name}; build the engine again")
-        if not self._context.execute_async_v3(int(self._stream.handle)):
+        if not self._context.execute_async_v3(self._stream.handle):
             raise BackendError("TensorRT could not run the engine on this GPU; build it again for this machine")
         self._hr_device.store(self._hr, self._stream)
 
@@ -130,23 +138,31 @@ class TensorRTRunner(Runner):
         """Record the step for both roles of the states, and make sure that it computes what the plain step does."""
         frames = np.random.default_rng(0).integers(0, 256, (2, *self._lr.array.shape))
         frames = frames.astype(self.io) if self.io == "uint8" else (frames / 255).astype(self.io)
-        plain = [self._step(frame) for frame in frames]  # and TensorRT wants a plain run before it is recorded
+        plain = [self._take_step(frame) for frame in frames]  # and TensorRT wants a plain run before it is recorded
         capturable = getattr(self._context, "is_stream_capturable", None)
-        if capturable is None or capturable(int(self._stream.handle)):
-            self._graphs = []
-            for current in range(2):
-                graph = Graph(lambda current=current: self._enqueue(current), self._stream)  # type: ignore[misc]
-                self._graphs.append(graph)
-                self._cleanup.callback(graph.close)
+        if capturable is None or capturable(self._stream.handle):
+            self._graphs = self._recorded_graphs()
+        if self._graphs is not None:
             self.recorded = True
             self.reset()
             for expected, frame in zip(plain, frames, strict=True):
-                if not np.array_equal(self._step(frame), expected):
+                if not np.array_equal(self._take_step(frame), expected):
                     raise BackendError(
                         "the recorded step does not give what the plain one gives; update the GPU driver, and report "
                         "this"
                     )
         self.reset()
+
+    def _recorded_graphs(self) -> list[Graph] | None:
+        """One graph for each role of the states; None where no installed package records."""
+        graphs = []
+        for current in range(2):
+            graph = self._device.record(lambda current=current: self._enqueue(current), self._stream)  # type: ignore[misc]
+            if graph is None:
+                return None
+            self._cleanup.callback(graph.close)
+            graphs.append(graph)
+        return graphs
 
     def _clear_state(self, lr: NDArray[Any]) -> None:
         """A fresh state: zeros, and the frame itself as the last one."""
@@ -159,12 +175,12 @@ class TensorRTRunner(Runner):
         self._fresh = False
 
     def _pinned(self, shape: tuple[int, ...], dtype: str) -> PinnedArray:
-        array = PinnedArray(shape, dtype)
+        array = self._device.pinned(shape, dtype)
         self._cleanup.callback(array.close)
         return array
 
     def _buffer(self, size_bytes: int) -> DeviceBuffer:
-        buffer = DeviceBuffer(size_bytes)
+        buffer = self._device.buffer(size_bytes)
         self._cleanup.callback(buffer.close)
         return buffer
 
@@ -176,10 +192,11 @@ class TensorRTRunner(Runner):
         if self._fresh:
             return {}
         saved = {}
-        for name, host in self._state_arrays().items():
-            self._states[self._current][name].store(host, self._stream)
-            self._stream.synchronize()
-            saved[name] = host.array.copy()
+        with self._device.current():
+            for name, host in self._state_arrays().items():
+                self._states[self._current][name].store(host, self._stream)
+                self._stream.synchronize()
+                saved[name] = host.array.copy()
         return saved
 
     @state.setter
@@ -187,10 +204,11 @@ class TensorRTRunner(Runner):
         self._check_open()
         fitting = fitting_state(saved, {n: np.empty(*kind) for n, kind in self._state_kinds.items()}) if saved else {}
         self._fresh = not saved
-        for name, host in self._state_arrays().items() if saved else ():
-            host.array[...] = fitting[name]
-            self._states[self._current][name].load(host, self._stream)
-            self._stream.synchronize()
+        with self._device.current():
+            for name, host in self._state_arrays().items() if saved else ():
+                host.array[...] = fitting[name]
+                self._states[self._current][name].load(host, self._stream)
+                self._stream.synchronize()
 
     def _state_arrays(self) -> dict[str, PinnedArray]:
         """Host memory for each state; made when a state is first saved, for most runs never save one."""
@@ -200,9 +218,10 @@ class TensorRTRunner(Runner):
 
     def _close(self) -> None:
         self.reset()
-        # The context and the engine before the runtime, and all before the memory they use.
-        del self._context, self._engine, self._runtime
-        self._cleanup.close()
+        with self._device.current():
+            # The context and the engine before the runtime, and all before the memory they use.
+            del self._context, self._engine, self._runtime
+            self._cleanup.close()
 
 
 def _frame_type(path: Path, sidecar: Sidecar) -> FrameType:
@@ -212,10 +231,10 @@ def _frame_type(path: Path, sidecar: Sidecar) -> FrameType:
     return dtype  # type: ignore[return-value]
 
 
-def _device() -> tuple[GpuTarget | None, str]:
+def _device() -> tuple[Device | None, str]:
     """The GPU, or why there is none."""
     try:
-        return compute_capability(), ""
+        return open_device(), ""
     except BackendError as error:
         return None, str(error)
 

@@ -159,9 +159,10 @@ class Sidecar:
             sizes = f"--min {self.spec.sizes.least} --opt {self.spec.sizes.best} --max {self.spec.sizes.most}"
         fp16 = " --fp16" if self.spec.precision == "fp16" else ""
         plugins = "on" if self.spec.plugins else "off"
+        effort = "" if self.spec.effort is None else f" --effort {self.spec.effort}"
         return (
             f"build it again with 'ksnet-deploy build-engine {engine} --overwrite --model {self.model}{fp16} "
-            f"--runtime {self.spec.flavour} --gpu {target} {sizes} --plugins {plugins}'"
+            f"--runtime {self.spec.flavour} --gpu {target} {sizes} --plugins {plugins}{effort}'"
         )
 
 
