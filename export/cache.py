@@ -23,6 +23,7 @@ from ksnet_deploy.network.bundled import check_is_file
 from ksnet_deploy.network.config import Precision
 
 __all__ = [
+    "SPEEDS_NAME",
     "UNFINISHED_PREFIX",
     "cache_folder",
     "cached_files",
@@ -41,6 +42,9 @@ __all__ = [
 
 UNFINISHED_PREFIX = ".ksnet-engine-"
 """Prefix of the folders that engines are built in; the id of the process follows."""
+
+SPEEDS_NAME = "speeds.json"
+"""File of the speeds that were measured on this machine."""
 
 note = logging.getLogger("ksnet_deploy.cache").warning
 """Note for a caller that gave no function for notes: on the error output, unless logging is set up otherwise."""
@@ -79,12 +83,13 @@ def made_cache_folder() -> Path:
 
 
 def cached_files() -> list[Path]:
-    """Files in the cache: exported files, engines with their sidecars, proofs, timings, hashes, and what was cut off.
+    """Files in the cache: exported files, engines with their sidecars, proofs, timings, hashes, speeds, remains.
 
     Raises OutputError when the folder cannot be read.
     """
     folder = cache_folder()
-    names = ("*.onnx", "*.proof.json", "*.engine", "*.engine.json", "*.rtxcache", "*.cache", "*.sha256", ".*.part")
+    engines = ("*.engine", "*.engine.json", "*.rtxcache", "*.cache")
+    names = ("*.onnx", "*.proof.json", *engines, "*.sha256", ".*.part", SPEEDS_NAME)
     kinds = (*names, f"{UNFINISHED_PREFIX}*/*")
     with using_cache():
         return sorted(path for kind in kinds for path in folder.glob(kind)) if folder.is_dir() else []

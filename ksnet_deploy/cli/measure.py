@@ -1,4 +1,4 @@
-"""The commands ``bench`` and ``info``."""
+"""The commands ``bench``, ``info`` and ``models``."""
 
 from __future__ import annotations
 
@@ -69,6 +69,7 @@ def bench(
     from ksnet_deploy.measure.speed.card import find_card
     from ksnet_deploy.measure.speed.regression import changes, check_comparable, read_result
     from ksnet_deploy.measure.speed.subjects import find_subjects
+    from ksnet_deploy.measure.speeds import keep_speeds
     from ksnet_deploy.upscale.networks import default_model
 
     card = find_card()
@@ -91,6 +92,7 @@ def bench(
     print(work.announcement, memory_sentence(work.memory_bytes), file=sys.stderr)
     with progress("Measuring", show=not as_json) as bar:
         report = work.run(on_phase=lambda what: bar.begin(what, None))
+    keep_speeds(subjects, report)
     answer = report.as_dict()
     compared = [] if older is None else changes(older, answer)
     if plot is not None:
@@ -175,3 +177,11 @@ def _estimates(models: list[str], sizes: list[FrameSize] | None, card: str) -> s
                 path = cached_onnx(path, size.padded, "uint8", "fp16")
             told.append(estimate_text(network.label, size.padded, layers_of_file(path), figures))
     return "\n\n".join(told)
+
+
+def models(as_json: Json = False) -> None:
+    """List the bundled networks: what for, size, quality, licence, speed here where measured, and what is cached."""
+    from ksnet_deploy.measure.models import list_models
+
+    found = list_models()
+    print(json.dumps(found.as_dict()) if as_json else found.as_text())

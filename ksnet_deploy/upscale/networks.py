@@ -136,6 +136,11 @@ class NetworkFile(Network):
     """Whether the runtime was asked for; one that was not gives way to ONNX Runtime where tiles are needed."""
 
     @property
+    def runtime(self) -> str:
+        """Backend and device in words."""
+        return f"{self.backend} on {self.device}"
+
+    @property
     def can_be_tiled(self) -> bool:  # type: ignore[override]
         """Whether it runs in tiles: ONNX Runtime runs checkpoints so."""
         return self.kind == "checkpoint" and (self.backend == "onnxruntime" or not self.chosen)
