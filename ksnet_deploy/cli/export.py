@@ -10,7 +10,6 @@ import typer
 
 from ksnet_deploy.cli.options import Json, Model, Overwrite
 from ksnet_deploy.cli.terminal import progress, show_notes
-from ksnet_deploy.runtime.tensorrt.target import DEFAULT_SIZE
 
 
 def export(
@@ -49,6 +48,7 @@ def export(
     """Export a checkpoint to ONNX and prove that it computes what PyTorch computes."""
     from ksnet_deploy.export.front import export_onnx
     from ksnet_deploy.export.verified import VerificationPlan
+    from ksnet_deploy.runtime.tensorrt.target import DEFAULT_SIZE
 
     plans: list[VerificationPlan] = []
     with progress("Exporting", show=not as_json) as bar:
