@@ -1,21 +1,23 @@
 """What each technique is worth on a CUDA GPU: kernels against PyTorch and the memory's speed, the step as a waterfall.
 
-    python benchmarks/gpu.py [--size 180x320] [--model uni] [--engine uni.engine] [--seconds 2]
+    python benchmarks/gpu.py [--size 180x320] [--model uni] [--engine uni.engine] [--seconds 2] [--output folder]
 
 Needs PyTorch with CUDA; takes the native kernels where `ksnet-deploy build-plugins --kernels-only` has built them,
 torchvision's deformable convolution where it is installed, and an engine where one is given. All rows are measured in
-one run, medians of CUDA events. The result goes to benchmarks/results/. `--device cpu` tries the script where there is
-no GPU; it measures nothing worth keeping and writes nothing.
+one run, medians of CUDA events; a row that fails says why and costs no other. The result is written after every row, to
+benchmarks/results/ or the folder of `--output`. `--device cpu` tries the script where there is no GPU; it measures
+nothing worth keeping, and writes only where `--output` is given. Not yet run on a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,12 @@ from ksnet_deploy.network.model import KSNet, State
 from ksnet_deploy.network.precision import with_precision
 from ksnet_deploy.ops import reference
 from ksnet_deploy.ops.library import find_kernel_library
-from ksnet_deploy.runtime.torch import RecordedStep, decode_frame, encode_frame, use_native_kernels
+from ksnet_deploy.runtime.torch import RecordedStep, decode_frame, encode_frame, exact_and_tuned, use_native_kernels
 
 RESULTS = Path(__file__).parent / "results"
 WARM_UP, FRAMES = 5, 30
+INPUT_SETS = 4
+"""That the kernels take in turn: one set of uni's at 180x320 is 56 MB, which the cache of an H100 nearly holds."""
 
 Advance = Callable[[Tensor, State], tuple[Tensor, State]]
 
@@ -68,57 +72,89 @@ def bandwidth_gb_s(device: str, seconds: float) -> float:
     return 2 * source.numel() / milliseconds(lambda: target.copy_(source), device, seconds) / 1e6
 
 
-def kernel_rows(size: FrameSize, model: KSNet, device: str, gb_s: float, seconds: float) -> list[dict[str, Any]]:
+Attempt = Callable[[str, dict[str, Any], Callable[[], dict[str, Any]]], None]
+"""Adds a row to a part of the report: its names, and what measures the rest."""
+
+
+def taking_turns(work: Callable[..., object], inputs: Sequence[tuple[Any, ...]]) -> Callable[[], object]:
+    """A call with the next of the inputs each time."""
+    turns = itertools.cycle(inputs)
+    return lambda: work(*next(turns))
+
+
+def ceiling_rows(attempt: Attempt, model: KSNet, size: FrameSize, device: str, seconds: float) -> None:
+    """What the card reaches at its best: a large product of matrices, and the network's commonest convolution."""
+    dtype = torch.float16 if device == "cuda" else torch.float32
+    side, c = 8192 if device == "cuda" else 512, model.config.channels
+
+    def product() -> dict[str, Any]:
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        return {"tflop_s": 2 * side**3 / milliseconds(lambda: a @ b, device, seconds) / 1e9}
+
+    def convolution() -> dict[str, Any]:
+        shape = (1, c, 2 * size.height, 2 * size.width)
+        x = torch.randn(shape, device=device).to(dtype).contiguous(memory_format=torch.channels_last)
+        conv = torch.nn.Conv2d(c, 4 * c, 3, padding=1, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+        work = 2 * 9 * c * 4 * c * x[0, 0].numel()
+        return {"tflop_s": work / milliseconds(lambda: conv(x), device, seconds) / 1e9}
+
+    attempt("ceilings", {"ceiling": f"{side} x {side} matrices, {dtype}"}, product)
+    attempt("ceilings", {"ceiling": f"3x3 convolution {c} -> {4 * c} at twice {size}, {dtype}"}, convolution)
+
+
+def kernel_rows(attempt: Attempt, size: FrameSize, model: KSNet, device: str, gb_s: float, seconds: float) -> None:
     """Both operators at the network's shapes. The floor is the time to read the inputs and write the outputs once."""
     c, groups, k = model.config.channels, model.config.deform_groups, model.config.level_channels[1]
     h, w = size.height, size.width
-    rows = []
     for dtype in (torch.float32, torch.float16):
         if device == "cpu" and dtype == torch.float16:
             continue
         torch.manual_seed(0)
-        x = torch.randn(1, c, h, w, device=device).to(dtype)
-        weight, bias = torch.randn(c, c, 3, 3, device=device).to(dtype) / 24, torch.zeros(c, device=device, dtype=dtype)
-        offset = torch.randn(1, 18 * groups, h, w, device=device) * 3
-        mask = torch.rand(1, 9 * groups, h, w, device=device).to(dtype)
-        o, lam = torch.rand(1, 1, h, w, device=device), torch.tensor([0.5], device=device)
-        deform, split = (x, weight, offset, bias, mask), (x, o, lam, k)
+
+        def deform_set(dtype: torch.dtype = dtype) -> tuple[Tensor, ...]:
+            x = torch.randn(1, c, h, w, device=device).to(dtype)
+            weight = torch.randn(c, c, 3, 3, device=device).to(dtype) / 24
+            offset = torch.randn(1, 18 * groups, h, w, device=device) * 3
+            bias, mask = torch.zeros(c, device=device, dtype=dtype), torch.rand(1, 9 * groups, h, w, device=device)
+            return x, weight, offset, bias, mask.to(dtype)
+
+        deform = [deform_set() for _ in range(INPUT_SETS)]
+        lam = torch.tensor([0.5], device=device)
+        split = [(x, torch.rand(1, 1, h, w, device=device), lam, k) for x, *_ in deform]
         candidates: dict[str, dict[str, Callable[[], object]]] = {
-            "deform_conv2d": {"PyTorch, grid_sample": lambda d=deform: reference.deform_conv2d(*d)},
-            "topk_split": {"PyTorch": lambda s=split: reference.topk_split(*s)},
+            "deform_conv2d": {"PyTorch, grid_sample": taking_turns(reference.deform_conv2d, deform)},
+            "topk_split": {"PyTorch": taking_turns(reference.topk_split, split)},
         }
         if device == "cuda" and find_kernel_library() is not None:
             from ksnet_deploy.ops import native
 
-            candidates["deform_conv2d"]["native"] = lambda d=deform: native.deform_conv2d(*d)
-            candidates["topk_split"]["native"] = lambda s=split: native.topk_split(*s)
+            candidates["deform_conv2d"]["native"] = taking_turns(native.deform_conv2d, deform)
+            candidates["topk_split"]["native"] = taking_turns(native.topk_split, split)
         try:
             from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
 
-            same = (x, offset.to(dtype), weight, bias, 1, 1, 1, mask)
-            candidates["deform_conv2d"]["torchvision"] = lambda a=same: torchvision_deform_conv2d(*a[:7], mask=a[7])
-        except ImportError:
+            same = [
+                (x, offset.to(dtype), weight, bias, (1, 1), (1, 1), (1, 1), mask)
+                for x, weight, offset, bias, mask in deform
+            ]
+            candidates["deform_conv2d"]["torchvision"] = taking_turns(torchvision_deform_conv2d, same)
+        except (ImportError, RuntimeError):  # there is none, or one of another PyTorch
             pass
+        x, o = deform[0][0], split[0][1]
         moved = {
-            "deform_conv2d": sum(t.numel() * t.element_size() for t in (*deform, x)),
+            "deform_conv2d": sum(t.numel() * t.element_size() for t in (*deform[0], x)),
             "topk_split": 3 * x.numel() * x.element_size() + o.numel() * o.element_size(),  # read twice, written once
         }
-        with torch.inference_mode():
-            for operator, implementations in candidates.items():
-                floor = moved[operator] / gb_s / 1e6
-                for name, work in implementations.items():
+        for operator, implementations in candidates.items():
+            floor = moved[operator] / gb_s / 1e6
+            for name, work in implementations.items():
+
+                def measure(work: Callable[[], object] = work, floor: float = floor) -> dict[str, Any]:
                     ms = milliseconds(work, device, seconds)
-                    rows.append(
-                        {
-                            "operator": operator,
-                            "dtype": str(dtype).removeprefix("torch."),
-                            "implementation": name,
-                            "ms": ms,
-                            "memory_floor_ms": floor,
-                            "over_floor": ms / floor,
-                        }
-                    )
-    return rows
+                    return {"ms": ms, "memory_floor_ms": floor, "over_floor": ms / floor}
+
+                names = {"operator": operator, "dtype": str(dtype).removeprefix("torch."), "implementation": name}
+                attempt("kernels", names, measure)
 
 
 def frames_of(size: FrameSize, device: str) -> list[Tensor]:
@@ -148,46 +184,62 @@ def eager(network: KSNet) -> Advance:
     return advance
 
 
-def step_rows(size: FrameSize, model: KSNet, device: str, seconds: float) -> list[dict[str, Any]]:
+def step_rows(attempt: Attempt, size: FrameSize, model: KSNet, device: str, seconds: float) -> None:
     """The step in PyTorch, one technique more in each row; PSNR of the worst frame is against the first row."""
     frames = frames_of(size, device)
     plain = fold(model).to(device)
-    rows: list[dict[str, Any]] = []
     expected: list[np.ndarray] = []
+    first_ms: list[float] = []
 
-    def add(name: str, network: KSNet, advance: Advance, work: Callable[[], object]) -> None:
-        pictures = run(advance, network, frames)
-        if not expected:
-            expected.extend(pictures)
-        least = min(psnr(found, wanted) for found, wanted in zip(pictures, expected, strict=True))
-        ms = milliseconds(work, device, seconds)
-        row = {"step": name, "ms": ms, "fps": 1e3 / ms, "least_psnr_db": None if np.isinf(least) else least}
-        rows.append(row | {"speed_up": rows[0]["ms"] / ms if rows else 1.0})
+    def add(name: str, prepare: Callable[[], tuple[KSNet, Advance, Callable[[], object]]]) -> None:
+        def measure() -> dict[str, Any]:
+            network, advance, work = prepare()
+            pictures = run(advance, network, frames)
+            if not expected:
+                expected.extend(pictures)
+            least = min(psnr(found, wanted) for found, wanted in zip(pictures, expected, strict=True))
+            ms = milliseconds(work, device, seconds)
+            first_ms.append(ms)
+            row = {"ms": ms, "fps": 1e3 / ms, "least_psnr_db": None if np.isinf(least) else least}
+            return row | {"speed_up": first_ms[0] / ms}
 
-    def add_eager(name: str, network: KSNet) -> None:
-        advance, state = eager(network), network.initial_state(decode_frame(frames[0]))
-        add(name, network, advance, lambda: advance(frames[0], state))
+        attempt("steps", {"step": name}, measure)
 
-    with torch.inference_mode():
-        add_eager("float32, eager", plain)
-        if device == "cpu":
-            return rows
+    def add_eager(name: str, network: Callable[[], KSNet]) -> None:
+        def prepare() -> tuple[KSNet, Advance, Callable[[], object]]:
+            here = network()
+            advance, state = eager(here), here.initial_state(decode_frame(frames[0]))
+            return here, advance, lambda: advance(frames[0], state)
+
+        add(name, prepare)
+
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
+        add_eager("float32, eager", lambda: plain)
+    if device == "cpu":
+        return
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=True):
+        add_eager("TF32 in its convolutions", lambda: plain)
+    with exact_and_tuned():
         half = with_precision(plain, "fp16")
-        add_eager("+ half", half)
-        half = half.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        add_eager("+ channels last", half)
-        if use_native_kernels(half):
-            add_eager("+ native kernels", half)
-        recorded = RecordedStep(eager(half), half.initial_state, size, torch.uint8)
+        add_eager("half", lambda: half)
+        channels_last = with_precision(plain, "fp16").to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        add_eager("+ channels last", lambda: channels_last)
+        with_kernels = with_precision(plain, "fp16").to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if use_native_kernels(with_kernels):
+            add_eager("+ native kernels", lambda: with_kernels)
+
+    def prepare_recorded() -> tuple[KSNet, Advance, Callable[[], object]]:
+        recorded = RecordedStep(eager(with_kernels), with_kernels, size, torch.uint8)
         fresh = [True]
 
         def replay(frame: Tensor, state: State) -> tuple[Tensor, State]:
             hr = recorded(frame, fresh=fresh[0])
             fresh[0] = False
-            return hr, state
+            return hr.clone(), state
 
-        add("+ CUDA graph", half, replay, lambda: recorded(frames[0], fresh=False))
-    return rows
+        return with_kernels, replay, lambda: recorded(frames[0], fresh=False)
+
+    add("+ CUDA graph, with the copies", prepare_recorded)
 
 
 def engine_row(path: Path, size: FrameSize, seconds: float) -> dict[str, Any]:
@@ -197,7 +249,19 @@ def engine_row(path: Path, size: FrameSize, seconds: float) -> dict[str, Any]:
     frame = frames_of(size, "cpu")[0][0].numpy()
     with open_runner(path, size) as runner:
         ms = milliseconds(lambda: runner.step(frame), "cpu", seconds)
-        return {"step": f"{runner.backend} engine, with the copies", "ms": ms, "fps": 1e3 / ms, "least_psnr_db": None}
+        return {"backend": runner.backend, "ms": ms, "fps": 1e3 / ms, "least_psnr_db": None}
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row for people."""
+    figures = {"ms", "fps", "memory_floor_ms", "over_floor", "least_psnr_db", "speed_up", "tflop_s", "error"}
+    text = f"{' '.join(str(value) for key, value in row.items() if key not in figures):<64}"
+    if "error" in row:
+        return f"{text} failed: {row['error']}"
+    text += f"{row['ms']:>9.3f} ms" if "ms" in row else f"{row['tflop_s']:>9.1f} TFLOP/s"
+    text += f"{row['over_floor']:>8.1f} x the memory floor" if "over_floor" in row else ""
+    text += f"{row['fps']:>8.1f} fps" if "fps" in row else ""
+    return text + (f"{row['least_psnr_db']:>8.1f} dB" if row.get("least_psnr_db") else "")
 
 
 def main() -> None:
@@ -207,6 +271,7 @@ def main() -> None:
     parser.add_argument("--engine", type=Path)
     parser.add_argument("--seconds", type=float, default=2.0, help="per row")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--output", type=Path, help="folder (default: benchmarks/results)")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("Error: PyTorch finds no CUDA device here; try the script with --device cpu.")
@@ -214,27 +279,36 @@ def main() -> None:
     model = load_checkpoint(bundled_checkpoint(options.model)).model
     machine = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"
     gb_s = bandwidth_gb_s(options.device, options.seconds)
+    print(f"{machine}, copy {gb_s:.0f} GB/s, {options.model} at {options.size}")
     report: dict[str, Any] = {
         "machine": machine,
         "torch": torch.__version__,
         "model": options.model,
         "size": str(options.size),
         "copy_gb_s": gb_s,
-        "kernels": kernel_rows(options.size, model, options.device, gb_s, options.seconds),
-        "steps": step_rows(options.size, model, options.device, options.seconds),
     }
+    folder = options.output or (RESULTS if options.device == "cuda" else None)
+    path = folder and folder / f"{re.sub(r'[^a-z0-9]+', '-', f'{machine}-{options.model}'.lower())}.json"
+
+    def attempt(part: str, names: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> None:
+        try:
+            with torch.inference_mode():
+                row = names | measure()
+        except Exception as error:  # whatever a card or a library raises must not cost the other rows
+            row = names | {"error": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
+        report.setdefault(part, []).append(row)
+        print(line(row), flush=True)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(report, indent=1) + "\n")
+
+    ceiling_rows(attempt, model, options.size, options.device, options.seconds)
+    kernel_rows(attempt, options.size, model, options.device, gb_s, options.seconds)
+    step_rows(attempt, options.size, model, options.device, options.seconds)
     if options.engine:
-        report["steps"].append(engine_row(options.engine, options.size, options.seconds))
-    print(f"{machine}, copy {gb_s:.0f} GB/s, {options.model} at {options.size}")
-    for row in report["kernels"]:
-        name = f"{row['operator']} {row['dtype']} {row['implementation']}"
-        print(f"{name:<48}{row['ms']:>9.3f} ms{row['over_floor']:>8.1f} x the memory floor")
-    for row in report["steps"]:
-        quality = "" if row["least_psnr_db"] is None else f"{row['least_psnr_db']:>8.1f} dB"
-        print(f"{row['step']:<48}{row['ms']:>9.3f} ms{row['fps']:>8.1f} fps{quality}")
-    if options.device == "cuda":
-        path = RESULTS / f"{re.sub(r'[^a-z0-9]+', '-', f'{machine}-{options.model}'.lower())}.json"
-        path.write_text(json.dumps(report, indent=1) + "\n")
+        measure_engine = lambda: engine_row(options.engine, options.size, options.seconds)  # noqa: E731
+        attempt("steps", {"step": "engine, with the copies"}, measure_engine)
+    if path is not None:
         print(f"Written to {path}")
 
 

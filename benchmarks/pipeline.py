@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ksnet_deploy.base.files import replacing
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.base.machine import cores
-from ksnet_deploy.measure.speed import BENCH_CLIP
+from ksnet_deploy.measure.speed.frames import BENCH_CLIP
 from ksnet_deploy.runtime.base import StatelessRunner
 from ksnet_deploy.upscale.result import UpscaleResult
 from ksnet_deploy.upscale.run import upscale_video
@@ -85,6 +85,7 @@ def main() -> None:
         "video": options.video.name,
         "size": str(real.size),
         "cores": cores(),
+        "weights": Upscaler(options.model).network.identity()["network"],
         options.model: row(real),
         "network that takes no time": row(instant),
     }

@@ -31,7 +31,7 @@ from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.export.cache import cached_onnx
 from ksnet_deploy.measure.degradation import degrade
-from ksnet_deploy.measure.speed import moving_frames
+from ksnet_deploy.measure.speed.frames import moving_frames
 from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.onnx import OnnxRunner

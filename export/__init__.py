@@ -5,6 +5,7 @@
 - ``engine/``: a TensorRT engine
 - ``cache.py``: what was exported on demand
 - ``proof/``: that an artifact computes what the network computes
+- ``polygraphy.py``: NVIDIA's Polygraphy, which builds engines and compares runs
 - ``memory.py``: what an export and its proof take
 - ``onnx.py``, ``step.py``: tracing and writing; the step that is traced
 """

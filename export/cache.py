@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-import platformdirs
-
 from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.files import replacing, sha256_of
 from ksnet_deploy.base.frames import FrameSize, FrameType
@@ -25,10 +23,12 @@ from ksnet_deploy.network.bundled import check_is_file
 from ksnet_deploy.network.config import Precision
 
 __all__ = [
+    "SPEEDS_NAME",
     "UNFINISHED_PREFIX",
     "cache_folder",
     "cached_files",
     "cached_onnx",
+    "cached_path",
     "check_cache_place",
     "clear_cache",
     "code_sha256",
@@ -44,13 +44,20 @@ __all__ = [
 UNFINISHED_PREFIX = ".ksnet-engine-"
 """Prefix of the folders that engines are built in; the id of the process follows."""
 
+SPEEDS_NAME = "speeds.json"
+"""File of the speeds that were measured on this machine."""
+
 note = logging.getLogger("ksnet_deploy.cache").warning
 """Note for a caller that gave no function for notes: on the error output, unless logging is set up otherwise."""
 
 
 def cache_folder() -> Path:
     """Folder in which exported files are kept."""
-    return Path(os.environ.get("KSNET_CACHE_DIR") or platformdirs.user_cache_dir("ksnet-deploy"))
+    if told := os.environ.get("KSNET_CACHE_DIR"):
+        return Path(told)
+    import platformdirs  # which a machine with PyTorch alone lacks
+
+    return Path(platformdirs.user_cache_dir("ksnet-deploy"))
 
 
 @contextlib.contextmanager
@@ -88,12 +95,13 @@ def check_cache_place(*paths: Path) -> None:
 
 
 def cached_files() -> list[Path]:
-    """Files in the cache: exported files, engines with their sidecars, proofs, timings, hashes, and what was cut off.
+    """Files in the cache: exported files, engines with their sidecars, proofs, timings, hashes, speeds, remains.
 
     Raises OutputError when the folder cannot be read.
     """
     folder = cache_folder()
-    names = ("*.onnx", "*.proof.json", "*.engine", "*.engine.json", "*.cache", "*.sha256", ".*.part")
+    engines = ("*.engine", "*.engine.json", "*.rtxcache", "*.cache")
+    names = ("*.onnx", "*.proof.json", *engines, "*.sha256", ".*.part", SPEEDS_NAME)
     kinds = (*names, f"{UNFINISHED_PREFIX}*/*")
     with using_cache():
         found = (path for kind in kinds for path in folder.glob(kind)) if folder.is_dir() else ()
@@ -132,6 +140,14 @@ def fault_of(path: Path) -> str | None:
     return None
 
 
+def cached_path(checkpoint: Path, size: FrameSize | None, io: FrameType, precision: Precision) -> Path:
+    """Path of what :func:`cached_onnx` gives, whether it is there or not. Raises CheckpointError without checkpoint."""
+    check_is_file(checkpoint)
+    identity = f"{sha256_of(checkpoint)} {size} {io} {precision} {code_sha256()} {version('torch')}"
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    return cache_folder() / f"{checkpoint.stem}-{size or 'any'}-{io}-{precision}-{digest}.onnx"
+
+
 def cached_onnx(
     checkpoint: Path,
     size: FrameSize | None,
@@ -154,12 +170,7 @@ def cached_onnx(
         CheckpointError: the checkpoint cannot be loaded.
         OutputError: the cache folder cannot be used.
     """
-    check_is_file(checkpoint)
-    identity = f"{sha256_of(checkpoint)} {size} {io} {precision} {code_sha256()} {version('torch')}"
-    name = (
-        f"{checkpoint.stem}-{size or 'any'}-{io}-{precision}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.onnx"
-    )
-    path = cache_folder() / name
+    path = cached_path(checkpoint, size, io, precision)
     check_cache_place(path, hash_path(path))
     with using_cache():
         if path.is_file():

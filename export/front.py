@@ -12,7 +12,7 @@ from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.export.engine.compile import OnProgress
 from ksnet_deploy.export.engine.make import EngineRequest, MadeEngine, PluginChoice, make_engine
 from ksnet_deploy.export.proof.float32 import SequenceReport
-from ksnet_deploy.export.proof.half import HalfReport
+from ksnet_deploy.export.proof.half import PSNR_FLOOR_DB, HalfReport
 from ksnet_deploy.export.proof.sequence import PROOF_SIZE
 from ksnet_deploy.export.verified import VerificationPlan, export_verified
 from ksnet_deploy.network.bundled import EXPORTED_SUFFIXES, checkpoint_path
@@ -32,6 +32,7 @@ def export_onnx(
     io: FrameType = "uint8",
     precision: Precision = "fp32",
     inline: bool = False,
+    record: Path | str | None = None,
     verify_frames: int = 8,
     overwrite: bool = False,
     on_note: Callable[[str], None] = lambda _sentence: None,
@@ -50,6 +51,7 @@ def export_onnx(
         io: element type of the frames.
         precision: of the convolutions.
         inline: write the custom operators as standard ones, for runtimes that know no ONNX functions.
+        record: the ``.json`` to write recorded steps of the file to, for ``polygraphy run --load-inputs``.
         verify_frames: recurrent frames to compare; 0 for none, which gives None.
         overwrite: replace an existing file.
         on_note: told what was assumed, chosen or left out on reading the checkpoint.
@@ -68,6 +70,8 @@ def export_onnx(
     path = Path(output)
     frame_size = _size(size) if size else PROOF_SIZE if dynamic else FrameSize.parse(DEFAULT_SIZE)
     check_new_file(path, ".onnx", overwrite=overwrite)
+    if record is not None:
+        check_new_file(Path(record), ".json", overwrite=overwrite)
     checkpoint = load_checkpoint(checkpoint_path(str(model)))
     for note in checkpoint.notes:
         on_note(note)
@@ -79,6 +83,7 @@ def export_onnx(
         io=io,
         precision=precision,
         inline=inline,
+        record=None if record is None else Path(record),
         frames=verify_frames,
         on_plan=on_plan,
         on_verify=on_verify,
@@ -95,7 +100,10 @@ def build_engine(
     gpu: str | None = None,
     runtime: Flavour | Literal["auto"] = "auto",
     plugins: PluginChoice = "auto",
+    effort: int | None = None,
+    compare: bool = False,
     verify_frames: int = 30,
+    least_psnr_db: float = PSNR_FLOOR_DB,
     overwrite: bool = False,
     say: Callable[[str], None] = lambda _line: None,
     on_verify: Callable[[int], None] = lambda _frames: None,
@@ -112,7 +120,10 @@ def build_engine(
         gpu: name or architecture, such as ``rtx3080`` or ``sm86`` (default: this machine's).
         runtime: ``rtx``, which can build for another machine's GPU, or ``tensorrt`` (default: what is installed).
         plugins: ``on``, ``off``, or ``auto`` for the native plugins where they are built.
+        effort: builder optimization level of full TensorRT, 0 to 5 (default: TensorRT's own).
+        compare: compare each output over recorded states too.
         verify_frames: recurrent frames to compare; 0 for none.
+        least_psnr_db: of every frame; an engine below it is there all the same, and its sidecar's ``fault`` says so.
         overwrite: replace an existing engine.
         say: told what is done.
         on_verify: told the number of frames before each comparison; then ``on_frame`` after each frame.
@@ -134,7 +145,10 @@ def build_engine(
         plugins=plugins,
         output=path,
         verify_frames=verify_frames,
+        least_psnr_db=least_psnr_db,
         model=str(model),
+        effort=effort,
+        compare=compare,
     )
     return make_engine(request, say=say, on_verify=on_verify, on_frame=on_frame, on_progress=on_progress)
 

@@ -11,14 +11,21 @@ from ksnet_deploy.base.files import check_place, replacing
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.export.memory import export_bytes, fits, in_gigabytes, verification_bytes
 from ksnet_deploy.export.onnx import DYNAMIC_TRACE_SIZE, export_onnx
+from ksnet_deploy.export.polygraphy import check_polygraphy
+from ksnet_deploy.export.proof.explanation import explained
 from ksnet_deploy.export.proof.float32 import SequenceReport, verify_onnx
-from ksnet_deploy.export.proof.half import HalfReport, verify_half
+from ksnet_deploy.export.proof.half import HALF_TIE_GAP, PSNR_FLOOR_DB, HalfReport, verify_half
+from ksnet_deploy.export.proof.near_ties import RetakingRunner
+from ksnet_deploy.export.proof.recording import write_steps
+from ksnet_deploy.export.proof.rounding import round_half_results
 from ksnet_deploy.export.proof.sequence import PROOF_SIZE, check_frames
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.network.config import KSNetConfig, Precision
 from ksnet_deploy.network.model import KSNet
+from ksnet_deploy.runtime.onnx import OnnxRunner
+from ksnet_deploy.runtime.step_file import frame_type, load_exported
 
-__all__ = ["VerificationPlan", "export_verified", "plan_verification", "verify"]
+__all__ = ["VerificationPlan", "export_verified", "float32_runner", "plan_verification", "proof_runner", "verify"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,7 @@ def export_verified(
     precision: Precision,
     frames: int,
     inline: bool = False,
+    record: Path | None = None,
     on_plan: Callable[[VerificationPlan], None] = lambda _plan: None,
     on_verify: Callable[[], None] = lambda: None,
     on_frame: Callable[[], None] = lambda: None,
@@ -84,6 +92,7 @@ def export_verified(
         size: of the frames; with ``dynamic``, of those of the verification only.
         frames: to verify over; 0 for none, which gives None.
         inline: as for :func:`ksnet_deploy.export.onnx.exported_model`.
+        record: the JSON to write recorded steps of the file to, for Polygraphy's ``--load-inputs``; None for none.
         on_plan: told where the file will be verified and what memory that takes, before any work.
         on_verify: called when the export is done.
 
@@ -92,6 +101,9 @@ def export_verified(
             is still there.
     """
     check_place(path)
+    if record is not None:
+        check_polygraphy()
+        check_place(record)
     if frames:
         check_frames(frames)
     plan = plan_verification(checkpoint.config, size, dynamic=dynamic, precision=precision, frames=frames)
@@ -111,9 +123,15 @@ def export_verified(
                 verified = small
                 export(small, plan.size)
             on_verify()
-            if not frames:
-                return None
-            return verify(checkpoint.model, verified, plan.size, precision=precision, frames=frames, on_frame=on_frame)
+            report = None
+            if frames:
+                report = verify(
+                    checkpoint.model, verified, plan.size, precision=precision, frames=frames, on_frame=on_frame
+                )
+            if record is not None:
+                with replacing(record) as steps:
+                    write_steps(temporary, size, steps)
+            return report
         finally:
             small.unlink(missing_ok=True)
 
@@ -135,13 +153,28 @@ def verify(
     *,
     precision: Precision,
     frames: int,
+    least_psnr_db: float = PSNR_FLOOR_DB,
     on_frame: Callable[[], None] = lambda: None,
 ) -> SequenceReport | HalfReport:
     """Compare an exported file with the float32 network by the measure of its precision.
+
+    ``least_psnr_db`` is for half precision.
 
     Raises:
         ConfigError: there are too few frames.
         VerificationError: it is not near enough.
     """
-    compare = verify_onnx if precision == "fp32" else verify_half
-    return compare(model, path, size, frames=frames, on_frame=on_frame)
+    with explained(lambda: float32_runner(model, path, size), lambda: proof_runner(path, size, precision), precision):
+        if precision == "fp32":
+            return verify_onnx(model, path, size, frames=frames, on_frame=on_frame)
+        return verify_half(model, path, size, frames=frames, least_psnr_db=least_psnr_db, on_frame=on_frame)
+
+
+def proof_runner(path: Path, size: FrameSize, precision: Precision) -> OnnxRunner:
+    """An exported file as its proof runs it: in ONNX Runtime, every half result rounded."""
+    return OnnxRunner(path, size, rewrite=round_half_results) if precision == "fp16" else OnnxRunner(path, size)
+
+
+def float32_runner(model: KSNet, path: Path, size: FrameSize) -> RetakingRunner:
+    """The network as it was trained, in float32, with the frame type of an exported file."""
+    return RetakingRunner(model, size, io=frame_type(path, load_exported(path)), gap=HALF_TIE_GAP)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ksnet_deploy.export.front import build_engine, export_onnx
     from ksnet_deploy.measure.compare import compare
     from ksnet_deploy.measure.front import evaluate
+    from ksnet_deploy.measure.inspection.run import visualize
+    from ksnet_deploy.measure.preview.run import preview
     from ksnet_deploy.training.front import train
     from ksnet_deploy.upscale.result import Events, UpscaleResult
     from ksnet_deploy.upscale.run import estimate_video, upscale_video
@@ -34,8 +36,10 @@ __all__ = [
     "estimate_video",
     "evaluate",
     "export_onnx",
+    "preview",
     "train",
     "upscale_video",
+    "visualize",
 ]
 
 _HOMES = {
@@ -47,8 +51,10 @@ _HOMES = {
     "estimate_video": "upscale.run",
     "evaluate": "measure.front",
     "export_onnx": "export.front",
+    "preview": "measure.preview.run",
     "train": "training.front",
     "upscale_video": "upscale.run",
+    "visualize": "measure.inspection.run",
 }
 
 

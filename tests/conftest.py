@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from media import make_video
 from networks import SMALL, new_checkpoint
 
 from ksnet_deploy.base.frames import FrameSize
@@ -43,4 +42,6 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A short 32x48 video with sound."""
+    from media import make_video  # needs PyAV, which not every machine with a GPU has
+
     return make_video(tmp_path_factory.mktemp("clip") / "clip.mp4", FrameSize(32, 48), frames=8, sound=True)

@@ -41,8 +41,11 @@ def test_importing_the_package_loads_neither_numpy_nor_pytorch() -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Upscaler("lite", backend="trt"), "there is no backend 'trt'; give onnxruntime or torch"),
-        (lambda: Upscaler("lite", device="tpu"), "there is no device 'tpu'; give cpu or cuda"),
+        (
+            lambda: Upscaler("lite", backend="trt"),
+            "there is no runtime 'trt'; give auto, tensorrt, rtx, torch, onnxruntime or openvino",
+        ),
+        (lambda: Upscaler("lite", device="tpu"), "there is no device 'tpu'; give auto, cpu or cuda"),
         (lambda: Upscaler("lite", tiles="banana"), "'banana' is no size of tiles"),
         (lambda: Upscaler(Path("none.safetensors")), "the checkpoint none.safetensors does not exist"),
         (lambda: Upscaler("none.onnx"), "none.onnx does not exist or is not a file; make one with"),

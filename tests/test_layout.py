@@ -86,6 +86,13 @@ def test_only_video_imports_pyav() -> None:
             assert not lines, f"{path}:{lines[0]} imports av; only the room video does"
 
 
+def test_only_what_drives_the_browser_of_tests_imports_playwright() -> None:
+    root = Path(__file__).parent
+    named = [path for path in (*MODULES.values(), *root.glob("**/*.py")) if "playwright" in path.read_text()]
+    assert {path.name for path in named} == {"browser.py", "test_layout.py", "test_preview.py"}
+    assert not [name for name, path in MODULES.items() for _, module in imported(path) if "playwright" in module]
+
+
 @pytest.mark.parametrize("room", ["ksnet_deploy", *(f"ksnet_deploy.{room}" for room in ROOMS)])
 def test_entering_a_room_costs_nothing(room: str) -> None:
     if room != "ksnet_deploy":

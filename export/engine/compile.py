@@ -31,7 +31,8 @@ from ksnet_deploy.export.cache import (
     note,
     using_cache,
 )
-from ksnet_deploy.export.engine.compiler import BuildRequest
+from ksnet_deploy.export.engine.request import BuildRequest
+from ksnet_deploy.export.polygraphy import check_polygraphy, environment_of
 from ksnet_deploy.runtime.step_file import exported_metadata, load_exported
 from ksnet_deploy.runtime.tensorrt.sidecar import EngineTensor, Sidecar, sidecar_path
 from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
@@ -141,8 +142,9 @@ def build_engine(
 
 
 def check_buildable(spec: EngineSpec, library: Path | None) -> None:
-    """Find out in a second what would else come out after the export: whether TensorRT loads, knows the GPU and takes
-    the plugins. Raises BackendError."""
+    """Find out in a second what would else come out after the export: whether Polygraphy is there, and TensorRT loads,
+    knows the GPU and takes the plugins. Raises BackendError."""
+    check_polygraphy()
     with tempfile.TemporaryDirectory(prefix="ksnet-") as folder:
         request = BuildRequest.of(spec, Path(folder) / "none", onnx=None, plugins=library, timing_cache=None)
         _in_child(request, _environment(spec, library, Path(folder)), lambda _phase, _done, _total: None)
@@ -163,11 +165,12 @@ def _unfinished_folder(engine: Path) -> Path:
 
 def _environment(spec: EngineSpec, library: Path | None, folder: Path) -> dict[str, str]:
     """Environment of the child process."""
+    environment = dict(os.environ) | environment_of(spec.flavour)
     if library is None or spec.flavour != "rtx":
-        return dict(os.environ)
+        return environment
     from ksnet_deploy.ops.library import rtx_preflight_environment
 
-    return dict(os.environ) | rtx_preflight_environment(folder)
+    return environment | rtx_preflight_environment(folder)
 
 
 def _in_child(request: BuildRequest, environment: dict[str, str], on_progress: OnProgress) -> dict[str, Any]:

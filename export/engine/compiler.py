@@ -8,56 +8,29 @@ starts; so it gets a process of its own, which ends when its input is closed. An
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import json
 import os
 import sys
 import threading
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import onnx
 import onnx.inliner
 
-from ksnet_deploy.base.errors import ArtifactError, BackendError, KSNetError
-from ksnet_deploy.base.files import replacing
-from ksnet_deploy.export.cache import write_hash
+from ksnet_deploy.base.errors import BackendError, KSNetError
 from ksnet_deploy.export.engine.layers import check_layers
+from ksnet_deploy.export.engine.loaders import parsed_network, write_engine
+from ksnet_deploy.export.engine.request import BuildRequest
+from ksnet_deploy.export.polygraphy import errors_of_polygraphy
 from ksnet_deploy.ops.functions import DOMAIN, VERSION
 from ksnet_deploy.runtime.tensorrt.sidecar import EngineTensor, LayerCounts
-from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
 from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, import_tensorrt
 
-__all__ = ["BuildRequest", "main"]
-
-
-@dataclass(frozen=True)
-class BuildRequest:
-    """Request to the process: what to build, and with which files."""
-
-    spec: EngineSpec
-    onnx: str | None
-    """Exported step; None to find out only whether the target and the plugins are there."""
-    engine: str
-    plugins: str | None
-    timing_cache: str | None
-
-    @classmethod
-    def of(
-        cls, spec: EngineSpec, engine: Path, *, onnx: Path | None, plugins: Path | None, timing_cache: Path | None
-    ) -> BuildRequest:
-        return cls(spec, *(path and str(path) for path in (onnx, engine, plugins, timing_cache)))  # type: ignore[arg-type]
-
-    def to_json(self) -> str:
-        return json.dumps({**asdict(self), "spec": self.spec.as_dict()})
-
-    @classmethod
-    def from_json(cls, text: str) -> BuildRequest:
-        values = json.loads(text)
-        return cls(EngineSpec.from_dict(values.pop("spec")), **values)
+__all__ = ["main"]
 
 
 def main() -> int:
@@ -97,7 +70,6 @@ def _build(request: BuildRequest) -> dict[str, Any]:
     trt = import_tensorrt(request.spec.flavour)
     if request.spec.flavour == "rtx":
         _check_capability(trt, request.spec.target.sm)
-    logger = _collecting_logger(trt)
     if request.plugins:
         if request.spec.flavour == "rtx":
             _check_unversioned_library()
@@ -108,30 +80,12 @@ def _build(request: BuildRequest) -> dict[str, Any]:
         return {}
     model, custom_nodes = _prepared(request.onnx, native=request.plugins is not None)
     started = time.perf_counter()
-    builder = trt.Builder(logger)
-    network = builder.create_network(_strongly_typed(trt))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse(model.SerializeToString()):
-        reasons = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
-        raise ArtifactError(
-            f"{FLAVOURS[request.spec.flavour]} {trt.__version__} cannot parse {request.onnx} ({reasons}); "
-            "export it again"
-        )
-    layers = _count_layers(network)
-    check_layers(layers, request.spec.precision, custom_nodes, with_plugins=request.plugins is not None)
-    config = _config(trt, builder, network, request)
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise BackendError(
-            f"{FLAVOURS[request.spec.flavour]} {trt.__version__} could not build an engine for {request.spec.target} "
-            f"({'; '.join(logger.errors[-2:]) or 'it gave no reason'}); try another --gpu or size"
-        )
-    Path(request.engine).write_bytes(plan)
-    if request.timing_cache:
-        timings = bytes(config.get_timing_cache().serialize())
-        with replacing(Path(request.timing_cache)) as temporary:
-            temporary.write_bytes(timings)
-        write_hash(Path(request.timing_cache), hashlib.sha256(timings).hexdigest())
+    with errors_of_polygraphy() as errors:
+        parsed = parsed_network(trt, model, request, errors)
+        network = parsed[1]
+        layers = _count_layers(network)
+        check_layers(layers, request.spec.precision, custom_nodes, with_plugins=request.plugins is not None)
+        write_engine(trt, parsed, request, errors, _progress_monitor(trt))
     return {
         "version": trt.__version__,
         "layers": layers,
@@ -179,11 +133,6 @@ def _check_unversioned_library() -> None:
         ) from error
 
 
-def _strongly_typed(trt: Any) -> int:
-    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-    return 0 if flag is None else 1 << int(flag)
-
-
 def _count_layers(network: Any) -> LayerCounts:
     counts: dict[str, Counter[str]] = {}
     for index in range(network.num_layers):
@@ -199,44 +148,6 @@ def _name(member: Any) -> str:
 
 def _tensor(tensor: Any) -> EngineTensor:
     return EngineTensor(tensor.name, _name(tensor.dtype), tuple(tensor.shape))
-
-
-def _config(trt: Any, builder: Any, network: Any, request: BuildRequest) -> Any:
-    config = builder.create_builder_config()
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    config.progress_monitor = _progress_monitor(trt)
-    config.clear_flag(trt.BuilderFlag.TF32)  # or float32 convolutions would drop 13 of their 23 bits
-    if request.spec.flavour == "rtx":
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{request.spec.target.sm}"), 0)
-    if request.timing_cache:
-        path = Path(request.timing_cache)
-        cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
-        if not config.set_timing_cache(cache, ignore_mismatch=False):  # of another card of the same capability
-            config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
-    inputs = [network.get_input(i) for i in range(network.num_inputs)]
-    if any(-1 in tuple(tensor.shape) for tensor in inputs):
-        profile = builder.create_optimization_profile()
-        for tensor in inputs:
-            sizes = request.spec.sizes
-            profile.set_shape(tensor.name, *(_tensor(tensor).at(s) for s in (sizes.least, sizes.best, sizes.most)))
-        config.add_optimization_profile(profile)
-    return config
-
-
-def _collecting_logger(trt: Any) -> Any:
-    """Logger that keeps the errors for the message, and is silent."""
-
-    class CollectingLogger(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.errors.append(message.strip())
-
-    return CollectingLogger()
 
 
 def _progress_monitor(trt: Any) -> Any:

@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
 from ksnet_deploy.base.files import check_place, sha256_of
-from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.base.sealed import read_sealed, write_sealed
 from ksnet_deploy.export.cache import cache_folder, cached_onnx, check_cache_place, made_cache_folder, note, using_cache
 from ksnet_deploy.export.engine.compile import EngineKey, OnProgress, build_engine, check_buildable
-from ksnet_deploy.export.memory import check_memory, verification_bytes
-from ksnet_deploy.export.proof.sequence import PROOF_SIZE, check_frames, proof_frames, reset_before
+from ksnet_deploy.export.engine.proof import proof_on_gpu
+from ksnet_deploy.export.proof.half import PSNR_FLOOR_DB
+from ksnet_deploy.export.proof.sequence import PROOF_SIZE, check_frames
 from ksnet_deploy.network.config import Precision
 from ksnet_deploy.ops.library import find_plugin_library
-from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.step_file import exported_metadata, exported_size, has_custom_operators, load_exported
 from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar, sidecar_path
 from ksnet_deploy.runtime.tensorrt.spec import EngineSpec, PluginIdentity
 from ksnet_deploy.runtime.tensorrt.target import Flavour, GpuTarget, SizeRange, choose_flavour
+
+if TYPE_CHECKING:
+    from ksnet_deploy.export.proof.outputs import OutputComparison
 
 __all__ = ["EngineRequest", "MadeEngine", "PluginChoice", "make_engine"]
 
@@ -45,17 +48,27 @@ class EngineRequest:
     """File of the engine; None for the cache, where an engine that is there already is taken as it is."""
     verify_frames: int = 30
     """Frames to compare with float32; 0 for none."""
+    least_psnr_db: float = PSNR_FLOOR_DB
+    """PSNR required of every frame in half precision. An engine below it gets its name all the same, and its sidecar
+    says so, for TensorRT may choose faster sums than the exported network asks for; an export below it is refused."""
     model: str | None = None
     """Name that the user calls the source by, for the sidecar; its path unless given."""
+    effort: int | None = None
+    """Builder optimization level of full TensorRT, 0 to 5; None for its own."""
+    compare: bool = False
+    """Whether to compare each output over recorded states too."""
+    io: FrameType = "uint8"
+    """Type of a checkpoint's frames."""
 
 
 @dataclass(frozen=True)
 class MadeEngine:
-    """An engine, its sidecar, and whether it was there already."""
+    """An engine, its sidecar, whether it was there already, and the comparison of its outputs that was asked for."""
 
     path: Path
     sidecar: Sidecar
     reused: bool
+    outputs: OutputComparison | None = None
 
 
 def make_engine(
@@ -64,6 +77,7 @@ def make_engine(
     say: Callable[[str], None] = note,
     on_verify: Callable[[int], None] = lambda _frames: None,
     on_frame: Callable[[], None] = lambda: None,
+    on_build: Callable[[str], None] | None = None,
     on_progress: OnProgress = lambda _phase, _done, _total: None,
 ) -> MadeEngine:
     """Export if need be, compare with float32, build, and compare again where the GPU is at hand.
@@ -73,6 +87,7 @@ def make_engine(
     Args:
         say: told what is done, and what in the cache is damaged and made anew.
         on_verify: told the number of frames before each comparison; then ``on_frame`` after each frame.
+        on_build: told what is built, where there was no such engine (default: ``say``).
         on_progress: told the progress of the build.
 
     Raises:
@@ -83,21 +98,35 @@ def make_engine(
     if request.output is not None:
         check_place(request.output)
     flavour = choose_flavour(request.flavour)
+    if request.effort is not None and flavour == "rtx":
+        raise ConfigError(
+            "TensorRT-RTX has no builder optimization levels, since it chooses its kernels where the engine runs; "
+            "leave --effort out, or build with --runtime tensorrt"
+        )
     target, at_hand = _target(request.gpu, flavour)
     library = _plugins(request)
     plugins = PluginIdentity.of(library) if library else None
-    spec = EngineSpec(flavour, target, request.precision, request.sizes, plugins)
+    spec = EngineSpec(flavour, target, request.precision, request.sizes, plugins, request.effort)
     check_buildable(spec, library)
     frames = request.verify_frames
     onnx = _exported(request, say)
+
+    def made(sidecar: Sidecar, *, reused: bool) -> MadeEngine:
+        if not request.compare:
+            return MadeEngine(path, sidecar, reused)
+        from ksnet_deploy.export.engine.compare import compare_made
+
+        engine = path if at_hand else None
+        return MadeEngine(path, sidecar, reused, compare_made(request.source, onnx, engine, request.sizes.best, say))
+
     key = EngineKey.of(spec, onnx)
     path = request.output or cache_folder() / key.file_name(request.source.stem)
     known = None
     if request.output is None:
         check_cache_place(path, sidecar_path(path))
         known = _whole_engine(path, key, say)
-    if known is not None and ((request.source == onnx and not at_hand) or frames <= _frames_compared(known)):
-        return MadeEngine(path, known, reused=True)
+    if known is not None and ((request.source == onnx and not at_hand) or _is_compared(known, request)):
+        return made(known, reused=True)
     if request.output is None:
         made_cache_folder()
     if frames and request.source == onnx and not at_hand:
@@ -111,9 +140,10 @@ def make_engine(
         if not (at_hand and frames):
             return proof
         on_verify(frames)
-        return _proof_on_gpu(request.source, onnx, engine, request.sizes.best, frames, on_frame)
+        best, least = request.sizes.best, request.least_psnr_db
+        return proof_on_gpu(request.source, onnx, engine, best, frames, on_frame, least)
 
-    say(f"Building for {spec}, by TensorRT {key.version}.")
+    (on_build or say)(f"Building for {spec}, by TensorRT {key.version}.")
     sidecar = build_engine(
         onnx,
         path,
@@ -124,12 +154,16 @@ def make_engine(
         on_progress=on_progress,
         on_note=say,
     )
-    return MadeEngine(path, sidecar, reused=False)
+    return made(sidecar, reused=False)
 
 
-def _frames_compared(sidecar: Sidecar) -> int:
-    frames: int = (sidecar.verified or {}).get("frames", 0)
-    return frames
+def _is_compared(sidecar: Sidecar, request: EngineRequest) -> bool:
+    """Whether an engine was compared over as many frames, with a verdict that holds for what is asked."""
+    verified = sidecar.verified or {}
+    enough: bool = verified.get("frames", 0) >= request.verify_frames
+    asked = verified.get("required_db", request.least_psnr_db)
+    same = asked == request.least_psnr_db or (sidecar.fault is None and asked >= request.least_psnr_db)
+    return enough and same
 
 
 def _whole_engine(path: Path, key: EngineKey, say: Callable[[str], None]) -> Sidecar | None:
@@ -195,7 +229,8 @@ def _exported(request: EngineRequest, say: Callable[[str], None]) -> Path:
         return cached_onnx(
             request.source,
             size,
-            precision=request.precision,
+            request.io,
+            request.precision,
             on_export=lambda: say(f"Exporting {request.source.name} in {request.precision}, once."),
             on_note=say,
         )
@@ -237,7 +272,8 @@ def _proof(
     check_cache_place(path)
     digest = sha256_of(onnx)
     known = _known_proof(path, digest, say)
-    if known is not None and known["frames"] >= frames:
+    enough = request.precision == "fp32" or (known or {}).get("least_psnr_db", 0) >= request.least_psnr_db
+    if known is not None and known["frames"] >= frames and enough:
         return known
     from ksnet_deploy.export.verified import verify
     from ksnet_deploy.network.checkpoints import load_checkpoint
@@ -245,7 +281,13 @@ def _proof(
     say(f"Comparing the exported network with float32 over {frames} frames of {size}, once.")
     on_verify(frames)
     model = load_checkpoint(request.source).model
-    report = verify(model, onnx, size, precision=request.precision, frames=frames, on_frame=on_frame)
+    report = verify(
+        *(model, onnx, size),
+        precision=request.precision,
+        frames=frames,
+        least_psnr_db=request.least_psnr_db,
+        on_frame=on_frame,
+    )
     proof = {"what": f"the network exported for {size}, in ONNX Runtime", "against": "float32", **report.as_dict()}
     with using_cache():
         write_sealed(path, {"onnx_sha256": digest, "proof": proof})
@@ -271,32 +313,3 @@ def _known_proof(path: Path, onnx_sha256: str, say: Callable[[str], None]) -> di
 
 def _smaller(size: FrameSize, limit: FrameSize) -> FrameSize:
     return FrameSize(min(size.height, limit.height), min(size.width, limit.width))
-
-
-def _proof_on_gpu(
-    source: Path, onnx: Path, engine: Path, size: FrameSize, frames: int, on_frame: Callable[[], None]
-) -> dict[str, Any]:
-    """The engine itself against the checkpoint in float32 or, where it was built from one, the exported file."""
-    from ksnet_deploy.export.proof.half import HALF_TIE_GAP, compare_runners
-    from ksnet_deploy.export.proof.near_ties import RetakingRunner
-    from ksnet_deploy.network.checkpoints import load_checkpoint
-    from ksnet_deploy.runtime.onnx import OnnxRunner
-    from ksnet_deploy.runtime.tensorrt.runner import TensorRTRunner
-
-    if source != onnx:
-        model = load_checkpoint(source).model
-        check_memory(
-            f"to compare the engine with float32 at {size}",
-            verification_bytes(model.config, size, "fp32"),
-            "give a smaller size, or leave the comparison out with --verify-frames 0",
-        )
-    with TensorRTRunner(engine, size) as candidate:
-        if source == onnx:
-            reference: Runner = OnnxRunner(onnx, size)
-        else:
-            reference = RetakingRunner(model, size, io=candidate.io, gap=HALF_TIE_GAP)
-        with reference:
-            images, reset_at = proof_frames(candidate, frames), reset_before(frames)
-            report = compare_runners(reference, candidate, images, reset_at=reset_at, on_frame=on_frame)
-    against = "the exported file in ONNX Runtime" if source == onnx else "float32"
-    return {"what": "the engine on the GPU", "against": against, **report.as_dict()}

@@ -8,8 +8,6 @@ import re
 import shutil
 from pathlib import Path
 
-import psutil
-
 from ksnet_deploy.base.hidden import hidden_name
 
 __all__ = ["remove_leftover_folders", "remove_leftovers"]
@@ -20,7 +18,7 @@ def remove_leftovers(path: Path) -> None:
     process is gone, and what that kept beside them; what cannot be removed stays."""
     for leftover in path.parent.glob(".*.part*"):
         process = _process_of(leftover.name, path.name)
-        if process is not None and not psutil.pid_exists(process):
+        if process is not None and not _is_running(process):
             _remove(leftover)
 
 
@@ -38,7 +36,7 @@ def remove_leftover_folders(parent: Path, prefix: str) -> None:
     cannot be removed stays."""
     for leftover in parent.glob(f"{glob.escape(prefix)}*"):
         match = re.match(rf"{re.escape(prefix)}(\d+)-", leftover.name)
-        if leftover.is_dir() and not (match and psutil.pid_exists(int(match[1]))):
+        if leftover.is_dir() and not (match and _is_running(int(match[1]))):
             _remove(leftover)
 
 
@@ -48,3 +46,10 @@ def _remove(path: Path) -> None:
     else:
         with contextlib.suppress(OSError):
             path.unlink()
+
+
+def _is_running(process: int) -> bool:
+    import psutil  # which a machine with PyTorch alone lacks
+
+    running: bool = psutil.pid_exists(process)
+    return running

@@ -6,8 +6,6 @@ import os
 import platform
 from pathlib import Path
 
-import psutil
-
 __all__ = ["cores", "cpu_flags", "cpu_name", "peak_memory"]
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -17,6 +15,8 @@ def cores() -> int:
     """Number of logical processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
+    import psutil  # which a machine with PyTorch alone lacks
+
     return psutil.cpu_count() or 1
 
 
@@ -44,6 +44,8 @@ def peak_memory() -> int:
     if status.is_file():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return 1024 * int(line.split()[1])
+    import psutil
+
     memory = psutil.Process().memory_info()
     if hasattr(memory, "peak_wset"):  # Windows
         return int(memory.peak_wset)

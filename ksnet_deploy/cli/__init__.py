@@ -1,9 +1,10 @@
 """The commands: options in, sentences and JSON out. The entry point is ``app.main``.
 
 - ``app.py``: the application; errors become a sentence and an exit code
-- ``upscale.py``, ``export.py``, ``engines.py``, ``measure.py``, ``compare.py``, ``training.py``, ``doctor.py``:
-  the commands
+- ``upscale.py``, ``export.py``, ``engines.py``, ``measure.py``, ``compare.py``, ``seeing.py``, ``training.py``,
+  ``doctor.py``: the commands
 - ``convert.py``: weights of other tools to a checkpoint with its configuration
+- ``training_run.py``: a training with its progress shown
 - ``batch.py``, ``answers.py``: several videos; what is printed
 - ``checks.py``, ``requirements.py``: what this machine can do; versions
 - ``inputs.py``, ``options.py``, ``terminal.py``: videos and values; shared options; progress

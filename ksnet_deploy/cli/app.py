@@ -22,7 +22,8 @@ from ksnet_deploy.cli.convert import convert
 from ksnet_deploy.cli.doctor import doctor
 from ksnet_deploy.cli.engines import build_engine, build_plugins, cache
 from ksnet_deploy.cli.export import export
-from ksnet_deploy.cli.measure import bench, info
+from ksnet_deploy.cli.measure import bench, info, models
+from ksnet_deploy.cli.seeing import preview, visualize
 from ksnet_deploy.cli.terminal import complain, make_streams_last
 from ksnet_deploy.cli.training import evaluate, pack, train, train_flow
 from ksnet_deploy.cli.upscale import upscale
@@ -51,14 +52,17 @@ app = typer.Typer(
 
 COMMANDS: dict[Callable[..., None], tuple[str, str]] = {
     upscale: ("film.mkv", "holiday/ -o larger/ --codec hevc --skip-existing"),
+    preview: ("film.mkv", "film.mkv --models lite,lite-video,uni -o look.html"),
+    visualize: ("film.mkv --at 12.5 -o page.html", "film.mkv --at 1:30 --model lite --frames 24"),
     export: ("lite.onnx --model lite --size 180x320", "uni16.onnx --model uni --precision fp16"),
     convert: ("net.pth net.safetensors --size uni", "net.ckpt net.safetensors --size lite"),
-    bench: ("--model lite", "--model uni --size 90x160 --json"),
+    bench: ("--plot bench.png", "--model lite --model uni --compare before.json"),
     info: ("--model uni", "--model lite --size 360x640"),
+    models: ("", "--json"),
     build_engine: ("uni.engine --fp16 --gpu rtx3080", "uni.engine --fp16 --min 90x160 --opt 180x320 --max 540x960"),
     build_plugins: ("--fetch-headers", "--kernels-only"),
     cache: ("list", "clear"),
-    compare: ("film.mkv film_x4.mkv", "a.mp4 b.mp4 -o wipe.mp4 --mode wipe"),
+    compare: ("film.mkv film_x4.mkv", "hr.mp4 film_x4.mp4 --source film.mp4 -o page.html"),
     doctor: ("", "--json"),
     evaluate: ("Vid4/ --protocol vid4", "clips/ --codec h264 --crf 23"),
     train: ("data/train -o runs/lite --size lite --hours 2.5", "data/train -o runs/uni --init uni --device cuda"),

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from ksnet_deploy.base.errors import ConfigError, KSNetError
 from ksnet_deploy.base.frames import SCALE
 from ksnet_deploy.cli.answers import Answer, Skipped
-from ksnet_deploy.cli.terminal import Progress
+from ksnet_deploy.cli.terminal import Progress, build_progress
 from ksnet_deploy.upscale.choice import choose_network
 from ksnet_deploy.upscale.destination import Destination, choose_destination, is_for_frames
 from ksnet_deploy.upscale.estimate import estimate
+from ksnet_deploy.upscale.ladder import Choices, this_machine
+from ksnet_deploy.upscale.prepare import output_size
 from ksnet_deploy.upscale.result import Events, UpscaleResult
 from ksnet_deploy.upscale.run import carry_out
 from ksnet_deploy.upscale.scenes import CutDetector, GivenCuts, NoCuts, SceneDetector, read_cuts
@@ -35,8 +37,8 @@ class Batch:
     output: Path | None
     model: str | None
     """Name or path of the network; None for the one that suits each source."""
-    backend: str | None
-    device: str | None
+    choices: Choices
+    """Runtime and device."""
     codec: str | None
     crf: int | None
     preset: str | None
@@ -90,7 +92,9 @@ class Batch:
     def destination(self, source: Source) -> Destination:
         """The place of a source's output, chosen once. Raises KSNetError where there is none."""
         if source not in self._destinations:
-            self._destinations[source] = choose_destination(source, self.output, self.encoder, self.tracks or "convert")
+            self._destinations[source] = choose_destination(
+                source, self.output, self.encoder, self.tracks or "convert", self.scale or SCALE
+            )
         return self._destinations[source]
 
     def upscale(self, source: Source, bar: Progress) -> Answer:
@@ -117,17 +121,25 @@ class Batch:
             tracks=self.tracks or "convert",
         )
         name = source.path.name
+        larger = partial(output_size, work=work, even=destination.kind in ("video", "pipe"))
         events = Events(
-            on_start=lambda size, frames, done: bar.begin(f"{name}, {size} -> {size.upscaled}", frames, done),
+            on_start=lambda size, frames, done: bar.begin(f"{name}, {size} -> {larger(size)}", frames, done),
             on_frame=bar.advance,
             on_note=bar.say,
         )
         model = self.model
         if model is None:
-            choice = choose_network(source, self.device)
+            choice = choose_network(source, self.choices.settled_device(this_machine()))
             model = choice.name
             bar.say(choice.sentence())
-        upscaler = Upscaler(model, backend=self.backend, device=self.device, tiles=self.tiles, on_note=bar.say)
+        upscaler = Upscaler(
+            model,
+            runtime=self.choices.runtime,
+            device=self.choices.device,
+            tiles=self.tiles,
+            on_note=bar.say,
+            on_build=build_progress(bar),
+        )
         outcome = estimate(work, upscaler, events) if self.dry_run else carry_out(work, upscaler, events)
         if isinstance(work.detector, GivenCuts) and source.end_s is None and isinstance(outcome, UpscaleResult):
             beyond = sum(cut >= outcome.frames for cut in work.detector.cuts)

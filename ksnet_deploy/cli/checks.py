@@ -71,10 +71,18 @@ class Diagnosis:
 
 def diagnose() -> Diagnosis:
     """Result of all checks. Takes a few seconds, most of them to import PyTorch."""
-    from ksnet_deploy.upscale.networks import default_model
+    from ksnet_deploy.upscale.ladder import Choices, available_rungs, this_machine
+    from ksnet_deploy.upscale.networks import default_model, find_network
 
     checks = [check for name, needed, look in _LOOKS for check in _safely(name, look, needed=needed)]
-    return Diagnosis(checks, default_model(None), "onnxruntime", "cpu")
+    rung = available_rungs(Choices(), this_machine())[0]
+    model, runtime = default_model(rung.device), rung.runtime
+    if rung.device == "cpu":
+        try:
+            runtime = find_network(model).backend
+        except Exception:  # whatever a broken installation raises; the checks have said it
+            runtime = "onnxruntime"
+    return Diagnosis(checks, model, runtime, rung.device)
 
 
 def _safely(name: str, look: Callable[[], Iterator[Check]], *, needed: bool) -> list[Check]:
@@ -132,6 +140,19 @@ def _onnxruntime() -> Iterator[Check]:
         yield Check("onnxruntime", "untested", found, remedy, True)
     else:
         yield _compared("onnxruntime", version, builds[0].bounds, needed=True, found=found)
+
+
+def _openvino() -> Iterator[Check]:
+    from ksnet_deploy.runtime.openvino import export_precision
+
+    wanted = next(r for r in requirements() if r.package == "openvino")
+    version = package_version("openvino")
+    if version is None:
+        remedy = f"optional, faster where the processor has bfloat16: pip install '{_NAME}[openvino]'"
+        yield Check("openvino", "missing", "not installed", remedy)
+        return
+    kind = "bfloat16" if export_precision() == "fp16" else "float32, which ONNX Runtime is faster in"
+    yield _compared("openvino", version, wanted.bounds, found=f"{version}, computes in {kind}")
 
 
 def _checkpoint(name: str) -> Iterator[Check]:
@@ -233,6 +254,23 @@ def _torch_cuda() -> Iterator[Check]:
         yield Check("torch cuda", "not here", f"PyTorch is built for CUDA {cuda}, but finds no device", _NEEDS_CARD)
 
 
+def _runtimes() -> Iterator[Check]:
+    """Runtimes that upscale looked for to be fast, and the one that it found."""
+    from ksnet_deploy.upscale.ladder import RUNGS, Choices, available_rungs, this_machine
+
+    machine = this_machine()
+    looked = [rung for rung in RUNGS if rung.device == "cuda"]
+    if machine.gpu is None:
+        titles = ", ".join(rung.title for rung in looked)
+        yield Check("fastest", "not here", f"no GPU for {titles}: {machine.without_gpu}", _NEEDS_CARD)
+        return
+    taken = available_rungs(Choices(), machine)[0]
+    lacking = [rung for rung in looked if machine.obstacle(rung) is not None]
+    found = "; ".join([taken.on(machine), *(f"{rung.title}: {machine.obstacle(rung)}" for rung in lacking)])
+    faster = [rung.install for rung in lacking if RUNGS.index(rung) < RUNGS.index(taken) and not taken.is_engine]
+    yield Check("fastest", "missing" if faster else "ok", found, " or ".join(faster) or None)
+
+
 def _tensorrt(name: str, flavour: Flavour) -> Iterator[Check]:
     from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, import_tensorrt
 
@@ -278,6 +316,7 @@ _LOOKS: tuple[tuple[str, bool, Callable[[], Iterator[Check]]], ...] = (
     ("python", True, _python),
     ("packages", True, _packages),
     ("onnxruntime", True, _onnxruntime),
+    ("openvino", False, _openvino),
     ("checkpoint lite", True, partial(_checkpoint, "lite")),
     ("checkpoint lite-video", True, partial(_checkpoint, "lite-video")),
     ("checkpoint uni", False, partial(_checkpoint, "uni")),
@@ -291,6 +330,7 @@ _LOOKS: tuple[tuple[str, bool, Callable[[], Iterator[Check]]], ...] = (
     ("tensorrt-rtx", False, partial(_tensorrt, "tensorrt-rtx", "rtx")),
     ("tensorrt", False, partial(_tensorrt, "tensorrt", "tensorrt")),
     ("cuda-bindings", False, _cuda_bindings),
+    ("fastest", False, _runtimes),
     ("plugin library", False, partial(_library, "plugin library", "")),
     ("kernel library", False, partial(_library, "kernel library", " --kernels-only")),
     ("nvcc", False, partial(_tool, "nvcc", r"release ([\d.]+)", "12", "install the CUDA toolkit")),

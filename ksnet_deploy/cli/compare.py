@@ -20,8 +20,14 @@ def compare(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Show both in a video, or the worst frame in a .png; figures only if absent."
+            "--output",
+            "-o",
+            help="Show both in an .html page, a video, or the worst frame in a .png (default: figures).",
         ),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--source", help="What the second was made from: shown and measured too, by bicubic."),
     ] = None,
     mode: Annotated[
         Literal["side-by-side", "wipe", "difference"], typer.Option("--mode", help="How the output shows both.")
@@ -40,6 +46,7 @@ def compare(
             found,
             output,
             Layout(mode, gain),
+            source=source,
             overwrite=overwrite,
             on_start=lambda size, frames: bar.begin(str(size), frames),
             on_frame=bar.advance,

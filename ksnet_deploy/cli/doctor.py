@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["doctor"]
 
 EXIT_FAILED = 1
-BACKENDS = {"onnxruntime": "ONNX Runtime", "torch": "PyTorch"}
+BACKENDS = {
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "torch": "PyTorch",
+    "rtx": "TensorRT-RTX",
+    "tensorrt": "TensorRT",
+}
 DEVICES = {"cpu": "the CPU", "cuda": "the GPU"}
 
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.cli.options import Json, Model, Overwrite
-from ksnet_deploy.cli.terminal import progress
+from ksnet_deploy.cli.terminal import build_progress, complain, progress
+
+if TYPE_CHECKING:
+    from ksnet_deploy.export.engine.make import MadeEngine
 
 __all__ = ["build_engine", "build_plugins", "cache"]
+
+EXIT_INCOMPLETE = 3
 
 
 def build_engine(
@@ -41,29 +46,34 @@ def build_engine(
     plugins: Annotated[
         Literal["auto", "on", "off"], typer.Option("--plugins", help="Native plugins; auto takes them where built.")
     ] = "auto",
+    effort: Annotated[
+        int | None,
+        typer.Option(
+            "--effort",
+            help="Builder optimization level of full TensorRT, 0 to 5 (default: its own).",
+            min=0,
+            max=5,
+        ),
+    ] = None,
     verify_frames: Annotated[
         int, typer.Option("--verify-frames", help="Recurrent frames to compare with float32; 0 for none.", min=0)
     ] = 30,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Show how far each output is from the reference, over recorded states.")
+    ] = False,
+    min_psnr: Annotated[
+        float, typer.Option("--min-psnr", metavar="DB", help="Of every compared frame; below it, exit with 3.")
+    ] = 45.0,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Build a TensorRT engine; with TensorRT-RTX also for a GPU that is not in this machine."""
     from ksnet_deploy.export import front
-    from ksnet_deploy.export.engine.layers import summary
     from ksnet_deploy.runtime.tensorrt.target import SizeRange
 
     if fp16 and precision == "fp32":
         raise ConfigError("--fp16 and --precision fp32 contradict each other; give one of them")
     with progress("Building", show=not as_json) as bar:
-        shown: list[int] = []
-
-        def on_progress(phase: str, done: int, total: int) -> None:
-            if shown != [total]:
-                shown[:] = [total]
-                bar.begin("", total)
-            bar.describe(phase.lower().removeprefix("building "))
-            bar.reach(done)
-
         made = front.build_engine(
             model,
             output,
@@ -72,17 +82,31 @@ def build_engine(
             gpu=gpu,
             runtime=runtime,
             plugins=plugins,
+            effort=effort,
+            compare=compare,
             verify_frames=verify_frames,
+            least_psnr_db=min_psnr,
             overwrite=overwrite,
             say=bar.say,
             on_verify=lambda frames: bar.begin("comparing with float32", frames),
             on_frame=bar.advance,
-            on_progress=on_progress,
+            on_progress=build_progress(bar),
         )
     sidecar = made.sidecar
     if as_json:
-        print(json.dumps({"output": str(made.path), "reused": made.reused, **sidecar.as_dict()}))
-        return
+        outputs = {} if made.outputs is None else {"compared": made.outputs.as_dict()}
+        print(json.dumps({"output": str(made.path), "reused": made.reused, **sidecar.as_dict(), **outputs}))
+    else:
+        _print(made)
+    if sidecar.fault is not None:
+        complain(f"{made.path} is there, but {sidecar.fault}; build in float32, or accept less with --min-psnr")
+        raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def _print(made: MadeEngine) -> None:
+    from ksnet_deploy.export.engine.layers import summary
+
+    sidecar = made.sidecar
     how = "was in the cache" if made.reused else f"built in {sidecar.build_s:.1f} s"
     print(f"{made.path}: {made.path.stat().st_size / 1e6:.1f} MB, {how}, for {sidecar.spec}")
     print(f"Layers: {summary(sidecar.layers)}.")
@@ -90,6 +114,8 @@ def build_engine(
         print("Not compared with float32.")
     else:
         print(f"Compared: {_proof_in_words(sidecar.verified)}.")
+    if made.outputs is not None:
+        print(f"Each output over {made.outputs.steps} recorded steps, absolute:\n{made.outputs.as_table()}")
 
 
 def _proof_in_words(proof: dict[str, Any]) -> str:
@@ -99,7 +125,7 @@ def _proof_in_words(proof: dict[str, Any]) -> str:
         if name == "near_ties" and value:
             frames = " and ".join(value) if isinstance(value, dict) else f"{value}"
             words.append(f"other choice of near-tied channels on frame {frames}")
-        elif name not in ("what", "against", "near_ties") and value is not None:
+        elif name not in ("what", "against", "near_ties", "passed", "faults") and value is not None:
             words.append(f"{name.replace('_', ' ')} {value}")
     return ", ".join(words)
 

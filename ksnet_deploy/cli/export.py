@@ -10,7 +10,6 @@ import typer
 
 from ksnet_deploy.cli.options import Json, Model, Overwrite
 from ksnet_deploy.cli.terminal import progress, show_notes
-from ksnet_deploy.runtime.tensorrt.target import DEFAULT_SIZE
 
 
 def export(
@@ -39,12 +38,17 @@ def export(
     verify_frames: Annotated[
         int, typer.Option("--verify-frames", help="Recurrent frames to compare with PyTorch; 0 for none.", min=0)
     ] = 8,
+    record: Annotated[
+        Path | None,
+        typer.Option("--record", help="A .json to write recorded steps to, for 'polygraphy run --load-inputs'."),
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Export a checkpoint to ONNX and prove that it computes what PyTorch computes."""
     from ksnet_deploy.export.front import export_onnx
     from ksnet_deploy.export.verified import VerificationPlan
+    from ksnet_deploy.runtime.tensorrt.target import DEFAULT_SIZE
 
     plans: list[VerificationPlan] = []
     with progress("Exporting", show=not as_json) as bar:
@@ -63,6 +67,7 @@ def export(
             io=io,
             precision=precision,
             inline=inline,
+            record=record,
             verify_frames=verify_frames,
             overwrite=overwrite,
             on_note=lambda note: show_notes([note]),
@@ -73,6 +78,8 @@ def export(
     answer: dict[str, Any] = {"output": str(output), "bytes": output.stat().st_size, "verified": report is not None}
     if report is not None:
         answer |= report.as_dict()
+    if record is not None:
+        answer["recorded"] = str(record)
     answer["memory_estimate_bytes"] = plans[0].memory_bytes
     if as_json:
         print(json.dumps(answer))
@@ -80,3 +87,5 @@ def export(
         print(f"{output}: {answer['bytes'] / 1e6:.1f} MB")
         what = f"the network exported for {plans[0].size}, over " if plans[0].wanted_bytes and not dynamic else ""
         print(f"Verified: {what}{report.summary()}." if report else "Not verified (--verify-frames 0).")
+        if record is not None:
+            print(f"Recorded: {record}, {record.stat().st_size / 1e6:.1f} MB.")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ksnet_deploy.base.errors import InputError
-from ksnet_deploy.upscale.output import RESULT_SUFFIX
+from ksnet_deploy.upscale.destination import RESULT_NAME
 from ksnet_deploy.video.kinds import PICTURE_SUFFIXES, PIPE, VIDEO_SUFFIXES, is_folder
 
 __all__ = ["find_videos"]
@@ -33,7 +33,7 @@ def _named_by(text: str) -> Iterator[Path]:
         yield path
     elif is_folder(path):
         videos = [p for p in sorted(path.iterdir()) if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()]
-        sources = [p for p in videos if not p.stem.removesuffix(".partial").endswith(RESULT_SUFFIX)]
+        sources = [p for p in videos if not RESULT_NAME.search(p.stem)]
         sources = [p for p in sources if not p.name.startswith(".")]
         if sources:
             yield from sources

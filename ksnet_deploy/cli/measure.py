@@ -1,16 +1,23 @@
-"""The commands ``bench`` and ``info``."""
+"""The commands ``bench``, ``info`` and ``models``."""
 
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ksnet_deploy.cli.options import Json, Model
+from ksnet_deploy.cli.options import Json
 from ksnet_deploy.cli.terminal import memory_sentence, progress, show_notes
 from ksnet_deploy.network.bundled import checkpoint_path
+
+if TYPE_CHECKING:
+    from ksnet_deploy.base.frames import FrameSize
+
+EXIT_SLOWER = 1
 
 Size = Annotated[
     str | None,
@@ -19,44 +26,91 @@ Size = Annotated[
 
 
 def bench(
-    model: Model = "uni",
-    size: Size = None,
-    clip: Annotated[Path | None, typer.Option("--clip", help="Video for the end-to-end row.")] = None,
-    seconds: Annotated[float, typer.Option("--seconds", help="Time to measure each step for.", min=1)] = 15.0,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A checkpoint, an .onnx, an .engine, 'uni' or 'lite'; repeatable (default: lite; uni on a GPU).",
+        ),
+    ] = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option("--size", "-s", help="LR frame size, HEIGHTxWIDTH; repeatable (default: 180x320, or the clip's)."),
+    ] = None,
+    clip: Annotated[
+        Path | None, typer.Option("--clip", help="Video whose frames are upscaled (default: a moving scene).")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option("--seconds", help="Time to measure the steps of each way for (default: 8).", min=0.5)
+    ] = 8.0,
+    film: Annotated[
+        float, typer.Option("--film", help="Minutes of a film to tell the time for (default: 90).", min=0.1)
+    ] = 90.0,
+    compare: Annotated[
+        Path | None,
+        typer.Option("--compare", help="An older --json result; exit with 1 where a step is slower beyond noise."),
+    ] = None,
+    estimate: Annotated[
+        str | None,
+        typer.Option("--estimate", help="Tell the least time on a card that is not here, as rtx3080; measure nothing."),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write the table as CSV too.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Write a picture too (needs the extra 'plots').")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure PyTorch and ONNX Runtime on the CPU: one step, and a whole clip from file to file.
-
-    Of an exported .onnx ONNX Runtime alone is measured.
-    """
-    from ksnet_deploy.base.errors import ConfigError
+    """Measure every way that this machine has to run a network: a step, the pipeline, and from file to file."""
+    from ksnet_deploy.base.errors import OutputError
+    from ksnet_deploy.base.files import check_place, replacing
     from ksnet_deploy.base.frames import FrameSize
-    from ksnet_deploy.measure.speed import run_benchmark
-    from ksnet_deploy.network.checkpoint_config import notes_of
-    from ksnet_deploy.runtime.exported import describe
+    from ksnet_deploy.base.machine import cores, cpu_name
+    from ksnet_deploy.measure.plotting import check_plotting
+    from ksnet_deploy.measure.speed.bench import Bench
+    from ksnet_deploy.measure.speed.card import find_card
+    from ksnet_deploy.measure.speed.regression import changes, check_comparable, read_result
+    from ksnet_deploy.measure.speed.subjects import find_subjects
+    from ksnet_deploy.measure.speeds import keep_speeds
+    from ksnet_deploy.upscale.networks import default_model
 
-    own: FrameSize | None = None
-    if model.lower().endswith(".engine"):
-        raise ConfigError(
-            f"{model} is an engine, and bench measures on the CPU; give the checkpoint or .onnx that it was made of"
-        )
-    if model.lower().endswith(".onnx"):
-        network = Path(model)
-        own = describe(network).size
-    else:
-        network = checkpoint_path(model)
-        show_notes(notes_of(network))
-    frame_size = FrameSize.parse(size) if size else own or FrameSize(180, 320)
+    card = find_card()
+    models = model or [default_model("cuda" if card else None)]
+    sizes = [FrameSize.parse(text) for text in size] if size else None
+    if estimate is not None:
+        print(_estimates(models, sizes, estimate))
+        return
+    older = None if compare is None else read_result(compare)
+    if older is not None:
+        check_comparable(older, cpu_name(), cores(), None if card is None else card.name)
+    if plot is not None:
+        check_plotting(plot)
+    if csv is not None:
+        check_place(csv)
+    subjects = find_subjects(models, sizes, clip)
+    show_notes(sorted({note for subject in subjects for note in subject.notes}))
+    command = shlex.join(["ksnet-deploy", *sys.argv[1:]])
+    work = Bench(subjects, clip=clip, seconds=seconds, film_minutes=film, command=command)
+    print(work.announcement, memory_sentence(work.memory_bytes), file=sys.stderr)
     with progress("Measuring", show=not as_json) as bar:
-        report = run_benchmark(
-            network,
-            frame_size,
-            clip=clip,
-            seconds=seconds,
-            on_phase=bar.begin,
-            on_memory=lambda needed: bar.say(memory_sentence(needed)),
-        )
-    print(json.dumps(report.as_dict()) if as_json else report.as_text())
+        report = work.run(on_phase=lambda what: bar.begin(what, None))
+    keep_speeds(subjects, report)
+    answer = report.as_dict()
+    compared = [] if older is None else changes(older, answer)
+    if plot is not None:
+        from ksnet_deploy.measure.speed.plot import plot_bench
+
+        plot_bench(report, plot)
+    if csv is not None:
+        try:
+            with replacing(csv) as temporary:
+                temporary.write_text(report.as_csv())
+        except OSError as error:
+            raise OutputError(f"{csv} cannot be written ({error.strerror}); choose another place") from error
+    if as_json:
+        print(json.dumps(answer | ({"changes": [change.as_dict() for change in compared]} if compared else {})))
+    else:
+        print("\n".join([report.as_text(), *(change.as_text() for change in compared)]))
+    if any(change.verdict == "slower" for change in compared):
+        raise typer.Exit(EXIT_SLOWER)
 
 
 def info(
@@ -102,3 +156,32 @@ def info(
     print(f"{'parameters':16}{count.params_training / 1e6:>14.3f} M{count.params_deploy / 1e6:>14.3f} M")
     print(f"{'multiply-adds':16}{count.gmacs_training:>14.1f} G{count.gmacs_deploy:>14.1f} G   at {frame_size}")
     print("KSNet-uni in the paper's Table 2: 3.4 M and 3.0 M parameters, 320.9 G and 296.9 G at 180x320.")
+
+
+def _estimates(models: list[str], sizes: list[FrameSize] | None, card: str) -> str:
+    """Floors of networks at sizes on a card, from their exports in half precision."""
+    from ksnet_deploy.base.errors import ConfigError
+    from ksnet_deploy.export.cache import cached_onnx
+    from ksnet_deploy.measure.limits.cards import find_card_figures
+    from ksnet_deploy.measure.limits.floor import estimate_text, layers_of_file
+    from ksnet_deploy.measure.speed.subjects import DEFAULT_SIZE
+    from ksnet_deploy.upscale.networks import find_network
+
+    figures, told = find_card_figures(card), []
+    for network in map(find_network, models):
+        if network.kind == "engine":
+            raise ConfigError(f"the work of {network.label} cannot be read; give the checkpoint or the .onnx it is of")
+        for size in sizes or [DEFAULT_SIZE]:
+            path = network.path
+            if network.kind == "checkpoint":
+                path = cached_onnx(path, size.padded, "uint8", "fp16")
+            told.append(estimate_text(network.label, size.padded, layers_of_file(path), figures))
+    return "\n\n".join(told)
+
+
+def models(as_json: Json = False) -> None:
+    """List the bundled networks: what for, size, quality, licence, speed here where measured, and what is cached."""
+    from ksnet_deploy.measure.models import list_models
+
+    found = list_models()
+    print(json.dumps(found.as_dict()) if as_json else found.as_text())

@@ -28,7 +28,7 @@ def requirements() -> list[Requirement]:
     for line in importlib.metadata.requires(_NAME) or []:
         wanted, _, marker = line.partition(";")
         extra = re.search(r"extra\s*==\s*[\"']([\w-]+)", marker)
-        if match := re.match(r"([\w.-]+)\s*(.*)", wanted.strip()):
+        if match := re.match(r"([\w.-]+)\s*(?:\[[^]]*\])?\s*(.*)", wanted.strip()):
             bounds = ",".join(sorted(match[2].split(","), reverse=True))  # the least version first
             found.append(Requirement(match[1], bounds, extra[1] if extra else None))
     return found

@@ -7,12 +7,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol, TextIO
 
-__all__ = ["Bar", "Progress", "complain", "memory_sentence", "progress", "show_notes"]
+__all__ = ["Bar", "Progress", "build_progress", "complain", "memory_sentence", "progress", "show_notes"]
 
 Style = Literal["bar", "json", "none"]
 
@@ -156,6 +156,14 @@ class JsonLines:
         self._began = self._told = time.monotonic()
         self._tell("begin", what=what, total=total, done=done)
 
+    def describe(self, what: str, rate: str = "") -> None:
+        """Nothing: phases of a build are many, and short."""
+
+    def reach(self, done: int) -> None:
+        """Set how much is done."""
+        self._done = done - 1
+        self.advance()
+
     def advance(self) -> None:
         self._done += 1
         now = time.monotonic()
@@ -188,6 +196,20 @@ def progress(title: str, *, show: bool = True, style: Style = "bar") -> Iterator
         yield bar
     finally:
         bar.close()
+
+
+def build_progress(bar: Any) -> Callable[[str, int, int], None]:
+    """Shows the progress of an engine's build: a bar for each number of steps, named after the phase."""
+    shown: list[int] = []
+
+    def on_progress(phase: str, done: int, total: int) -> None:
+        if shown != [total]:
+            shown[:] = [total]
+            bar.begin("", total)
+        bar.describe(phase.lower().removeprefix("building "))
+        bar.reach(done)
+
+    return on_progress
 
 
 def complain(sentence: str) -> None:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import typer
 
 from ksnet_deploy.cli.options import Json
-from ksnet_deploy.cli.terminal import Bar, memory_sentence, progress, show_notes
-
-if TYPE_CHECKING:
-    from ksnet_deploy.training.log import Progress
+from ksnet_deploy.cli.terminal import memory_sentence, progress, show_notes
+from ksnet_deploy.cli.training_run import carry_out
 
 __all__ = ["evaluate", "pack", "train", "train_flow"]
 
@@ -48,14 +44,16 @@ def evaluate(
         Literal["network", "bicubic"], typer.Option("--method", help="What enlarges the frames.")
     ] = "network",
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="A checkpoint, an .onnx, 'uni' or 'lite' (default on a CPU).")
+        str | None,
+        typer.Option("--model", "-m", help="A checkpoint, an .onnx, 'uni' or 'lite' (default: by device)."),
     ] = None,
-    backend: Annotated[
-        Literal["onnxruntime", "torch"] | None,
-        typer.Option("--backend", help="What runs a checkpoint (default: onnxruntime)."),
+    runtime: Annotated[
+        str | None,
+        typer.Option("--runtime", help="One of tensorrt, rtx, torch, onnxruntime, openvino (default: the fastest)."),
     ] = None,
+    backend: Annotated[str | None, typer.Option("--backend", hidden=True, help="Older name of --runtime.")] = None,
     device: Annotated[
-        Literal["cpu", "cuda"] | None, typer.Option("--device", help="Where the network runs (default: cpu).")
+        str | None, typer.Option("--device", help="cpu or cuda (default: a GPU if there is one).")
     ] = None,
     tiles: Annotated[
         str,
@@ -104,6 +102,7 @@ def evaluate(
             lr=lr,
             protocol=protocol,
             method=method,
+            runtime=runtime,
             backend=backend,
             device=device,
             tiles=tiles,
@@ -221,6 +220,9 @@ def train(
         ),
     ] = None,
     validate_every: ValidateEvery = 500,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Draw log.png beside log.csv, after each validation too.")
+    ] = False,
 ) -> None:
     """Train KSNet; rerun to resume. Several GPUs: torchrun --nproc-per-node=gpu -m ksnet_deploy train ..."""
     from ksnet_deploy.training.run import TrainingRequest, train_ksnet
@@ -240,7 +242,7 @@ def train(
         licence=licence,
         hours=hours,
     )
-    _carry_out(train_ksnet, request)
+    carry_out(train_ksnet, request, output if plot else None)
 
 
 def train_flow(
@@ -262,7 +264,7 @@ def train_flow(
     from ksnet_deploy.training.run import FlowRequest, train_flow_network
 
     request = FlowRequest(**_shared(locals()), channels=channels, init=init)
-    _carry_out(train_flow_network, request)
+    carry_out(train_flow_network, request)
 
 
 def _shared(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -276,54 +278,3 @@ def _shared(options: Mapping[str, Any]) -> dict[str, Any]:
         "max_seconds": None if minutes is None else 60 * minutes,
         **{name: options[name] for name in unchanged},
     }
-
-
-Request = TypeVar("Request")
-OnStart = Callable[[int | None, str], None]
-
-
-def _carry_out(
-    run: Callable[
-        [Request, Callable[[int | None, str], None], Callable[[Progress], None], Callable[[str], None]], Path
-    ],
-    request: Request,
-) -> None:
-    """Run a training with its progress shown, and print the path of its weights."""
-    leads = os.environ.get("RANK", "0") == "0"  # the only process, or torchrun's first
-    reports: list[Progress] = []
-    with progress("Training", show=leads) as bar:
-        show = _reporter(bar)
-
-        def start(iterations: int | None, what: str) -> None:
-            bar.say(f"Training on {what}.")
-            bar.begin("", iterations)
-
-        def report(state: Progress) -> None:
-            reports[:] = [state]
-            show(state)
-
-        path = run(request, start, report, bar.say)
-        if not reports:
-            bar.say("This run was finished before, and nothing was trained; give another --output for a new one.")
-    if leads:
-        print(path)
-
-
-def _reporter(bar: Bar) -> Callable[[Progress], None]:
-    """Shows the state of a run: one changing line on a terminal, else a line for each entry of the log."""
-    live = sys.stderr.isatty()
-
-    def report(state: Progress) -> None:
-        figures = "".join(f", {name} {value:.3f}" for name, value in state.figures.items())
-        speed = f"{state.iterations_per_s:.2f} it/s, {state.samples_per_s:.1f} samples/s, data {state.data_share:.0%}"
-        if state.fit is not None:
-            bar.say(f"{state.fit}.")
-            bar.begin("", state.fit.iterations, state.iteration)
-        line = f"loss {state.loss:.5f}, rate {state.rate:.1e}"
-        if live:
-            bar.reach(state.iteration)
-            bar.describe(line, speed)
-        if figures or not live:
-            bar.say(f"{state.iteration}: {line}, {speed}{figures}")
-
-    return report

@@ -73,13 +73,14 @@ def upscale(
         typer.Option("--fps", metavar="RATE", help="Of a folder of frames (default: 25)."),
     ] = None,
     device: Annotated[
-        Literal["cpu", "cuda"] | None,
-        typer.Option("--device", metavar="NAME", help="cpu or cuda (default: cpu).", rich_help_panel=ADVANCED),
+        str | None,
+        typer.Option("--device", metavar="NAME", help="cpu or cuda (default: auto).", rich_help_panel=ADVANCED),
     ] = None,
-    backend: Annotated[
-        Literal["onnxruntime", "torch"] | None,
-        typer.Option("--backend", metavar="NAME", help="torch (default: onnxruntime).", rich_help_panel=ADVANCED),
+    runtime: Annotated[
+        str | None,
+        typer.Option("--runtime", metavar="NAME", help="As torch (default: auto).", rich_help_panel=ADVANCED),
     ] = None,
+    backend: Annotated[str | None, typer.Option("--backend", hidden=True, help="Older name of --runtime.")] = None,
     tiles: Annotated[
         str,
         typer.Option(
@@ -131,14 +132,14 @@ def upscale(
     from ksnet_deploy.cli.answers import Answer, Failed, begin_report, write_report
     from ksnet_deploy.cli.batch import Batch
     from ksnet_deploy.cli.inputs import find_videos
+    from ksnet_deploy.upscale.ladder import Choices
     from ksnet_deploy.upscale.values import parse_height, parse_rate, parse_scale, parse_tiles, parse_time
     from ksnet_deploy.video.kinds import DEFAULT_RATE, Source
 
     batch = Batch(
         output=output,
         model=model,
-        backend=backend,
-        device=device,
+        choices=Choices.of(runtime, device, backend),
         codec=codec,
         crf=crf,
         preset=preset,

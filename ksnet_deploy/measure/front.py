@@ -16,7 +16,8 @@ from ksnet_deploy.measure.memory import plan_evaluation
 from ksnet_deploy.measure.protocols import PROTOCOLS, pairs
 from ksnet_deploy.measure.warping import WarpingError
 from ksnet_deploy.network.bundled import bundled_checkpoint
-from ksnet_deploy.upscale.networks import default_model, find_network
+from ksnet_deploy.upscale.ladder import Choices, find_fastest, this_machine
+from ksnet_deploy.upscale.networks import default_model
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.upscale.values import TileChoice, parse_tiles
 
@@ -33,8 +34,9 @@ def evaluate(
     lr: Path | str | None = None,
     protocol: str = "folder",
     method: Literal["network", "bicubic"] = "network",
-    backend: str | None = None,
+    runtime: str | None = None,
     device: str | None = None,
+    backend: str | None = None,
     tiles: TileChoice | str = "auto",
     degradation: Degradation = "BI",
     codec: CodecName | None = None,
@@ -55,7 +57,7 @@ def evaluate(
         lr: LR clips of the same names (default: made from HR).
         protocol: ``folder``, ``vid4``, ``reds4`` or ``vimeo90k``.
         method: what enlarges the frames.
-        backend, device, tiles: as :class:`ksnet_deploy.Upscaler` takes them.
+        runtime, device, backend, tiles: as :class:`ksnet_deploy.Upscaler` takes them.
         degradation: how LR is made, ``BI`` or ``BD``.
         codec, crf: encoder that LR goes through first, and its quality; bicubic of the same input stands beside then.
         space: ``y`` or ``rgb`` (default: the protocol's).
@@ -72,7 +74,8 @@ def evaluate(
         raise ConfigError(f"there is no protocol '{protocol}'; give {', '.join(PROTOCOLS)}")
     if crf is not None and codec is None:
         raise ConfigError(f"a quality of {crf} needs to know of which codec; add --codec h264, or leave it out")
-    tile_choice, chosen = parse_tiles(tiles), str(model or default_model(device))
+    tile_choice, choices = parse_tiles(tiles), Choices.of(runtime, device, backend)
+    chosen = str(model or default_model(choices.settled_device(this_machine())))
     compression = None
     if codec is not None:
         from ksnet_deploy.video.compression import CODECS, Compression  # needs PyAV, which shards do without
@@ -81,7 +84,7 @@ def evaluate(
             raise ConfigError(f"there is no codec '{codec}' to put LR through; give {', '.join(CODECS)}")
         compression = Compression.usual(codec, crf)
     # Before the clips, which may be many.
-    network = find_network(chosen, backend, device) if method == "network" else None
+    network = find_fastest(chosen, choices) if method == "network" else None
     clips = pairs(Path(hr), None if lr is None else Path(lr), PROTOCOLS[protocol], mod_crop=crop, on_note=on_note)
     needed = plan_evaluation(clips, network, tile_choice, compressed=compression is not None, warping=warping)
     if needed is not None:

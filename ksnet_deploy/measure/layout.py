@@ -5,8 +5,9 @@ Pictures are uint8 RGB, (H, W, 3).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ import numpy as np
 from ksnet_deploy.base.errors import ConfigError, OutputError
 from ksnet_deploy.base.files import check_new_file
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.measure.pages.lettering import label
 from ksnet_deploy.video.picture import write_png
 from ksnet_deploy.video.writing.comparison import CONTAINERS, Picture
 
@@ -64,6 +66,16 @@ class Layout:
         """Size of the composition of two pictures of a size."""
         return FrameSize(size.height, size.width * 2) if self.mode == "side-by-side" else size
 
+    def named(self, picture: Picture, names: Sequence[str]) -> Picture:
+        """A composition with a line of text above it, :data:`STRIP_PX` high, that says what is where."""
+        width = picture.shape[1]
+        if self.mode == "difference":
+            strips = [label(f"difference × {self.gain:g}", width)]
+        else:
+            bounds = [round(width * i / len(names)) for i in range(len(names) + 1)]
+            strips = [label(name, right - left) for name, (left, right) in zip(names, pairwise(bounds), strict=True)]
+        return np.concatenate([np.concatenate(strips, axis=1), picture])
+
     def legend(self, a: Path, b: Path) -> str:
         """Legend in a sentence."""
         if self.mode == "difference":
@@ -73,7 +85,7 @@ class Layout:
 
 def check_output(target: Path, sources: Iterable[Path], *, video: bool, overwrite: bool) -> None:
     """Raise OutputError where it is known that what is made of two sources cannot be written; ``video``: they are."""
-    suffixes = (*CONTAINERS, ".png") if video else (".png",)
+    suffixes = (*CONTAINERS, ".png", ".html") if video else (".png", ".html")
     if target.suffix.lower() not in suffixes:
         what = "two videos" if video else "pictures"
         raise OutputError(f"{target} cannot show {what}; end its name in {' or '.join(suffixes)}")

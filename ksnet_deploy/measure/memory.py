@@ -11,11 +11,11 @@ from ksnet_deploy.measure.evaluation import frames_at_a_time
 from ksnet_deploy.network.checkpoint_config import config_of
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.upscale.memory import PIPELINE_BYTES, choose_tiles, memory_needed
-from ksnet_deploy.upscale.networks import NetworkFile
+from ksnet_deploy.upscale.networks import Network, NetworkFile
 from ksnet_deploy.upscale.values import TileChoice
 from ksnet_deploy.video.clips.clip import Clip, VideoClip
 
-__all__ = ["benchmark_bytes", "config_of_file", "evaluation_bytes", "plan_evaluation", "torch_bytes"]
+__all__ = ["benchmark_bytes", "config_of_file", "evaluation_bytes", "plan_evaluation", "process_bytes", "torch_bytes"]
 
 PARENT_BYTES = 250_000_000
 """The process that starts the measured ones and waits for them, with PyTorch."""
@@ -36,26 +36,22 @@ def torch_bytes(config: KSNetConfig, size: FrameSize) -> int:
     return TORCH_BYTES + TORCH_BYTES_PER_CHANNEL[config.upsampler] * config.channels * size.height * size.width
 
 
-def benchmark_bytes(network: Path, size: FrameSize, clip_size: FrameSize | None) -> int:
-    """Peak of a benchmark: of its exports, or of the largest measured process beside the one that waits for it.
+def benchmark_bytes(config: KSNetConfig, size: FrameSize, lanes: Sequence[Sequence[str]], *, exports: bool) -> int:
+    """Peak of a benchmark: of its exports, or of the measured processes beside the one that waits for them.
 
     Args:
-        network: a checkpoint, or an ``.onnx``, which is not run in PyTorch and not exported.
-        clip_size: None where no clip is run.
-
-    Raises:
-        KSNetError: the network cannot be read.
+        lanes: the runtimes whose processes are there at once, of each lane after the other.
+        exports: whether the network is exported, which a given ``.onnx`` is not.
     """
-    config, is_exported = config_of_file(network), network.suffix.lower() == ".onnx"
-    if config is None:
-        return 0
-    processes, exports = [memory_needed(size, config)], []
-    for measured in (size,) if clip_size is None else (size, clip_size):
-        processes += [] if is_exported else [torch_bytes(config, measured)]
-        exports += [] if is_exported else [export_bytes(config, measured)]
-    if clip_size is not None:
-        processes.append(memory_needed(clip_size, config) + PIPELINE_BYTES * clip_size.height * clip_size.width)
-    return max(*exports, 0, PARENT_BYTES + max(processes))
+    together = [sum(process_bytes(config, size, backend) for backend in lane) for lane in lanes]
+    pipeline = PIPELINE_BYTES * size.height * size.width  # of one process, the others wait
+    export = export_bytes(config, size) if exports else 0
+    return max(export, PARENT_BYTES + max(together) + pipeline)
+
+
+def process_bytes(config: KSNetConfig, size: FrameSize, backend: str) -> int:
+    """Peak of a process that steps a network in a runtime on the CPU."""
+    return torch_bytes(config, size) if backend == "torch" else memory_needed(size, config)
 
 
 def evaluation_bytes(
@@ -98,7 +94,7 @@ def _bytes_read(clip: Clip) -> int:
 
 def plan_evaluation(
     clips: Sequence[tuple[Clip, Clip | None]],
-    network: NetworkFile | None,
+    network: Network | None,
     tiles: TileChoice,
     *,
     compressed: bool,
@@ -113,8 +109,8 @@ def plan_evaluation(
     Raises:
         ConfigError: so much is not there, or the network is not run in such tiles.
     """
-    if network is not None and network.device == "cuda":
-        return None
+    if network is not None and (network.device == "cuda" or not isinstance(network, NetworkFile)):
+        return None  # what a GPU holds is another's to say
     config = None if network is None else config_of_file(network.path)
 
     def network_bytes(size: FrameSize, beside: int) -> int:

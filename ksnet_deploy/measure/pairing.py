@@ -21,7 +21,7 @@ from ksnet_deploy.video.picture import read_picture
 from ksnet_deploy.video.reading.reader import VideoReader
 from ksnet_deploy.video.writing.comparison import Picture
 
-__all__ = ["Pair", "Pairs", "Shown", "Version", "check_kinds", "open_version"]
+__all__ = ["Pair", "Pairs", "Shown", "Version", "Yardstick", "check_kinds", "enlarged_name", "open_version"]
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,42 @@ class Pairs:
             if reader is not None and reader.frames_lost:
                 notes.append(f"{path} is damaged: {reader.frames_lost} of its frames could not be decoded.")
         return notes
+
+
+class Yardstick:
+    """Source of a version, enlarged by bicubic, for the frames of the reference."""
+
+    def __init__(self, reference: Path, source: Path, size: FrameSize, stack: ExitStack) -> None:
+        """Open both anew.
+
+        Raises:
+            InputError: they do not fit each other, or not the size of the comparison.
+        """
+        a, b = open_version(reference, stack), open_version(source, stack)
+        check_kinds(a, b)
+        pairs = Pairs(a, b)
+        if pairs.size != size:
+            raise InputError(
+                f"{source} makes frames of {pairs.size} beside {reference}, but both are compared at {size} (height x "
+                "width); give the source that the upscaled version was made from"
+            )
+        self.name = enlarged_name(source, pairs.factors[1])
+        self._pairs = iter(pairs)
+        self._next: Pair | None = None
+
+    def at(self, pair: Pair) -> Picture | None:
+        """The source's picture beside a frame of the reference, or None; they are asked for in order."""
+        number = pair.shown[0].number
+        while self._next is None or self._next.shown[0].number < number:
+            self._next = next(self._pairs, None)
+            if self._next is None:
+                return None
+        return self._next.found if self._next.shown[0].number == number else None
+
+
+def enlarged_name(path: Path, factor: int) -> str:
+    """Name of a version for people, and by how much it was enlarged."""
+    return path.name if factor == 1 else f"{path.name}, bicubic ×{factor}"
 
 
 def _first(source: Version) -> Shown:

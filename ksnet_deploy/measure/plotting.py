@@ -1,23 +1,28 @@
-"""Plots of evaluation reports. Needs Matplotlib (``pip install 'ksnet-deploy[plots]'``)."""
+"""Plots of evaluations and trainings. Needs Matplotlib (``pip install 'ksnet-deploy[plots]'``)."""
 
 from __future__ import annotations
 
+import csv
+import math
 from pathlib import Path
 
 from ksnet_deploy.base.errors import BackendError, OutputError
+from ksnet_deploy.base.files import replacing
 from ksnet_deploy.measure.evaluation import EvaluationReport
 
-__all__ = ["check_plotting", "plot_psnr"]
+__all__ = ["check_plotting", "plot_log", "plot_psnr"]
 
 
-def check_plotting(path: Path) -> None:
-    """Raise, before any work is done, when a plot could not be written."""
+def check_plotting(path: Path | None = None) -> None:
+    """Raise, before any work is done, when a plot could not be drawn, or not be written under a name."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise BackendError(
             "a plot needs Matplotlib, which is not installed; run pip install 'ksnet-deploy[plots]'"
         ) from error
+    if path is None:
+        return
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise OutputError(f"{path} is no picture's name; end it in .png, .svg or .pdf")
     if not path.parent.is_dir():
@@ -38,3 +43,30 @@ def plot_psnr(report: EvaluationReport, path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     figure.savefig(path, dpi=120)
+
+
+def plot_log(folder: Path) -> None:
+    """Draw ``log.png`` beside a training's ``log.csv``: the loss, and below it each figure of the validations."""
+    from matplotlib.figure import Figure
+
+    with (folder / "log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        return
+    figures: dict[str, list[tuple[int, float]]] = {}
+    for row in rows:
+        for each in row["figures"].split():
+            name, _, value = each.partition("=")
+            figures.setdefault(name, []).append((int(row["iteration"]), float(value)))
+    losses = [(int(row["iteration"]), float(row["loss"])) for row in rows]
+    figure = Figure(figsize=(8, 3 * (1 + len(figures))), layout="constrained")
+    charts = figure.subplots(1 + len(figures), sharex=True, squeeze=False)[:, 0]
+    for axes, (name, points) in zip(charts, [("loss", losses), *figures.items()], strict=True):
+        axes.plot(*zip(*points, strict=True), marker="." if len(points) < 60 else "")
+        axes.set_ylabel(name.replace("_", " "))
+        axes.grid(alpha=0.3)
+    if all(math.isfinite(loss) and loss > 0 for _, loss in losses):
+        charts[0].set_yscale("log")
+    charts[-1].set_xlabel("iteration")
+    with replacing(folder / "log.png") as temporary:
+        figure.savefig(temporary, dpi=120, format="png")

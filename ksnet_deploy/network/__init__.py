@@ -7,6 +7,7 @@
 - ``checkpoints.py``, ``weights_file.py``: weights in files of ours; weights as other tools leave them
 - ``bundled.py``: checkpoints by name and path; the weights that ship with the package
 - ``checkpoint_config.py``, ``macs.py``: configuration and work of a network, without loading PyTorch
+- ``elements.py``: frames that GPU libraries can count
 - ``precision.py``, ``complexity.py``: what is half and what float32; parameters and multiply-adds
 - ``config.py``: everything that shapes the network
 """

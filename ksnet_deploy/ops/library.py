@@ -19,8 +19,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.base.files import replacing
 from ksnet_deploy.base.version import __version__
@@ -54,6 +52,8 @@ _COMPILER_ERROR = re.compile(r"\b(error|fatal)\b[^:]*:")
 
 def plugin_folder() -> Path:
     """Folder that :func:`build_plugins` builds into: one per version of this package in the user's folder."""
+    import platformdirs  # which a machine with PyTorch alone lacks
+
     return Path(platformdirs.user_data_dir("ksnet-deploy")) / "plugins" / __version__
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "check_deform_shapes",
     "check_split_shapes",
     "deform_conv2d",
+    "gradient_maps",
     "topk_mask",
     "topk_split",
 ]
@@ -122,12 +123,26 @@ def channel_scores(f: Tensor, o: Tensor, lam: Tensor) -> Tensor:
     Returns:
         (N, C); the smallest score marks the most correlated channel.
     """
-    f, o, lam = f.float(), o.float(), lam.float()
-    dx = F.pad(f, (0, 1, 0, 0), mode="replicate")[..., 1:] - f  # forward difference, zero at the far edge
+    _, weighted = gradient_maps(f, lam)
+    return (weighted * (weighted - 2 * o.float())).mean(dim=(2, 3))
+
+
+def gradient_maps(f: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient map of Eq. (1) and weighted gradient map of Eq. (2) of every channel; float32 whatever the input.
+
+    Args:
+        f: (N, C, H, W) features.
+        lam: (1,) weight between the plain gradient and the gradient masked with f.
+
+    Returns:
+        ``G = ||grad f||`` by forward differences, zero at the far edges, and ``lam G + (1 - lam) G f``, both
+        (N, C, H, W).
+    """
+    f, lam = f.float(), lam.float()
+    dx = F.pad(f, (0, 1, 0, 0), mode="replicate")[..., 1:] - f
     dy = F.pad(f, (0, 0, 0, 1), mode="replicate")[..., 1:, :] - f
     gradient = torch.sqrt(dx * dx + dy * dy)
-    weighted = gradient * (lam + (1 - lam) * f)
-    return (weighted * (weighted - 2 * o)).mean(dim=(2, 3))
+    return gradient, gradient * (lam + (1 - lam) * f)
 
 
 def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int, *, ranked: bool = False) -> Split:

@@ -2,7 +2,9 @@
 
 - ``open.py``: the runner of any artifact
 - ``torch.py``, ``onnx.py``, ``lockstep.py``: PyTorch; ONNX Runtime; ONNX Runtime pausing where channels are ranked
+- ``openvino.py``: OpenVINO on the CPU
 - ``tensorrt/``: engines
+- ``gpu.py``: the GPU of this machine
 - ``tiles.py``: a frame in tiles, which rank their channels together
 - ``step_file.py``, ``exported.py``: what an exported file says of itself; the same of an engine, for people
 - ``base.py``: the interface

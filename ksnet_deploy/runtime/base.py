@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from typing import Any
 
@@ -57,6 +58,8 @@ class Runner(Closing):
     """Name of the runtime, for reports."""
     closed = False
     """Whether the runner was closed."""
+    notes: tuple[str, ...] = ()
+    """Sentences that a user should know of how it runs."""
 
     def __init__(self, size: FrameSize, io: FrameType = "uint8") -> None:
         self.size = size
@@ -82,6 +85,12 @@ class Runner(Closing):
                 "open a runner for that size and type"
             )
         return self._step(np.ascontiguousarray(lr))
+
+    def timed_step(self, lr: NDArray[Any]) -> float:
+        """Milliseconds that a step takes, by the clock of the device that runs it."""
+        before = time.perf_counter()
+        self.step(lr)
+        return (time.perf_counter() - before) * 1e3
 
     def _check_open(self) -> None:
         if self.closed:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.ops.functions import DOMAIN, TOPK_SPLIT, use_fast_operators
+from ksnet_deploy.ops.functions import DOMAIN, TOPK_SPLIT
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, SavedState, fitting_state, reset_planes
-from ksnet_deploy.runtime.onnx import open_session
+from ksnet_deploy.runtime.onnx import open_session, use_device_operators
 from ksnet_deploy.runtime.step_file import frame_type, load_step, zero_state
 from ksnet_deploy.runtime.tiles import RASTER, LockstepRunner, PausedStep, TilePlace, run_alone
 
@@ -48,7 +48,7 @@ class LockstepOnnxRunner(LockstepRunner):
         self._device = device
         self._zeros = zero_state(model, size)
         self._state: SavedState = {}
-        use_fast_operators(model)
+        use_device_operators(device)(model)
         self._map_type = interpolate_by_place(model)
         pieces = cut_at_rankings(model)
         self._kept = [_kept(piece) for piece in pieces[1:]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,18 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.ops.functions import use_fast_operators
+from ksnet_deploy.ops.functions import use_cuda_operators, use_fast_operators
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
-from ksnet_deploy.runtime.step_file import frame_type, load_step, zero_state
+from ksnet_deploy.runtime.step_file import check_countable, exported_metadata, frame_type, load_step, zero_state
 
-__all__ = ["OnnxRunner", "check_device", "open_session"]
+__all__ = ["OnnxRunner", "check_device", "open_session", "use_device_operators"]
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}  # float32 is float32
+
+WAITING = {"session.intra_op.allow_spinning": "0"}
+"""Threads that wait sleep instead of spinning: on a busy machine spinning ones take the cores from those that work, and
+on an idle one they gain nothing (``benchmarks/cpu_runtimes.py``)."""
 
 
 class OnnxRunner(Runner):
@@ -33,26 +40,33 @@ class OnnxRunner(Runner):
         size: FrameSize,
         *,
         device: str = "cpu",
-        rewrite: Callable[[onnx.ModelProto], None] = use_fast_operators,
+        rewrite: Callable[[onnx.ModelProto], None] | None = None,
+        options: Mapping[str, str] = WAITING,
+        profile: Path | None = None,
     ) -> None:
         """Load the file for frames of one size.
 
         Args:
             path: an ``.onnx`` that ``ksnet-deploy export`` wrote, of this size or dynamic.
             device: ``cpu`` or ``cuda``.
-            rewrite: changes the model in memory; by default ONNX Runtime's faster operators take the place of the
+            rewrite: changes the model in memory; by default the device's faster operators take the place of the
                 function bodies that the file carries.
+            options: entries of the session's configuration.
+            profile: beginning of the name of a file to write every operator's time to; :meth:`end_profile` ends it.
 
         Raises:
             ArtifactError: the file is missing, broken, not a KSNet step, or of another size.
             BackendError: the device is not available to ONNX Runtime.
+            ConfigError: the frames are too large for a CUDA device.
         """
         model = load_step(path, size)
-        rewrite(model)
+        if device == "cuda":
+            check_countable(exported_metadata(model), size)
+        (rewrite or use_device_operators(device))(model)
         super().__init__(size, frame_type(path, model))
         self._device = device
         self._zeros = zero_state(model, size)
-        self._session = open_session(path, model, device)
+        self._session = open_session(path, model, device, options, profile=profile)
         self._binding = self._session.io_binding()
         self._state: dict[str, ort.OrtValue] | None = None
 
@@ -93,9 +107,18 @@ class OnnxRunner(Runner):
     def reset(self) -> None:
         self._state = None
 
+    def end_profile(self) -> Path:
+        """The file, complete; a list of events as Chrome's tracing has them, times in microseconds."""
+        return Path(self._session.end_profiling())
+
     def _close(self) -> None:
         self.reset()
         del self._binding, self._session
+
+
+def use_device_operators(device: str) -> Callable[[onnx.ModelProto], None]:
+    """The rewriting of a model for what ONNX Runtime is fastest at on a device."""
+    return use_cuda_operators if device == "cuda" else use_fast_operators
 
 
 def check_device(device: str) -> None:
@@ -108,8 +131,19 @@ def check_device(device: str) -> None:
         )
 
 
+def _load_cuda_libraries() -> None:
+    """Load CUDA's and cuDNN's libraries from the packages that pip installed, where ONNX Runtime does not look."""
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it misses, and frames may go to that output
+        getattr(ort, "preload_dlls", lambda: None)()
+
+
 def open_session(
-    path: Path, model: onnx.ModelProto, device: str, options: Mapping[str, str] | None = None
+    path: Path,
+    model: onnx.ModelProto,
+    device: str,
+    options: Mapping[str, str] | None = None,
+    *,
+    profile: Path | None = None,
 ) -> ort.InferenceSession:
     """Create an inference session for a model that came from a file; ``options`` are extra session-config entries.
 
@@ -118,13 +152,27 @@ def open_session(
         BackendError: the device is not available to it.
     """
     check_device(device)
+    if device == "cuda":
+        _load_cuda_libraries()
     settings = ort.SessionOptions()
     # Planning memory over the whole graph costs 130 MB more at 180x320 and makes no step faster.
     settings.enable_mem_pattern = False
     settings.log_severity_level = 4  # what fails is raised, and told in our words
+    if profile is not None:
+        settings.enable_profiling, settings.profile_file_prefix = True, str(profile)
     for name, value in (options or {}).items():
         settings.add_session_config_entry(name, value)
+    provider = PROVIDERS[device]
     try:
-        return ort.InferenceSession(model.SerializeToString(), settings, providers=[PROVIDERS[device]])
+        session = ort.InferenceSession(
+            model.SerializeToString(), settings, providers=[(provider, PROVIDER_OPTIONS[device])]
+        )
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise ArtifactError(f"ONNX Runtime cannot load {path} ({error}); export it again") from error
+    if (taken := session.get_providers()[0]) != provider:  # of which it tells nobody
+        raise BackendError(
+            f"ONNX Runtime could not load {provider}, and took {taken} in its place: its CUDA or cuDNN libraries or "
+            "the driver are missing or of another version; install ksnet-deploy with its 'gpu' extra and check the "
+            "driver with nvidia-smi, or use --device cpu"
+        )
+    return session

@@ -1,7 +1,7 @@
 """Runtimes behind one interface: :func:`open_runner` gives a :class:`Runner` for any artifact.
 
-``torch`` runs checkpoints and is the reference; ``onnxruntime`` runs exported files; ``rtx`` and ``tensorrt`` run
-engines.
+``torch`` runs checkpoints and is the reference; ``onnxruntime`` and ``openvino`` run exported files; ``rtx`` and
+``tensorrt`` run engines.
 """
 
 from __future__ import annotations
@@ -17,20 +17,28 @@ __all__ = ["ENGINE_SUFFIX", "open_runner"]
 ENGINE_SUFFIX = ".engine"
 
 
-def open_runner(artifact: Path, size: FrameSize, *, device: str = "cpu", io: FrameType = "uint8") -> Runner:
+def open_runner(
+    artifact: Path, size: FrameSize, *, device: str = "cpu", io: FrameType = "uint8", backend: str | None = None
+) -> Runner:
     """Open the runtime that the artifact is made for.
 
     Args:
-        artifact: a checkpoint (PyTorch runs it), an ``.onnx`` (ONNX Runtime runs it) or an
-            ``.engine`` (the TensorRT it was built by runs it).
+        artifact: a checkpoint (PyTorch runs it), an ``.onnx`` (ONNX Runtime runs it, or OpenVINO) or an ``.engine``
+            (the TensorRT it was built by runs it).
         size: of the LR frames.
         device: ``cpu`` or ``cuda``; engines always run on the GPU.
         io: type of the frames for a checkpoint; the others have their own.
+        backend: ``onnxruntime`` or ``openvino`` for an ``.onnx`` (default: onnxruntime).
 
     Raises:
         KSNetError: the artifact cannot be used, or its runtime is missing on this machine.
     """
     # Imported here, so that running an ONNX file does not load PyTorch's network and the reverse.
+    if artifact.suffix == ".onnx" and backend == "openvino":
+        from ksnet_deploy.runtime.openvino import OpenVINORunner, check_openvino
+
+        check_openvino(device)
+        return OpenVINORunner(artifact, size)
     if artifact.suffix == ".onnx":
         try:
             from ksnet_deploy.runtime.onnx import OnnxRunner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,13 @@ import onnx
 
 from ksnet_deploy.base.errors import ArtifactError
 from ksnet_deploy.base.frames import IO_TYPES, FrameSize, FrameType
+from ksnet_deploy.network.config import KSNetConfig
+from ksnet_deploy.network.elements import check_elements
 from ksnet_deploy.ops.functions import DOMAIN
 from ksnet_deploy.runtime.base import STATE_PREFIX, SavedState
 
 __all__ = [
+    "check_countable",
     "exported_metadata",
     "exported_size",
     "frame_type",
@@ -42,6 +46,12 @@ def load_exported(path: Path) -> onnx.ModelProto:
 def exported_metadata(model: onnx.ModelProto) -> dict[str, str]:
     """Configuration, precision, weights and version; see :func:`ksnet_deploy.export.onnx.export_onnx`."""
     return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def check_countable(metadata: Mapping[str, str], size: FrameSize) -> None:
+    """Raise ConfigError for frames too large for any GPU runtime, of a network as its export describes it."""
+    if config := metadata.get("ksnet.config"):
+        check_elements(KSNetConfig.from_json(config), size)
 
 
 def has_custom_operators(model: onnx.ModelProto) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -12,13 +13,23 @@ from ksnet_deploy.base.errors import BackendError, ConfigError
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.network.channel_selection import SplitLevel
 from ksnet_deploy.network.config import Precision
+from ksnet_deploy.network.elements import check_elements
 from ksnet_deploy.network.folding import fold as folded
 from ksnet_deploy.network.model import FlowGuidedAlignment, KSNet, State
 from ksnet_deploy.network.precision import with_precision
-from ksnet_deploy.network.state_names import completed_state, read_part
+from ksnet_deploy.network.state_names import completed_state, read_part, state_names
 from ksnet_deploy.runtime.base import Runner, SavedState, fitting_state
 
-__all__ = ["RecordedStep", "TorchRunner", "advance_in_place", "decode_frame", "encode_frame", "use_native_kernels"]
+__all__ = [
+    "RecordedStep",
+    "TorchRunner",
+    "advance_into",
+    "cuda_device",
+    "decode_frame",
+    "encode_frame",
+    "exact_and_tuned",
+    "use_native_kernels",
+]
 
 Advance = Callable[[torch.Tensor, State], tuple[torch.Tensor, State]]
 """(frame, state) -> (HR frame, next state), frames as they are exchanged with the world."""
@@ -56,24 +67,26 @@ class TorchRunner(Runner):
         io: FrameType = "uint8",
         precision: Precision | None = None,
         fold: bool = True,
+        recorded: bool = True,
     ) -> None:
-        """``precision`` is fp32 on the CPU and fp16 on CUDA unless given; ``fold=False`` runs the training form."""
+        """``precision`` is fp32 on the CPU and fp16 on CUDA unless given; ``fold=False`` runs the training form;
+        ``recorded=False`` launches a step's kernels one by one on CUDA."""
         super().__init__(size, io)
         if model.config.direction != "uni":
             raise ConfigError("a bidirectional checkpoint cannot be run frame by frame; use a 'uni' checkpoint")
-        if device == "cuda" and not torch.cuda.is_available():
-            raise BackendError("PyTorch finds no CUDA device here; use --device cpu, or install a CUDA build of torch")
-        self._device = torch.device(device)
-        network = with_precision(
-            folded(model) if fold else model, precision or ("fp16" if device == "cuda" else "fp32")
-        )
-        self._model = network.to(self._device)
+        on_cuda = device == "cuda"
+        if on_cuda:
+            check_elements(model.config, size)
+        self._place = cuda_device() if on_cuda else torch.device("cpu")
+        network = with_precision(folded(model) if fold else model, precision or ("fp16" if on_cuda else "fp32"))
+        self._model = network.to(self._place)
         self._state: State | None = None
         self._recorded: RecordedStep | None = None
-        if device == "cuda":
+        if on_cuda:
             self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             use_native_kernels(self._model)
-            self._recorded = RecordedStep(self._advance, self._model.initial_state, size, self._dtype)
+        if on_cuda and recorded:
+            self._recorded = RecordedStep(self._advance, self._model, size, self._dtype)
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -84,15 +97,27 @@ class TorchRunner(Runner):
         hr, following = self._model(decode_frame(frame), state)
         return encode_frame(hr, self._dtype), following
 
+    def timed_step(self, lr: NDArray[Any]) -> float:
+        if self._place.type != "cuda":
+            return super().timed_step(lr)
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        begin.record()
+        self.step(lr)
+        end.record()
+        end.synchronize()
+        return float(begin.elapsed_time(end))
+
     @torch.inference_mode()
     def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
         frame = torch.from_numpy(lr)[None]
         if self._recorded is not None:
             hr = self._recorded(frame, fresh=self._state is None)
             self._state = self._recorded.state
-        else:
-            state = self._state if self._state is not None else self._model.initial_state(decode_frame(frame))
-            hr, self._state = self._advance(frame, state)
+            recorded: NDArray[Any] = hr[0].numpy().copy()  # the next step writes where this one did
+            return recorded
+        frame = frame.to(self._place)
+        state = self._state if self._state is not None else self._model.initial_state(decode_frame(frame))
+        hr, self._state = self._advance(frame, state)
         array: NDArray[Any] = hr[0].cpu().numpy()
         return array
 
@@ -104,6 +129,7 @@ class TorchRunner(Runner):
         return {} if self._state is None else self._arrays(self._state)
 
     @state.setter
+    @torch.inference_mode()  # in which the recorded step's memory was made, and in which alone it may be written
     def state(self, saved: SavedState) -> None:
         self._check_open()
         self._state = None
@@ -111,8 +137,7 @@ class TorchRunner(Runner):
             fitting = fitting_state(saved, self._arrays(self._model.initial_state(self._black)))
             tensors = completed_state({name: torch.from_numpy(array.copy()) for name, array in fitting.items()})
             if self._recorded is not None:
-                for held, tensor in zip(self._recorded.state, tensors, strict=True):
-                    held.copy_(tensor)
+                self._recorded.state = tensors
             self._state = tensors if self._recorded is None else self._recorded.state
 
     def _arrays(self, state: State) -> SavedState:
@@ -120,52 +145,101 @@ class TorchRunner(Runner):
 
     @property
     def _black(self) -> torch.Tensor:
-        return torch.zeros(1, 3, self.size.height, self.size.width, device=self._device)
+        place = next(self._model.parameters()).device
+        return torch.zeros(1, 3, self.size.height, self.size.width, device=place)
 
     def _close(self) -> None:
         self.reset()
         del self._model, self._recorded
 
 
-def advance_in_place(advance: Advance, frame: torch.Tensor, state: State) -> torch.Tensor:
-    """A step that leaves its next state in the memory of the last one; returns the HR frame."""
-    hr, following = advance(frame, state)
-    # Copied twice: parts of the next state are parts of the last one, under another name.
-    for held, new in zip(state, [tensor.clone() for tensor in following], strict=True):
-        held.copy_(new)
+def cuda_device() -> torch.device:
+    """The CUDA device. Raises BackendError where PyTorch finds none."""
+    if not torch.cuda.is_available():
+        raise BackendError("PyTorch finds no CUDA device here; use --device cpu, or install a CUDA build of torch")
+    return torch.device("cuda")
+
+
+def exact_and_tuned() -> AbstractContextManager[None]:
+    """Convolutions in the algorithm that was measured to be fastest, and float32 ones in float32.
+
+    Unless told otherwise, PyTorch takes TF32 for those, which has the ten bits of half precision.
+    """
+    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(
+        enabled=torch.backends.cudnn.enabled, benchmark=True, allow_tf32=False
+    )
+    return flags
+
+
+def advance_into(
+    advance: Advance, frame: torch.Tensor, state: State, following: State, names: Sequence[str]
+) -> torch.Tensor:
+    """A step from one state into the memory of another, as far as the named parts go; returns the HR frame."""
+    hr, new = advance(frame, state)
+    for name in names:
+        getattr(following, name).copy_(getattr(new, name))
     return hr
 
 
 class RecordedStep:
-    """A step as a CUDA graph, with its frame and state in memory of its own."""
+    """A step as CUDA graphs: frame in, network, frame out.
 
-    def __init__(
-        self,
-        advance: Advance,
-        initial_state: Callable[[torch.Tensor], State],
-        size: FrameSize,
-        dtype: torch.dtype,
-    ) -> None:
-        self._initial_state = initial_state
-        with torch.inference_mode():
-            self._frame = torch.zeros(1, size.height, size.width, 3, dtype=dtype, device="cuda")
-            self.state = State(*(tensor.clone() for tensor in initial_state(decode_frame(self._frame))))
+    The state lies in two sets of tensors that swap roles after every step, and there is a graph for each role. Frames
+    pass through page-locked memory, from and to which the graph copies by itself.
+    """
+
+    def __init__(self, advance: Advance, network: KSNet, size: FrameSize, dtype: torch.dtype) -> None:
+        """``advance`` computes a step of the network on frames of that type, on the network's device."""
+        self._network, self._names = network, state_names(network.config)
+        place = next(network.parameters()).device
+        on_cuda = place.type == "cuda"
+        with torch.inference_mode(), exact_and_tuned():
+            self._lr = torch.zeros(1, size.height, size.width, 3, dtype=dtype, pin_memory=on_cuda)
+            self._frame = self._lr.to(place)
+            up = size.upscaled
+            self._hr = torch.zeros(1, up.height, up.width, 3, dtype=dtype, pin_memory=on_cuda)
+            self._states = [self._memory(), self._memory()]
+            self._current = 0
             stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):  # cuDNN chooses its algorithms before the recording
                 for _ in range(3):
                     advance(self._frame, self.state)
             torch.cuda.current_stream().wait_stream(stream)
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
-                self._hr = advance_in_place(advance, self._frame, self.state)
+            self._graphs = [self._record(advance, *self._states), self._record(advance, *self._states[::-1])]
+
+    def _memory(self) -> State:
+        """Memory for a state in the layout that the network computes in; what it never reads has none of its own."""
+        initial = self._network.initial_state(decode_frame(self._frame))
+        own = {name: getattr(initial, name).clone(memory_format=torch.channels_last) for name in self._names}
+        return initial._replace(**own)
+
+    def _record(self, advance: Advance, state: State, following: State) -> torch.cuda.CUDAGraph:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._frame.copy_(self._lr, non_blocking=True)
+            hr = advance_into(advance, self._frame, state, following, self._names)
+            self._hr.copy_(hr, non_blocking=True)
+        return graph
+
+    @property
+    def state(self) -> State:
+        """The state before the next step, in the memory that the graphs use."""
+        return self._states[self._current]
+
+    @state.setter
+    def state(self, state: State) -> None:
+        for name in self._names:
+            getattr(self.state, name).copy_(getattr(state, name))
 
     def __call__(self, frame: torch.Tensor, *, fresh: bool) -> torch.Tensor:
-        self._frame.copy_(frame)
+        """The HR frame in page-locked memory, which the next call overwrites."""
+        self._lr.copy_(frame)
         if fresh:
-            for held, new in zip(self.state, self._initial_state(decode_frame(self._frame)), strict=True):
-                held.copy_(new)
-        self._graph.replay()
+            self.state = self._network.initial_state(decode_frame(self._lr.to(self._frame.device)))
+        self._graphs[self._current].replay()
+        self._current = 1 - self._current
+        torch.cuda.current_stream().synchronize()
         return self._hr
 
 
@@ -180,6 +254,8 @@ def use_native_kernels(network: KSNet) -> bool:
     for module in network.modules():
         if isinstance(module, FlowGuidedAlignment):
             module.deform_conv2d = native.deform_conv2d
+            # The kernel reads its weight in the order of the file; here once, not with every frame.
+            module.weight.data = module.weight.data.contiguous()
         if isinstance(module, SplitLevel) and not module.ranked:
             module.topk_split = native.topk_split
     return True

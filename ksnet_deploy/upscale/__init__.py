@@ -9,6 +9,7 @@
 - ``upscaler.py``: frames in, frames out
 - ``stages.py``: decoding, network and encoding at once
 - ``memory.py``, ``networks.py``: when tiles are needed; networks by name
+- ``ladder.py``: the fastest way to run a network here
 - ``choice.py``: the bundled network that suits a source
 - ``scenes.py``, ``picture_change.py``: scene cuts
 - ``result.py``: what is reported

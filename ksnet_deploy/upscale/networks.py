@@ -17,13 +17,24 @@ from ksnet_deploy.network.bundled import check_is_file, checkpoint_path
 
 if TYPE_CHECKING:
     from ksnet_deploy.base.frames import FrameSize, FrameType
-    from ksnet_deploy.network.config import KSNetConfig
+    from ksnet_deploy.network.config import KSNetConfig, Precision
     from ksnet_deploy.runtime.base import Runner
     from ksnet_deploy.runtime.tiles import TilePlan
 
-__all__ = ["Backend", "Device", "GivenNetwork", "Network", "NetworkFile", "OpenRunner", "default_model", "find_network"]
+__all__ = [
+    "Backend",
+    "Device",
+    "GivenNetwork",
+    "Network",
+    "NetworkFile",
+    "OpenRunner",
+    "check_runtime",
+    "default_model",
+    "exported_precision",
+    "find_network",
+]
 
-Backend = Literal["onnxruntime", "torch"]
+Backend = Literal["onnxruntime", "openvino", "torch"]
 """Runtimes of a checkpoint."""
 Device = Literal["cpu", "cuda"]
 NetworkKind = Literal["checkpoint", "onnx", "engine"]
@@ -46,6 +57,8 @@ class Network(ABC):
     can_be_tiled = False
     """Whether it runs in tiles; else :meth:`open` takes whole frames only."""
     device: str = "cpu"
+    settles_when_opened = False
+    """Whether only opening it tells what runs it, so that its identity is known then."""
 
     @abstractmethod
     def identity(self) -> dict[str, str]:
@@ -70,6 +83,10 @@ class Network(ABC):
         Raises:
             KSNetError: the network cannot be loaded or run here.
         """
+
+    def step_down(self, error: Exception, tell: Callable[[str], None]) -> bool:  # noqa: ARG002
+        """Choose another way to run it, after this one failed; False where there is none. ``tell`` is told."""
+        return False
 
     def config(self) -> KSNetConfig | None:
         """Configuration, where it can be had without loading PyTorch."""
@@ -112,25 +129,35 @@ class NetworkFile(Network):
     path: Path
     kind: NetworkKind
     backend: str
-    """``onnxruntime``, ``torch`` or ``tensorrt``."""
+    """``onnxruntime``, ``openvino``, ``torch`` or ``tensorrt``."""
     device: str
     """``cpu`` or ``cuda``."""
+    chosen: bool = True
+    """Whether the runtime was asked for; one that was not gives way to ONNX Runtime where tiles are needed."""
+
+    @property
+    def runtime(self) -> str:
+        """Backend and device in words."""
+        return f"{self.backend} on {self.device}"
 
     @property
     def can_be_tiled(self) -> bool:  # type: ignore[override]
         """Whether it runs in tiles: ONNX Runtime runs checkpoints so."""
-        return self.kind == "checkpoint" and self.backend == "onnxruntime"
+        return self.kind == "checkpoint" and (self.backend == "onnxruntime" or not self.chosen)
 
     def identity(self) -> dict[str, str]:
         from ksnet_deploy.base.files import sha256_of
 
-        libraries = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "torch": ("torch",)}.get(self.backend, ())
+        onnxruntime = ("onnxruntime", "onnxruntime-gpu")
+        libraries = {"onnxruntime": onnxruntime, "openvino": ("openvino",), "torch": ("torch",)}.get(self.backend, ())
+        if not self.chosen:
+            libraries = (*libraries, *(name for name in onnxruntime if name not in libraries))
         found = [f"{name} {package_version(name)}" for name in libraries if package_version(name)]
         identity = {
             "network": f"{self.path.name} {sha256_of(self.path)[:12]}",
             "runtime": f"{' and '.join(found) or self.backend} on {self.device}",
         }
-        if self.kind == "checkpoint" and self.backend == "onnxruntime":
+        if self.kind == "checkpoint" and self.backend in ("onnxruntime", "openvino"):
             identity["torch"] = package_version("torch") or "none"  # which exports it
         return identity
 
@@ -159,15 +186,17 @@ class NetworkFile(Network):
             for note in notes_of(self.path):
                 on_note(note)
         if self.backend == "torch" or self.kind == "onnx":
-            return open_runner(self.path, size, device=self.device, io=io)
+            return open_runner(self.path, size, device=self.device, io=io, backend=self.backend)
         from ksnet_deploy.export.cache import cached_onnx
 
-        _check_onnxruntime(self.device)  # before an export, which takes long
+        backend: str = "onnxruntime" if tiling else self.backend
+        check_runtime(backend, self.device)  # before an export, which takes long
         exported = tiling.tile if tiling else size
         path = cached_onnx(
             self.path,
             exported,
             io,
+            "fp16" if self.device == "cuda" and not tiling else exported_precision(backend),
             on_export=lambda: on_note(f"Exporting {self.label} for frames of {exported}, once."),
         )
         if tiling:
@@ -175,7 +204,7 @@ class NetworkFile(Network):
             from ksnet_deploy.runtime.tiles import TiledRunner
 
             return TiledRunner(LockstepOnnxRunner(path, tiling.tile, device=self.device), tiling)
-        return open_runner(path, size, device=self.device, io=io)
+        return open_runner(path, size, device=self.device, io=io, backend=backend)
 
 
 def find_network(model: str | Path, backend: str | None = None, device: str | None = None) -> NetworkFile:
@@ -183,7 +212,8 @@ def find_network(model: str | Path, backend: str | None = None, device: str | No
 
     Args:
         model: a bundled checkpoint's name, or the path of a checkpoint, an ``.onnx`` or an ``.engine``.
-        backend: ``onnxruntime`` or ``torch``, for a checkpoint (default: onnxruntime).
+        backend: ``onnxruntime``, ``openvino`` or ``torch``, for a checkpoint (default: openvino on a CPU where it is
+            installed and faster, else onnxruntime).
         device: ``cpu`` or ``cuda`` (default: cpu; an engine runs on the GPU).
 
     Raises:
@@ -196,29 +226,53 @@ def find_network(model: str | Path, backend: str | None = None, device: str | No
     kind = EXPORTED.get(Path(model).suffix.lower(), "checkpoint")
     if kind == "engine" and (backend is not None or device == "cpu"):
         raise ConfigError(
-            f"{label} is run by TensorRT on the GPU; leave --backend and --device out, or give a checkpoint"
+            f"{label} is run by TensorRT on the GPU; leave --runtime and --device out, or give a checkpoint"
         )
-    if kind == "onnx" and backend not in (None, "onnxruntime"):
-        raise ConfigError(f"{label} is run by ONNX Runtime; give a checkpoint with --model for --backend {backend}")
+    if kind == "onnx" and backend not in (None, "onnxruntime", "openvino"):
+        raise ConfigError(
+            f"{label} is run by ONNX Runtime or OpenVINO; give a checkpoint with --model for --runtime {backend}"
+        )
     if kind == "checkpoint":
         path = checkpoint_path(label)
         check_is_file(path)
-        return NetworkFile(label, path, kind, backend or "onnxruntime", device or "cpu")
+        found = backend or ("onnxruntime" if device == "cuda" else _fastest_on_cpu())
+        return NetworkFile(label, path, kind, found, device or "cpu", chosen=backend is not None)
     path = Path(model)
     if not path.is_file():
         maker = "export" if kind == "onnx" else "build-engine"
         raise ArtifactError(f"{path} does not exist or is not a file; make one with 'ksnet-deploy {maker}'")
-    backend, device = ("tensorrt", "cuda") if kind == "engine" else ("onnxruntime", device or "cpu")
+    backend, device = ("tensorrt", "cuda") if kind == "engine" else (backend or "onnxruntime", device or "cpu")
     return NetworkFile(label, path, kind, backend, device)
 
 
 def _check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:
     if value is not None and value not in choices:
-        raise ConfigError(f"there is no {name} '{value}'; give {' or '.join(choices)}")
+        *most, last = choices
+        raise ConfigError(f"there is no {name} '{value}'; give {', '.join(most)} or {last}")
 
 
-def _check_onnxruntime(device: str) -> None:
-    """Raise BackendError where ONNX Runtime is missing, or does not have the device."""
+def _fastest_on_cpu() -> Backend:
+    from ksnet_deploy.runtime.openvino import is_fastest_here
+
+    return "openvino" if is_fastest_here() else "onnxruntime"
+
+
+def exported_precision(backend: str) -> Precision:
+    """Precision of the export that a runtime is given for a checkpoint."""
+    if backend != "openvino":
+        return "fp32"
+    from ksnet_deploy.runtime.openvino import export_precision
+
+    return export_precision()
+
+
+def check_runtime(backend: str, device: str) -> None:
+    """Raise BackendError where ONNX Runtime or OpenVINO is missing, or does not have the device."""
+    if backend == "openvino":
+        from ksnet_deploy.runtime.openvino import check_openvino
+
+        check_openvino(device)
+        return
     try:
         from ksnet_deploy.runtime.onnx import check_device
     except ImportError as error:

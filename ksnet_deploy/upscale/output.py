@@ -26,17 +26,21 @@ from ksnet_deploy.video.writing.encoding import PictureFormat
 from ksnet_deploy.video.writing.tracks import FORMATS, TrackPlan, TrackPlanner
 from ksnet_deploy.video.writing.writer import VideoWriter, decoding_times, frame_times
 
-__all__ = ["RESULT_SUFFIX", "OutputFile", "check_target", "choose_target", "container_notes", "track_notes"]
+__all__ = ["OutputFile", "check_target", "choose_target", "container_notes", "track_notes"]
 
 
-def choose_target(tracks: TrackPlanner, target: Path | None, encoder: Encoder) -> Path:
-    """The given target, or a name beside the source or in the given folder, in the container that loses the least."""
+def choose_target(tracks: TrackPlanner, target: Path | None, encoder: Encoder, ending: str) -> Path:
+    """The given target, or a name beside the source or in the given folder, in the container that loses the least.
+
+    Args:
+        ending: of the stem of such a name, for example ``_x4``.
+    """
     reader, fitting = tracks.reader, fitting_suffixes(tracks, encoder)
     if target is None or target.is_dir():
         suffix = fitting[0] if fitting else ".mkv"
         folder = reader.path.parent if target is None else target
         stem = f"{reader.source.stem}{reader.source.part_in_words}"
-        target = folder / fitting_name(stem, f"{RESULT_SUFFIX}{suffix}")
+        target = folder / fitting_name(stem, f"{ending}{suffix}")
     if problem := container_problem(tracks, target.suffix, encoder.codec):
         remedies = []
         if codecs := fitting_codecs(tracks, target.suffix):
@@ -51,11 +55,11 @@ def choose_target(tracks: TrackPlanner, target: Path | None, encoder: Encoder) -
     return target
 
 
-def container_notes(tracks: TrackPlanner, target: Path | None, encoder: Encoder) -> list[str]:
-    """Reasons why the choice is not the source's own container, where that is one of those that are written."""
+def container_notes(tracks: TrackPlanner, target: Path | None, encoder: Encoder, chosen: str) -> list[str]:
+    """Reasons why the chosen container, by its suffix, is not the source's own, where that is one that is written."""
     if target is not None and not target.is_dir():
         return []
-    own, chosen = tracks.reader.path.suffix.lower(), choose_target(tracks, target, encoder).suffix
+    own = tracks.reader.path.suffix.lower()
     if own == chosen or own not in FORMATS:
         return []
     if container_problem(tracks, own, encoder.codec) is None and loss(tracks, own) == loss(tracks, chosen):
@@ -102,7 +106,7 @@ class OutputFile:
         reader.left_out += [f"{p.name} ({p.codec}: {p.why})" for p in self.tracks if p.done == "left out"]
         reader.keeps(*facts_kept(reader, picture, target.suffix, encoder.codec))
         self.damaged_packets = 0
-        """Packets of the other tracks, left out because no file can hold them."""
+        """Packets of the other tracks, left out because they are damaged, or come after later ones."""
 
     def _writer(self, path: Path, reader: VideoReader) -> VideoWriter:
         return VideoWriter(
@@ -176,7 +180,3 @@ class OutputFile:
             raise OutputError(
                 f"a frame of the finished file is {float(worst) * 1000:.1f} ms from its time; report this, please"
             )
-
-
-RESULT_SUFFIX = "_x4"
-"""Ending of the names of results. In a folder, files of such names are taken for results and left alone."""

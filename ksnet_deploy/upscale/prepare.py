@@ -56,6 +56,8 @@ def prepare(reader: VideoReader, work: Work, upscaler: Upscaler) -> Prepared:
     output = OutputFile(TrackPlanner(reader, work.tracks), target, picture, encoder)
     output.try_out()
     segment = longest_segment(upscaler.network.macs_per_frame(reader.size.padded))
+    if upscaler.network.settles_when_opened:
+        upscaler.open(reader.size, frame_dtype(reader))
     notes = [*work.destination.notes, *track_notes(output.tracks)]
     return Prepared(picture, output, frames, notes, segment, _identity(reader, work, picture, segment, upscaler))
 

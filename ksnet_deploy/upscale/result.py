@@ -129,7 +129,8 @@ def notes_on(reader: VideoReader, depth: int, io: str) -> list[str]:
         notes.append(f"Not copied: {', '.join(reader.left_out)}.")
     if reader.source.kind == "folder" and (missing := missing_numbers(picture_files(reader.path))):
         those = ", ".join(map(str, missing[:3])) + (", ..." if len(missing) > 3 else "")
-        notes.append(f"{len(missing)} numbers are missing in the names of the pictures ({those}); frames may be too.")
+        what = "1 number is" if len(missing) == 1 else f"{len(missing)} numbers are"
+        notes.append(f"{what} missing in the names of the pictures ({those}); frames may be too.")
     if reader.has_alpha:
         notes.append("The source's transparency is not in the output.")
     if reader.interlaced_frames:

@@ -11,6 +11,7 @@ from ksnet_deploy.base.frames import SCALE
 from ksnet_deploy.upscale.choice import choose_network
 from ksnet_deploy.upscale.destination import choose_destination
 from ksnet_deploy.upscale.estimate import Estimate, estimate
+from ksnet_deploy.upscale.ladder import Choices, this_machine
 from ksnet_deploy.upscale.networks import Network
 from ksnet_deploy.upscale.result import Events, UpscaleResult
 from ksnet_deploy.upscale.scenes import CutDetector, SceneDetector
@@ -60,7 +61,7 @@ def upscale_video(
         target: .mp4, .m4v, .mov, .mkv or .webm; .png, .jpg or .webp for a picture; a new folder for PNG files; ``-``
             for YUV4MPEG on standard output; an existing folder, or None for the source's, for ``name_x4`` in it.
         upscaler: a new one, which is closed in the end, or the network it is to have (default: the bundled one that
-            suits the source on a CPU).
+            suits the source and this machine).
         codec: a preset or FFmpeg's name of an encoder, or what
             :func:`ksnet_deploy.video.writing.presets.choose_encoder` gave.
         detector: says where scenes begin (default: :class:`ksnet_deploy.upscale.scenes.SceneDetector`).
@@ -112,7 +113,7 @@ def carry_out(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResult:
 
 def _upscaler(given: Upscaler | Network | Path | str | None, work: Work) -> Upscaler:
     if given is None:
-        given = choose_network(work.source).name
+        given = choose_network(work.source, Choices().settled_device(this_machine())).name
     return given if isinstance(given, Upscaler) else Upscaler(given)
 
 
@@ -133,12 +134,13 @@ def _work(
     encoder = codec if isinstance(codec, Encoder) else choose_encoder(codec)
     start_s, end_s = (None if moment is None else parse_time(moment) for moment in (start_s, end_s))
     given = Source(Path(source), start_s, end_s, parse_rate(rate))
+    output, factor = None if target is None else Path(target), SCALE if scale is None else parse_scale(scale)
     return Work(
         source=given,
-        destination=choose_destination(given, None if target is None else Path(target), encoder, tracks),
+        destination=choose_destination(given, output, encoder, tracks, factor),
         encoder=encoder,
         height=None if height is None else parse_height(height),
-        scale=SCALE if scale is None else parse_scale(scale),
+        scale=factor,
         detector=detector or SceneDetector(),
         tracks=tracks,
     )

@@ -23,7 +23,7 @@ from ksnet_deploy.video.conversion import resized
 from ksnet_deploy.video.orientation import DisplayMatrix
 from ksnet_deploy.video.reading.reader import Frame, VideoReader
 from ksnet_deploy.video.reading.sources import picture_files
-from ksnet_deploy.video.reading.stills import is_picture
+from ksnet_deploy.video.reading.stills import has_colour_profile, is_picture
 from ksnet_deploy.video.writing.sinks import FrameSink, PictureFile, PictureFolder, Y4mPipe, check_new_folder
 
 __all__ = ["write_frames"]
@@ -79,7 +79,7 @@ def write_frames(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResul
             resumed_frames=0,
             times=times,
             pixel_format=sink.pixel_format,
-            notes=notes_on(reader, sink.depth, runner.io) + _display_notes(reader.display),
+            notes=notes_on(reader, sink.depth, runner.io) + _display_notes(reader.display) + _profile_notes(reader),
             **arguments,
         )
 
@@ -93,6 +93,14 @@ def _display_notes(display: DisplayMatrix | None) -> list[str]:
     if display is None or display.turns is not None:
         return []
     return ["The source is shown turned by no quarter turn; the frames are as they are stored."]
+
+
+def _profile_notes(reader: VideoReader) -> list[str]:
+    source = reader.source
+    first = source.path if source.kind == "file" else None if source.kind == "pipe" else picture_files(source.path)[0]
+    if first is None or not has_colour_profile(first):
+        return []
+    return ["The source's colour profile is not in the output; what is not sRGB will look different."]
 
 
 def _locked(target: Path) -> Lock:

@@ -51,7 +51,7 @@ def write_video(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResult
             try:
                 if done:  # in the tiles, or none, that it was begun with
                     tiles = job.segments[-1].tiles
-                    upscaler.tiles = FrameSize.parse(tiles) if tiles else "off"
+                    upscaler.keep_tiles(FrameSize.parse(tiles) if tiles else "off")
                 runner = upscaler.open(reader.size, frame_dtype(reader))
                 events.on_start(reader.size, reader.estimated_frames, done)
                 plan = FramePlan(work.detector, reader.time_base, prepared.segment)
@@ -66,8 +66,9 @@ def write_video(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResult
                 _leave(error, work, job, sink, output, events)
                 raise
             notes = notes_on(reader, picture.depth, runner.io) + prepared.notes
-            if output.damaged_packets:
-                notes.append(f"{output.damaged_packets} damaged packets of other tracks were left out.")
+            if count := output.damaged_packets:
+                what = "1 packet of other tracks was" if count == 1 else f"{count} packets of other tracks were"
+                notes.append(f"{what} left out: damaged, or with a time before the last one's.")
             lost = reader.frames_lost
             job.discard()
     return UpscaleResult(

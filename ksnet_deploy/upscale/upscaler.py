@@ -20,8 +20,9 @@ from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.base.frames import FrameSize, FrameType, crop, levels_of, pad, values_of
 from ksnet_deploy.runtime.base import Runner, SavedState
 from ksnet_deploy.runtime.tiles import TilePlan
+from ksnet_deploy.upscale.ladder import Choices, OnBuild, find_fastest
 from ksnet_deploy.upscale.memory import choose_tiles, is_out_of_memory, smaller_tiles
-from ksnet_deploy.upscale.networks import GivenNetwork, Network, default_model, find_network
+from ksnet_deploy.upscale.networks import GivenNetwork, Network
 from ksnet_deploy.upscale.values import TileChoice, parse_tiles
 
 __all__ = ["Upscaler"]
@@ -36,10 +37,12 @@ class Upscaler(Closing):
         self,
         model: str | Path | Network | None = None,
         *,
-        backend: str | None = None,
+        runtime: str | None = None,
         device: str | None = None,
+        backend: str | None = None,
         tiles: TileChoice | str = "auto",
         on_note: Callable[[str], None] = lambda _sentence: None,
+        on_build: OnBuild = lambda _phase, _done, _total: None,
         open_runner: Callable[[FrameSize, FrameType], Runner] | None = None,
     ) -> None:
         """Find the network; it is loaded with the first frame, which tells the size.
@@ -47,11 +50,15 @@ class Upscaler(Closing):
         Args:
             model: a bundled checkpoint's name, or the path of a checkpoint, an ``.onnx`` or an ``.engine``
                 (default: lite on a CPU, uni on a GPU).
-            backend: ``onnxruntime`` or ``torch``, for a checkpoint (default: onnxruntime).
-            device: ``cpu`` or ``cuda`` (default: cpu; an engine runs on the GPU).
+            runtime: ``tensorrt``, ``rtx``, ``torch``, ``onnxruntime`` or ``openvino`` (default: the fastest that is
+                here).
+            device: ``cpu`` or ``cuda`` (default: the GPU where there is one that can be used). What is asked for is
+                taken or refused, and never replaced.
+            backend: older name of ``runtime``.
             tiles: largest tiles that a frame is upscaled in, in LR pixels; ``off`` for whole frames (default: the
                 largest that the memory allows). Exported files and PyTorch run whole frames only.
-            on_note: told what a user should know, a sentence at a time: an export, or tiles.
+            on_note: told what a user should know, a sentence at a time: what runs it on a GPU, an export, tiles.
+            on_build: told the progress of an engine that is built now: its phase, the steps done and their number.
             open_runner: opens the network for whole frames, instead of all these.
 
         Raises:
@@ -69,7 +76,7 @@ class Upscaler(Closing):
         elif isinstance(model, Network):
             self.network = model
         else:
-            self.network = find_network(default_model(device) if model is None else model, backend, device)
+            self.network = find_fastest(model, Choices.of(runtime, device, backend), on_build=on_build)
         self._on_note = on_note
         self._runner: Runner | None = None
         self._size: FrameSize | None = None
@@ -88,9 +95,25 @@ class Upscaler(Closing):
         """
         if self._runner is None:
             self._size, self._io = size, "uint8" if dtype == np.uint8 else "float32"
-            self.tiling = choose_tiles(size.padded, self.network, self.tiles)
-            self._runner = self._opened()
+            self._runner = self._opened_by_first_way()
         return self._runner
+
+    def keep_tiles(self, tiles: TileChoice) -> None:
+        """Take those tiles, or none, from now on; for a network without a state, which is opened anew if need be."""
+        self.tiles = tiles
+        if self._runner is not None and (self.tiling.tile if self.tiling else "off") != tiles:
+            self.close()
+
+    def _opened_by_first_way(self) -> Runner:
+        """The network, in the first of its ways to be run that can be opened."""
+        assert self._size is not None
+        while True:
+            try:
+                self.tiling = choose_tiles(self._size.padded, self.network, self.tiles)
+                return self._opened()
+            except Exception as error:  # the libraries' own exceptions share no base class
+                if not self.network.step_down(error, self._on_note):
+                    raise
 
     def _opened(self) -> Runner:
         """The network, in smaller tiles if the memory does not hold it otherwise."""
@@ -99,7 +122,10 @@ class Upscaler(Closing):
             if self.tiling is not None:
                 self._on_note(f"Upscaling {self.tiling}.")
             try:
-                return self.network.open(self._size.padded, self._io, self.tiling, on_note=self._on_note)
+                runner = self.network.open(self._size.padded, self._io, self.tiling, on_note=self._on_note)
+                for note in runner.notes:
+                    self._on_note(note)
+                return runner
             except Exception as error:  # the libraries' own exceptions share no base class
                 self._take_smaller_tiles(error)
 
@@ -154,13 +180,17 @@ class Upscaler(Closing):
         """A step, in smaller tiles if the memory does not hold the first one."""
         while True:
             assert self._runner is not None
+            fresh = not (self.steps or self._continues)  # a scene that has begun goes on as it began
             try:
                 return self._runner.step(lr)
             except Exception as error:
-                self._take_smaller_tiles(error)
+                if lower := fresh and self.network.step_down(error, self._on_note):
+                    pass
+                else:
+                    self._take_smaller_tiles(error)
             self._runner.close()
             self._runner = None
-            self._runner = self._opened()
+            self._runner = self._opened_by_first_way() if lower else self._opened()
 
     def reset(self) -> None:
         """Forget the past: the next frame begins a new scene."""

@@ -43,8 +43,23 @@ def _side_data(frame: VideoFrame) -> dict[Type, bytes]:
     return {kind: bytes(carried[kind]) for kind in (*NAMES, Type.DISPLAYMATRIX) if kind in carried}
 
 
+def _without(frame: VideoFrame, kind: int) -> VideoFrame:
+    """The frame without its side data of a kind, a number of FFmpeg's AVFrameSideDataType."""
+    graph = Graph()
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25))
+    filtered, sink = graph.add("sidedata", f"mode=delete:type={kind}"), graph.add("buffersink")
+    source.link_to(filtered)
+    filtered.link_to(sink)
+    graph.configure()
+    source.push(frame)
+    return graph.vpull()
+
+
 def _known_to_pyav(frame: VideoFrame) -> VideoFrame:
-    """The frame without what PyAV 18 does not know, such as a photo's EXIF: with it, PyAV gives out nothing."""
+    """The frame without what PyAV 18 does not know, such as a photo's EXIF: with it, PyAV gives out nothing. A colour
+    profile goes too: once PyAV was asked for that of a PNG, Python's collector crashes."""
+    profile: Any = Type.ICC_PROFILE.value
+    frame = _without(frame, int(profile))
     while True:
         try:
             _ = frame.side_data
@@ -52,16 +67,7 @@ def _known_to_pyav(frame: VideoFrame) -> VideoFrame:
             number = re.match(r"\d+", str(error))
             if number is None:
                 raise
-            graph = Graph()
-            source = graph.add_buffer(
-                width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25)
-            )
-            filtered, sink = graph.add("sidedata", f"mode=delete:type={number[0]}"), graph.add("buffersink")
-            source.link_to(filtered)
-            filtered.link_to(sink)
-            graph.configure()
-            source.push(frame)
-            frame = graph.vpull()
+            frame = _without(frame, int(number[0]))
         else:
             return frame
 

@@ -22,10 +22,12 @@ from typer.testing import CliRunner
 from ksnet_deploy.base.machine import cores
 from ksnet_deploy.cli import checks as doctor
 from ksnet_deploy.cli.checks import Check, Diagnosis, diagnose
+from ksnet_deploy.cli.doctor import BACKENDS
 from ksnet_deploy.cli.doctor import doctor as command
 from ksnet_deploy.cli.requirements import fits, requirements
 from ksnet_deploy.network import bundled as checkpoints
 from ksnet_deploy.upscale import memory
+from ksnet_deploy.upscale.networks import find_network
 from ksnet_deploy.video.writing import presets as encoders
 
 Patch = pytest.MonkeyPatch
@@ -38,6 +40,7 @@ NAMES = [
     "python",
     *PACKAGES,
     "onnxruntime",
+    "openvino",
     "checkpoint lite",
     "checkpoint lite-video",
     "checkpoint uni",
@@ -47,7 +50,7 @@ NAMES = [
     "memory",
 ]
 NAMES += ["disk", "nvidia gpu", "torch cuda", "tensorrt-rtx", "tensorrt", "cuda-bindings"]
-NAMES += ["plugin library", "kernel library", "nvcc", "cmake"]
+NAMES += ["fastest", "plugin library", "kernel library", "nvcc", "cmake"]
 
 
 def look(name: str) -> list[Check]:
@@ -108,7 +111,7 @@ def test_the_text_is_aligned_and_ends_with_what_upscale_takes(here: Diagnosis, m
         assert line[column : column + 10].rstrip() == check.state
         assert line[column + 10 :].startswith(check.found)
     taken = "'lite' ('lite-video' for compressed video)"
-    assert last == f"upscale takes the network {taken} and runs it with ONNX Runtime on the CPU by default"
+    assert last == f"upscale takes the network {taken} and runs it with {BACKENDS[here.backend]} on the CPU by default"
 
 
 def test_json_has_the_same_as_plain_values(here: Diagnosis, monkeypatch: Patch) -> None:
@@ -117,7 +120,7 @@ def test_json_has_the_same_as_plain_values(here: Diagnosis, monkeypatch: Patch) 
     assert code == 0
     assert list(answer) == ["works", "lacking", "checks", "model", "backend", "device"]
     assert (answer["works"], answer["lacking"]) == (True, [])
-    assert (answer["model"], answer["backend"], answer["device"]) == ("lite", "onnxruntime", "cpu")
+    assert (answer["model"], answer["backend"], answer["device"]) == ("lite", find_network("lite").backend, "cpu")
     assert [Check(**check) for check in answer["checks"]] == here.checks
 
 
@@ -196,6 +199,13 @@ def test_the_requirements_are_read_as_pip_does() -> None:
         extras = {"cpu", "gpu", "rtx", "tensorrt", "plots", "dev"}
         needs = {e for e in extras if other.marker is not None and other.marker.evaluate({"extra": e})}
         assert needs <= ({mine.extra} if mine.extra else set())
+
+
+def test_a_requirement_with_extras_of_its_own_is_a_package_with_bounds(monkeypatch: Patch) -> None:
+    line = 'onnxruntime-gpu[cuda,cudnn]<1.33,>=1.31; extra == "gpu"'
+    monkeypatch.setattr(importlib.metadata, "requires", lambda _name: [line])
+    (wanted,) = requirements()
+    assert wanted == ("onnxruntime-gpu", ">=1.31,<1.33", "gpu")
 
 
 def test_missing_and_untested_packages_are_told_apart(monkeypatch: Patch) -> None:

@@ -24,6 +24,22 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_training_is_plotted_beside_its_log(data: Path, tmp_path: Path) -> None:
+    tiny = [word for name in ("channels=8", "extract_blocks=1", "deform_groups=2") for word in ("--set", name)]
+    command = ("train", data, "-o", tmp_path, "--size", "lite", *tiny, "--stage", "3:1x2x16", "--validation", data)
+    assert run(*command, "--max-minutes", "0").returncode == 0
+    assert not (tmp_path / "log.png").exists()
+    result = run(*command, "--plot")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "log.png").read_bytes().startswith(b"\x89PNG")
+    from PIL import Image
+
+    with (tmp_path / "log.csv").open(newline="") as file:
+        figures = list(csv.DictReader(file))[-1]["figures"].split()
+    with Image.open(tmp_path / "log.png") as picture:
+        assert picture.size == (960, 360 * (1 + len(figures)))  # a chart for each
+
+
 def test_from_frames_to_a_trained_network_and_its_figures(data: Path, tmp_path: Path) -> None:
     packed = run("pack", data, "-o", tmp_path / "shards", "--hold-out", "1")
     assert packed.returncode == 0, packed.stderr

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 from networks import new_checkpoint
 
@@ -21,7 +22,10 @@ from ksnet_deploy.export.engine import compile as build
 from ksnet_deploy.export.engine import make
 from ksnet_deploy.export.engine.compile import build_engine
 from ksnet_deploy.export.engine.make import EngineRequest, make_engine
+from ksnet_deploy.export.engine.proof import proof_on_gpu
+from ksnet_deploy.export.engine.request import BuildRequest
 from ksnet_deploy.export.onnx import export_onnx
+from ksnet_deploy.export.polygraphy import environment_of
 from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.ops.library import build_plugins
@@ -89,6 +93,54 @@ def test_the_trained_network_becomes_an_fp16_engine_for_an_rtx_3080(tmp_path: Pa
     sidecar.check(made.path, FrameSize(180, 320), flavour_version=sidecar.version, device=SM86, plugin_library=None)
 
 
+PRINT_FLAGS = """
+import sys
+from ksnet_deploy.export.engine.compiler import _progress_monitor
+from ksnet_deploy.export.engine.loaders import _config, parsed_network
+from ksnet_deploy.export.engine.request import BuildRequest
+from ksnet_deploy.export.polygraphy import errors_of_polygraphy
+import onnx, onnx.inliner, tensorrt_rtx as trt
+
+request = BuildRequest.from_json(sys.argv[1])
+model = onnx.inliner.inline_local_functions(onnx.load(request.onnx))
+with errors_of_polygraphy() as errors:
+    builder, network, parser = parsed_network(trt, model, request, errors)
+    config = _config(trt, network, request, _progress_monitor(trt))(builder, network)
+print(config.get_flag(trt.BuilderFlag.TF32), network.get_flag(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+"""
+"""Prints two settings of the builder that Polygraphy's own defaults have the other way round."""
+
+
+@rtx
+def test_networks_are_strongly_typed_and_float32_is_not_tf32(half_onnx: Path, tmp_path: Path) -> None:
+    request = BuildRequest.of(SPEC, tmp_path / "s.engine", onnx=half_onnx, plugins=None, timing_cache=None)
+    command = [sys.executable, "-c", PRINT_FLAGS, request.to_json()]
+    environment = os.environ | environment_of("rtx")
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert result.stdout == "False True\n", result.stderr
+
+
+@rtx
+def test_rtx_has_no_effort(half_onnx: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no builder optimization levels"):
+        make_engine(EngineRequest(half_onnx, SIZE, flavour="rtx", gpu="sm86", effort=5, output=tmp_path / "s.engine"))
+
+
+def test_a_file_that_cannot_be_parsed_is_refused_with_the_parsers_reason(half_onnx: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    model = onnx.load(half_onnx)
+    model.graph.node[0].op_type = "Voodoo"
+    onnx.save(model, path := tmp_path / "voodoo.onnx")
+    with pytest.raises(ArtifactError, match=r"cannot parse .*voodoo\.onnx \(.*Voodoo"):
+        build_small(path, tmp_path / "s.engine")
+
+
+def test_without_polygraphy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "polygraphy", None)
+    with pytest.raises(BackendError, match=r"Polygraphy.*extra 'rtx',"):
+        build.check_buildable(SPEC, None)
+
+
 @rtx
 @pytest.mark.slow
 def test_an_engine_for_many_sizes(small_onnx: SmallOnnx, tmp_path: Path) -> None:
@@ -133,8 +185,8 @@ def test_progress_is_reported_and_fp32_builds_too(small_onnx: SmallOnnx, tmp_pat
 def test_a_float32_file_does_not_become_a_half_engine_or_the_reverse(
     small_onnx: SmallOnnx, half_onnx: Path, tmp_path: Path
 ) -> None:
-    for onnx, precision in ((small_onnx("32x48"), "fp16"), (half_onnx, "fp32")):
-        request = EngineRequest(onnx, SIZE, precision, flavour="rtx", gpu="sm86", output=tmp_path / "s.engine")  # type: ignore[arg-type]
+    for source, precision in ((small_onnx("32x48"), "fp16"), (half_onnx, "fp32")):
+        request = EngineRequest(source, SIZE, precision, flavour="rtx", gpu="sm86", output=tmp_path / "s.engine")  # type: ignore[arg-type]
         with pytest.raises(ArtifactError, match=f"an engine in {precision} was asked for"):
             make_engine(request)
         with pytest.raises(ArtifactError, match=f"was to compute in {precision}"):
@@ -304,13 +356,18 @@ def test_on_its_own_gpu_the_engine_itself_is_compared(
     """The engine's runner is ONNX Runtime here, once on the right network and once on another."""
     monkeypatch.setattr(tensorrt, "TensorRTRunner", OnnxRunner)
     source = small.path if from_checkpoint else half_onnx
-    proof = make._proof_on_gpu(source, half_onnx, half_onnx, FrameSize(32, 48), 3, lambda: None)
+    proof = proof_on_gpu(source, half_onnx, half_onnx, FrameSize(32, 48), 3, lambda: None)
     assert proof["what"] == "the engine on the GPU"
     assert (proof["against"] == "float32") == from_checkpoint
     assert proof["frames"] == 3
+    assert (proof["passed"], proof["required_db"], proof["faults"]) == (True, 45, [])
+    least = proof["least_psnr_db"] + 1
+    proof = proof_on_gpu(source, half_onnx, half_onnx, FrameSize(32, 48), 3, lambda: None, least)
+    assert (proof["passed"], proof["required_db"]) == (False, least)
     other = new_checkpoint(half_onnx.parent, small.config, seed=5)
-    with pytest.raises(VerificationError, match="against float32"):
-        make._proof_on_gpu(other.path, half_onnx, half_onnx, FrameSize(32, 48), 3, lambda: None)
+    proof = proof_on_gpu(other.path, half_onnx, half_onnx, FrameSize(32, 48), 3, lambda: None)
+    assert not proof["passed"]  # which the sidecar says; the engine is there, for the user to judge
+    assert "dB against float32, where at least 45 dB is accepted" in proof["faults"][0]
 
 
 @rtx

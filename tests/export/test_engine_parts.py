@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.export.engine.layers import check_layers, summary
+from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
 from ksnet_deploy.runtime.tensorrt.target import GpuTarget, SizeRange, choose_flavour
 
 
@@ -84,3 +87,10 @@ def test_missing_flavours_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for wanted in ("auto", "rtx", "tensorrt"):
         with pytest.raises(BackendError, match="extra"):
             choose_flavour(wanted)  # type: ignore[arg-type]
+
+
+def test_the_effort_is_part_of_what_an_engine_is() -> None:
+    plain = EngineSpec("tensorrt", GpuTarget(90), "fp16", SizeRange.fixed(FrameSize(180, 320)))
+    assert EngineSpec.from_dict(replace(plain, effort=5).as_dict()) == replace(plain, effort=5) != plain
+    older = {name: value for name, value in plain.as_dict().items() if name != "effort"}
+    assert EngineSpec.from_dict(older) == plain

@@ -31,7 +31,7 @@ from ksnet_deploy.export.proof.near_ties import RetakingRunner, swapped_channels
 from ksnet_deploy.export.proof.rounding import round_half_results
 from ksnet_deploy.export.proof.sequence import proof_frames
 from ksnet_deploy.export.verified import export_verified
-from ksnet_deploy.measure.speed import moving_frames
+from ksnet_deploy.measure.speed.frames import moving_frames
 from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.network.channel_selection import SplitLevel
 from ksnet_deploy.network.checkpoints import Checkpoint, load_checkpoint

@@ -27,6 +27,7 @@ from ksnet_deploy.cli.compare import compare as command
 from ksnet_deploy.measure.compare import compare
 from ksnet_deploy.measure.degradation import enlarge_bicubic
 from ksnet_deploy.measure.layout import Layout
+from ksnet_deploy.measure.pages.lettering import STRIP_PX
 from ksnet_deploy.video.picture import read_picture, write_png
 from ksnet_deploy.video.reading.reader import VideoReader
 from ksnet_deploy.video.writing import comparison as comparison_writer
@@ -47,6 +48,13 @@ def picture(path: Path, rgb: np.ndarray) -> Path:
     path.parent.mkdir(exist_ok=True)
     write_png(path, rgb)
     return path
+
+
+def below_names(path: Path) -> np.ndarray:
+    """What a picture shows, without the line of text above it."""
+    shown = read_picture(path)
+    assert (shown[0] < 30).all()  # dark ground
+    return shown[STRIP_PX:]
 
 
 def folder(path: Path, frames: Sequence[np.ndarray], first: int = 1) -> Path:
@@ -178,7 +186,7 @@ def test_a_quarter_size_is_enlarged_by_bicubic(tmp_path: Path) -> None:
         assert result.size == FrameSize(52, 68)
         assert result.mean.psnr_rgb_db == pytest.approx(expected, abs=1e-3)
         assert any(note == f"{b} was enlarged 4 times by bicubic to the size of the other." for note in result.notes)
-        shown = read_picture(tmp_path / "o.png")
+        shown = below_names(tmp_path / "o.png")
         sides = {str(a): hr, str(b): enlarge_bicubic(lr)}
         for side, found in ((first, shown[:, :68]), (second, shown[:, 68:])):
             assert np.abs(found.astype(int) - sides[str(side)]).max() <= 1  # a sum may be rounded the other way
@@ -191,7 +199,7 @@ def test_every_whole_factor_continues_a_ramp(tmp_path: Path, factor: int) -> Non
     small = np.broadcast_to((100 + (np.arange(16)[None, :, None] + 0.5) * 4).astype(np.uint8), (16, 16, 3))
     a = picture(tmp_path / "a.png", np.rint(ramp).astype(np.uint8))
     compare(a, picture(tmp_path / "b.png", small), tmp_path / "o.png", Layout("difference", gain=1))
-    inner = read_picture(tmp_path / "o.png")[:, 2 * factor : -2 * factor]
+    inner = below_names(tmp_path / "o.png")[:, 2 * factor : -2 * factor]
     assert inner.max() <= 1
 
 
@@ -206,7 +214,7 @@ def test_clip_and_its_enlargement_just_compare(tmp_path: Path) -> None:
 def test_the_wipe_of_a_picture_is_in_its_middle(tmp_path: Path) -> None:
     a, b = picture(tmp_path / "a.png", noise(12, 20, 0)), picture(tmp_path / "b.png", noise(12, 20, 1))
     compare(a, b, tmp_path / "o.png", Layout("wipe"))
-    found = read_picture(tmp_path / "o.png")
+    found = below_names(tmp_path / "o.png")
     np.testing.assert_array_equal(found[:, :9], noise(12, 20, 0)[:, :9])
     np.testing.assert_array_equal(found[:, 9:11], 255)
     np.testing.assert_array_equal(found[:, 11:], noise(12, 20, 1)[:, 11:])
@@ -229,7 +237,7 @@ def test_a_difference_is_exact(tmp_path: Path, gain: float) -> None:
     one, two = noise(14, 18, 0), noise(14, 18, 1) // 2 + one_half(noise(14, 18, 0))
     a, b = picture(tmp_path / "a.png", one), picture(tmp_path / "b.png", two)
     result = compare(a, b, tmp_path / "o.png", Layout("difference", gain))
-    found = read_picture(tmp_path / "o.png")
+    found = below_names(tmp_path / "o.png")
     for index in np.ndindex(one.shape):
         assert found[index] == min(round(abs(int(one[index]) - int(two[index])) * gain), 255)
     assert any(f"{gain:g} times" in note for note in result.notes)
@@ -243,7 +251,7 @@ def test_the_picture_of_a_folder_is_its_worst_frame(tmp_path: Path) -> None:
     a = folder(tmp_path / "a", [flat(50)] * 4)
     b = folder(tmp_path / "b", [flat(52), flat(51), flat(59), flat(50)])
     result = compare(a, b, tmp_path / "o.png", Layout("difference", 2))
-    np.testing.assert_array_equal(read_picture(tmp_path / "o.png"), flat(18))
+    np.testing.assert_array_equal(below_names(tmp_path / "o.png"), flat(18))
     assert "Shown is the frame of the lowest PSNR, frame_3.png." in result.notes
 
 
@@ -252,7 +260,7 @@ def test_the_worst_frame_of_a_video_can_be_a_picture(tmp_path: Path) -> None:
     b = lossless(tmp_path / "b.mkv", {0: flat(50), 40: flat(90), 80: flat(51)})
     result = compare(a, b, tmp_path / "o.png")
     assert (result.worst_frame, result.worst_at) == (1, 0.04)
-    np.testing.assert_array_equal(read_picture(tmp_path / "o.png"), np.hstack([flat(50), flat(90)]))
+    np.testing.assert_array_equal(below_names(tmp_path / "o.png"), np.hstack([flat(50), flat(90)]))
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("side-by-side", (34, 34)), ("wipe", (34, 18))])
@@ -394,7 +402,7 @@ def test_an_output_that_cannot_be_is_refused(tmp_path: Path) -> None:
     assert read_picture(a)[0, 0, 0] == 1
     assert precious.read_text() == "precious"
     compare(a, b, precious, overwrite=True)
-    assert read_picture(precious).shape == (16, 40, 3)
+    assert below_names(precious).shape == (16, 40, 3)
 
 
 def open_here(path: Path) -> int:
@@ -479,7 +487,7 @@ def test_the_command_prints_figures_and_strict_json(tmp_path: Path) -> None:
     answer = json.loads(run(a, b, "-o", target, "--mode", "difference", "--gain", 4, "--json"), parse_constant=refuse)
     assert (answer["frames"], answer["identical_frames"], answer["output"]) == (2, 1, str(target))
     assert (answer["worst"]["frame"], answer["worst"]["time_s"], answer["worst"]["picture"]) == (1, 0.04, None)
-    np.testing.assert_array_equal(read_picture(target), flat(4))
+    np.testing.assert_array_equal(below_names(target), flat(4))
     with pytest.raises(KSNetError, match="--overwrite"):
         run(a, b, "-o", target)
 

@@ -17,7 +17,7 @@ from command import failure_of, run
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.export import memory as export_memory
 from ksnet_deploy.measure.evaluation import BicubicMethod, evaluate, frames_at_a_time
-from ksnet_deploy.measure.memory import benchmark_bytes, evaluation_bytes
+from ksnet_deploy.measure.memory import benchmark_bytes, config_of_file, evaluation_bytes
 from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.upscale import memory as upscale_memory
@@ -34,7 +34,7 @@ def test_bench_says_what_it_takes_and_is_refused_where_that_is_not_there(
     small: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit(monkeypatch, 3_000_000_000)
-    monkeypatch.setattr("ksnet_deploy.measure.speed._in_child", lambda _job: pytest.fail("begun"))
+    monkeypatch.setattr("ksnet_deploy.measure.speed.bench.Bench.run", lambda *_, **__: pytest.fail("begun"))
     sentence = failure_of(run("bench", "-m", small.path, "--size", "4000x4000"))
     assert "takes about" in sentence
     assert "3.0 GB are free here; free some, or choose a smaller --size or --clip" in sentence
@@ -85,9 +85,13 @@ def test_more_takes_more() -> None:
     assert plain < evaluation_bytes(clips, lambda _size, _beside: 0, warping=True)
     assert evaluation_bytes(clips, lambda size, _beside: size.height) == plain + 16
     small, large = FrameSize(72, 128), FrameSize(540, 960)
-    assert benchmark_bytes(LITE, small, small) < benchmark_bytes(LITE, small, large)
-    assert benchmark_bytes(LITE, small, None) <= benchmark_bytes(LITE, small, small)
-    assert benchmark_bytes(LITE, large, small) < benchmark_bytes(LITE, large, large)
+    config = config_of_file(LITE)
+    assert config is not None
+    one_by_one, at_once = [["torch"], ["onnxruntime"]], [["torch", "onnxruntime"]]
+    assert benchmark_bytes(config, small, at_once, exports=True) < benchmark_bytes(config, large, at_once, exports=True)
+    assert benchmark_bytes(config, large, one_by_one, exports=False) < benchmark_bytes(
+        config, large, at_once, exports=False
+    )
 
 
 PEAK = """

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.export.cache import cached_onnx
-from ksnet_deploy.measure.speed import moving_frames
+from ksnet_deploy.measure.speed.frames import moving_frames
 from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.runtime.lockstep import LockstepOnnxRunner
 from ksnet_deploy.runtime.onnx import OnnxRunner

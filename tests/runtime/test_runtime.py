@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from fake_gpu import fake_engine, pretend_gpu
 from networks import SMALL, new_checkpoint
 
@@ -17,8 +16,8 @@ from ksnet_deploy.network.model import State
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.lockstep import LockstepOnnxRunner
 from ksnet_deploy.runtime.open import open_runner
+from ksnet_deploy.runtime.openvino import is_installed
 from ksnet_deploy.runtime.tiles import TiledRunner, TilePlan
-from ksnet_deploy.runtime.torch import advance_in_place, decode_frame
 from ksnet_deploy.upscale.networks import find_network
 
 SIZE = FrameSize(32, 48)
@@ -29,7 +28,7 @@ def frames(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 32, 48, 3), dtype=np.uint8)
 
 
-@pytest.fixture(params=["torch", "onnxruntime", "lockstep", "tiles", "tensorrt"])
+@pytest.fixture(params=["torch", "onnxruntime", "openvino", "lockstep", "tiles", "tensorrt"])
 def runner(
     request: pytest.FixtureRequest,
     small: Checkpoint,
@@ -42,6 +41,10 @@ def runner(
         opened = open_runner(small.path, SIZE)
     elif request.param == "onnxruntime":
         opened = open_runner(small_onnx("32x48"), SIZE)
+    elif request.param == "openvino":
+        if not is_installed():
+            pytest.skip("OpenVINO is not installed (extra 'openvino')")
+        opened = open_runner(small_onnx("32x48"), SIZE, backend="openvino")
     elif request.param == "lockstep":
         opened = LockstepOnnxRunner(small_onnx("32x48"), SIZE)
     elif request.param == "tiles":
@@ -212,26 +215,8 @@ def test_cuda_without_a_device_is_refused_not_replaced(small: Checkpoint, small_
             open_runner(artifact, SIZE, device="cuda")
 
 
-def test_a_step_in_place_keeps_the_state_that_a_plain_step_gives(small: Checkpoint) -> None:
-    """The recorded step of a GPU writes its next state over the last one, of which parts are parts of the next."""
-    network = small.model.eval()
-
-    def advance(frame: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        return network(decode_frame(frame), state)
-
-    with torch.inference_mode():
-        lrs = torch.from_numpy(frames(4))
-        plain = network.initial_state(decode_frame(lrs[:1]))
-        held = State(*(tensor.clone() for tensor in plain))
-        for lr in lrs.split(1):
-            expected, plain = advance(lr, plain)
-            torch.testing.assert_close(advance_in_place(advance, lr, held), expected, rtol=0, atol=0)
-            for found, wanted in zip(held, plain, strict=True):
-                torch.testing.assert_close(found, wanted, rtol=0, atol=0)
-
-
 def test_an_engine_is_not_run_where_something_else_was_asked_for(tmp_path: Path) -> None:
     engine = str(tmp_path / "x.engine")
     for backend, device in (("torch", None), (None, "cpu")):
-        with pytest.raises(ConfigError, match="leave --backend and --device out"):
+        with pytest.raises(ConfigError, match="leave --runtime and --device out"):
             find_network(engine, backend, device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,21 +11,25 @@ import numpy as np
 import pytest
 from fake_gpu import FakeCuda, FakeEngine, fake_engine, pretend_gpu
 
-from ksnet_deploy.base.errors import ArtifactError, BackendError
+from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.runtime.open import open_runner
+from ksnet_deploy.runtime.step_file import exported_metadata, load_exported
+from ksnet_deploy.runtime.tensorrt import cuda_bindings, cuda_pycuda
 from ksnet_deploy.runtime.tensorrt.runner import TensorRTRunner
 from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
-from ksnet_deploy.runtime.tensorrt.target import GpuTarget
+from ksnet_deploy.runtime.tensorrt.target import GpuTarget, SizeRange
+from ksnet_deploy.upscale.upscaler import Upscaler
 
 SmallOnnx = Callable[..., Path]
 SIZE = FrameSize(32, 48)
 
 
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
-    return pretend_gpu(monkeypatch)
+@pytest.fixture(params=["cuda-bindings", "pycuda"])
+def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    """Everything below holds whichever package does the work."""
+    return pretend_gpu(monkeypatch, layer=request.param)
 
 
 @pytest.fixture
@@ -68,10 +73,60 @@ def test_closing_releases_everything_once(gpu: FakeCuda, engine: Path) -> None:
     assert (gpu.memory, gpu.graphs, gpu.streams) == ({}, [], 0)
 
 
-def test_a_recording_that_differs_is_noticed(gpu: FakeCuda, engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FakeCuda, "cudaGraphLaunch", lambda *_: (0,))
-    with pytest.raises(BackendError, match="does not give what the plain one gives"):
-        open_runner(engine, SIZE)
+def test_a_recording_that_rounds_otherwise_is_taken(engine: Path, gpu: FakeCuda) -> None:
+    """TensorRT does not promise equal bits in two runs."""
+    gpu.replay_error = 1  # level, of a few values
+    with open_runner(engine, SIZE) as runner:
+        assert runner.recorded
+        assert runner.notes == ()
+
+
+def test_a_recording_that_computes_something_else_is_not_taken_and_said(
+    gpu: FakeCuda, engine: Path, small_onnx: SmallOnnx
+) -> None:
+    gpu.replay_error = 40
+    as_it_is = OnnxRunner(small_onnx("32x48"), SIZE, rewrite=lambda _model: None)
+    said: list[str] = []
+    with Upscaler(engine, on_note=said.append) as upscaler, as_it_is as reference:
+        for frame in frames(3):
+            np.testing.assert_array_equal(upscaler.push(frame), reference.step(frame))
+    assert len(said) == 1
+    assert "dB against the plain one, where 60 dB were expected; the plain one is run" in said[0]
+    assert gpu.memory == {}
+
+
+def test_what_tensorrt_rtx_compiled_is_kept_beside_the_engine(gpu: FakeCuda, engine: Path) -> None:
+    kept = engine.with_name("small.engine.rtxcache")
+
+    def compilations() -> int:
+        before = gpu.compilations
+        open_runner(engine, SIZE).close()
+        return gpu.compilations - before
+
+    assert compilations() == 1
+    whole = kept.read_bytes()
+    assert (compilations(), kept.read_bytes()) == (0, whole)
+    of_another_engine = hashlib.sha256(b"another" + whole[32:]).digest() + whole[32:]
+    for damaged in (whole[:-1], whole[:40] + b"x" + whole[41:], b"", of_another_engine):
+        kept.write_bytes(damaged)
+        assert (compilations(), kept.read_bytes()) == (1, whole)
+    gpu.driver = b"kernels for driver 600"  # TensorRT-RTX itself refuses what is of another
+    assert compilations() == 1
+    assert compilations() == 0
+    kept.unlink()
+    kept.mkdir()  # where nothing can be written, an engine runs all the same
+    assert compilations() == 1
+    gpu.has_runtime_cache = False  # full TensorRT, and older versions
+    assert compilations() == 0
+
+
+def test_frames_too_large_for_any_gpu_are_refused(gpu: FakeCuda, engine: Path, small_onnx: SmallOnnx) -> None:
+    huge = FrameSize(9000, 9000)
+    sidecar, metadata = Sidecar.read(engine), exported_metadata(load_exported(small_onnx("32x48")))
+    spec = replace(sidecar.spec, sizes=SizeRange.fixed(huge))
+    replace(sidecar, spec=spec, metadata=metadata).write(engine)
+    with pytest.raises(ConfigError, match="2\\^31 elements"):
+        open_runner(engine, huge)
     assert gpu.memory == {}
 
 
@@ -90,15 +145,28 @@ def test_an_engine_for_many_sizes_runs_at_one_of_them(small_onnx: SmallOnnx, tmp
 @pytest.mark.usefixtures("gpu")
 def test_cuda_errors_become_one_sentence(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeCuda, "cudaMalloc", lambda *_: (2, None))
-    with pytest.raises(BackendError, match="cudaMalloc: error 2"):
+    with pytest.raises(BackendError, match=r"cudaMalloc: error 2|cuMemAlloc failed: out of memory"):
         open_runner(engine, SIZE)
 
 
 @pytest.mark.usefixtures("gpu")
 def test_no_gpu_is_said_in_one_sentence(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeCuda, "cudaGetDeviceCount", lambda _self: (0, 0))
-    with pytest.raises(BackendError, match="needs a GPU: CUDA finds no device"):
+    with pytest.raises(
+        BackendError, match=r"needs a GPU: CUDA (finds no device|cannot go on .*no CUDA-capable device)"
+    ):
         open_runner(engine, SIZE)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_where_nothing_records_the_runner_goes_step_by_step(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for layer in (cuda_bindings.BindingsDevice, cuda_pycuda.PycudaDevice):
+        monkeypatch.setattr(layer, "record", lambda *_: None)
+    with TensorRTRunner(engine, SIZE) as runner:
+        assert not runner.recorded
+        first = runner.step(frames(1)[0])
+        runner.reset()
+        np.testing.assert_array_equal(runner.step(frames(1)[0]), first)
 
 
 @pytest.mark.parametrize("answer", [None, False])
@@ -149,3 +217,17 @@ def test_engines_that_do_not_fit_are_refused_with_the_reason(engine: Path) -> No
     assert "missing" in refusal(engine)
     engine.unlink()
     assert "does not exist" in refusal(engine)
+
+
+def test_a_step_is_timed_by_the_devices_own_clock(gpu: FakeCuda, engine: Path) -> None:
+    with open_runner(engine, SIZE) as runner:
+        expected = runner.step(frames(1)[0])
+        runner.reset()
+        assert not gpu.events
+        assert runner.timed_step(frames(1)[0]) >= 0
+        assert len(gpu.events) == 2
+        runner.timed_step(frames(1)[0])
+        assert len(gpu.events) == 2, "made once"
+        runner.reset()
+        np.testing.assert_array_equal(runner.step(frames(1)[0]), expected)
+    assert not gpu.events

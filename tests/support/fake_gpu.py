@@ -7,6 +7,7 @@ early, or overwriting too early, shows. An "engine" is an exported ONNX file, wh
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ import pytest
 
 from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.runtime.tensorrt import cuda
+from ksnet_deploy.runtime.tensorrt import cuda_bindings, cuda_pycuda
 from ksnet_deploy.runtime.tensorrt import runner as tensorrt
 from ksnet_deploy.runtime.tensorrt.sidecar import EngineTensor, Sidecar
 from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
@@ -44,7 +45,16 @@ class FakeCuda:
         self.recording: list[Work] | None = None
         self.graphs: list[list[Work]] = []
         self.launches = 0
+        self.replay_error = 0
+        """Levels that a launch of a graph adds to one in a hundred bytes of what it copies to the host."""
         self.streams = 0
+        self.events: dict[int, float] = {}
+        self.clock_ms = 0.0
+        self.current = 0
+        self.has_runtime_cache = True
+        self.driver = b"kernels for driver 580"
+        self.compilations = 0
+        self.last_store: tuple[int, int] | None = None
 
     def put(self, work: Work) -> None:
         (self.pending if self.recording is None else self.recording).append(work)
@@ -53,7 +63,11 @@ class FakeCuda:
         return 0, 1
 
     def cudaGetDevice(self) -> tuple[int, int]:
-        return 0, 0
+        return 0, self.current
+
+    def cudaSetDevice(self, index: int) -> tuple[int]:
+        self.current = index
+        return (0,)
 
     def cudaDeviceGetAttribute(self, kind: int, _device: int) -> tuple[int, int]:
         return 0, self.capability[kind - 75]
@@ -70,6 +84,7 @@ class FakeCuda:
         assert self.recording is None, "a stream cannot be waited for while it is recorded"
         for work in self.pending:
             work()
+            self.clock_ms += 1
         self.pending = []
         return (0,)
 
@@ -90,9 +105,30 @@ class FakeCuda:
         self.put(lambda: ctypes.memset(pointer, value, size) and None)
         return (0,)
 
-    def cudaMemcpyAsync(self, target: int, source: int, size: int, _kind: int, _stream: int) -> tuple[int]:
+    def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: int, _stream: int) -> tuple[int]:
+        if kind == self.cudaMemcpyKind.cudaMemcpyDeviceToHost:
+            self.last_store = target, size
         self.put(lambda: ctypes.memmove(target, source, size) and None)
         return (0,)
+
+    def cudaEventCreate(self) -> tuple[int, int]:
+        self.clock_ms += 1  # so that no two events have one name
+        self.events[handle := 1000 + int(self.clock_ms)] = math.nan
+        return 0, handle
+
+    def cudaEventDestroy(self, event: int) -> tuple[int]:
+        del self.events[event]
+        return (0,)
+
+    def cudaEventRecord(self, event: int, _stream: int) -> tuple[int]:
+        self.put(lambda: self.events.__setitem__(event, self.clock_ms))
+        return (0,)
+
+    def cudaEventSynchronize(self, _event: int) -> tuple[int]:
+        return self.cudaStreamSynchronize(77)
+
+    def cudaEventElapsedTime(self, start: int, end: int) -> tuple[int, float]:
+        return 0, self.events[end] - self.events[start]
 
     def cudaStreamBeginCapture(self, _stream: int, _mode: int) -> tuple[int]:
         self.recording = []
@@ -118,7 +154,14 @@ class FakeCuda:
         self.launches += 1
         for work in graph:
             self.put(work)
+        if self.replay_error and self.last_store is not None:
+            pointer, size = self.last_store
+            self.put(lambda: self._disturb(pointer, size))
         return (0,)
+
+    def _disturb(self, pointer: int, size: int) -> None:
+        values = np.frombuffer((ctypes.c_uint8 * size).from_address(pointer), np.uint8)
+        values[::100] ^= self.replay_error
 
     def cudaGetErrorString(self, status: int) -> tuple[int, bytes]:
         return 0, f"error {status}".encode()
@@ -144,6 +187,25 @@ class FakeTensorRT:
         return FakeEngine(self.cuda, plan)
 
 
+class FakeRuntimeCache:
+    """Kernels that were compiled: none, or those of a driver."""
+
+    def __init__(self, cuda: FakeCuda) -> None:
+        self.cuda, self.compiled = cuda, b""
+
+    def deserialize(self, blob: bytes) -> bool:
+        fits = blob == self.cuda.driver
+        self.compiled = blob if fits else b""
+        return fits
+
+    def compile(self) -> None:
+        self.cuda.compilations += not self.compiled
+        self.compiled = self.cuda.driver
+
+    def serialize(self) -> memoryview:
+        return memoryview(self.compiled)
+
+
 class FakeEngine:
     """Engine and execution context in one."""
 
@@ -155,9 +217,15 @@ class FakeEngine:
         self.runs = 0
 
     def create_runtime_config(self) -> SimpleNamespace:
-        return SimpleNamespace()
+        config = SimpleNamespace()
+        if self.cuda.has_runtime_cache:
+            config.create_runtime_cache = lambda: FakeRuntimeCache(self.cuda)
+            config.set_runtime_cache = lambda cache: setattr(config, "cache", cache)
+        return config
 
     def create_execution_context(self, config: SimpleNamespace) -> FakeEngine:
+        if hasattr(config, "create_runtime_cache"):
+            config.cache.compile()
         assert config.dynamic_shapes_kernel_specialization_strategy == "eager"
         return self
 
@@ -195,10 +263,16 @@ class FakeEngine:
         return np.frombuffer((ctypes.c_uint8 * size).from_address(pointer), dtype).reshape(shape)
 
 
-def pretend_gpu(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
-    """Let engines run on a stand-in, which is returned."""
+def pretend_gpu(monkeypatch: pytest.MonkeyPatch, layer: str = "cuda-bindings") -> FakeCuda:
+    """Let engines run on a stand-in, which is returned, through one of the packages."""
+    from fake_pycuda import FakePycuda
+
     device = FakeCuda()
-    monkeypatch.setattr(cuda, "_cudart", lambda: device)
+    driver = FakePycuda(device)
+    monkeypatch.setattr(cuda_bindings, "_cudart", lambda: device)
+    monkeypatch.setattr(cuda_pycuda, "can_record", lambda: True)
+    monkeypatch.setattr(cuda_pycuda, "imports", lambda: layer == "pycuda")
+    monkeypatch.setattr(cuda_pycuda, "_driver", lambda: driver)
     monkeypatch.setattr(tensorrt, "import_tensorrt", lambda _flavour: FakeTensorRT(device, "1.7.1"))
     return device
 

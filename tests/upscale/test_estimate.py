@@ -14,7 +14,7 @@ from runners import RepeatRunner
 
 from ksnet_deploy.base.errors import ConfigError, OutputError
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.measure.speed import BENCH_CLIP
+from ksnet_deploy.measure.speed.frames import BENCH_CLIP
 from ksnet_deploy.upscale.estimate import FRAMES, MOMENTS
 from ksnet_deploy.upscale.result import Events
 from ksnet_deploy.upscale.run import estimate_video, upscale_video

@@ -24,7 +24,7 @@ from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.base.hidden import temporary_beside
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.runtime.base import Runner, SavedState
-from ksnet_deploy.upscale.job import job_folder
+from ksnet_deploy.upscale.job import Job, job_folder
 from ksnet_deploy.upscale.output import OutputFile
 from ksnet_deploy.upscale.plan import LONGEST_SEGMENT, SHORTEST_SEGMENT
 from ksnet_deploy.upscale.result import Events, UpscaleResult
@@ -374,3 +374,21 @@ def test_the_rate_of_a_folder_is_part_of_a_job(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"other settings \(frame rate: 24 -> 30\)"):
         upscale(tmp_path / "in", target, rate=Fraction(30))
     assert upscale(tmp_path / "in", target, rate=Fraction(24)).resumed_frames == 120
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [
+        ("libx264 crf=20 x264-params=sliced-threads=0:asm=AVX2", "crf=18 -> crf=20"),
+        ("libx264 crf=18 preset=slow x264-params=sliced-threads=0:asm=AVX2", "unset -> preset=slow"),
+    ],
+)
+def test_of_another_encoder_only_what_differs_is_told(tmp_path: Path, after: str, words: str) -> None:
+    before = "libx264 crf=18 x264-params=sliced-threads=0:asm=AVX2"
+    with Job(tmp_path / "a.mp4", {"encoder": before}, resume=True):
+        pass
+    with (
+        pytest.raises(OutputError, match=rf"was begun with other settings \(encoder: {words}\); run it with those"),
+        Job(tmp_path / "a.mp4", {"encoder": after}, resume=True),
+    ):
+        pass

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.export.proof.sequence import moving_pattern
-from ksnet_deploy.measure.speed import moving_frames
+from ksnet_deploy.measure.speed.frames import moving_frames
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.runtime.torch import TorchRunner
 from ksnet_deploy.upscale.run import upscale_video

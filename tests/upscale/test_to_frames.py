@@ -19,6 +19,7 @@ from runners import RepeatRunner
 
 from ksnet_deploy.base.errors import BackendError, InputError, OutputError
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.cli.inputs import find_videos
 from ksnet_deploy.upscale.destination import Destination, is_for_frames
 from ksnet_deploy.upscale.result import Events
 from ksnet_deploy.upscale.run import upscale_video
@@ -195,6 +196,21 @@ def test_folders_that_differ_after_a_dot_have_results_of_their_own(folder: Path,
     library.mkdir()
     source = folder.rename(tmp_path / "shot.v2")
     assert upscale_video(source, library, Upscaler(open_runner=RepeatRunner)).target == library / "shot.v2_x4"
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_results_are_named_after_the_scale_and_taken_for_results(folder: Path, tmp_path: Path, scale: int) -> None:
+    upscaler = Upscaler(open_runner=RepeatRunner)
+    assert upscale_video(folder, None, upscaler, scale=scale).target == folder.with_name(f"{folder.name}_x{scale}")
+    (tmp_path / "films").mkdir()
+    film = make_video(tmp_path / "films" / "film.mp4", FrameSize(16, 24), frames=2)
+    picture = tmp_path / "photo.png"
+    write_png(picture, np.zeros((16, 24, 3), np.uint8))
+    for source in (film, picture):
+        result = upscale_video(source, None, Upscaler(open_runner=RepeatRunner), scale=scale)
+        assert result.target == source.with_name(f"{source.stem}_x{scale}{source.suffix}")
+        assert result.size == FrameSize(16 * scale, 24 * scale)
+    assert find_videos([str(film.parent)]) == [film]
 
 
 def test_the_current_folder_has_a_name_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

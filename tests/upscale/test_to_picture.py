@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from media import make_video
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 from runners import RepeatRunner
 
 from ksnet_deploy.base.errors import ConfigError, InputError, OutputError
@@ -251,3 +253,49 @@ def test_a_jpeg_keeps_all_of_its_colour(tmp_path: Path) -> None:
     write_picture(tmp_path / "a", ".jpg", stripes)
     found = np.asarray(Image.open(io.BytesIO((tmp_path / "a").read_bytes())).convert("RGB"))
     assert np.abs(found.astype(int) - stripes).max() <= 16  # thinned out, both would be purple
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_a_colour_profile_that_is_lost_is_told(tmp_path: Path, suffix: str) -> None:
+    source = tmp_path / f"a{suffix}"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(smooth()).save(source, icc_profile=profile)
+    told = "The source's colour profile is not in the output; what is not sRGB will look different."
+    assert told in upscale(source).notes
+    Image.fromarray(smooth()).save(source)
+    assert told not in upscale(source, overwrite=True).notes
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_a_colour_profile_ends_no_process(tmp_path: Path, suffix: str) -> None:
+    source = tmp_path / f"a{suffix}"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(smooth()).save(source, icc_profile=profile)
+    code = (
+        "import gc, sys\nfrom pathlib import Path\nfrom ksnet_deploy.video.reading.reader import VideoReader\n"
+        "for _ in range(3):\n"
+        "    with VideoReader(Path(sys.argv[1])) as reader: list(reader.frames())\n"
+        "    del reader\n    gc.collect()"
+    )
+    subprocess.run([sys.executable, "-c", code, str(source)], check=True)
+
+
+@pytest.mark.parametrize(("tracks", "brand", "tiles"), [(1, b"avif", False), (2, b"avif", False), (4, b"heic", True)])
+def test_a_picture_in_tiles_is_refused_and_others_of_its_brands_are_taken(
+    tmp_path: Path, tracks: int, brand: bytes, tiles: bool
+) -> None:
+    source = tmp_path / "a.heic"
+    with av.open(str(source), "w", format="mp4") as file:
+        streams: list[Any] = [file.add_stream("mpeg4", rate=25) for _ in range(tracks)]
+        for stream in streams:
+            stream.height, stream.width, stream.pix_fmt = SIZE.height, SIZE.width, "yuv420p"
+        for stream in streams:
+            file.mux([*stream.encode(av.VideoFrame.from_ndarray(smooth())), *stream.encode(None)])
+    content = source.read_bytes()
+    assert content[4:12] == b"ftypisom"
+    source.write_bytes(content[:8] + brand + content[12:])
+    if tiles:
+        with pytest.raises(InputError, match="put together from 4 tiles, which is not supported; convert it to PNG"):
+            upscale(source)
+    else:
+        assert upscale(source).target == tmp_path / "a_x4.png"

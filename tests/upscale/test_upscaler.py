@@ -15,7 +15,7 @@ import ksnet_deploy
 from ksnet_deploy import Upscaler
 from ksnet_deploy.base.errors import BackendError, CheckpointError, ConfigError
 from ksnet_deploy.base.frames import FrameSize, FrameType
-from ksnet_deploy.measure.speed import moving_frames
+from ksnet_deploy.measure.speed.frames import moving_frames
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.tiles import TiledRunner, TilePlan

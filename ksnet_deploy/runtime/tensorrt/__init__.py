@@ -1,7 +1,9 @@
 """Engines: what they are, and running them.
 
 - ``runner.py``: runs an engine
-- ``cuda.py``: device memory, streams and graphs
+- ``cuda.py``, ``cuda_layer.py``: the GPU at hand; what is asked of it: memory, streams, events, graphs
+- ``cuda_pycuda.py``, ``cuda_bindings.py``: through pycuda; through NVIDIA's bindings
+- ``runtime_cache.py``: kernels that TensorRT-RTX compiled
 - ``sidecar.py``, ``spec.py``: the description beside an engine; what is asked for
 - ``target.py``: GPUs, sizes and flavours of TensorRT
 """

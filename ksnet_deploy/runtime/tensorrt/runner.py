@@ -11,27 +11,38 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError
 from ksnet_deploy.base.frames import IO_TYPES, FrameSize, FrameType
+from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.ops.library import find_plugin_library, load_plugins
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
-from ksnet_deploy.runtime.tensorrt.cuda import DeviceBuffer, Graph, PinnedArray, Stream, compute_capability
+from ksnet_deploy.runtime.step_file import check_countable
+from ksnet_deploy.runtime.tensorrt.cuda import open_device
+from ksnet_deploy.runtime.tensorrt.cuda_layer import Device, DeviceBuffer, Event, Graph, PinnedArray
+from ksnet_deploy.runtime.tensorrt.runtime_cache import RuntimeCache
 from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
-from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, GpuTarget, import_tensorrt
+from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, import_tensorrt
 
 __all__ = ["TensorRTRunner"]
 
 DTYPES = {"UINT8": "uint8", "HALF": "float16", "FLOAT": "float32"}
 """NumPy's names of TensorRT's types."""
+RECORDED_PSNR_DB = 60.0
+"""Least PSNR of a recorded step against the plain one: TensorRT does not promise the same rounding in two runs, and
+both have the same error of 55 to 63 dB against float32."""
 
 
 class TensorRTRunner(Runner):
     """Runs an engine. The state stays on the device, in two sets of buffers that swap roles after every step.
 
     A step is one launch of a CUDA graph (copy in, engine, copy out), of which there is one for each role of the
-    buffers, and one wait, for the frame. Where TensorRT says that an engine cannot be recorded, ``recorded`` is False
-    and the parts are put on the stream one by one.
+    buffers, and one wait, for the frame. Where an engine cannot be recorded, or cuda-bindings, which records, is not
+    installed, ``recorded`` is False and the parts are put on the stream one by one.
     """
 
     recorded = False
+    """Whether a step is a launch of a graph."""
+    _compiled: RuntimeCache | None = None
+    _events: tuple[Event, Event] | None = None
+    _after_step: Event | None = None
 
     def __init__(self, path: Path, size: FrameSize) -> None:
         """Load an engine for frames of one size.
@@ -39,22 +50,27 @@ class TensorRTRunner(Runner):
         Raises:
             ArtifactError: the engine does not fit this machine or the size, or is damaged.
             BackendError: there is no GPU, or it cannot run the engine.
+            ConfigError: the frames are too large for a GPU.
         """
         sidecar = Sidecar.read(path)
         trt = import_tensorrt(sidecar.spec.flavour)
         library = find_plugin_library() if sidecar.spec.plugins else None
         device, reason = _device()
-        sidecar.check(path, size, flavour_version=trt.__version__, device=device, plugin_library=library)
+        target = None if device is None else device.target
+        sidecar.check(path, size, flavour_version=trt.__version__, device=target, plugin_library=library)
         if device is None:
             raise BackendError(f"{path} needs a GPU: {reason}")
+        check_countable(sidecar.metadata, size)
         super().__init__(size, _frame_type(path, sidecar))
         self.backend = sidecar.spec.flavour
+        self._device = device
         self._cleanup = ExitStack()
-        try:
-            self._open(path, sidecar, trt, library)
-        except BaseException:
-            self._cleanup.close()
-            raise
+        with device.current():
+            try:
+                self._open(path, sidecar, trt, library)
+            except BaseException:
+                self._cleanup.close()
+                raise
 
     def _open(self, path: Path, sidecar: Sidecar, trt: Any, library: Path | None) -> None:
         if library is not None:
@@ -66,12 +82,12 @@ class TensorRTRunner(Runner):
                 f"{FLAVOURS[sidecar.spec.flavour]} {trt.__version__} refuses {path}; "
                 "build it again with 'ksnet-deploy build-engine'"
             )
-        self._context = self._engine.create_execution_context(*_runtime_config(trt, self._engine))
+        self._context = self._engine.create_execution_context(*self._runtime_config(trt, path, sidecar))
         if self._context is None:
             raise BackendError(
                 f"the GPU has no room for {path}; close other programs that use it, or take smaller frames"
             )
-        self._stream = Stream()
+        self._stream = self._device.stream()
         self._cleanup.callback(self._stream.close)
         shapes = {tensor.name: tensor.at(self.size) for tensor in sidecar.inputs}
         for name, shape in shapes.items():
@@ -100,8 +116,41 @@ class TensorRTRunner(Runner):
         self._fresh = True
         self._graphs: list[Graph] | None = None
         self._record_graphs()
+        if self._compiled is not None:
+            self._compiled.keep()
+
+    def _runtime_config(self, trt: Any, path: Path, sidecar: Sidecar) -> tuple[Any, ...]:
+        """TensorRT-RTX compiles kernels for the size at hand; at once, not during the run, which a recording would
+        miss."""
+        strategies = getattr(trt, "DynamicShapesKernelSpecializationStrategy", None)
+        if strategies is None:
+            return ()
+        config = self._engine.create_runtime_config()
+        config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+        if hasattr(config, "create_runtime_cache"):
+            self._compiled = RuntimeCache(path, sidecar.engine_sha256, config)
+        return (config,)
+
+    def timed_step(self, lr: NDArray[Any]) -> float:
+        with self._device.current():
+            if self._events is None:
+                self._events = self._device.event(), self._device.event()
+                for event in self._events:
+                    self._cleanup.callback(event.close)
+            begin, end = self._events
+            begin.record(self._stream)
+            self._after_step = end
+            try:
+                self.step(lr)
+            finally:
+                self._after_step = None
+            return end.ms_since(begin)
 
     def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
+        with self._device.current():
+            return self._take_step(lr)
+
+    def _take_step(self, lr: NDArray[Any]) -> NDArray[Any]:
         if self._fresh:
             self._clear_state(lr)
         self._lr.array[...] = lr
@@ -109,6 +158,8 @@ class TensorRTRunner(Runner):
             self._enqueue(self._current)
         else:
             self._graphs[self._current].launch(self._stream)
+        if self._after_step is not None:
+            self._after_step.record(self._stream)
         self._stream.synchronize()
         self._current = 1 - self._current
         return self._hr.array.copy()
@@ -122,31 +173,43 @@ class TensorRTRunner(Runner):
         for name, buffer in bindings.items():
             if not self._context.set_tensor_address(name, buffer.pointer):
                 raise BackendError(f"TensorRT does not know the tensor {name}; build the engine again")
-        if not self._context.execute_async_v3(int(self._stream.handle)):
+        if not self._context.execute_async_v3(self._stream.handle):
             raise BackendError("TensorRT could not run the engine on this GPU; build it again for this machine")
         self._hr_device.store(self._hr, self._stream)
 
     def _record_graphs(self) -> None:
-        """Record the step for both roles of the states, and make sure that it computes what the plain step does."""
+        """Record the step for both roles of the states, where that computes what the plain step does."""
         frames = np.random.default_rng(0).integers(0, 256, (2, *self._lr.array.shape))
         frames = frames.astype(self.io) if self.io == "uint8" else (frames / 255).astype(self.io)
-        plain = [self._step(frame) for frame in frames]  # and TensorRT wants a plain run before it is recorded
+        plain = [self._take_step(frame) for frame in frames]  # and TensorRT wants a plain run before it is recorded
         capturable = getattr(self._context, "is_stream_capturable", None)
-        if capturable is None or capturable(int(self._stream.handle)):
-            self._graphs = []
-            for current in range(2):
-                graph = Graph(lambda current=current: self._enqueue(current), self._stream)  # type: ignore[misc]
-                self._graphs.append(graph)
-                self._cleanup.callback(graph.close)
-            self.recorded = True
+        if capturable is None or capturable(self._stream.handle):
+            self._graphs = self._recorded_graphs()
+        if self._graphs is not None:
             self.reset()
-            for expected, frame in zip(plain, frames, strict=True):
-                if not np.array_equal(self._step(frame), expected):
-                    raise BackendError(
-                        "the recorded step does not give what the plain one gives; update the GPU driver, and report "
-                        "this"
-                    )
+            self._current = 0
+            least = min(
+                _likeness(self._take_step(frame), expected) for frame, expected in zip(frames, plain, strict=True)
+            )
+            self.recorded = least >= RECORDED_PSNR_DB
+            if not self.recorded:
+                self._graphs = None
+                self.notes = (
+                    f"The recorded step has {least:.0f} dB against the plain one, where {RECORDED_PSNR_DB:.0f} dB were "
+                    "expected; the plain one is run, which is slower. Update the GPU's driver, and report this.",
+                )
         self.reset()
+
+    def _recorded_graphs(self) -> list[Graph] | None:
+        """One graph for each role of the states; None where no installed package records."""
+        graphs = []
+        for current in range(2):
+            graph = self._device.record(lambda current=current: self._enqueue(current), self._stream)  # type: ignore[misc]
+            if graph is None:
+                return None
+            self._cleanup.callback(graph.close)
+            graphs.append(graph)
+        return graphs
 
     def _clear_state(self, lr: NDArray[Any]) -> None:
         """A fresh state: zeros, and the frame itself as the last one."""
@@ -159,12 +222,12 @@ class TensorRTRunner(Runner):
         self._fresh = False
 
     def _pinned(self, shape: tuple[int, ...], dtype: str) -> PinnedArray:
-        array = PinnedArray(shape, dtype)
+        array = self._device.pinned(shape, dtype)
         self._cleanup.callback(array.close)
         return array
 
     def _buffer(self, size_bytes: int) -> DeviceBuffer:
-        buffer = DeviceBuffer(size_bytes)
+        buffer = self._device.buffer(size_bytes)
         self._cleanup.callback(buffer.close)
         return buffer
 
@@ -176,10 +239,11 @@ class TensorRTRunner(Runner):
         if self._fresh:
             return {}
         saved = {}
-        for name, host in self._state_arrays().items():
-            self._states[self._current][name].store(host, self._stream)
-            self._stream.synchronize()
-            saved[name] = host.array.copy()
+        with self._device.current():
+            for name, host in self._state_arrays().items():
+                self._states[self._current][name].store(host, self._stream)
+                self._stream.synchronize()
+                saved[name] = host.array.copy()
         return saved
 
     @state.setter
@@ -187,10 +251,11 @@ class TensorRTRunner(Runner):
         self._check_open()
         fitting = fitting_state(saved, {n: np.empty(*kind) for n, kind in self._state_kinds.items()}) if saved else {}
         self._fresh = not saved
-        for name, host in self._state_arrays().items() if saved else ():
-            host.array[...] = fitting[name]
-            self._states[self._current][name].load(host, self._stream)
-            self._stream.synchronize()
+        with self._device.current():
+            for name, host in self._state_arrays().items() if saved else ():
+                host.array[...] = fitting[name]
+                self._states[self._current][name].load(host, self._stream)
+                self._stream.synchronize()
 
     def _state_arrays(self) -> dict[str, PinnedArray]:
         """Host memory for each state; made when a state is first saved, for most runs never save one."""
@@ -200,9 +265,17 @@ class TensorRTRunner(Runner):
 
     def _close(self) -> None:
         self.reset()
-        # The context and the engine before the runtime, and all before the memory they use.
-        del self._context, self._engine, self._runtime
-        self._cleanup.close()
+        with self._device.current():
+            # The context and the engine before the runtime, and all before the memory they use.
+            del self._context, self._engine, self._runtime
+            self._compiled = None
+            self._cleanup.close()
+
+
+def _likeness(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """PSNR in dB of two frames of any one type; of values that are not finite, minus infinity."""
+    levels = [frame if frame.dtype == np.uint8 else frame.astype(np.float32) * 255 for frame in (found, expected)]
+    return psnr(*levels) if np.isfinite(levels).all() else -np.inf
 
 
 def _frame_type(path: Path, sidecar: Sidecar) -> FrameType:
@@ -212,19 +285,9 @@ def _frame_type(path: Path, sidecar: Sidecar) -> FrameType:
     return dtype  # type: ignore[return-value]
 
 
-def _device() -> tuple[GpuTarget | None, str]:
+def _device() -> tuple[Device | None, str]:
     """The GPU, or why there is none."""
     try:
-        return compute_capability(), ""
+        return open_device(), ""
     except BackendError as error:
         return None, str(error)
-
-
-def _runtime_config(trt: Any, engine: Any) -> tuple[Any, ...]:
-    """TensorRT-RTX compiles kernels for the size at hand; at once, not during the run, which a recording would miss."""
-    strategies = getattr(trt, "DynamicShapesKernelSpecializationStrategy", None)
-    if strategies is None:
-        return ()
-    config = engine.create_runtime_config()
-    config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
-    return (config,)

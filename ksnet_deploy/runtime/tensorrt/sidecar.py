@@ -66,6 +66,14 @@ class Sidecar:
     """Result of the comparison with float32, and with what it was made; None when there was none."""
     format: int = FORMAT
 
+    @property
+    def fault(self) -> str | None:
+        """Verdict on an engine that did not pass its comparison, as the end of a sentence; None for any other."""
+        verified = self.verified or {}
+        if verified.get("passed", True):
+            return None
+        return f"did not pass its comparison with {verified['against']}: {'; '.join(verified['faults'])}"
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON, those of the spec among the others."""
         values = asdict(self)
@@ -159,9 +167,10 @@ class Sidecar:
             sizes = f"--min {self.spec.sizes.least} --opt {self.spec.sizes.best} --max {self.spec.sizes.most}"
         fp16 = " --fp16" if self.spec.precision == "fp16" else ""
         plugins = "on" if self.spec.plugins else "off"
+        effort = "" if self.spec.effort is None else f" --effort {self.spec.effort}"
         return (
             f"build it again with 'ksnet-deploy build-engine {engine} --overwrite --model {self.model}{fp16} "
-            f"--runtime {self.spec.flavour} --gpu {target} {sizes} --plugins {plugins}'"
+            f"--runtime {self.spec.flavour} --gpu {target} {sizes} --plugins {plugins}{effort}'"
         )
 
 

@@ -36,6 +36,8 @@ class EngineSpec:
     sizes: SizeRange
     plugins: PluginIdentity | None = None
     """Plugin library; None where the function bodies are used."""
+    effort: int | None = None
+    """Builder optimization level of full TensorRT, 0 to 5; None for its own."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -47,6 +49,7 @@ class EngineSpec:
             "best": str(self.sizes.best),
             "most": str(self.sizes.most),
             "plugins": self.plugins and asdict(self.plugins),
+            "effort": self.effort,
         }
 
     @classmethod
@@ -60,6 +63,7 @@ class EngineSpec:
             precision=values.pop("precision"),
             sizes=SizeRange(*(FrameSize.parse(values.pop(key)) for key in ("least", "best", "most"))),
             plugins=plugins and PluginIdentity(**plugins),
+            effort=values.pop("effort", None),
         )
 
     def __str__(self) -> str:

@@ -1,0 +1,30 @@
+"""Which channels the bundled networks keep on the bundled clip, and how those differ from the rest (Figure 6).
+
+python benchmarks/channels.py benchmarks/results/channels.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from ksnet_deploy import __version__, visualize
+
+CLIP = Path(__file__).parents[1] / "ksnet_deploy" / "bundled" / "city_lr.mp4"
+AT_S, FRAMES = 1.0, 9
+
+
+def main(target: Path) -> None:
+    results = {}
+    for model in ("lite", "uni"):
+        answer = visualize(CLIP, model, at_s=AT_S, frames=FRAMES).as_dict()
+        results[model] = {name: answer[name] for name in ("flow_px", "levels")}
+        for level in answer["levels"]:
+            print(model, level["branch"], level["level"], level["gradient"], level["correlation"])
+    values = {"version": __version__, "clip": CLIP.name, "time_s": AT_S, "frames": FRAMES, "networks": results}
+    target.write_text(json.dumps(values, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

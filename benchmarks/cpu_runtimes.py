@@ -1,0 +1,143 @@
+"""What the runtimes and settings of a CPU are worth, by turns in one run: wall time, processor time and PSNR.
+
+    python benchmarks/cpu_runtimes.py [--models lite uni] [--size 180x320] [--rounds 5] [--seconds 8] [--load 0]
+                                      [--output FILE.json]
+
+The rows are PyTorch, ONNX Runtime with threads that spin while they wait and with threads that sleep, and OpenVINO in
+float32 and, where the processor has it, bfloat16. Each is in a process of its own; medians of the rounds, and the
+median of each round's ratio to the first row of ONNX Runtime. ``--load 2`` keeps two cores busy with other work
+meanwhile. The result goes to benchmarks/results/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import re
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.machine import cores, cpu_name
+from ksnet_deploy.base.metrics import psnr
+from ksnet_deploy.base.version import package_version
+from ksnet_deploy.export.cache import cached_onnx
+from ksnet_deploy.measure.speed.child import Child
+from ksnet_deploy.measure.speed.timing import spread
+from ksnet_deploy.measure.speed.worker import Footage
+from ksnet_deploy.network.bundled import bundled_checkpoint
+from ksnet_deploy.runtime.base import Runner
+from ksnet_deploy.runtime.onnx import OnnxRunner
+from ksnet_deploy.runtime.open import open_runner
+from ksnet_deploy.runtime.openvino import has_bfloat16, is_installed
+
+RESULTS = Path(__file__).parent / "results"
+FIRST = "ONNX Runtime, spinning"
+FRAMES = 30
+
+
+def open_onnx(path: Path, size: FrameSize, spinning: str) -> Runner:
+    return OnnxRunner(path, size, options={"session.intra_op.allow_spinning": spinning})
+
+
+def rows_of(model: str, size: FrameSize) -> dict[str, partial[Runner]]:
+    """What opens each row's runner in its process."""
+    checkpoint = bundled_checkpoint(model)
+    single = cached_onnx(checkpoint, size)
+    rows = {
+        "PyTorch": partial(open_runner, checkpoint, size),
+        FIRST: partial(open_onnx, single, size, "1"),
+        "ONNX Runtime, sleeping": partial(open_onnx, single, size, "0"),
+    }
+    if is_installed():
+        rows["OpenVINO, float32"] = partial(open_runner, single, size, backend="openvino")
+    if is_installed() and has_bfloat16():
+        half = cached_onnx(checkpoint, size, "uint8", "fp16")
+        rows["OpenVINO, bfloat16"] = partial(open_runner, half, size, backend="openvino")
+    return rows
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+def measure(model: str, size: FrameSize, rounds: int, seconds: float, frames: int) -> list[dict[str, Any]]:
+    with ExitStack() as stack:
+        children = {}
+        for name, opener in rows_of(model, size).items():
+            children[name] = stack.enter_context(Child(name, opener, Footage(size)))
+            children[name].call("warm_up", 1.0)
+        wall: dict[str, list[float]] = {name: [] for name in children}
+        processor: dict[str, list[float]] = {name: [] for name in children}
+        for index in range(rounds):
+            names = list(children)
+            for name in names[index % len(names) :] + names[: index % len(names)]:
+                before = children[name].call("processor_s")
+                times = children[name].call("engine", seconds / rounds)
+                spent = children[name].call("processor_s") - before
+                wall[name].append(median(times))
+                processor[name].append(1e3 * spent / len(times))
+        reference = children["PyTorch"].call("pictures", frames)
+        rows = []
+        for name, child in children.items():
+            pictures = child.call("pictures", frames)
+            least = min(psnr(a, b) for a, b in zip(pictures, reference, strict=True))
+            ratios = [now / first for now, first in zip(wall[name], wall[FIRST], strict=True)]
+            rows.append(
+                {
+                    "model": model,
+                    "row": name,
+                    "wall_ms": median(wall[name]),
+                    "noise": spread(wall[name]),
+                    "processor_ms": median(processor[name]),
+                    "wall_over_first": median(ratios),
+                    "least_psnr_db": None if least == float("inf") else least,
+                    "frames": len(pictures),
+                }
+            )
+        return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["lite", "uni"])
+    parser.add_argument("--size", type=FrameSize.parse, default=FrameSize(180, 320))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=8.0, help="for each row (default: 8)")
+    parser.add_argument("--frames", type=int, default=FRAMES, help="compared (default: 30)")
+    parser.add_argument("--load", type=int, default=0, help="processes that keep the machine busy (default: 0)")
+    parser.add_argument("--output", type=Path, help="(default: a file in benchmarks/results/)")
+    options = parser.parse_args()
+    others = [multiprocessing.Process(target=spin, daemon=True) for _ in range(options.load)]
+    for other in others:
+        other.start()
+    rows = [
+        row
+        for model in options.models
+        for row in measure(model, options.size, options.rounds, options.seconds, options.frames)
+    ]
+    for other in others:
+        other.terminate()
+    machine = f"{cpu_name()}, {cores()} cores"
+    print(f"{machine}, {options.size}, {options.load} other processes; ratios to '{FIRST}'")
+    for row in rows:
+        quality = "equal" if row["least_psnr_db"] is None else f"{row['least_psnr_db']:.1f} dB"
+        print(
+            f"{row['model']:<6}{row['row']:<26}{row['wall_ms']:>9.1f} ms{row['noise']:>6.0%}"
+            f"{row['processor_ms']:>9.1f} processor ms{row['wall_over_first']:>7.2f} x{quality:>10}"
+        )
+    versions = {name: package_version(name) for name in ("torch", "onnxruntime", "openvino")}
+    facts = {"machine": machine, "size": str(options.size), "load": options.load, "versions": versions}
+    name = re.sub(r"[^a-z0-9]+", "-", f"cpu-runtimes-{machine}-load-{options.load}".lower())
+    path = options.output or RESULTS / f"{name}.json"
+    path.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+    print(f"Written to {path}")
+
+
+if __name__ == "__main__":
+    main()

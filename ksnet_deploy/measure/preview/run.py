@@ -1,0 +1,181 @@
+"""The front door: a few frames of a film by several networks, with settings as users give them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from ksnet_deploy.base.errors import ConfigError, InputError
+from ksnet_deploy.base.files import replacing
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.measure.layout import save_picture
+from ksnet_deploy.measure.pages.areas import Area, busiest
+from ksnet_deploy.measure.pages.outputs import page_and_sheet
+from ksnet_deploy.measure.pages.page import write_page
+from ksnet_deploy.measure.preview.moments import Stretch, choose_moments, read_stretch
+from ksnet_deploy.measure.preview.report import NetworkEstimate, Preview
+from ksnet_deploy.measure.preview.spots import BICUBIC, Pace, Spot, bicubic_of, part_size, upscale_stretches
+from ksnet_deploy.measure.speeds import keep_speed
+from ksnet_deploy.network.bundled import bundled_names
+from ksnet_deploy.upscale.destination import choose_destination
+from ksnet_deploy.upscale.estimate import FRAMES, MOMENTS, estimate
+from ksnet_deploy.upscale.networks import Network, NetworkFile, default_model, find_network
+from ksnet_deploy.upscale.result import Events
+from ksnet_deploy.upscale.upscaler import Upscaler
+from ksnet_deploy.upscale.values import parse_rate, parse_time
+from ksnet_deploy.upscale.work import Work
+from ksnet_deploy.video.kinds import DEFAULT_RATE, Source
+from ksnet_deploy.video.reading.reader import VideoReader
+from ksnet_deploy.video.writing.comparison import Picture
+from ksnet_deploy.video.writing.presets import DEFAULT_ENCODER, choose_encoder
+
+__all__ = ["BEFORE", "SPOTS", "preview"]
+
+SPOTS = 4
+BEFORE = 8
+"""Frames that a network sees before the one that is shown. On the bundled clip the picture is then within 62 dB of what
+a run from the clip's beginning makes of it; after 2 frames it is within 41 dB, after none within 31."""
+
+
+def preview(
+    source: Path | str,
+    models: Sequence[str | Path | Network] | str | None = None,
+    output: Path | str | None = None,
+    *,
+    spots: int = SPOTS,
+    before: int = BEFORE,
+    start_s: Fraction | float | str | None = None,
+    end_s: Fraction | float | str | None = None,
+    rate: Fraction | float | str = DEFAULT_RATE,
+    backend: str | None = None,
+    device: str | None = None,
+    whole_frames: bool = False,
+    overwrite: bool = False,
+    on_phase: Callable[[str, int], None] = lambda _what, _steps: None,
+    on_step: Callable[[], None] = lambda: None,
+    on_note: Callable[[str], None] = lambda _sentence: None,
+) -> Preview:
+    """Upscale a few frames of a film with several networks, and say what each would take for all of it.
+
+    Args:
+        source: a video or a folder of pictures.
+        models: networks, by name or file, in a list or parted by commas (default: the bundled ones that suit the
+            device).
+        output: ``look.html`` for a page and ``look.png`` beside it, ``look.png`` for the picture alone (default:
+            nothing is written).
+        spots: frames to show, spread over the film and unlike each other.
+        before: frames of the same scene that the networks see before each.
+        start_s, end_s: the part of the film to look at, in seconds or as text such as ``"1:30"``.
+        rate: frames per second of a folder of pictures (default: 25).
+        backend, device: as :class:`ksnet_deploy.Upscaler` takes them.
+        whole_frames: upscale whole frames, where a part of them is taken otherwise to end in about a minute.
+        overwrite: replace existing outputs.
+        on_phase: told what begins and of how many steps it is; ``on_step`` after each of them.
+        on_note: told what a user should know meanwhile, a sentence at a time.
+
+    Raises:
+        KSNetError: the source cannot be read, there is no such network, or an output cannot be written.
+    """
+    began = time.monotonic()
+    if spots < 1 or before < 0:
+        raise ConfigError(f"{spots} frames with {before} before each cannot be shown; give 1 or more, and 0 or more")
+    begin, end = (None if moment is None else parse_time(moment) for moment in (start_s, end_s))
+    film = Source(Path(source), begin, end, parse_rate(rate))
+    if film.kind == "pipe":
+        raise InputError("a pipe cannot be looked at here and there; give the path of a video file")
+    networks = _networks(models, backend, device)
+    outputs = {} if output is None else page_and_sheet(Path(output), [film.path], overwrite=overwrite)
+    on_phase("choosing frames", 1)
+    moments = choose_moments(film, spots, before)
+    stretches = [read_stretch(film, moment.start_s, before) for moment in moments]
+    on_step()
+    size = FrameSize(*stretches[0].frames[0].shape[:2])
+    steps = sum(len(stretch.frames) for stretch in stretches)
+    shown = size if whole_frames or device == "cuda" else part_size(size, networks, steps)
+    parts = [busiest(stretch.frames[-1], shown) for stretch in stretches]
+    pictures = [{BICUBIC: bicubic_of(stretch, part)} for stretch, part in zip(stretches, parts, strict=True)]
+    encoder = choose_encoder(DEFAULT_ENCODER)
+    destination = choose_destination(film, next((path.parent for path in outputs.values()), None), encoder)
+    work = Work(source=film, destination=destination, encoder=encoder, overwrite=True, resume=False)
+    whole = shown == size and destination.kind == "video"
+    notes: list[str] = []
+    estimates: list[NetworkEstimate] = []
+    for network in networks:
+        on_phase(network.label, steps + (FRAMES * len(MOMENTS) if whole else 0))
+        with Upscaler(network, on_note=on_note) as upscaler:
+            found, pace = upscale_stretches(upscaler, stretches, parts, on_step)
+            for versions, picture in zip(pictures, found, strict=True):
+                versions[network.label] = picture
+            if whole:
+                estimates.append(_whole(network.label, work, upscaler, on_step))
+                if isinstance(network, NetworkFile) and network.kind == "checkpoint":
+                    keep_speed(network.path, size, network.runtime, "file", estimates[-1].fps)
+            else:
+                estimates.append(_scaled(network.label, film, pace, size, shown))
+    if shown != size:
+        notes.append(
+            f"Parts of {shown} (height x width) of frames of {size} were upscaled, where there is most detail; whole "
+            "frames would take longer than a minute or so (--whole-frames)."
+        )
+    if any(each.scaled for each in estimates):
+        notes.append("The times are the networks' alone; reading and encoding come on top.")
+    result = Preview(
+        film.path, size, _spots(stretches, parts, pictures, size), estimates, 0.0, [*outputs.values()], notes
+    )
+    on_phase("writing", max(len(outputs), 1))
+    for suffix, path in outputs.items():
+        with replacing(path) as temporary:
+            if suffix == ".png":
+                save_picture(temporary, result.sheet())
+            else:
+                write_page(temporary, "slider", f"{film.path.name}: preview", result.page())
+        on_step()
+    return Preview(**{**vars(result), "seconds": time.monotonic() - began})
+
+
+def _networks(
+    models: Sequence[str | Path | Network] | str | None, backend: str | None, device: str | None
+) -> list[Network]:
+    """The networks of names, each once."""
+    if models is None:
+        usual = default_model(device)
+        models = [name for name in (usual, f"{usual}-video") if name in bundled_names()]
+    named = [part.strip() for part in models.split(",") if part.strip()] if isinstance(models, str) else models
+    found = [model if isinstance(model, Network) else find_network(model, backend, device) for model in named]
+    networks = {network.label: network for network in found}
+    if not networks:
+        raise ConfigError("no network is named; give for example --models lite,lite-video")
+    return [*networks.values()]
+
+
+def _spots(
+    stretches: Sequence[Stretch], parts: Sequence[Area], pictures: Sequence[dict[str, Picture]], size: FrameSize
+) -> list[Spot]:
+    return [
+        Spot(
+            stretch.time_s,
+            len(stretch.frames) - 1,
+            None if FrameSize(part.height, part.width) == size else part,
+            versions,
+        )
+        for stretch, part, versions in zip(stretches, parts, pictures, strict=True)
+    ]
+
+
+def _whole(name: str, work: Work, upscaler: Upscaler, on_step: Callable[[], None]) -> NetworkEstimate:
+    """Measured on the whole way of some frames, from the file to the encoder."""
+    upscaler.reset()
+    found = estimate(work, upscaler, Events(on_frame=on_step))
+    return NetworkEstimate(name, found.fps, found.seconds, found.bytes, found.measured_frames, scaled=False)
+
+
+def _scaled(name: str, film: Source, pace: Pace, size: FrameSize, shown: FrameSize) -> NetworkEstimate:
+    """Told from the network's steps on a part of the frames."""
+    with VideoReader(film) as reader:
+        frames = reader.estimated_frames
+    frame_s = pace.frame_s * (size.height * size.width) / (shown.height * shown.width)
+    fps = 1 / frame_s if frame_s else 0.0
+    seconds = None if frames is None else frames * frame_s
+    return NetworkEstimate(name, fps, seconds, None, pace.steps, scaled=True)

@@ -1,0 +1,310 @@
+"""The work of ``bench``: every way of this machine to run some networks at some sizes, measured by turns.
+
+Each way is measured in a process of its own. All are open at once where the memory holds them, and step in rounds, one
+after the other, so that a disturbance of the machine meets all of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ksnet_deploy.base.errors import ConfigError, KSNetError
+from ksnet_deploy.base.machine import cores, cpu_name
+from ksnet_deploy.base.metrics import psnr
+from ksnet_deploy.export.memory import check_memory, fits
+from ksnet_deploy.measure.memory import benchmark_bytes
+from ksnet_deploy.measure.speed.card import find_card
+from ksnet_deploy.measure.speed.child import Child
+from ksnet_deploy.measure.speed.layers import layer_shares
+from ksnet_deploy.measure.speed.limits import Limits
+from ksnet_deploy.measure.speed.pace import LEAST_ROUNDS, ROUNDS, Costs, Pace, Phase, predicted_step_s
+from ksnet_deploy.measure.speed.report import BenchReport, Group, Row
+from ksnet_deploy.measure.speed.subjects import Subject
+from ksnet_deploy.measure.speed.timing import Clock, Latency
+from ksnet_deploy.measure.speed.ways import Way, artifact_of, open_way
+from ksnet_deploy.measure.speed.worker import Footage
+from ksnet_deploy.measure.speed.yardstick import busyness, gflops_now, yardstick_ms
+from ksnet_deploy.runtime.base import Runner
+
+__all__ = ["Bench"]
+
+COMPARED_FRAMES = 5
+WARM_UP_S = 1.5
+MOST_FRAMES = 96
+"""Upscaled from file to file."""
+
+MakeChild = Callable[[str, Callable[[], Runner], Footage], Any]
+
+
+@dataclass
+class _Measured:
+    """Measurements of a way so far."""
+
+    way: Way
+    artifact: Path
+    child: Any
+    step_ms: float = 0.0
+    rounds: list[tuple[float, ...]] = field(default_factory=list)
+    pipeline: list[float] = field(default_factory=list)
+    fps: float = 0.0
+    peak_mb: float = 0.0
+    psnr_db: float | None = None
+
+
+class Bench:
+    """A benchmark that is planned, says how long it will take, and is run once."""
+
+    def __init__(
+        self,
+        subjects: list[Subject],
+        *,
+        clip: Path | None = None,
+        seconds: float = 8.0,
+        film_minutes: float = 90.0,
+        command: str = "",
+        clock: Clock = time.perf_counter,
+        make_child: MakeChild = Child,
+        yardstick: Callable[[], float] = yardstick_ms,
+        costs: Costs | None = None,
+        speed: tuple[float, float] | None = None,
+    ) -> None:
+        """Plan it.
+
+        Args:
+            subjects: networks at sizes, with their ways.
+            clip: whose frames are upscaled (default: the bundled clip, tiled to each size).
+            seconds: to measure each way's steps for.
+            film_minutes: length of the film that the result is told for.
+            command: that made the result, for its reader.
+            clock, make_child, yardstick, costs, speed: stand-ins, for tests; the last is the machine's GFLOP/s and how
+                many times longer work takes than on an idle core.
+
+        Raises:
+            ConfigError: the memory is too small.
+        """
+        self._subjects = subjects
+        self._clip = clip
+        self._seconds = seconds
+        self._film_minutes = film_minutes
+        self._command = command
+        self._clock = clock
+        self._make_child = make_child
+        self._yardstick = yardstick
+        self._gflops, self._busyness = speed or (gflops_now(), busyness())
+        self._costs = costs or Costs()
+        self._pace = Pace(self._phases(), clock=clock)
+        self.memory_bytes = max(_bytes(subject, self._lanes(subject)) for subject in subjects)
+        """Estimate of what it takes, from before it."""
+        sizes = ", ".join(sorted({str(subject.size) for subject in subjects}))
+        check_memory(f"to measure frames of {sizes}", self.memory_bytes, "choose a smaller --size or --clip")
+
+    @property
+    def announcement(self) -> str:
+        """Sentence on what is going to be measured, and how long it will take."""
+        things = [f"{s.label} at {s.size} in {len(s.ways)} ways" for s in self._subjects]
+        promised = self._pace.promised_s
+        span = f"{promised:.0f} s" if promised < 100 else f"{promised / 60:.1f} minutes"
+        return f"Measuring {', '.join(things)}; this takes about {span}."
+
+    def _phases(self) -> Iterator[Phase]:
+        """Phases in the order in which :meth:`run` asks for them."""
+        costs, busy = self._costs, self._busyness
+        for subject in self._subjects:
+            for lane in self._lanes(subject):
+                steps = [predicted_step_s(subject.macs, w.backend, w.device, self._gflops) for w in lane]
+                exported = {(w.takes, w.export) for w in lane if w.takes == "onnx" and not subject.is_ready(w)}
+                engines = sum(w.takes == "engine" and subject.kind == "checkpoint" for w in lane)
+                yield Phase(busy * (len(exported) * costs.export_s + engines * costs.engine_s))
+                yield Phase(busy * costs.open_s * len(lane))
+                yield Phase(sum(max(WARM_UP_S, 2 * step) for step in steps))
+                for _ in range(ROUNDS):
+                    yield Phase(sum(max(self._seconds / ROUNDS, step) for step in steps), elastic=True)
+                yield Phase(sum(COMPARED_FRAMES * step for step in steps))
+                yield Phase(sum(max(self._seconds / 4, step) for step in steps), elastic=True)
+                yield Phase(busy * costs.end_to_end_s * len(lane))
+                yield Phase(sum(max(self._seconds / 4, 3 * step) for step in steps), elastic=True)
+            yield Phase(busy * (costs.peaks_s + costs.open_s) + 4 * steps[0])
+
+    @staticmethod
+    def _lanes(subject: Subject) -> list[list[Way]]:
+        """The ways that are open at once: all where the memory holds them, else one after the other."""
+        return [subject.ways] if fits(_bytes(subject, [subject.ways])) else [[way] for way in subject.ways]
+
+    def run(self, *, on_phase: Callable[[str], None] = lambda _what: None) -> BenchReport:
+        """Measure.
+
+        Args:
+            on_phase: told what is going on.
+
+        Raises:
+            KSNetError: nothing could be measured of a network.
+        """
+        began = self._clock()
+        self._pace.start()
+        groups = [self._group(subject, on_phase) for subject in self._subjects]
+        return BenchReport(
+            groups=groups,
+            machine=cpu_name(),
+            cores=cores(),
+            busyness=self._busyness,
+            card=find_card(),
+            footage=f"{self._clip.name} to H.264" if self._clip else "PNG frames of a moving scene to H.264",
+            film_minutes=self._film_minutes,
+            promised_s=self._pace.promised_s,
+            memory_estimate_bytes=self.memory_bytes,
+            took_s=self._clock() - began,
+            command=self._command,
+        )
+
+    def _group(self, subject: Subject, on_phase: Callable[[str], None]) -> Group:
+        missing = dict(subject.missing)
+        yardsticks: list[float] = []
+        measured: list[_Measured] = []
+        reference: NDArray[np.uint8] | None = None
+        for lane in self._lanes(subject):
+            with ExitStack() as children:
+                open_ways = self._open(subject, lane, missing, children, on_phase)
+                yardsticks[:] = self._rounds(subject, open_ways, missing, on_phase)
+                reference = self._qualities(subject, open_ways, reference, missing)
+                self._whole_ways(subject, open_ways, missing, on_phase)
+                measured += open_ways
+        if not measured:
+            raise ConfigError(
+                f"nothing could be measured of {subject.label}: "
+                + "; ".join(f"{label}: {why}" for label, why in missing.items())
+            )
+        on_phase(f"{subject.label} at {subject.size}: layers and limits")
+        self._pace.next()
+        exported = {m.way.export: m.artifact for m in measured if m.way.takes == "onnx"}
+        limits = Limits(exported)
+        layers = {}
+        if profiled := exported.get("fp32") if any(m.way.name == "onnxruntime-cpu" for m in measured) else None:
+            layers = layer_shares(profiled, subject.size, Footage(subject.size, self._clip).frames(3))
+        rows = [self._row(m, subject, limits) for m in measured]
+        return Group(subject.label, subject.size, rows, yardsticks, missing, layers)
+
+    @staticmethod
+    def _row(m: _Measured, subject: Subject, limits: Limits) -> Row:
+        engine, pipeline = Latency(tuple(m.rounds)), Latency((tuple(m.pipeline),))
+        reference = subject.is_reference(m.way)
+        return Row(m.way, engine, pipeline, m.fps, m.peak_mb, m.psnr_db, reference, limits.of(m.way))
+
+    def _open(
+        self,
+        subject: Subject,
+        lane: list[Way],
+        missing: dict[str, str],
+        children: ExitStack,
+        on_phase: Callable[[str], None],
+    ) -> list[_Measured]:
+        """Make what the ways run, and open each in a process."""
+        artifacts: dict[Way, Path] = {}
+        self._pace.next()
+        for way in lane:
+            with _noting(way, missing):
+                artifacts[way] = artifact_of(way, subject.path, subject.kind, subject.size, on_phase)
+        self._pace.next()
+        found = []
+        for way, artifact in artifacts.items():
+            on_phase(f"{subject.label} at {subject.size}: opening {way.label}")
+            with _noting(way, missing):
+                opener = partial(open_way, way, artifact, subject.size)
+                child = self._make_child(way.label, opener, Footage(subject.size, self._clip))
+                children.callback(child.close)
+                found.append(_Measured(way, artifact, child))
+        return found
+
+    def _rounds(
+        self, subject: Subject, found: list[_Measured], missing: dict[str, str], on_phase: Callable[[str], None]
+    ) -> list[float]:
+        """Warm up, and measure steps by turns; the yardstick of every round."""
+        self._pace.next()
+        for m in list(found):
+            on_phase(f"{subject.label} at {subject.size}: warming up {m.way.label}")
+            with _noting(m.way, missing, found, m):
+                m.step_ms = m.child.call("warm_up", WARM_UP_S)
+        yardsticks = []
+        for index in range(ROUNDS):
+            on_phase(f"{subject.label} at {subject.size}: round {index + 1} of {ROUNDS}")
+            if index >= LEAST_ROUNDS and self._pace.is_late:
+                self._pace.skip(ROUNDS - index)
+                break
+            seconds = self._pace.next() / max(len(found), 1)
+            yardsticks.append(self._yardstick())
+            turn = index % max(len(found), 1)
+            for m in [*found[turn:], *found[:turn]]:  # each goes first once, so that none always follows the same
+                with _noting(m.way, missing, found, m):
+                    m.rounds.append(tuple(m.child.call("engine", seconds)))
+        return yardsticks
+
+    def _qualities(
+        self,
+        subject: Subject,
+        found: list[_Measured],
+        reference: NDArray[np.uint8] | None,
+        missing: dict[str, str],
+    ) -> NDArray[np.uint8] | None:
+        """Peak memory of the steps, and PSNR against float32, which is the first way's where that is float32."""
+        self._pace.next()
+        for m in list(found):
+            with _noting(m.way, missing, found, m):
+                m.peak_mb = m.child.call("peak_memory_mb")
+                pictures = m.child.call("pictures", COMPARED_FRAMES)
+                if reference is None and subject.is_reference(m.way):
+                    reference = pictures
+                if reference is not None:
+                    m.psnr_db = min(psnr(a, b) for a, b in zip(pictures, reference, strict=True))
+        return reference
+
+    def _whole_ways(
+        self, subject: Subject, found: list[_Measured], missing: dict[str, str], on_phase: Callable[[str], None]
+    ) -> None:
+        """The pipeline around the step, and the way from file to file."""
+        seconds = self._pace.next() / max(len(found), 1)
+        for m in list(found):
+            on_phase(f"{subject.label} at {subject.size}: pipeline of {m.way.label}")
+            with _noting(m.way, missing, found, m):
+                m.pipeline = m.child.call("pipeline", seconds)
+        self._pace.next()
+        seconds = self._pace.next() / max(len(found), 1)
+        for m in list(found):
+            on_phase(f"{subject.label} at {subject.size}: {m.way.label} from file to file")
+            with _noting(m.way, missing, found, m):
+                m.fps = m.child.call("end_to_end", min(max(int(1e3 * seconds / m.step_ms), 3), MOST_FRAMES))
+
+
+def _bytes(subject: Subject, lanes: list[list[Way]]) -> int:
+    """Estimate of the main memory that measuring takes; 0 where the configuration is not known."""
+    if subject.config is None:
+        return 0
+    backends = [[way.backend for way in lane] for lane in lanes]
+    return benchmark_bytes(subject.config, subject.size, backends, exports=subject.kind == "checkpoint")
+
+
+class _noting:  # noqa: N801  # used like a function of contextlib
+    """Lets the other ways go on where one fails; why it did stands in the report."""
+
+    def __init__(
+        self, way: Way, missing: dict[str, str], found: list[_Measured] | None = None, measured: _Measured | None = None
+    ) -> None:
+        self._way, self._missing, self._found, self._measured = way, missing, found, measured
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        if not isinstance(error, KSNetError):
+            return False
+        self._missing[self._way.label] = str(error)
+        if self._found is not None and self._measured in self._found:
+            self._found.remove(self._measured)
+        return True

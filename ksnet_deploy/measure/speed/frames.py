@@ -1,0 +1,28 @@
+"""Frames to measure with: the bundled clip, or another, at a size."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ksnet_deploy.base.frames import FrameSize
+
+__all__ = ["BENCH_CLIP", "moving_frames"]
+
+BENCH_CLIP = Path(__file__).parents[2] / "bundled" / "city_lr.mp4"
+"""The bundled 72x128 clip."""
+
+
+def moving_frames(size: FrameSize, count: int = 8) -> list[NDArray[np.uint8]]:
+    """Natural-looking uint8 frames in motion, (H, W, 3): the bundled clip, tiled to the size."""
+    from ksnet_deploy.video.reading.reader import VideoReader
+
+    frames: list[NDArray[np.uint8]] = []
+    with VideoReader(BENCH_CLIP) as reader:
+        repeat = (-(-size.height // reader.size.height), -(-size.width // reader.size.width), 1)
+        for frame in itertools.islice(reader.frames(), count):
+            frames.append(np.ascontiguousarray(np.tile(frame.rgb, repeat)[: size.height, : size.width]))
+    return frames

@@ -1,0 +1,65 @@
+"""Shares of the layer types in a step, from ONNX Runtime's own profile."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ksnet_deploy.base.frames import FrameSize
+
+__all__ = ["LAYER_TYPES", "layer_shares", "shares_of"]
+
+LAYER_TYPES = {
+    "convolutions": {"Conv", "FusedConv", "NhwcFusedConv"},
+    "DeformConv": {"DeformConv"},
+    "GridSample": {"GridSample"},
+    "layout": {
+        *("ReorderInput", "ReorderOutput", "Transpose", "Concat", "Split", "Slice", "Reshape", "Pad", "Expand"),
+        *("Tile", "Unsqueeze", "Squeeze", "DepthToSpace", "Identity", "Gather", "GatherND"),
+    },
+    "ranking": {"TopK", "ReduceMean", "Range", "GreaterOrEqual"},
+    "resizing": {"Resize", "Upsample", "AveragePool", "MaxPool"},
+}
+"""Types by the operators of ONNX Runtime that belong to them; all others are elementwise."""
+ELEMENTWISE = "elementwise"
+
+
+def layer_shares(path: Path, size: FrameSize, frames: Sequence[NDArray[Any]], device: str = "cpu") -> dict[str, float]:
+    """Share of each layer type in the time of some steps, the first left out; from most to least.
+
+    Args:
+        path: an exported file.
+        frames: two or more, of the size.
+    """
+    from ksnet_deploy.runtime.onnx import OnnxRunner
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        OnnxRunner(path, size, device=device, profile=Path(folder) / "profile") as runner,
+    ):
+        for frame in frames:
+            runner.step(frame)
+        events = json.loads(runner.end_profile().read_text())
+    return shares_of(_without_first_run(events))
+
+
+def _without_first_run(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    ends = [event["ts"] + event["dur"] for event in events if event.get("name") == "model_run"]
+    return [event for event in events if event.get("ts", 0) >= min(ends, default=0)]
+
+
+def shares_of(events: Iterable[dict[str, Any]]) -> dict[str, float]:
+    """Share of each layer type in the kernels' times of a profile; they add up to 1."""
+    times: dict[str, float] = defaultdict(float)
+    kinds = {operator: kind for kind, operators in LAYER_TYPES.items() for operator in operators}
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            times[kinds.get(event["args"]["op_name"], ELEMENTWISE)] += event["dur"]
+    total = sum(times.values())
+    return {kind: spent / total for kind, spent in sorted(times.items(), key=lambda item: -item[1])} if total else {}

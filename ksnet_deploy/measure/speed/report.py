@@ -1,0 +1,201 @@
+"""The result of a benchmark: values, a table, CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.version import __version__
+from ksnet_deploy.measure.limits.floor import Floor
+from ksnet_deploy.measure.speed.card import Card
+from ksnet_deploy.measure.speed.timing import Latency
+from ksnet_deploy.measure.speed.ways import Way, all_ways
+
+__all__ = ["FILM_FPS", "PAPER", "BenchReport", "Group", "Row"]
+
+FILM_FPS = 24
+PAPER = {"source": "KSNet, MM '23, Table 1", "machine": "RTX 3080", "size": "180x320", "ms": 31, "fps": 32.3}
+"""Published, not measured here."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to run one network at one size."""
+
+    way: Way
+    engine: Latency
+    pipeline: Latency
+    end_to_end_fps: float
+    peak_memory_mb: float
+    """Peak of the process that ran it alone, in 1e6 bytes of main memory."""
+    psnr_db: float | None
+    """Least of some first frames against float32; infinite where equal, None where there is no float32 to compare."""
+    reference: bool = False
+    """Whether it is the float32 that the others are compared with."""
+    floor: Floor | None = None
+    """Least time of a step on this machine; None where it was not measured."""
+
+    def as_dict(self) -> dict[str, Any]:
+        equal = self.psnr_db == float("inf")
+        return {
+            "way": self.way.name,
+            "label": self.way.label,
+            "device": self.way.device,
+            "engine": self.engine.as_dict(),
+            "pipeline": self.pipeline.as_dict(),
+            "end_to_end_fps": self.end_to_end_fps,
+            "peak_memory_mb": self.peak_memory_mb,
+            "psnr_db": None if equal else self.psnr_db,
+            "equal_to_reference": equal,
+            "is_reference": self.reference,
+            "floor": None
+            if self.floor is None
+            else {**self.floor.as_dict(), "reached": self.floor.reached(self.engine.p50_ms)},
+        }
+
+    @property
+    def quality(self) -> str:
+        """PSNR in words for the table."""
+        if self.reference:
+            return "reference"
+        if self.psnr_db is None:
+            return "-"
+        return "equal" if self.psnr_db == float("inf") else f"{self.psnr_db:.1f}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """All ways to run one network at one size, measured by turns."""
+
+    model: str
+    size: FrameSize
+    rows: list[Row]
+    yardstick_ms: list[float]
+    """Time of a fixed work beside every round, in ms."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """Ways that this machine has not, or that failed, and why."""
+    layers: dict[str, float] = field(default_factory=dict)
+    """Shares of the layer types in ONNX Runtime's step."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "size": str(self.size),
+            "yardstick_ms": self.yardstick_ms,
+            "rows": [row.as_dict() for row in self.rows],
+            "missing": self.missing,
+            "layers": self.layers,
+        }
+
+    @property
+    def fastest(self) -> Row:
+        return max(self.rows, key=lambda row: row.end_to_end_fps)
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """Everything that was measured in one run."""
+
+    groups: list[Group]
+    machine: str
+    cores: int
+    busyness: float
+    """Factor by which work took longer than on an idle core, when it began."""
+    card: Card | None
+    footage: str
+    film_minutes: float
+    promised_s: float
+    memory_estimate_bytes: int
+    """Estimate from before it began."""
+    took_s: float
+    command: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "version": __version__,
+            "machine": self.machine,
+            "cores": self.cores,
+            "busyness": self.busyness,
+            "card": self.card and self.card.as_dict(),
+            "end_to_end": self.footage,
+            "promised_s": self.promised_s,
+            "took_s": self.took_s,
+            "memory_estimate_bytes": self.memory_estimate_bytes,
+            "command": self.command,
+            "groups": [group.as_dict() for group in self.groups],
+            "published": PAPER,
+        }
+
+    def as_text(self) -> str:
+        """Plain text for people."""
+        lines = [f"{self.machine}, {self.cores} cores" + (f"; {self.card.as_text()}" if self.card else ", no GPU")]
+        if self.card is not None and self.card.thermal_note:
+            lines.append(f"Note: {self.card.thermal_note}.")
+        if self.busyness > 1.3:
+            lines.append(f"Note: other programs run; work takes {self.busyness:.1f} times as long as on an idle core.")
+        for group in self.groups:
+            lines += ["", *self._table(group)]
+        return "\n".join([*lines, "", f"end to end: {self.footage}; took {self.took_s:.0f} s."])
+
+    def _table(self, group: Group) -> list[str]:
+        wide = max(len(row.way.label) for row in group.rows) + 2
+        lines = [
+            f"{group.model} at {group.size} -> {group.size.upscaled} (height x width)",
+            f"{'':{wide}}{'ms a step':>27}{'':8}{'frames per second':>29}{'':9}{'PSNR':>10}{'of the':>8}",
+            f"{'':{wide}}{'p50':>9}{'p90':>9}{'p99':>9}{'noise':>8}{'engine':>9}{'pipeline':>9}{'end to end':>11}"
+            f"{'peak MB':>9}{'dB':>10}{'limit':>8}",
+        ]
+        for row in group.rows:
+            engine = row.engine
+            reached = "" if row.floor is None else f"{row.floor.reached(engine.p50_ms):.0%}"
+            lines.append(
+                f"{row.way.label:{wide}}{engine.p50_ms:>9.1f}{engine.percentile_ms(90):>9.1f}"
+                f"{engine.percentile_ms(99):>9.1f}{engine.noise:>8.0%}{engine.fps:>9.2f}{row.pipeline.fps:>9.2f}"
+                f"{row.end_to_end_fps:>11.2f}{row.peak_memory_mb:>9.0f}{row.quality:>10}{reached:>8}"
+            )
+        lines.append(f"{'paper, RTX 3080':{wide}}{31.0:>9.1f}{'':26}{32.3:>9.2f}   as published, at 180x320")
+        if group.layers:
+            shares = ", ".join(f"{kind} {share:.0%}" for kind, share in group.layers.items())
+            lines.append(f"Layers, by ONNX Runtime's profile: {shares}.")
+        for row in group.rows:
+            if row.floor is not None:
+                lines.append(
+                    f"Limit of {row.way.label}: {row.floor.ms:.0f} ms ({row.floor.gigaoperations:.1f} G operations, "
+                    f"{row.floor.megabytes:.0f} MB; {row.floor.peaks.source})."
+                )
+        took = timedelta(seconds=round(self.film_minutes * 60 * FILM_FPS / group.fastest.end_to_end_fps))
+        lines.append(
+            f"A film of {self.film_minutes:g} minutes at {FILM_FPS} frames a second of this size takes about {took} "
+            f"(h:mm:ss) with {group.fastest.way.label}."
+        )
+        lines += [f"Not measured: {label} ({why})." for label, why in self._told(group).items()]
+        return lines
+
+    def _told(self, group: Group) -> dict[str, str]:
+        """Missing ways and why, with all that needs a GPU in one line where there is none."""
+        if self.card is not None:
+            return group.missing
+        on_gpu = {way.label for way in all_ways() if way.device == "cuda"} & group.missing.keys()
+        rest = {label: why for label, why in group.missing.items() if label not in on_gpu}
+        return rest | ({f"{len(on_gpu)} ways on a GPU": "none is found here"} if on_gpu else {})
+
+    def as_csv(self) -> str:
+        """A line for each row, and the paper's."""
+        columns = ("model", "size", "way", "p50_ms", "p90_ms", "p99_ms", "noise", "engine_fps", "pipeline_fps")
+        more = ("end_to_end_fps", "peak_memory_mb", "psnr_db", "floor_ms")
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow([*columns, *more])
+        for group in self.groups:
+            for row in group.rows:
+                e = row.engine
+                times = [e.p50_ms, e.percentile_ms(90), e.percentile_ms(99), e.noise, e.fps, row.pipeline.fps]
+                rest = [row.end_to_end_fps, row.peak_memory_mb, row.quality, "" if row.floor is None else row.floor.ms]
+                table.writerow([group.model, group.size, row.way.name, *times, *rest])
+        table.writerow(["paper", PAPER["size"], "as published, RTX 3080", PAPER["ms"], *[""] * 3, PAPER["fps"]])
+        return text.getvalue()

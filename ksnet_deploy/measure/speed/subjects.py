@@ -1,0 +1,140 @@
+"""Subjects of a benchmark: networks at sizes, as a user names them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ksnet_deploy.base.errors import ConfigError
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.measure.memory import config_of_file
+from ksnet_deploy.measure.speed.ways import Way, ways_here
+from ksnet_deploy.network.config import KSNetConfig
+from ksnet_deploy.upscale.networks import NetworkFile, NetworkKind, find_network
+
+__all__ = ["DEFAULT_SIZE", "Subject", "find_subjects"]
+
+DEFAULT_SIZE = FrameSize(180, 320)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network at a size, and the ways to run it."""
+
+    label: str
+    path: Path
+    kind: NetworkKind
+    size: FrameSize
+    ways: list[Way]
+    missing: dict[str, str] = field(default_factory=dict)
+    config: KSNetConfig | None = None
+    macs: int | None = None
+    """Multiply-adds of a step; None where they are not known."""
+    precision: str = "fp32"
+    """Precision of a given exported file."""
+    notes: tuple[str, ...] = ()
+    """Sentences on the network that a user should know."""
+
+    def is_ready(self, way: Way) -> bool:
+        """Whether what a way runs need not be exported first."""
+        if self.kind != "checkpoint":
+            return True
+        from ksnet_deploy.export.cache import cached_path
+
+        return cached_path(self.path, self.size, "uint8", way.export).is_file()
+
+    def is_reference(self, way: Way) -> bool:
+        """Whether the others are compared with it: PyTorch in float32, or ONNX Runtime on a given float32 file."""
+        if self.kind == "checkpoint":
+            return way.is_reference
+        return way.name == "onnxruntime-cpu" and self.precision == "fp32"
+
+
+def find_subjects(models: list[str], sizes: list[FrameSize] | None, clip: Path | None = None) -> list[Subject]:
+    """Every network at every size.
+
+    Args:
+        models: bundled checkpoints' names, or paths of checkpoints, ``.onnx`` or ``.engine`` files.
+        sizes: of the LR frames (default: that of the clip, or of the file, else 180x320).
+        clip: whose frames will be upscaled.
+
+    Raises:
+        KSNetError: there is no such network or clip, it is not for the size, or nothing here runs it.
+    """
+    if clip is not None:
+        clip_size = _size_of(clip)
+        if sizes and sizes != [clip_size]:
+            raise ConfigError(
+                f"{clip} has frames of {clip_size} (height x width), not {', '.join(map(str, sizes))}; leave --size out"
+            )
+        sizes = [clip_size]
+    return [
+        _subject(network, size)
+        for network in map(find_network, models)
+        for size in sizes or [_own_size(network) or DEFAULT_SIZE]
+    ]
+
+
+def _size_of(clip: Path) -> FrameSize:
+    from ksnet_deploy.video.reading.reader import VideoReader
+
+    with VideoReader(clip) as reader:
+        return reader.size
+
+
+def _own_size(network: NetworkFile) -> FrameSize | None:
+    """The size that a file was made for."""
+    if network.kind == "onnx":
+        from ksnet_deploy.runtime.step_file import exported_size, load_exported
+
+        return exported_size(load_exported(network.path))
+    if network.kind == "engine":
+        from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
+
+        return Sidecar.read(network.path).spec.sizes.best
+    return None
+
+
+def _subject(network: NetworkFile, size: FrameSize) -> Subject:
+    flavour, precision, macs = None, "fp32", network.macs_per_frame(size.padded)
+    if network.kind == "engine":
+        from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
+
+        flavour = Sidecar.read(network.path).spec.flavour
+    if network.kind == "onnx":
+        from ksnet_deploy.runtime.step_file import exported_metadata, load_step
+
+        model = load_step(network.path, size.padded)
+        precision = exported_metadata(model).get("ksnet.precision", "fp32")
+        macs = _macs(network.path)
+    ways, missing = ways_here(network.kind, flavour)
+    return Subject(
+        network.label,
+        network.path,
+        network.kind,
+        size.padded,
+        ways,
+        missing,
+        None if network.kind == "engine" else config_of_file(network.path),
+        macs,
+        precision,
+        _notes(network),
+    )
+
+
+def _notes(network: NetworkFile) -> tuple[str, ...]:
+    if network.kind != "checkpoint":
+        return ()
+    from ksnet_deploy.network.checkpoint_config import notes_of
+
+    return tuple(notes_of(network.path))
+
+
+def _macs(path: Path) -> int | None:
+    from ksnet_deploy.base.errors import ArtifactError
+    from ksnet_deploy.measure.limits.floor import layers_of_file
+
+    try:
+        return sum(layer.operations for layer in layers_of_file(path)) // 2
+    except ArtifactError:  # for any size
+        return None

@@ -1,0 +1,133 @@
+"""Everything that is measured of one way to run a network, on an open runner."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ksnet_deploy.base.frames import FrameSize, values_of
+from ksnet_deploy.base.machine import peak_memory
+from ksnet_deploy.measure.speed.frames import moving_frames
+from ksnet_deploy.measure.speed.timing import Clock, repeat, warm_up
+from ksnet_deploy.runtime.base import Runner
+
+__all__ = ["Footage", "Worker"]
+
+
+@dataclass(frozen=True)
+class Footage:
+    """Frames to upscale: the first frames of a video, or the bundled clip tiled to a size."""
+
+    size: FrameSize
+    clip: Path | None = None
+
+    def frames(self, count: int) -> list[NDArray[np.uint8]]:
+        """So many frames, or as many as there are, (H, W, 3) uint8."""
+        if self.clip is None:
+            return moving_frames(self.size, count)
+        from ksnet_deploy.video.reading.reader import VideoReader
+
+        with VideoReader(self.clip) as reader:
+            read = [frame.rgb for frame in itertools.islice(reader.frames(), count)]
+        return [values_of(rgb, "uint8").astype(np.uint8) for rgb in read]
+
+
+class Worker:
+    """Measures one runner. Every method can be called from another process; see ``child.py``."""
+
+    FRAMES = 8
+
+    def __init__(self, opener: Callable[[], Runner], footage: Footage, *, clock: Clock = time.perf_counter) -> None:
+        """Open the runner.
+
+        Raises:
+            KSNetError: it cannot be opened.
+        """
+        self._clock = clock
+        self._footage = footage
+        self._runner = opener()
+        self._frames = [values_of(frame, self._runner.io) for frame in footage.frames(self.FRAMES)]
+        self._next = 0
+
+    def _frame(self) -> NDArray[Any]:
+        self._next += 1
+        return self._frames[(self._next - 1) % len(self._frames)]
+
+    def warm_up(self, seconds: float) -> float:
+        """Step for so long; milliseconds of the last step."""
+        return warm_up(lambda: self._runner.step(self._frame()), seconds, clock=self._clock)
+
+    def engine(self, seconds: float) -> list[float]:
+        """Milliseconds of single steps, by the clock of the device."""
+        return repeat(lambda: self._runner.timed_step(self._frame()), seconds, clock=self._clock)
+
+    def pipeline(self, seconds: float) -> list[float]:
+        """Milliseconds from an 8-bit frame in memory to the larger one in memory, by the clock of the host."""
+        from ksnet_deploy.upscale.upscaler import Upscaler
+
+        frames = self._footage.frames(self.FRAMES)
+        upscaler = Upscaler(open_runner=lambda _size, _io: self._runner)
+        pushed = itertools.cycle(frames)
+
+        def once() -> float:
+            before = self._clock()
+            upscaler.push(next(pushed))
+            return (self._clock() - before) * 1e3
+
+        return repeat(once, seconds, clock=self._clock)
+
+    def pictures(self, count: int) -> NDArray[np.uint8]:
+        """The first frames from a fresh state, (N, 4 H, 4 W, 3) uint8."""
+        self._runner.reset()
+        frames = [values_of(frame, self._runner.io) for frame in self._footage.frames(count)]
+        found = [self._runner.step(frame) for frame in frames]
+        self._runner.reset()
+        return np.stack([np.rint(np.clip(f, 0, 1) * 255).astype(np.uint8) if f.dtype != np.uint8 else f for f in found])
+
+    def processor_s(self) -> float:
+        """Seconds of processor time, of all cores, that this process has used so far."""
+        return time.process_time()
+
+    def peak_memory_mb(self) -> float:
+        """Most of the main memory that this process has held so far, in 1e6 bytes."""
+        return peak_memory() / 1e6
+
+    def end_to_end(self, frames: int) -> float:
+        """Frames per second from file to file: decoding, network, encoding in H.264. The runner is closed then."""
+        from ksnet_deploy.upscale.run import upscale_video
+        from ksnet_deploy.upscale.upscaler import Upscaler
+
+        self._runner.reset()
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            end_s = None
+            if self._footage.clip is None:
+                source = folder / "frames"
+                _write_pictures(source, list(itertools.islice(itertools.cycle(self._footage.frames(8)), frames)))
+            else:
+                from ksnet_deploy.video.reading.reader import VideoReader
+
+                source = self._footage.clip
+                with VideoReader(source) as reader:
+                    end_s = frames / reader.rate
+            upscaler = Upscaler(open_runner=lambda _size, _io: self._runner)
+            return upscale_video(source, folder / "larger.mkv", upscaler, end_s=end_s).fps
+
+    def close(self) -> None:
+        self._runner.close()
+
+
+def _write_pictures(folder: Path, frames: list[NDArray[np.uint8]]) -> None:
+    from ksnet_deploy.video.picture import write_png
+
+    folder.mkdir()
+    for index, frame in enumerate(frames):
+        write_png(folder / f"{index:04d}.png", frame)

@@ -1,0 +1,189 @@
+"""OpenVINO on the CPU, in bfloat16 where the processor computes in it, else in float32.
+
+Its own hint for bfloat16 would take the sampling coordinates and the channel scores along, which costs 10 dB. Instead
+an export in half precision says what may be reduced and what stays float32 (:mod:`ksnet_deploy.network.precision`), and
+bfloat16 takes the place of float16 in it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.inliner
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+
+from ksnet_deploy.base.errors import ArtifactError, BackendError
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.machine import cores, cpu_flags
+from ksnet_deploy.network.config import Precision
+from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
+from ksnet_deploy.runtime.step_file import frame_type, load_step
+
+__all__ = [
+    "OpenVINORunner",
+    "check_openvino",
+    "export_precision",
+    "has_bfloat16",
+    "is_fastest_here",
+    "is_installed",
+    "with_bfloat16",
+]
+
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
+"""Extensions by Linux's names that multiply in bfloat16."""
+BFLOAT16 = onnx.helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16)
+
+
+def is_installed() -> bool:
+    return importlib.util.find_spec("openvino") is not None
+
+
+def check_openvino(device: str = "cpu") -> None:
+    """Raise BackendError where OpenVINO is not installed, or is to run on another device than the CPU."""
+    if device != "cpu":
+        raise BackendError(f"OpenVINO runs on the CPU here, not on {device}; use --device cpu, or another runtime")
+    if not is_installed():
+        raise BackendError("OpenVINO is not installed; install ksnet-deploy with the 'openvino' extra")
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16; False where the system does not list its extensions."""
+    return not BFLOAT16_FLAGS.isdisjoint(cpu_flags() or ())
+
+
+def export_precision() -> Precision:
+    """Precision of the export that is run here: half where it becomes bfloat16, else float32."""
+    return "fp16" if has_bfloat16() else "fp32"
+
+
+def is_fastest_here() -> bool:
+    """Whether OpenVINO is installed and faster than ONNX Runtime, as it is in bfloat16 and not in float32
+    (``benchmarks/cpu_runtimes.py``)."""
+    return is_installed() and has_bfloat16()
+
+
+class OpenVINORunner(Runner):
+    """Runs an exported step. The state is in two sets of tensors that swap roles after every step."""
+
+    backend = "openvino"
+
+    def __init__(self, path: Path, size: FrameSize) -> None:
+        """Load the file for frames of one size.
+
+        Args:
+            path: an ``.onnx`` that ``ksnet-deploy export`` wrote, of this size or dynamic.
+
+        Raises:
+            ArtifactError: the file is missing, broken, not a KSNet step, or of another size.
+            BackendError: OpenVINO is not installed.
+        """
+        check_openvino()
+        import openvino
+
+        model = onnx.inliner.inline_local_functions(load_step(path, size))
+        super().__init__(size, frame_type(path, model))
+        if has_bfloat16():
+            with_bfloat16(model)
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",  # for what the graph itself does not have in bfloat16
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": cores(),
+            "ENABLE_CPU_PINNING": False,  # pinned threads wait for their core while others are free
+        }
+        try:
+            core = openvino.Core()
+            network = core.read_model(model.SerializeToString())
+            network.reshape({value.any_name: self._shape(value) for value in network.inputs})
+            self._compiled = core.compile_model(network, "CPU", settings)
+            self._request = self._compiled.create_infer_request()
+        except RuntimeError as error:  # the base of OpenVINO's exceptions
+            raise ArtifactError(f"OpenVINO cannot load {path} ({error}); export it again") from error
+        states = [value for value in self._compiled.inputs if value.any_name.startswith(STATE_PREFIX)]
+        self._names = [value.any_name.removeprefix(STATE_PREFIX) for value in states]
+        self._states = [
+            {n: openvino.Tensor(v.element_type, v.shape) for n, v in zip(self._names, states, strict=True)}
+            for _ in range(2)
+        ]
+        self._lr = openvino.Tensor(self._compiled.input("lr").element_type, self._compiled.input("lr").shape)
+        self._request.set_tensor("lr", self._lr)
+        self._current = 0
+        self._fresh = True
+
+    def _shape(self, value: Any) -> list[int]:
+        """A static shape of an input, of which a dynamic file leaves height and width free."""
+        if value.any_name == "lr":
+            return [1, self.size.height, self.size.width, 3]
+        return [1, value.partial_shape[1].get_length(), self.size.height, self.size.width]
+
+    def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
+        before, following = self._states[self._current], self._states[1 - self._current]
+        if self._fresh:
+            for tensor in before.values():
+                tensor.data.fill(0)
+            before["prev_lr"].data[...] = reset_planes(lr)
+            self._fresh = False
+        self._lr.data[0] = lr
+        for name in self._names:
+            self._request.set_tensor(STATE_PREFIX + name, before[name])
+            self._request.set_tensor(NEXT_PREFIX + name, following[name])
+        self._request.infer()
+        self._current = 1 - self._current
+        frame: NDArray[Any] = self._request.get_tensor("hr").data[0].copy()
+        return frame
+
+    def reset(self) -> None:
+        self._fresh = True
+
+    @property
+    def state(self) -> SavedState:
+        """Copy of the recurrent state; what is bfloat16 becomes float32, which holds it exactly."""
+        if self._fresh:
+            return {}
+        return {name: _values(tensor).astype(np.float32) for name, tensor in self._states[self._current].items()}
+
+    @state.setter
+    def state(self, saved: SavedState) -> None:
+        self._check_open()
+        like = {name: np.empty(tensor.shape, np.float32) for name, tensor in self._states[0].items()}
+        fitting = fitting_state(saved, like) if saved else {}
+        self._fresh = not saved
+        for name, array in fitting.items():
+            values = _values(self._states[self._current][name])
+            values[...] = array.astype(values.dtype)
+
+    def _close(self) -> None:
+        self.reset()
+        del self._request, self._compiled, self._states, self._lr
+
+
+def _values(tensor: Any) -> NDArray[Any]:
+    """View of a tensor's memory as what it holds: OpenVINO shows bfloat16 as NumPy's 16-bit floats."""
+    data: NDArray[Any] = tensor.data
+    return data.view(BFLOAT16) if tensor.element_type.get_type_name() == "bf16" else data
+
+
+def with_bfloat16(model: onnx.ModelProto) -> None:
+    """Put, in memory, bfloat16 in the place of float16: in weights, casts, inputs, outputs and what lies between."""
+    graph = model.graph
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
+            value.type.tensor_type.elem_type = TensorProto.BFLOAT16
+    for tensor in graph.initializer:
+        _to_bfloat16(tensor)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                _to_bfloat16(attribute.t)
+            elif node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT16:
+                attribute.i = TensorProto.BFLOAT16
+
+
+def _to_bfloat16(tensor: TensorProto) -> None:
+    if tensor.data_type == TensorProto.FLOAT16:
+        array = np.asarray(numpy_helper.to_array(tensor))
+        tensor.CopyFrom(numpy_helper.from_array(array.astype(BFLOAT16), tensor.name))

@@ -1,0 +1,324 @@
+"""The fastest way to run a network on this machine, found by itself: a ladder of runtimes, tried from the top down.
+
+A :class:`Rung` is a runtime on a device; :data:`RUNGS` are all, the fastest first. A :class:`Machine` says what each of
+them lacks here. A :class:`Ladder` is a network on the rungs that are left: it opens on the first, and
+:meth:`Ladder.step_down` goes to the next where that fails. An explicit choice leaves one rung, and so never falls.
+Not yet run on a GPU.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from ksnet_deploy.base.errors import BackendError, ConfigError, KSNetError
+from ksnet_deploy.base.frames import FrameSize, FrameType
+from ksnet_deploy.upscale.networks import Device, Network, NetworkFile, default_model, find_network
+
+if TYPE_CHECKING:
+    from ksnet_deploy.network.config import KSNetConfig
+    from ksnet_deploy.runtime.base import Runner
+    from ksnet_deploy.runtime.gpu import Gpu
+    from ksnet_deploy.runtime.tiles import TilePlan
+
+__all__ = ["RUNGS", "Choices", "Ladder", "Machine", "Rung", "available_rungs", "find_fastest", "this_machine"]
+
+Tell = Callable[[str], None]
+OnBuild = Callable[[str, int, int], None]
+"""Function that is told the phase of a build, the steps done in it and their number."""
+
+COMPARED_FRAMES = 6
+COMPARED_PIXELS = 2 * 180 * 320
+"""Frames that an engine which is built by itself is compared with float32 over, and the LR pixels up to which it is:
+the float32 network runs on the CPU, for some seconds a frame. ``build-engine`` compares 30 frames of any size."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A runtime on a device."""
+
+    runtime: str
+    device: Device
+    title: str
+    """Name for sentences."""
+    install: str
+    """Command or advice that gets it, for the end of a sentence."""
+    by_itself: bool = True
+    """Whether it is taken without being asked for."""
+
+    @property
+    def is_engine(self) -> bool:
+        return self.runtime in ("tensorrt", "rtx")
+
+    def on(self, machine: Machine) -> str:
+        """``TensorRT on the RTX 3080 in half precision``."""
+        return f"{self.title} on the " + (f"{machine.gpu} in half precision" if self.device == "cuda" else "CPU")
+
+
+RUNGS = (
+    Rung("tensorrt", "cuda", "TensorRT", "pip install 'ksnet-deploy[tensorrt]'"),
+    Rung("rtx", "cuda", "TensorRT-RTX", "pip install 'ksnet-deploy[rtx]'"),
+    Rung("torch", "cuda", "PyTorch", "install a CUDA build of torch from pytorch.org"),
+    Rung("onnxruntime", "cuda", "ONNX Runtime", "pip install 'ksnet-deploy[gpu]'"),
+    Rung("onnxruntime", "cpu", "ONNX Runtime", "pip install 'ksnet-deploy[cpu]'"),
+    Rung("openvino", "cpu", "OpenVINO", "pip install 'ksnet-deploy[openvino]'", by_itself=False),
+    Rung("torch", "cpu", "PyTorch", "pip install torch", by_itself=False),
+)
+"""All, the fastest first. Where a CPU was not given a runtime, :func:`find_network` chooses among those of the CPU."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Machine that a network is to run on."""
+
+    gpu: Gpu | None
+    without_gpu: str = ""
+    """Reason why there is none."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Reasons why runtimes cannot use the GPU, by runtime; those that can are not in it."""
+
+    def obstacle(self, rung: Rung) -> str | None:
+        """Reason why a rung cannot be stood on; None where it can, as far as can be known without trying."""
+        if rung.device == "cpu":
+            return None  # what is missing there is said when it is opened
+        return self.without_gpu if self.gpu is None else self.missing.get(rung.runtime)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Wishes of a user: each a value, or ``auto``."""
+
+    runtime: str = "auto"
+    device: str = "auto"
+
+    @classmethod
+    def of(cls, runtime: str | None, device: str | None, backend: str | None = None) -> Choices:
+        """Wishes from options; ``backend`` is the older name of ``runtime``. Raises ConfigError for any other."""
+        if backend is not None and runtime not in (None, "auto", backend):
+            raise ConfigError(f"a runtime of {runtime} and a backend of {backend} were asked for; give one of them")
+        choices = cls(backend or runtime or "auto", device or "auto")
+        runtimes = tuple(dict.fromkeys(rung.runtime for rung in RUNGS))
+        for name, value, known in (
+            ("runtime", choices.runtime, runtimes),
+            ("device", choices.device, get_args(Device)),
+        ):
+            if value not in ("auto", *known):
+                raise ConfigError(f"there is no {name} '{value}'; give auto, {', '.join(known[:-1])} or {known[-1]}")
+        if not choices.rungs():
+            raise ConfigError(f"{choices.runtime} runs on a GPU only; leave --device {choices.device} out")
+        return choices
+
+    def rungs(self) -> list[Rung]:
+        """Rungs that were asked for, the fastest first."""
+        return [
+            rung
+            for rung in RUNGS
+            if (rung.by_itself if self.runtime == "auto" else rung.runtime == self.runtime)
+            and self.device in ("auto", rung.device)
+        ]
+
+    @property
+    def backend(self) -> str | None:
+        """The runtime, where it was asked for and runs checkpoints themselves or their exports."""
+        return None if self.runtime in ("auto", "tensorrt", "rtx") else self.runtime
+
+    def settled_device(self, machine: Machine) -> Device:
+        """The device of the first rung that can be stood on, or that was asked for."""
+        rungs = self.rungs()
+        return next((rung.device for rung in rungs if machine.obstacle(rung) is None), rungs[0].device)
+
+
+def available_rungs(choices: Choices, machine: Machine) -> list[Rung]:
+    """Rungs of a choice that can be stood on. Raises BackendError, with the reason of each, where there is none."""
+    rungs = choices.rungs()
+    found = [rung for rung in rungs if machine.obstacle(rung) is None]
+    if not found:
+        remedy = "leave --runtime out" if choices.runtime in ("tensorrt", "rtx") else "use --device cpu"
+        if machine.gpu is None:
+            raise BackendError(f"no GPU can be used: {machine.without_gpu}; {remedy}")
+        reasons = "; ".join(f"{rung.title}: {machine.obstacle(rung)}, {rung.install}" for rung in rungs)
+        raise BackendError(f"nothing that was asked for runs on the {machine.gpu} ({reasons}); or {remedy}")
+    return found
+
+
+def find_fastest(
+    model: str | Path | None,
+    choices: Choices,
+    machine: Machine | None = None,
+    *,
+    on_build: OnBuild = lambda _phase, _done, _total: None,
+) -> Network:
+    """The network of a name or path, to be run in the fastest way that was asked for.
+
+    Args:
+        model: a bundled checkpoint's name, or the path of a checkpoint, an ``.onnx`` or an ``.engine`` (default: uni
+            on a GPU, lite on a CPU).
+        machine: where it is to run (default: here).
+        on_build: told the progress of an engine's build.
+
+    Raises:
+        CheckpointError, ArtifactError: there is no such network.
+        ConfigError: it is not run by that runtime or on that device.
+        BackendError: nothing that was asked for is here.
+    """
+    machine = machine or this_machine()
+    name = model or default_model(choices.settled_device(machine))
+    file = find_network(name, choices.backend, None if choices.device == "auto" else choices.device)
+    if file.kind == "engine":
+        return file
+    if file.kind == "onnx" and choices.runtime == "auto":
+        choices = replace(choices, runtime="onnxruntime")
+    rungs = available_rungs(choices, machine)
+    if rungs[0].device == "cpu":  # nothing to fall to
+        return file
+    return Ladder(file, rungs, machine, on_build=on_build)
+
+
+class Ladder(Network):
+    """A network on several rungs, of which it stands on one."""
+
+    def __init__(
+        self,
+        file: NetworkFile,
+        rungs: Sequence[Rung],
+        machine: Machine,
+        *,
+        on_build: OnBuild = lambda _phase, _done, _total: None,
+    ) -> None:
+        """``rungs`` are those that can be stood on, at least one."""
+        self.label = file.label
+        self._file, self._rungs, self._machine, self._on_build = file, list(rungs), machine, on_build
+        self._taken: NetworkFile | None = None
+        self._made_for: tuple[Rung, FrameSize, FrameType] | None = None
+        self._told: Rung | None = None
+
+    @property
+    def rung(self) -> Rung:
+        """The rung that it stands on."""
+        return self._rungs[0]
+
+    @property
+    def _network(self) -> NetworkFile:
+        if self._taken is not None:
+            return self._taken
+        if self.rung.device == "cpu":
+            return find_network(self._file.path if self._file.kind == "onnx" else self.label, None, "cpu")
+        return replace(self._file, backend=self.rung.runtime, device="cuda")
+
+    @property
+    def can_be_tiled(self) -> bool:  # type: ignore[override]
+        return self._network.can_be_tiled
+
+    @property
+    def device(self) -> str:  # type: ignore[override]
+        return self.rung.device
+
+    @property
+    def settles_when_opened(self) -> bool:  # type: ignore[override]
+        return True
+
+    def identity(self) -> dict[str, str]:
+        """Identity of the network on the rung that it stands on, once it was opened."""
+        return self._network.identity() | ({"gpu": str(self._machine.gpu)} if self.rung.device == "cuda" else {})
+
+    def config(self) -> KSNetConfig | None:
+        return self._file.config()
+
+    def open(
+        self,
+        size: FrameSize,
+        io: FrameType,
+        tiling: TilePlan | None = None,
+        *,
+        on_note: Tell = lambda _line: None,
+    ) -> Runner:
+        if self.rung.is_engine and self._made_for != (self.rung, size, io):
+            self._taken, self._made_for = self._engine(size, io, on_note), (self.rung, size, io)
+        runner = self._network.open(size, io, tiling, on_note=on_note)
+        if self._told != self.rung:
+            self._told = self.rung
+            on_note(f"Running {self.label} with {self.rung.on(self._machine)}{self._hint()}.")
+        return runner
+
+    def step_down(self, error: Exception, tell: Tell) -> bool:
+        """Leave a rung that failed for the next; False, and nothing is told, where there is none."""
+        if len(self._rungs) == 1:
+            return False
+        failed = self._rungs.pop(0)
+        self._taken = None
+        reason = str(error) if isinstance(error, KSNetError) else f"{type(error).__name__}: {error}"
+        going_on = f"going on with {self.rung.on(self._machine)}"
+        tell(f"{failed.title} cannot run {self.label} here ({' '.join(reason.split())}); {going_on}.")
+        return True
+
+    def _engine(self, size: FrameSize, io: FrameType, tell: Tell) -> NetworkFile:
+        """The engine of this network, size and card from the cache, built now where there is none."""
+        from ksnet_deploy.export.engine.make import EngineRequest, make_engine
+        from ksnet_deploy.runtime.tensorrt.target import SizeRange
+
+        compared = COMPARED_FRAMES if size.height * size.width <= COMPARED_PIXELS else 0
+        request = EngineRequest(
+            source=self._file.path,
+            sizes=SizeRange.fixed(size),
+            precision="fp16",
+            flavour=self.rung.runtime,  # type: ignore[arg-type]
+            verify_frames=compared,
+            model=self.label,
+            io=io,
+        )
+        building = f"Building the engine for {size} on your {self._machine.gpu}, once."
+        made = make_engine(request, say=tell, on_build=lambda _what: tell(building), on_progress=self._on_build)
+        if fault := made.sidecar.fault:
+            raise BackendError(f"{made.path} {fault}")
+        return NetworkFile(self.label, made.path, "engine", self.rung.runtime, "cuda")
+
+    def _hint(self) -> str:
+        """The faster way that is one install away, as the end of a sentence."""
+        above = [rung for rung in RUNGS[: RUNGS.index(self.rung)] if self._machine.obstacle(rung) is not None]
+        if self.rung.is_engine or not above or self._file.kind == "onnx":  # the two kinds of engines are equally fast
+            return ""
+        # TensorRT-RTX is a driver and a wheel; TensorRT comes from an index of NVIDIA's own.
+        best = next((rung for rung in above if rung.runtime == "rtx"), above[0])
+        return f"; {best.title} would be faster: {best.install}"
+
+
+@functools.cache
+def this_machine() -> Machine:
+    """The GPU of this machine and what can use it; where there is none, nothing else is looked at."""
+    from ksnet_deploy.runtime.gpu import find_gpu
+
+    try:
+        gpu = find_gpu()
+    except BackendError as error:
+        return Machine(None, str(error))
+    found = {rung.runtime: lacks(rung.runtime) for rung in RUNGS if rung.device == "cuda"}
+    return Machine(gpu, "", {runtime: reason for runtime, reason in found.items() if reason is not None})
+
+
+def lacks(runtime: str) -> str | None:
+    """Thing that a runtime lacks to use a GPU; None where it lacks nothing that can be known without trying."""
+    from ksnet_deploy.base.version import package_version
+
+    try:
+        if runtime == "torch":
+            if (package_version("torch") or "").endswith("+cpu"):
+                return "it is built without CUDA"
+            from ksnet_deploy.runtime.torch import cuda_device
+
+            cuda_device()
+        elif runtime == "onnxruntime":
+            from ksnet_deploy.runtime.onnx import check_device
+
+            check_device("cuda")
+        else:
+            from ksnet_deploy.runtime.tensorrt.target import choose_flavour
+
+            choose_flavour(runtime)  # type: ignore[arg-type]
+    except ImportError:
+        return "it is not installed"
+    except BackendError:
+        return "it is built without CUDA" if runtime in ("torch", "onnxruntime") else "it is not installed"
+    return None

@@ -1,0 +1,256 @@
+"""The benchmark on stand-ins: what it measures, in which order, how long it takes, and what it says."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from media import make_video
+from standins import ClockedRunner, StandInChild, Time, noisy
+
+from ksnet_deploy.base.errors import BackendError, ConfigError, InputError
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.measure.limits.floor import Floor
+from ksnet_deploy.measure.limits.peaks import Peaks
+from ksnet_deploy.measure.plotting import check_plotting
+from ksnet_deploy.measure.speed import bench as bench_module
+from ksnet_deploy.measure.speed.bench import Bench
+from ksnet_deploy.measure.speed.card import Card
+from ksnet_deploy.measure.speed.plot import plot_bench
+from ksnet_deploy.measure.speed.regression import changes, check_comparable, read_result
+from ksnet_deploy.measure.speed.report import BenchReport
+from ksnet_deploy.measure.speed.subjects import Subject, find_subjects
+from ksnet_deploy.measure.speed.ways import all_ways, check_way, ways_here
+from ksnet_deploy.network.checkpoints import Checkpoint
+
+SIZE = FrameSize(32, 48)
+TORCH, ONNX = (next(way for way in all_ways() if way.name == name) for name in ("torch-cpu", "onnxruntime-cpu"))
+
+
+class Bed:
+    """A benchmark of two ways on a machine that is made of stand-ins."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.time = Time()
+        self.machine = 1.0
+        self.said: list[str] = []
+        self.calls: list[tuple[str, str]] = []
+        """Initial of the way and what was measured of it, in order."""
+        monkeypatch.setattr(bench_module, "artifact_of", lambda _way, path, *_: path)
+        monkeypatch.setattr(bench_module, "layer_shares", lambda *_: {"convolutions": 0.5, "elementwise": 0.5})
+        monkeypatch.setattr(bench_module, "find_card", lambda: None)
+        floor = Floor(10.0, 9.0, 1.0, 1.0, 1.0, Peaks(1e11, 1e10, "stand-ins"))
+        monkeypatch.setattr(bench_module.Limits, "of", lambda _self, _way: floor)
+
+    def bench(self, step_s: dict[str, Any], seconds: float = 4.0, **more: Any) -> Bench:
+        """``step_s`` has for each way seconds of a step, an iterator of them, or None for one that cannot be opened."""
+        ways = [way for way in all_ways() if way.name in step_s]
+
+        def make(label: str, _opener: object, footage: Any) -> StandInChild:
+            told = step_s[next(way.name for way in ways if way.label == label)]
+            times = itertools.repeat(told) if isinstance(told, float) else told
+            runner = None if told is None else ClockedRunner(SIZE, self.time, times)
+            return StandInChild(
+                runner, footage, self.time, lambda method: self.calls.append(({"P": "t", "O": "o"}[label[0]], method))
+            )
+
+        subject = Subject("lite", Path("lite.safetensors"), "checkpoint", SIZE, ways, macs=10**8)
+        return Bench(
+            [replace(subject, **more)],
+            seconds=seconds,
+            clock=self.time,
+            make_child=make,
+            yardstick=lambda: 10.0 * self.machine,
+            speed=(100.0, 1.0),
+        )
+
+    def run(self, step_s: dict[str, Any], **more: Any) -> BenchReport:
+        return self.bench(step_s, **more).run(on_phase=self.said.append)
+
+
+@pytest.fixture
+def bed(monkeypatch: pytest.MonkeyPatch) -> Bed:
+    monkeypatch.setattr(Subject, "is_ready", lambda _self, _way: True)
+    return Bed(monkeypatch)
+
+
+def test_every_way_is_measured_in_rounds_by_turns(bed: Bed) -> None:
+    report = bed.run({"torch-cpu": 0.1, "onnxruntime-cpu": 0.05})
+    torch, onnx = report.groups[0].rows
+    assert (torch.engine.p50_ms, onnx.engine.p50_ms) == (pytest.approx(100), pytest.approx(50))
+    assert len(torch.engine.rounds_ms) == len(onnx.engine.rounds_ms) == len(report.groups[0].yardstick_ms) == 5
+    turns = "".join(name for name, method in bed.calls if method == "engine")
+    assert turns == "to" + "ot" + "to" + "ot" + "to", "each goes first in turn"
+
+
+def test_the_report_says_everything_and_the_papers_row_is_there(bed: Bed, tmp_path: Path) -> None:
+    report = bed.run({"torch-cpu": 0.1, "onnxruntime-cpu": 0.05}, missing={"TensorRT, half": "no GPU"})
+    text = report.as_text()
+    for words in ("lite at 32x48 -> 128x192", "reference", "equal", "paper, RTX 3080", "as published", "end to end"):
+        assert words in text
+    assert "A film of 90 minutes at 24 frames a second" in text
+    assert "convolutions 50%" in text
+    assert "1 ways on a GPU (none is found here)" in text
+    answer = json.loads(json.dumps(report.as_dict()))
+    rows = answer["groups"][0]["rows"]
+    assert [row["way"] for row in rows] == ["torch-cpu", "onnxruntime-cpu"]
+    assert rows[1]["engine"]["fps"] == pytest.approx(20)
+    assert rows[1]["equal_to_reference"]
+    assert rows[1]["floor"]["reached"] == pytest.approx(0.2)
+    assert rows[1]["end_to_end_fps"] == 5
+    assert answer["published"]["ms"] == 31
+    table = list(csv.reader(io.StringIO(report.as_csv())))
+    assert {len(line) for line in table[:-1]} == {len(table[0])}
+    assert [line[2] for line in table[1:]] == ["torch-cpu", "onnxruntime-cpu", "as published, RTX 3080"]
+    plot_bench(report, tmp_path / "bench.png")
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(Exception, match="is no picture's name"):
+        check_plotting(tmp_path / "bench.txt")
+
+
+def test_a_way_that_fails_leaves_the_others(bed: Bed) -> None:
+    report = bed.run({"torch-cpu": None, "onnxruntime-cpu": 0.05})
+    assert [row.way.name for row in report.groups[0].rows] == ["onnxruntime-cpu"]
+    assert report.groups[0].missing == {TORCH.label: "this way is broken"}
+    with pytest.raises(ConfigError, match=r"nothing could be measured of lite: .*this way is broken"):
+        bed.run({"torch-cpu": None})
+
+
+@pytest.mark.parametrize("slower", [1.0, 3.0])
+def test_it_takes_no_longer_than_it_said(bed: Bed, slower: float) -> None:
+    predicted = 2 * 10**8 / 100e9 / 0.22
+    work = bed.bench({"torch-cpu": predicted * slower, "onnxruntime-cpu": 0.6 * predicted * slower}, seconds=20.0)
+    seconds = work._pace.promised_s
+    assert f"this takes about {seconds:.0f} s" in work.announcement
+    report = work.run()
+    assert report.promised_s == seconds
+    assert 0.5 * seconds < report.took_s <= seconds
+
+
+def test_where_time_runs_out_rounds_are_left_out_but_never_below_three(bed: Bed) -> None:
+    report = bed.run({"torch-cpu": 30.0})
+    assert len(report.groups[0].rows[0].engine.rounds_ms) == 3
+    assert len(report.groups[0].yardstick_ms) == 3
+
+
+def result(bed: Bed, seed: int, slow: float = 1.0, drift: float = 1.0) -> dict[str, Any]:
+    """A run on a machine whose speed is ``drift`` and wanders; ``slow`` is what has become of ONNX Runtime's step."""
+    rng = np.random.default_rng(seed)
+    level = [drift]
+
+    def machine() -> float:
+        level[0] = drift * float(np.exp(0.98 * np.log(level[0] / drift) + rng.normal(0, 0.01)))
+        bed.machine = level[0]
+        return level[0]
+
+    steps = {"torch-cpu": noisy(0.1, rng, machine), "onnxruntime-cpu": noisy(0.05 * slow, rng, machine)}
+    bed.machine = drift
+    found: dict[str, Any] = json.loads(json.dumps(bed.run(steps, seconds=3.0).as_dict()))
+    return found
+
+
+def test_ten_identical_runs_are_no_cry_of_wolf_even_as_the_machines_speed_changes(bed: Bed) -> None:
+    runs = [result(bed, seed, drift=1 + 0.1 * seed) for seed in range(10)]
+    verdicts = [c.verdict for old, new in itertools.pairwise(runs) for c in changes(old, new)]
+    assert verdicts == ["the same"] * 18
+    assert {c.verdict for c in changes(runs[0], runs[-1])} == {"the same"}
+
+
+def test_a_step_that_was_made_slower_is_caught(bed: Bed, tmp_path: Path) -> None:
+    (tmp_path / "old.json").write_text(json.dumps(result(bed, 1)))
+    torch, onnx = changes(read_result(tmp_path / "old.json"), result(bed, 2, slow=1.5, drift=0.7))
+    assert (torch.verdict, onnx.verdict) == ("the same", "slower")
+    assert "onnxruntime-cpu: slower" in onnx.as_text()
+    assert changes(result(bed, 2, slow=1.5), result(bed, 1))[1].verdict == "faster"
+
+
+def test_results_that_cannot_be_compared_are_refused(bed: Bed, tmp_path: Path) -> None:
+    old = result(bed, 1)
+    check_comparable(old, old["machine"], old["cores"], None)
+    with pytest.raises(ConfigError, match="compare results of one machine"):
+        check_comparable(old, "another", old["cores"], None)
+    with pytest.raises(ConfigError, match="compare results of one machine"):
+        check_comparable(old, old["machine"], old["cores"], "RTX 3080")
+    other = json.loads(json.dumps(old).replace("32x48", "64x64"))
+    with pytest.raises(ConfigError, match="none of what was measured now"):
+        changes(other, old)
+    for text in ("{}", "[1]", "none", '{"groups": [{"rows": [{}]}]}'):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(InputError, match="is no result of 'ksnet-deploy bench --json'"):
+            read_result(tmp_path / "bad.json")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_result(tmp_path / "none.json")
+
+
+def test_what_a_machine_has_not_is_said_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, missing = ways_here("checkpoint")
+    assert {"torch-cpu", "onnxruntime-cpu"} <= {way.name for way in found}
+    assert len(found) + len(missing) == len(all_ways())
+    monkeypatch.setattr("ksnet_deploy.measure.speed.ways.check_cuda", lambda _backend: None)
+    monkeypatch.setattr("ksnet_deploy.measure.speed.ways.check_runtime", lambda _backend, _device: None)
+    monkeypatch.setattr("ksnet_deploy.measure.speed.ways.importlib.util.find_spec", lambda _name: object())
+    on_gpu, missing = ways_here("checkpoint")  # a machine that has everything needs no other flag
+    assert (len(on_gpu), missing) == (len(all_ways()), {})
+    assert [way.name for way in ways_here("engine", "rtx")[0]] == ["rtx"]
+    assert {way.takes for way in ways_here("onnx")[0]} == {"onnx"}
+
+
+def test_without_tensorrt_a_way_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ksnet_deploy.measure.speed.ways.importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(BackendError, match="'tensorrt' extra"):
+        check_way(next(way for way in all_ways() if way.name == "tensorrt"))
+
+
+def test_subjects_are_every_network_at_every_size(
+    small: Checkpoint, small_onnx: Callable[..., Path], tmp_path: Path
+) -> None:
+    sizes = [FrameSize(32, 48), FrameSize(48, 64)]
+    found = find_subjects([str(small.path), "lite"], sizes)
+    assert [(s.label, s.size) for s in found] == [(m, s) for m in (str(small.path), "lite") for s in sizes]
+    assert find_subjects(["lite"], None)[0].size == FrameSize(180, 320)
+    (exported,) = find_subjects([str(small_onnx("32x48"))], None)
+    assert (exported.size, exported.kind, exported.precision) == (SIZE, "onnx", "fp32")
+    assert exported.is_reference(ONNX)
+    assert (exported.macs or 0) > 10**6
+    clip = make_video(tmp_path / "clip.mp4", FrameSize(32, 64))
+    assert find_subjects(["lite"], None, clip)[0].size == FrameSize(32, 64)
+    with pytest.raises(ConfigError, match="leave --size out"):
+        find_subjects(["lite"], [SIZE], clip)
+    with pytest.raises(InputError, match="does not exist"):
+        find_subjects(["lite"], None, tmp_path / "none.mp4")
+
+
+def test_the_card_is_read_as_nvidia_smi_tells_it() -> None:
+    card = Card.parse("NVIDIA GeForce RTX 3080, 575.51, 1100, 2100, 9501, 64, 310.2")
+    assert (card.name, card.driver, card.clock_mhz, card.temperature_c) == (
+        "NVIDIA GeForce RTX 3080",
+        "575.51",
+        1100,
+        64,
+    )
+    assert card.thermal_note == "the GPU runs at 1100 of 2100 MHz"
+    hot = Card.parse("NVIDIA A100, 575.51, 1400, 1410, 1215, 88, [N/A]")
+    assert (hot.power_w, hot.thermal_note) == (None, "the GPU is at 88 degrees, where cards lower their clocks")
+
+
+def test_a_real_run_measures_in_processes_of_their_own(small: Checkpoint) -> None:
+    (subject,) = find_subjects([str(small.path)], [SIZE])
+    subject = replace(subject, ways=[TORCH, ONNX])
+    torch, onnx = Bench([subject], seconds=0.5).run().groups[0].rows
+    assert onnx.psnr_db is not None
+    assert onnx.psnr_db > 50
+    # PyTorch alone is larger than this, and it is not loaded where ONNX Runtime is measured.
+    assert torch.peak_memory_mb > 150
+    assert 20 < onnx.peak_memory_mb < torch.peak_memory_mb
+    for row in (torch, onnx):
+        assert row.engine.samples >= 3
+        assert row.end_to_end_fps > 0
+        assert row.floor is not None

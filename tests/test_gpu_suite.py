@@ -1,0 +1,121 @@
+"""The suite for a lent GPU, played on this CPU with tiny sizes, so that it works the day it is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
+
+TINY = {
+    "DEVICE": "cpu",
+    "MODEL": "lite",
+    "SIZE": "16x24",
+    "SHAPE": "1x3x32",
+    "PRECISION": "fp32",
+    "SECONDS_A_ROW": "0.01",
+    "TESTS": "tests/test_gpu.py -k saved_state",
+    "BUDGET_S": "900",
+    "TRY_S": "2",
+    "RESERVE_S": "100000",
+    "LEAST_ITERATIONS": "1",
+    "HOLD_OUT": "1",
+    "WORKERS": "0",
+}
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """Two videos and a still, as OpenCV writes them."""
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for name in ("a", "b"):
+        video = cv2.VideoWriter(str(folder / f"{name}.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 25, (198, 194))
+        for shade in range(6):
+            video.write(np.full((194, 198, 3), 20 * shade, np.uint8))
+        video.release()
+    cv2.imwrite(str(folder / "still.png"), np.full((190, 190, 3), 90, np.uint8))
+    (folder / "broken.mp4").write_bytes(b"nothing")
+    return folder
+
+
+def suite(out: Path, *arguments: str, **settings: str) -> tuple[int, dict[str, str]]:
+    """Exit code and verdicts."""
+    environment = os.environ | TINY | settings | {"OUT": str(out), "PYTHON": sys.executable}
+    command = ["bash", str(ROOT / "benchmarks" / "gpu_suite.sh"), *arguments]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    lines = (out / "summary.txt").read_text().splitlines()
+    print(run.stdout, run.stderr)
+    return run.returncode, dict(line.split(": ", 1) for line in lines)
+
+
+@pytest.mark.slow
+def test_the_suite_runs_whole_on_a_cpu(clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, verdicts = suite(out, str(clips))
+    assert code == 0, verdicts
+    assert list(verdicts) == ["kernels", "tests", "benchmark", "training"]
+    assert "passed" in verdicts["tests"]
+    assert verdicts["training"].startswith("1 iterations at ")
+    assert {path.name for path in out.iterdir()} >= {"cpu-lite.json", "ksnet.safetensors", "suite.log", "summary.txt"}
+
+
+@pytest.mark.slow
+def test_a_part_that_fails_stops_no_other_and_is_told_by_the_exit_code(tmp_path: Path) -> None:
+    code, verdicts = suite(tmp_path / "out", TESTS="tests/test_gpu.py -k no_such_test")
+    assert code == 1
+    assert verdicts["tests"].startswith("FAILED")
+    assert verdicts["benchmark"] == "done"
+    assert verdicts["training"].startswith("none")
+
+
+def test_clips_become_shards_without_pyav(clips: Path, tmp_path: Path) -> None:
+    script = ROOT / "benchmarks" / "shards_with_opencv.py"
+    command = [sys.executable, str(script), str(clips), str(tmp_path / "shards"), "--hold-out", "1"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "broken.mp4 cannot be read and is left out" in run.stderr
+    assert run.stdout.startswith("2 clips and stills to train on, 1 to validate with")
+    shards = tmp_path / "shards"
+    training, validation = (load_file(shards / part / "00000.safetensors") for part in ("training", "validation"))
+    assert {name: clip.shape for name, clip in training.items()} == {"b": (6, 192, 196, 3), "still": (1, 188, 188, 3)}
+    assert list(validation) == ["a"]
+    assert abs(training["b"][5].astype(int) - 100).max() < 8
+
+
+def test_a_row_that_fails_costs_no_other_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import gpu
+
+    def out_of_order(*_: object) -> None:
+        raise RuntimeError("CUDA error:\n misaligned address")
+
+    monkeypatch.setattr(gpu.reference, "deform_conv2d", out_of_order)
+    arguments = ["gpu.py", "--size", "16x24", "--model", "lite", "--seconds", "0.01", "--device", "cpu", "--output"]
+    monkeypatch.setattr(sys, "argv", [*arguments, str(tmp_path)])
+    gpu.main()
+    report = json.loads((tmp_path / "cpu-lite.json").read_text())
+    rows = {row["operator"]: row for row in report["kernels"] if row["implementation"].startswith("PyTorch")}
+    assert rows["deform_conv2d"]["error"] == "RuntimeError: CUDA error: misaligned address"
+    assert rows["topk_split"]["ms"] > 0
+    assert report["steps"][0]["fps"] > 0
+    assert len(report["ceilings"]) == 2
+
+
+def test_the_kernels_never_get_the_same_inputs_twice_in_a_row() -> None:
+    import gpu
+
+    seen: list[int] = []
+    call = gpu.taking_turns(seen.append, [(number,) for number in range(gpu.INPUT_SETS)])
+    for _ in range(2 * gpu.INPUT_SETS):
+        call()
+    assert seen == 2 * list(range(gpu.INPUT_SETS))
+    assert gpu.INPUT_SETS > 1

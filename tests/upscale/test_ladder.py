@@ -1,0 +1,484 @@
+"""The ladder of runtimes: every rung, and every failure between them, on stand-ins for the card and its libraries."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fake_card import RTX3080, FakeCard
+from networks import SMALL, new_checkpoint
+from runners import RepeatRunner
+
+from ksnet_deploy import Upscaler, upscale_video
+from ksnet_deploy.base.errors import BackendError, ConfigError
+from ksnet_deploy.base.frames import FrameSize, FrameType
+from ksnet_deploy.export.engine import make
+from ksnet_deploy.network.checkpoints import Checkpoint
+from ksnet_deploy.runtime import gpu
+from ksnet_deploy.runtime.base import Runner
+from ksnet_deploy.upscale import ladder
+from ksnet_deploy.upscale.job import Job
+from ksnet_deploy.upscale.ladder import RUNGS, Choices, Ladder, Machine, available_rungs, find_fastest, this_machine
+from ksnet_deploy.upscale.networks import NetworkFile
+
+SIZE = FrameSize(16, 24)
+NAMES = [f"{rung.runtime} {rung.device}" for rung in Choices().rungs()]
+NO_GPU = Machine(None, "there is no NVIDIA driver here")
+TAKEN = {
+    "tensorrt cuda": "Running small with TensorRT on the RTX 3080 in half precision.",
+    "rtx cuda": "Running small with TensorRT-RTX on the RTX 3080 in half precision.",
+    "torch cuda": "Running small with PyTorch on the RTX 3080 in half precision",
+    "onnxruntime cuda": "Running small with ONNX Runtime on the RTX 3080 in half precision",
+    "onnxruntime cpu": "Running small with ONNX Runtime on the CPU",
+}
+
+
+def frames(count: int, size: FrameSize = SIZE) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, size.height, size.width, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return new_checkpoint(tmp_path_factory.mktemp("ladder"), SMALL)
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> FakeCard:
+    return FakeCard().install(monkeypatch)
+
+
+class Builder:
+    """A card whose engines are built of files that hold nothing, and run by a network that costs nothing."""
+
+    def __init__(self, card: FakeCard, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.card, self.exported = card, []  # type: tuple[FakeCard, list[str]]
+        monkeypatch.setenv("KSNET_CACHE_DIR", str(folder / "cache"))
+
+        def export(_source: Path, size: FrameSize, io: FrameType, precision: str, **_: object) -> Path:
+            path = folder / f"{size}-{io}-{precision}.onnx"
+            path.write_text(path.name)
+            self.exported.append(path.stem)
+            return path
+
+        def proof(_source: Path, _onnx: Path, _engine: Path, _size: FrameSize, frames: int, *_: object) -> Any:
+            passes = card.likeness_db is None or card.likeness_db >= 45
+            faults = [] if passes else [f"frame 2 has {card.likeness_db} dB, where at least 45 dB is accepted"]
+            return {"against": "float32", "frames": frames, "required_db": 45.0, "passed": passes, "faults": faults}
+
+        monkeypatch.setattr(make, "cached_onnx", export)
+        monkeypatch.setattr(make, "proof_on_gpu", proof)
+        monkeypatch.setattr(NetworkFile, "open", lambda _file, size, io, *_, **__: RepeatRunner(size, io))
+
+
+@pytest.fixture
+def builder(card: FakeCard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Builder:
+    return Builder(card, monkeypatch, tmp_path)
+
+
+class Opened:
+    """In the place of the networks' files and engines: notes what is opened, and fails where it was told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.opened: list[str] = []
+        self.failing: dict[str, Exception] = {}
+        self.failing_steps: dict[str, Exception] = {}
+        opened = self
+
+        class Failing(RepeatRunner):
+            def __init__(self, name: str, size: FrameSize) -> None:
+                super().__init__(size)
+                self.backend = name
+
+            def _step(self, lr: Any) -> Any:
+                if error := opened.failing_steps.get(self.backend):
+                    raise error
+                return super()._step(lr)
+
+        def open_file(file: NetworkFile, size: FrameSize, *_: object, **__: object) -> Runner:
+            name = f"{file.backend} {file.device}"
+            opened.opened.append(name)
+            if error := opened.failing.get(name):
+                raise error
+            return Failing(name, size)
+
+        def engine(here: Ladder, *_: object) -> NetworkFile:
+            return NetworkFile("small", Path("small.engine"), "engine", here.rung.runtime, "cuda")
+
+        monkeypatch.setattr(NetworkFile, "open", open_file)
+        monkeypatch.setattr(NetworkFile, "identity", lambda file: {"runtime": f"{file.backend} on {file.device}"})
+        monkeypatch.setattr(Ladder, "_engine", engine)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch, card: FakeCard) -> Opened:
+    assert card
+    return Opened(monkeypatch)
+
+
+FAILURES = (
+    BackendError("it is out of order"),
+    RuntimeError("CUDA error: out of memory"),
+    MemoryError(),
+    ConfigError("the frames are too large"),
+    OSError("libnvinfer.so.10: cannot open"),
+)
+
+
+@pytest.mark.parametrize("failing", range(len(NAMES)))
+@pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("when", ["open", "step"])
+def test_a_rung_that_fails_gives_way_to_the_next_with_a_note(
+    opened: Opened, network: Checkpoint, failing: int, error: Exception, when: str
+) -> None:
+    """The first rungs fail, one after the other, when they are opened or at the first frame."""
+    said: list[str] = []
+    where = opened.failing if when == "open" else opened.failing_steps
+    where.update(dict.fromkeys(NAMES[:failing], error))
+    with Upscaler(str(network.path), on_note=said.append) as upscaler:
+        upscaler.push(frames(1)[0])
+        assert upscaler.network.identity()["runtime"] == NAMES[failing].replace(" ", " on ")
+    assert opened.opened == NAMES[: failing + 1]
+    falls = [line for line in said if "; going on with " in line]
+    assert len(falls) == failing
+    for fall, rung, following in zip(falls, RUNGS, RUNGS[1:], strict=False):
+        assert fall.startswith(f"{rung.title} cannot run ")
+        assert (str(error) if str(error) and "memory" not in str(error) else "memory" if when == "open" else "") in fall
+        assert fall.endswith(f"; going on with {following.on(Machine(RTX3080))}.")
+    running = [line for line in said if line.startswith("Running ")]
+    assert len(running) == (1 if when == "open" else failing + 1)
+
+
+def test_what_is_not_there_is_passed_over_without_a_note(opened: Opened, card: FakeCard, network: Checkpoint) -> None:
+    runtimes = [rung.runtime for rung in RUNGS if rung.device == "cuda"]
+    for count in range(len(runtimes) + 1):
+        for lacking in combinations(runtimes, count):
+            card.lacking(*lacking)
+            opened.opened.clear()
+            said: list[str] = []
+            with Upscaler(str(network.path), on_note=said.append) as upscaler:
+                upscaler.push(frames(1)[0])
+            there = [name for name in NAMES if name.split()[0] not in lacking or name.endswith("cpu")]
+            assert opened.opened == there[:1]
+            assert len(said) == (there[0] != "onnxruntime cpu")  # as on any machine without a GPU
+
+
+@pytest.mark.parametrize(
+    ("lacking", "line"),
+    [
+        ((), TAKEN["tensorrt cuda"]),
+        (("tensorrt",), TAKEN["rtx cuda"]),
+        (
+            ("tensorrt", "rtx"),
+            f"{TAKEN['torch cuda']}; TensorRT-RTX would be faster: pip install 'ksnet-deploy[rtx]'.",
+        ),
+        (
+            ("torch", "tensorrt", "rtx"),
+            f"{TAKEN['onnxruntime cuda']}; TensorRT-RTX would be faster: pip install 'ksnet-deploy[rtx]'.",
+        ),
+    ],
+)
+def test_one_line_says_what_was_taken_and_what_would_be_faster(
+    opened: Opened, card: FakeCard, network: Checkpoint, lacking: tuple[str, ...], line: str
+) -> None:
+    assert opened
+    card.lacking(*lacking)
+    said: list[str] = []
+    with Upscaler(str(network.path), on_note=said.append) as upscaler:
+        upscaler.push(frames(1)[0])
+        upscaler.reset()
+        upscaler.push(frames(1)[0])
+    assert said == [line.replace("small", str(network.path))]
+
+
+@pytest.mark.parametrize("rung", RUNGS, ids=str)
+def test_what_was_asked_for_never_falls(opened: Opened, network: Checkpoint, rung: ladder.Rung) -> None:
+    error = BackendError("it is out of order")
+    opened.failing = {f"{any_.runtime} {any_.device}": error for any_ in RUNGS}
+    said: list[str] = []
+    with (
+        Upscaler(str(network.path), runtime=rung.runtime, device=rung.device, on_note=said.append) as upscaler,
+        pytest.raises(BackendError, match="it is out of order"),
+    ):
+        upscaler.push(frames(1)[0])
+    assert opened.opened == [f"{rung.runtime} {rung.device}"]
+    assert said == []
+
+
+def test_a_device_that_was_asked_for_is_not_left(opened: Opened, network: Checkpoint) -> None:
+    opened.failing = dict.fromkeys(NAMES, BackendError("it is out of order"))
+    with Upscaler(str(network.path), device="cuda") as upscaler, pytest.raises(BackendError, match="out of order"):
+        upscaler.push(frames(1)[0])
+    assert opened.opened == NAMES[:4]
+
+
+def test_a_scene_that_has_begun_goes_on_as_it_began(opened: Opened, network: Checkpoint) -> None:
+    error = BackendError("the GPU fell off the bus")
+    with Upscaler(str(network.path)) as upscaler:
+        upscaler.push(frames(1)[0])
+        opened.failing_steps["tensorrt cuda"] = error
+        with pytest.raises(BackendError, match="fell off the bus"):
+            upscaler.push(frames(1)[0])
+    opened.failing_steps.clear()
+    with Upscaler(str(network.path)) as resumed:
+        resumed.open(SIZE)
+        resumed.state = {"last": np.zeros((1, 3, 16, 24), np.float32)}
+        opened.failing_steps["tensorrt cuda"] = error
+        with pytest.raises(BackendError, match="fell off the bus"):
+            resumed.push(frames(1)[0])
+
+
+def test_the_network_that_suits_the_device_is_taken(card: FakeCard) -> None:
+    assert find_fastest(None, Choices(), card.machine).label == "uni"
+    assert find_fastest(None, Choices(device="cpu"), card.machine).label == "lite"
+    assert find_fastest(None, Choices(), NO_GPU).label == "lite"
+    nothing = Machine(RTX3080, "", dict.fromkeys(("tensorrt", "rtx", "torch", "onnxruntime"), "it is not installed"))
+    assert find_fastest(None, Choices(), nothing).label == "lite"
+
+
+def test_without_a_gpu_nothing_changes(network: Checkpoint) -> None:
+    plain = find_fastest(str(network.path), Choices(), NO_GPU)
+    assert (type(plain), plain.backend, plain.device) == (NetworkFile, "onnxruntime", "cpu")  # type: ignore[attr-defined]
+    asked = find_fastest(str(network.path), Choices(runtime="torch"), NO_GPU)
+    assert (type(asked), asked.backend, asked.device) == (NetworkFile, "torch", "cpu")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("choices", "words"),
+    [
+        (Choices(device="cuda"), "no GPU can be used: there is no NVIDIA driver here; use --device cpu"),
+        (Choices(runtime="tensorrt"), "no GPU can be used: there is no NVIDIA driver here; leave --runtime out"),
+    ],
+)
+def test_what_was_asked_for_and_is_not_there_is_said(choices: Choices, words: str, network: Checkpoint) -> None:
+    with pytest.raises(BackendError) as caught:
+        find_fastest(str(network.path), choices, NO_GPU)
+    assert str(caught.value) == words
+
+
+def test_a_runtime_that_is_one_install_away_is_named_with_the_install(network: Checkpoint) -> None:
+    machine = Machine(RTX3080, "", {"rtx": "it is not installed"})
+    with pytest.raises(BackendError, match=r"RTX 3080 \(TensorRT-RTX: it is not installed, pip install .*\[rtx\]'\)"):
+        find_fastest(str(network.path), Choices(runtime="rtx"), machine)
+
+
+def test_choices_that_cannot_be_are_refused() -> None:
+    for runtime, device, backend, words in (
+        ("directml", None, None, "there is no runtime 'directml'; give auto, tensorrt, rtx, torch or onnxruntime"),
+        (None, "tpu", None, "there is no device 'tpu'; give auto, cpu or cuda"),
+        ("tensorrt", "cpu", None, "tensorrt runs on a GPU only; leave --device cpu out"),
+        ("rtx", None, "torch", "a runtime of rtx and a backend of torch were asked for; give one of them"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            Choices.of(runtime, device, backend)
+    assert Choices.of(None, "auto", "torch") == Choices("torch", "auto")
+    assert Choices.of("torch", None, "torch") == Choices("torch", "auto")
+
+
+def test_an_exported_file_climbs_no_further_than_onnx_runtime(card: FakeCard, tmp_path: Path) -> None:
+    (tmp_path / "step.onnx").touch()
+    found = find_fastest(tmp_path / "step.onnx", Choices(), card.machine)
+    assert isinstance(found, Ladder)
+    assert [f"{rung.runtime} {rung.device}" for rung in found._rungs] == NAMES[-2:]
+    (tmp_path / "net.engine").touch()
+    assert type(find_fastest(tmp_path / "net.engine", Choices(), card.machine)) is NetworkFile
+
+
+def test_an_engine_is_built_for_each_size_once_and_then_taken(builder: Builder, network: Checkpoint) -> None:
+    """A size that no engine holds is a reason to build one."""
+    progress: list[tuple[str, int, int]] = []
+    for size, built in (("16x24", True), ("16x24", False), ("24x16", True), ("16x24", False)):
+        said: list[str] = []
+        lr = FrameSize.parse(size)
+        with Upscaler(str(network.path), on_note=said.append, on_build=lambda *at: progress.append(at)) as upscaler:
+            assert upscaler.push(frames(1, lr)[0]).shape == (4 * lr.height, 4 * lr.width, 3)
+            identity = upscaler.identity()
+        building = [f"Building the engine for {size} on your RTX 3080, once."] if built else []
+        assert said == [*building, TAKEN["tensorrt cuda"].replace("small", str(network.path))]
+        assert ".engine " in identity["network"]
+        assert (identity["runtime"], identity["gpu"]) == ("tensorrt on cuda", "RTX 3080")
+    assert builder.card.built == ["16x24", "24x16"]
+    assert progress == [("Building", 1, 2)] * 2
+    assert set(builder.exported) == {"16x24-uint8-fp16", "24x16-uint8-fp16"}
+
+
+def test_an_engine_that_is_too_unlike_float32_is_not_taken_and_not_built_again(
+    builder: Builder, network: Checkpoint
+) -> None:
+    builder.card.likeness_db = 38.5
+    for _ in range(2):
+        with (
+            Upscaler(str(network.path), runtime="tensorrt") as upscaler,
+            pytest.raises(BackendError, match="did not pass its comparison with float32: frame 2 has 38"),
+        ):
+            upscaler.push(frames(1)[0])
+    assert builder.card.built == ["16x24"]
+    said: list[str] = []
+    with Upscaler(str(network.path), on_note=said.append) as upscaler:
+        builder.card.likeness_db = 61.0  # of the other kind of engine, which comes next
+        upscaler.push(frames(1)[0])
+    assert said[0].startswith("TensorRT cannot run ")
+    assert said[-1] == TAKEN["rtx cuda"].replace("small", str(network.path))
+
+
+def test_one_network_takes_the_engine_of_each_size(builder: Builder, network: Checkpoint) -> None:
+    """As `evaluate` does, with clips of several sizes."""
+    found = find_fastest(str(network.path), Choices(), builder.card.machine)
+    for size in ("16x24", "24x16", "16x24"):
+        with Upscaler(found) as upscaler:
+            upscaler.open(FrameSize.parse(size))
+            assert f"{FrameSize.parse(size)}" in builder.exported[-1]
+    assert builder.card.built == ["16x24", "24x16"]
+
+
+def test_large_frames_are_not_compared_for_minutes(builder: Builder, network: Checkpoint) -> None:
+    builder.card.likeness_db = 38.5  # which nobody measures then
+    with Upscaler(str(network.path), runtime="tensorrt") as upscaler:
+        upscaler.open(FrameSize(540, 960))
+    assert builder.card.built == ["540x960"]
+
+
+def test_deep_frames_reach_an_engine_deep(builder: Builder, network: Checkpoint) -> None:
+    with Upscaler(str(network.path)) as upscaler:
+        upscaler.push(frames(1)[0].astype(np.uint16) * 257)
+    assert builder.exported == ["16x24-float32-fp16"]
+
+
+def test_a_video_is_upscaled_on_the_card_by_a_network_that_names_its_engine(
+    builder: Builder, network: Checkpoint, clip: Path, tmp_path: Path
+) -> None:
+    """The journal of a job knows what ran it, so that it goes on with nothing else."""
+    said: list[str] = []
+    on_engine = Upscaler(str(network.path), on_note=said.append)
+    result = upscale_video(clip, tmp_path / "engine.mkv", on_engine)
+    assert (result.frames, result.tiles) == (8, None)
+    assert said[0] == "Building the engine for 32x48 on your RTX 3080, once."
+    builder.card.lacking("tensorrt", "rtx", "onnxruntime")
+    in_torch = Upscaler(str(network.path), on_note=said.append)
+    upscale_video(clip, tmp_path / "torch.mkv", in_torch)
+    assert "PyTorch on the RTX 3080" in said[-1]
+    assert on_engine.identity()["runtime"] == "tensorrt on cuda"
+    assert in_torch.identity()["runtime"].startswith("torch ")
+
+
+def test_a_job_that_began_on_the_card_does_not_go_on_elsewhere(
+    builder: Builder, network: Checkpoint, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identities: list[dict[str, str]] = []
+
+    class Noting(Job):
+        def __init__(self, target: Path, identity: dict[str, str], **options: Any) -> None:
+            identities.append(identity)
+            super().__init__(target, identity, **options)
+
+    monkeypatch.setattr("ksnet_deploy.upscale.to_video.Job", Noting)
+    for lacking in ((), ("tensorrt",)):
+        builder.card.lacking(*lacking)
+        upscale_video(clip, tmp_path / f"{len(lacking)}.mkv", Upscaler(str(network.path)))
+    assert [identity["runtime"] for identity in identities] == ["tensorrt on cuda", "rtx on cuda"]
+
+
+@pytest.mark.parametrize("runtime", ["tensorrt", "torch", "onnxruntime"])
+def test_each_runtime_of_the_card_gives_the_pictures_of_float32(
+    card: FakeCard,
+    small: Checkpoint,
+    small_onnx: Callable[..., Path],
+    runtime: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """The exports are of float32 here: what half loses is measured elsewhere."""
+    monkeypatch.setenv("KSNET_CACHE_DIR", str(tmp_path / "cache"))
+    for module in ("ksnet_deploy.export.engine.make", "ksnet_deploy.export.cache"):
+        monkeypatch.setattr(f"{module}.cached_onnx", lambda *_, **__: small_onnx("32x48"))
+    monkeypatch.setattr(ladder, "COMPARED_FRAMES", 2)
+    with (
+        Upscaler(str(small.path), runtime=runtime, device="cuda") as upscaler,
+        Upscaler(str(small.path), runtime="torch", device="cpu") as reference,
+    ):
+        for lr in frames(3, FrameSize(32, 48)):
+            found, expected = upscaler.push(lr).astype(int), reference.push(lr)
+            assert np.sqrt(np.mean((found - expected) ** 2)) < 1.5  # 45 dB
+    assert card.built == (["32x48"] if runtime == "tensorrt" else [])
+
+
+class FakeDriver:
+    """``libcuda``, with a card or without."""
+
+    def __init__(self, cards: int = 1, status: int = 0) -> None:
+        self.cards, self.status = cards, status
+
+    def cuInit(self, _flags: int) -> int:  # noqa: N802
+        return self.status
+
+    def cuDeviceGetCount(self, count: Any) -> int:  # noqa: N802
+        count._obj.value = self.cards
+        return 0
+
+    def cuDeviceGet(self, device: Any, index: int) -> int:  # noqa: N802
+        device._obj.value = index
+        return 0
+
+    def cuDeviceGetName(self, name: Any, _size: int, _device: Any) -> int:  # noqa: N802
+        name.value = b"NVIDIA GeForce RTX 3080"
+        return 0
+
+    def cuDeviceGetAttribute(self, value: Any, kind: int, _device: Any) -> int:  # noqa: N802
+        value._obj.value = {75: 8, 76: 6}[kind]
+        return 0
+
+    def cuDeviceTotalMem_v2(self, value: Any, _device: Any) -> int:  # noqa: N802
+        value._obj.value = 10_240 << 20
+        return 0
+
+
+def test_the_card_is_what_its_driver_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "_driver", FakeDriver)
+    assert gpu.find_gpu() == RTX3080
+    assert str(gpu.find_gpu()) == "RTX 3080"
+    monkeypatch.setattr(gpu, "_driver", lambda: FakeDriver(cards=0))
+    with pytest.raises(BackendError, match="shows no GPU to this process; see CUDA_VISIBLE_DEVICES"):
+        gpu.find_gpu()
+    monkeypatch.setattr(gpu, "_driver", lambda: FakeDriver(status=100))
+    with pytest.raises(BackendError, match="cuInit gives 100"):
+        gpu.find_gpu()
+    monkeypatch.setattr(gpu, "_driver", lambda: ctypes.CDLL("libcuda-that-is-not.so.1"))
+    with pytest.raises(BackendError, match="there is no NVIDIA driver here"):
+        gpu.find_gpu()
+
+
+def test_what_can_use_the_card_is_looked_for_only_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(ladder, "lacks", lambda runtime: looked.append(runtime) or ("x" if runtime == "rtx" else None))
+    monkeypatch.setattr(gpu, "_driver", lambda: FakeDriver(cards=0))
+    this_machine.cache_clear()
+    assert this_machine().gpu is None
+    assert looked == []
+    this_machine.cache_clear()
+    monkeypatch.setattr(gpu, "_driver", FakeDriver)
+    assert this_machine() == Machine(RTX3080, "", {"rtx": "x"})
+    assert looked == ["tensorrt", "rtx", "torch", "onnxruntime"]
+    this_machine.cache_clear()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_what_the_libraries_here_lack_is_known_without_trying(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ladder.lacks("torch") == ladder.lacks("onnxruntime") == "it is built without CUDA"
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    assert ladder.lacks("tensorrt") == ladder.lacks("rtx") == "it is not installed"
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: object())
+    assert ladder.lacks("tensorrt") is None
+
+
+def test_available_rungs_are_those_without_an_obstacle() -> None:
+    machine = Machine(RTX3080, "", {"tensorrt": "x", "torch": "y"})
+    found = [f"{rung.runtime} {rung.device}" for rung in available_rungs(Choices(), machine)]
+    assert found == ["rtx cuda", "onnxruntime cuda", "onnxruntime cpu"]
+    assert [rung.device for rung in available_rungs(Choices("torch"), machine)] == ["cpu"]
+    assert replace(Choices(), device="cuda").settled_device(NO_GPU) == "cuda"  # and refused when it is opened
