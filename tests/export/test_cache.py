@@ -154,7 +154,7 @@ def builds(monkeypatch: pytest.MonkeyPatch, quick_export: list[str]) -> dict[str
 
     def verify(*_: object, frames: int, **__: object) -> HalfReport:
         counts["compared"] += 1
-        return HalfReport(SIZE, frames // 2, [60.0] * frames)
+        return HalfReport(SIZE, frames // 2, psnr_db=[60.0] * frames)
 
     monkeypatch.setattr(compiling, "_in_child", in_child)
     monkeypatch.setattr(compiling, "installed_version", lambda _flavour: "1.7")
