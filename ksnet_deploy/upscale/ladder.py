@@ -2,8 +2,8 @@
 
 A :class:`Rung` is a runtime on a device; :data:`RUNGS` are all, the fastest first. A :class:`Machine` says what each of
 them lacks here. A :class:`Ladder` is a network on the rungs that are left: it opens on the first, and
-:meth:`Ladder.step_down` goes to the next where that fails. An explicit choice leaves one rung, and so never falls.
-Not yet run on a GPU.
+:meth:`Ladder.step_down` goes to the next where that fails. A runtime or a device that was asked for is never left, for
+only its own rungs are tried. Not yet run on a GPU.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, get_args
 
 from ksnet_deploy.base.errors import BackendError, ConfigError, KSNetError
 from ksnet_deploy.base.frames import FrameSize, FrameType
-from ksnet_deploy.upscale.networks import Device, Network, NetworkFile, default_model, find_network
+from ksnet_deploy.upscale.networks import (
+    Device,
+    Network,
+    NetworkFile,
+    default_model,
+    fastest_on_cpu,
+    find_network,
+)
 
 if TYPE_CHECKING:
     from ksnet_deploy.network.config import KSNetConfig
@@ -67,7 +74,7 @@ RUNGS = (
     Rung("openvino", "cpu", "OpenVINO", "pip install 'ksnet-deploy[openvino]'", by_itself=False),
     Rung("torch", "cpu", "PyTorch", "pip install torch", by_itself=False),
 )
-"""All, the fastest first. Where a CPU was not given a runtime, :func:`find_network` chooses among those of the CPU."""
+"""All, the fastest first. Where a CPU was not given a runtime, :func:`fastest_on_cpu` chooses between its first two."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,8 @@ class Choices:
             if value not in ("auto", *known):
                 raise ConfigError(f"there is no {name} '{value}'; give auto, {', '.join(known[:-1])} or {known[-1]}")
         if not choices.rungs():
-            raise ConfigError(f"{choices.runtime} runs on a GPU only; leave --device {choices.device} out")
+            only = "the CPU" if choices.device == "cuda" else "a GPU"
+            raise ConfigError(f"{choices.runtime} runs on {only} only; leave --device {choices.device} out")
         return choices
 
     def rungs(self) -> list[Rung]:
@@ -174,7 +182,14 @@ def find_fastest(
     rungs = available_rungs(choices, machine)
     if rungs[0].device == "cpu":  # nothing to fall to
         return file
+    if file.kind == "checkpoint" and choices.runtime == "auto":
+        rungs = [rung if rung.device == "cuda" else _fastest_cpu_rung() for rung in rungs]
     return Ladder(file, rungs, machine, on_build=on_build)
+
+
+def _fastest_cpu_rung() -> Rung:
+    runtime = fastest_on_cpu()
+    return next(rung for rung in RUNGS if (rung.runtime, rung.device) == (runtime, "cpu"))
 
 
 class Ladder(Network):
@@ -205,7 +220,8 @@ class Ladder(Network):
         if self._taken is not None:
             return self._taken
         if self.rung.device == "cpu":
-            return find_network(self._file.path if self._file.kind == "onnx" else self.label, None, "cpu")
+            chosen = self.rung.runtime if self._file.chosen else None  # what was not gives way where tiles are needed
+            return find_network(self.label, chosen, "cpu")
         return replace(self._file, backend=self.rung.runtime, device="cuda")
 
     @property

@@ -218,6 +218,31 @@ def test_a_device_that_was_asked_for_is_not_left(opened: Opened, network: Checkp
     assert opened.opened == NAMES[:4]
 
 
+@pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
+def test_a_runtime_that_was_asked_for_is_not_left(
+    opened: Opened, network: Checkpoint, runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ksnet_deploy.runtime.openvino.is_fastest_here", lambda: True)
+    opened.failing[f"{runtime} cuda"] = BackendError("it is out of order")
+    with Upscaler(str(network.path), runtime=runtime) as upscaler:
+        upscaler.push(frames(1)[0])
+    assert opened.opened == [f"{runtime} cuda", f"{runtime} cpu"]
+
+
+def test_what_the_cpu_runs_after_a_fall_is_what_is_said(
+    opened: Opened, network: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ksnet_deploy.runtime.openvino.is_fastest_here", lambda: True)
+    opened.failing = dict.fromkeys(NAMES[:4], BackendError("it is out of order"))
+    said: list[str] = []
+    with Upscaler(str(network.path), on_note=said.append) as upscaler:
+        upscaler.push(frames(1)[0])
+        assert upscaler.network.can_be_tiled
+    assert opened.opened[-1] == "openvino cpu"
+    assert said[-2].endswith("going on with OpenVINO on the CPU.")
+    assert said[-1].startswith(f"Running {network.path} with OpenVINO on the CPU")
+
+
 def test_a_scene_that_has_begun_goes_on_as_it_began(opened: Opened, network: Checkpoint) -> None:
     error = BackendError("the GPU fell off the bus")
     with Upscaler(str(network.path)) as upscaler:
@@ -270,9 +295,15 @@ def test_a_runtime_that_is_one_install_away_is_named_with_the_install(network: C
 
 def test_choices_that_cannot_be_are_refused() -> None:
     for runtime, device, backend, words in (
-        ("directml", None, None, "there is no runtime 'directml'; give auto, tensorrt, rtx, torch or onnxruntime"),
+        (
+            "directml",
+            None,
+            None,
+            "no runtime 'directml'; give auto, tensorrt, rtx, torch, onnxruntime or openvino",
+        ),
         (None, "tpu", None, "there is no device 'tpu'; give auto, cpu or cuda"),
         ("tensorrt", "cpu", None, "tensorrt runs on a GPU only; leave --device cpu out"),
+        ("openvino", "cuda", None, "openvino runs on the CPU only; leave --device cuda out"),
         ("rtx", None, "torch", "a runtime of rtx and a backend of torch were asked for; give one of them"),
     ):
         with pytest.raises(ConfigError, match=words):
