@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from fake_gpu import fake_engine, pretend_gpu
 
 from ksnet_deploy.base.errors import BackendError, VerificationError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.export.engine import compare
+from ksnet_deploy.export.engine.proof import proof_on_gpu
 from ksnet_deploy.export.proof.recording import RECORDED, record_steps, write_steps
 from ksnet_deploy.export.verified import export_verified, verify
 from ksnet_deploy.network.checkpoints import Checkpoint
@@ -88,6 +90,19 @@ def test_a_failed_proof_names_the_outputs_that_differ(
     monkeypatch.setitem(sys.modules, "polygraphy", None)
     with pytest.raises(VerificationError, match="with polygraphy installed, the outputs that differ are named"):
         verify(small.model, planted, SIZE, precision="fp32", frames=2)
+
+
+@needs_polygraphy
+def test_an_engine_that_is_kept_below_its_bound_names_the_outputs_that_differ(
+    small: Checkpoint, small_onnx: SmallOnnx, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pretend_gpu(monkeypatch)
+    planted = with_planted_error(small_onnx("32x48"), "next.prop_1", tmp_path / "planted.onnx", 50)
+    engine = fake_engine(planted, tmp_path / "small.engine", ("32x48", "32x48", "32x48"))
+    proof = proof_on_gpu(small.path, small_onnx("32x48"), engine, SIZE, 4, lambda: None)
+    assert not proof["passed"]
+    assert "dB against float32" in proof["faults"][0]
+    assert "recorded steps, differ: next.prop_1 by 50 " in proof["faults"][-1]
 
 
 def test_a_recorded_step_is_what_the_runner_did(small_onnx: SmallOnnx) -> None:
