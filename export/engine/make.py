@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +96,10 @@ def make_engine(
     """
     if request.verify_frames:
         check_frames(request.verify_frames)
+    if not (math.isfinite(request.least_psnr_db) and request.least_psnr_db >= 0):
+        raise ConfigError(
+            f"no comparison can be held to {request.least_psnr_db:g} dB; give --min-psnr a number from 0, such as 45"
+        )
     if request.output is not None:
         check_place(request.output)
     flavour = choose_flavour(request.flavour)

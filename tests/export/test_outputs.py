@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from fake_gpu import fake_engine, pretend_gpu
+from runners import RepeatRunner
 
 from ksnet_deploy.base.errors import BackendError, VerificationError
 from ksnet_deploy.base.frames import FrameSize
@@ -68,6 +69,31 @@ def test_a_planted_error_is_found_in_the_output_that_has_it(small_onnx: SmallOnn
     assert wrong.far[0].largest == pytest.approx(0.05, rel=1e-3)
     assert "differ: next.prop_1 by 0.05" in wrong.in_words()
     assert [line.split()[0] for line in wrong.as_table().splitlines() if line.endswith("differs")] == ["next.prop_1"]
+
+
+class FaultyRunner(RepeatRunner):
+    """Wrong by 50 levels on some of its steps, counted from 0."""
+
+    def __init__(self, *wrong: int) -> None:
+        super().__init__(SIZE)
+        self._wrong, self._taken = wrong, 0
+
+    def _step(self, lr: np.ndarray) -> np.ndarray:
+        self._taken += 1
+        return super()._step(lr // 2) + np.uint8(50 * (self._taken - 1 in self._wrong))
+
+
+@needs_polygraphy
+def test_a_step_that_is_excused_is_said() -> None:
+    from ksnet_deploy.export.proof.outputs import compare_outputs
+
+    once = compare_outputs(FaultyRunner(), FaultyRunner(1), "fp32")  # its first step only asks for its state
+    assert once.far == []
+    assert "every output is near but for hr on one step" in once.in_words()
+    assert once.as_table().splitlines()[-1].endswith("differs on one step")
+    assert once.as_dict()["outputs"][0]["worst"] == 50
+    twice = compare_outputs(FaultyRunner(), FaultyRunner(1, 3), "fp32")
+    assert [output.name for output in twice.far] == ["hr"]
 
 
 @needs_polygraphy
