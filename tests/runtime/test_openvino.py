@@ -74,6 +74,17 @@ def test_a_processor_without_bfloat16_is_given_float32(half: Path, monkeypatch: 
 
 
 @needs_openvino
+@pytest.mark.parametrize("size", ["32x64", "64x96", None])
+def test_frames_that_the_flow_need_not_pad_are_run(small_onnx: Callable[..., Path], size: str | None) -> None:
+    """OpenVINO leaves a padding by nothing out, and its input has two names from then on."""
+    frame_size = FrameSize.parse(size or "32x64")
+    path = small_onnx(size)
+    with openvino.OpenVINORunner(path, frame_size) as runner, OnnxRunner(path, frame_size) as reference:
+        for frame in moving_frames(frame_size, 3):
+            assert abs(runner.step(frame).astype(int) - reference.step(frame).astype(int)).max() <= 1
+
+
+@needs_openvino
 def test_a_dynamic_file_is_run_at_the_size_at_hand(small_onnx: Callable[..., Path]) -> None:
     with openvino.OpenVINORunner(small_onnx(None), SIZE) as runner:
         assert runner.step(moving_frames(SIZE, 1)[0]).shape == (128, 192, 3)
