@@ -83,7 +83,13 @@ class OpenVINORunner(Runner):
             BackendError: OpenVINO is not installed.
         """
         check_openvino()
-        import openvino
+        try:
+            import openvino
+        except Exception as error:  # of its own, or of a library that it misses
+            raise BackendError(
+                f"OpenVINO is installed, but cannot be imported ({error}); install it again, or use "
+                "--runtime onnxruntime"
+            ) from error
 
         model = onnx.inliner.inline_local_functions(load_step(path, size))
         super().__init__(size, frame_type(path, model))

@@ -191,6 +191,10 @@ class NetworkFile(Network):
         from ksnet_deploy.export.cache import cached_onnx
 
         backend: str = "onnxruntime" if tiling else self.backend
+        if backend != self.backend:
+            on_note(
+                "ONNX Runtime runs the tiles, in float32: OpenVINO, which is the default here, runs whole frames only."
+            )
         check_runtime(backend, self.device)  # before an export, which takes long
         exported = tiling.tile if tiling else size
         path = cached_onnx(
