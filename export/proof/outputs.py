@@ -29,6 +29,7 @@ EXCUSED_STEPS = 1
 """Steps that may be beyond the tolerance: where two channels' scores are nearly tied, both sides may be right."""
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-3, "fp16": 2.0**-4}
 """Tolerance of an output, as a share of the standard deviation of its values."""
+INFINITY = float("inf")
 ONE_LEVEL = 1.0
 """Frames of 8 bits may be rounded the other way."""
 
@@ -120,13 +121,13 @@ def compare_outputs(reference: Runner, candidate: Runner, precision: Precision) 
     for name, tolerance in tolerances.items():
         seen = [step.get(name) for step in compared]
         if not all(hasattr(each, "max_absdiff") for each in seen):  # it is missing, or of another shape
-            errors.append(OutputError(name, *[float("inf")] * 3, tolerance))
+            errors.append(OutputError(name, INFINITY, INFINITY, INFINITY, tolerance))
             continue
         largest = max(_finite(each.max_absdiff) for each in seen)
         bounds = sorted(_finite(each.quantile_absdiff) for each in seen)
         errors.append(OutputError(name, largest, bounds[-1 - EXCUSED_STEPS], bounds[-1], tolerance))
     for name in found[0].keys() - expected[0].keys():
-        errors.append(OutputError(name, *[float("inf")] * 3, 0.0))
+        errors.append(OutputError(name, INFINITY, INFINITY, INFINITY, 0.0))
     errors.sort(
         key=lambda error: (error.is_near, not error.is_excused, -error.most / (error.tolerance or 1.0), error.name)
     )
@@ -139,7 +140,7 @@ def _tolerance(arrays: list[NDArray[Any]], precision: Precision) -> float:
 
 def _finite(value: float) -> float:
     """NaN compares false with everything; as infinity it cannot pass."""
-    return value if np.isfinite(value) else float("inf")
+    return value if np.isfinite(value) else INFINITY
 
 
 class _StepRunner(BaseRunner):  # type: ignore[misc]

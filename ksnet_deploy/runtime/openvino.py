@@ -170,7 +170,8 @@ class OpenVINORunner(Runner):
 
 def _own_name(model: onnx.ModelProto, value: Any) -> str:
     """The name of an input in the file: it has that of an operator too which OpenVINO left out, as an empty padding."""
-    return next(graph_input.name for graph_input in model.graph.input if graph_input.name in value.names)
+    name: str = next(graph_input.name for graph_input in model.graph.input if graph_input.name in value.names)
+    return name
 
 
 def _values(tensor: Any) -> NDArray[Any]:

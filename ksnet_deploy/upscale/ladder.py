@@ -176,6 +176,8 @@ def find_fastest(
     name = model or default_model(choices.settled_device(machine))
     file = find_network(name, choices.backend, None if choices.device == "auto" else choices.device)
     if file.kind == "engine":
+        if choices.runtime != "auto":
+            _check_flavour(file, choices.runtime)
         return file
     if file.kind == "onnx" and choices.runtime == "auto":
         choices = replace(choices, runtime="onnxruntime")
@@ -183,13 +185,20 @@ def find_fastest(
     if rungs[0].device == "cpu":  # nothing to fall to
         return file
     if file.kind == "checkpoint" and choices.runtime == "auto":
-        rungs = [rung if rung.device == "cuda" else _fastest_cpu_rung() for rung in rungs]
+        on_cpu = next(rung for rung in RUNGS if rung.runtime == fastest_on_cpu() and rung.device == "cpu")
+        rungs = [rung if rung.device == "cuda" else on_cpu for rung in rungs]
     return Ladder(file, rungs, machine, on_build=on_build)
 
 
-def _fastest_cpu_rung() -> Rung:
-    runtime = fastest_on_cpu()
-    return next(rung for rung in RUNGS if (rung.runtime, rung.device) == (runtime, "cpu"))
+def _check_flavour(engine: NetworkFile, runtime: str) -> None:
+    """Raise ConfigError for an engine that was built by another runtime than the one that was asked for."""
+    from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
+
+    if (flavour := Sidecar.read(engine.path).spec.flavour) != runtime:
+        raise ConfigError(
+            f"{engine.label} was built by {flavour}, which alone runs it, not {runtime}; leave --runtime out, or give "
+            "a checkpoint with --model"
+        )
 
 
 class Ladder(Network):

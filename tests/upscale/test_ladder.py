@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from fake_card import RTX3080, FakeCard
+from fake_gpu import fake_engine
 from networks import SMALL, new_checkpoint
 from runners import RepeatRunner
 
@@ -319,6 +320,15 @@ def test_an_exported_file_climbs_no_further_than_onnx_runtime(card: FakeCard, tm
     assert [f"{rung.runtime} {rung.device}" for rung in found._rungs] == NAMES[-2:]
     (tmp_path / "net.engine").touch()
     assert type(find_fastest(tmp_path / "net.engine", Choices(), card.machine)) is NetworkFile
+
+
+def test_an_engine_of_another_runtime_than_was_asked_for_is_refused(
+    card: FakeCard, small_onnx: Callable[..., Path], tmp_path: Path
+) -> None:
+    engine = fake_engine(small_onnx("32x48"), tmp_path / "small.engine", ("32x48", "32x48", "32x48"))
+    assert find_fastest(engine, Choices("rtx"), card.machine).device == "cuda"
+    with pytest.raises(ConfigError, match=r"small\.engine was built by rtx, which alone runs it, not tensorrt; leave"):
+        find_fastest(engine, Choices("tensorrt"), card.machine)
 
 
 def test_an_engine_is_built_for_each_size_once_and_then_taken(builder: Builder, network: Checkpoint) -> None:
