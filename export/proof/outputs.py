@@ -44,7 +44,7 @@ class OutputError:
     most: float
     """Bound of 99 % of the values, on every step but the worst one."""
     worst: float
-    """The same on the worst step, which may be beyond the tolerance (:data:`EXCUSED_STEPS`)."""
+    """Bound of 99 % of the values on the worst step, which may be beyond the tolerance (:data:`EXCUSED_STEPS`)."""
     tolerance: float
     """Accepted bound of those 99 %."""
 
