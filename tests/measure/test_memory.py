@@ -148,8 +148,7 @@ def test_evaluate_at_1080x1920_takes_what_it_announced(options: tuple[str, ...],
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
-@pytest.mark.parametrize("size", ["180x320", "360x640", "540x960"])
-def test_bench_takes_what_it_announced(size: str) -> None:
-    """At 1080x1920 it would be 24 GB, more than most machines have."""
-    announced, taken = announced_and_taken("bench", "-m", "lite", "--size", size, "--seconds", "1")
+def test_bench_takes_what_it_announced() -> None:
+    """At the size that it takes by itself; at 1080x1920 it would be 24 GB, more than most machines have."""
+    announced, taken = announced_and_taken("bench", "-m", "lite", "--size", "180x320", "--seconds", "1")
     assert 0.8 <= announced / taken <= 1.25
