@@ -18,7 +18,7 @@ from ksnet_deploy.export.proof.half import HALF_TIE_GAP, PSNR_FLOOR_DB, HalfRepo
 from ksnet_deploy.export.proof.near_ties import RetakingRunner
 from ksnet_deploy.export.proof.recording import write_steps
 from ksnet_deploy.export.proof.rounding import round_half_results
-from ksnet_deploy.export.proof.sequence import PROOF_SIZE, check_frames
+from ksnet_deploy.export.proof.sequence import check_frames, proof_size
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.network.config import KSNetConfig, Precision
 from ksnet_deploy.network.model import KSNet
@@ -62,7 +62,7 @@ def plan_verification(
     if not frames:
         return VerificationPlan(size, exporting)
     wanted = verification_bytes(config, size, precision)
-    small = FrameSize(min(size.height, PROOF_SIZE.height), min(size.width, PROOF_SIZE.width))
+    small = proof_size(size)
     if fits(wanted) or small == size:
         return VerificationPlan(size, max(exporting, wanted))
     return VerificationPlan(small, max(exporting, verification_bytes(config, small, precision)), wanted)

@@ -13,7 +13,7 @@ from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.export.cache import cached_onnx
 from ksnet_deploy.export.memory import check_memory, verification_bytes
 from ksnet_deploy.export.proof.outputs import OutputComparison, compare_outputs
-from ksnet_deploy.export.proof.sequence import PROOF_SIZE
+from ksnet_deploy.export.proof.sequence import proof_size
 from ksnet_deploy.export.verified import float32_runner, proof_runner
 from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.config import Precision
@@ -42,7 +42,7 @@ def compare_made(
     """
     precision = precision_of(onnx)
     if engine is None and source != onnx:
-        size = FrameSize(min(size.height, PROOF_SIZE.height), min(size.width, PROOF_SIZE.width))
+        size = proof_size(size)
         onnx, source_is_file = cached_onnx(source, size, precision=precision, on_note=say), False
     else:
         source_is_file = source == onnx

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
 from ksnet_deploy.base.files import check_place, sha256_of
-from ksnet_deploy.base.frames import FrameSize, FrameType
+from ksnet_deploy.base.frames import FrameType
 from ksnet_deploy.base.sealed import read_sealed, write_sealed
 from ksnet_deploy.export.cache import cache_folder, cached_onnx, check_cache_place, made_cache_folder, note, using_cache
 from ksnet_deploy.export.engine.compile import EngineKey, OnProgress, build_engine, check_buildable
 from ksnet_deploy.export.engine.proof import proof_on_gpu
 from ksnet_deploy.export.proof.half import PSNR_FLOOR_DB
-from ksnet_deploy.export.proof.sequence import PROOF_SIZE, check_frames
+from ksnet_deploy.export.proof.sequence import check_frames, proof_size
 from ksnet_deploy.network.config import Precision
 from ksnet_deploy.ops.library import find_plugin_library
 from ksnet_deploy.runtime.step_file import exported_metadata, exported_size, has_custom_operators, load_exported
@@ -95,6 +96,10 @@ def make_engine(
     """
     if request.verify_frames:
         check_frames(request.verify_frames)
+    if not (math.isfinite(request.least_psnr_db) and request.least_psnr_db >= 0):
+        raise ConfigError(
+            f"no comparison can be held to {request.least_psnr_db:g} dB; give --min-psnr a number from 0, such as 45"
+        )
     if request.output is not None:
         check_place(request.output)
     flavour = choose_flavour(request.flavour)
@@ -258,7 +263,7 @@ def _proof(
     on_frame: Callable[[], None],
 ) -> dict[str, Any] | None:
     """The comparison of a checkpoint's export, at a size of its own, with float32; made once, and kept beside it."""
-    frames, size = request.verify_frames, _smaller(request.sizes.best, PROOF_SIZE)
+    frames, size = request.verify_frames, proof_size(request.sizes.best)
     if not frames:
         return None
     onnx = cached_onnx(
@@ -309,7 +314,3 @@ def _known_proof(path: Path, onnx_sha256: str, say: Callable[[str], None]) -> di
         return proof
     say(f"The cached comparison {path} is not believed ({fault}); it is made anew.")
     return None
-
-
-def _smaller(size: FrameSize, limit: FrameSize) -> FrameSize:
-    return FrameSize(min(size.height, limit.height), min(size.width, limit.width))

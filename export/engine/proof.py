@@ -8,7 +8,7 @@ from typing import Any
 
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.export.memory import check_memory, verification_bytes
-from ksnet_deploy.export.proof.explanation import explained
+from ksnet_deploy.export.proof.explanation import explained, named_outputs
 from ksnet_deploy.export.proof.half import PSNR_FLOOR_DB, compare_runners
 from ksnet_deploy.export.proof.sequence import proof_frames, reset_before
 from ksnet_deploy.runtime.base import Runner
@@ -43,11 +43,8 @@ def proof_on_gpu(
     def open_reference() -> Runner:
         return OnnxRunner(onnx, size) if source == onnx else float32_runner(model, onnx, size)
 
-    with (
-        explained(open_reference, lambda: TensorRTRunner(engine, size), precision_of(onnx)),
-        TensorRTRunner(engine, size) as candidate,
-        open_reference() as reference,
-    ):
+    sides = open_reference, lambda: TensorRTRunner(engine, size), precision_of(onnx)
+    with explained(*sides), TensorRTRunner(engine, size) as candidate, open_reference() as reference:
         images, reset_at = proof_frames(candidate, frames), reset_before(frames)
         report = compare_runners(
             *(reference, candidate, images),
@@ -56,5 +53,7 @@ def proof_on_gpu(
             refuse=False,
             on_frame=on_frame,
         )
+    if report.faults:
+        report.faults.append(named_outputs(*sides))
     against = "the exported file in ONNX Runtime" if source == onnx else "float32"
     return {"what": "the engine on the GPU", "against": against, **report.as_dict()}

@@ -10,24 +10,28 @@ from ksnet_deploy.export.polygraphy import is_installed
 from ksnet_deploy.network.config import Precision
 from ksnet_deploy.runtime.base import Runner
 
-__all__ = ["explained"]
+__all__ = ["explained", "named_outputs"]
+
+Open = Callable[[], Runner]
 
 
 @contextmanager
-def explained(
-    open_reference: Callable[[], Runner], open_candidate: Callable[[], Runner], precision: Precision
-) -> Iterator[None]:
-    """Let a VerificationError name the outputs that differ, found by runners that are opened for it.
-
-    Where Polygraphy is not installed, the error says that it would name them.
-    """
+def explained(open_reference: Open, open_candidate: Open, precision: Precision) -> Iterator[None]:
+    """Let a VerificationError name the outputs that differ, as :func:`named_outputs` finds them."""
     try:
         yield
     except VerificationError as error:
-        if not is_installed():
-            raise VerificationError(f"{error}; with polygraphy installed, the outputs that differ are named") from error
-        from ksnet_deploy.export.proof.outputs import compare_outputs
+        raise VerificationError(f"{error}; {named_outputs(open_reference, open_candidate, precision)}") from error
 
-        with open_candidate() as candidate, open_reference() as reference:
-            words = compare_outputs(reference, candidate, precision).in_words()
-        raise VerificationError(f"{error}; {words}") from error
+
+def named_outputs(open_reference: Open, open_candidate: Open, precision: Precision) -> str:
+    """The outputs that differ, found by runners that are opened for it, as the end of a sentence.
+
+    Where Polygraphy is not installed, it says that they would be named.
+    """
+    if not is_installed():
+        return "with polygraphy installed, the outputs that differ are named"
+    from ksnet_deploy.export.proof.outputs import compare_outputs
+
+    with open_candidate() as candidate, open_reference() as reference:
+        return compare_outputs(reference, candidate, precision).in_words()

@@ -12,7 +12,15 @@ from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.runtime.base import Runner
 
-__all__ = ["PROOF_SIZE", "check_frames", "moving_pattern", "proof_frames", "reset_before", "sequence_in_words"]
+__all__ = [
+    "PROOF_SIZE",
+    "check_frames",
+    "moving_pattern",
+    "proof_frames",
+    "proof_size",
+    "reset_before",
+    "sequence_in_words",
+]
 
 PROOF_SIZE = FrameSize(72, 128)
 """Size of frames that are compared where any size would do: one of 180x320 takes uni seven seconds. What is compared,
@@ -22,6 +30,11 @@ LEAST_FRAMES_WITH_RESET = 4
 """Least number of frames with a reset, so that on each side of it a frame follows another."""
 
 FloatFrame = NDArray[np.float32]
+
+
+def proof_size(size: FrameSize) -> FrameSize:
+    """The size to compare at what is for a size: that size, or :data:`PROOF_SIZE` where a side is longer."""
+    return FrameSize(min(size.height, PROOF_SIZE.height), min(size.width, PROOF_SIZE.width))
 
 
 def moving_pattern(size: FrameSize, frames: int, seed: int = 0) -> Iterator[FloatFrame]:

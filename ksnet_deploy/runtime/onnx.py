@@ -1,4 +1,4 @@
-"""ONNX Runtime: the default backend, on the CPU or a CUDA device."""
+"""ONNX Runtime, on the CPU or a CUDA device."""
 
 from __future__ import annotations
 

@@ -83,7 +83,13 @@ class OpenVINORunner(Runner):
             BackendError: OpenVINO is not installed.
         """
         check_openvino()
-        import openvino
+        try:
+            import openvino
+        except Exception as error:  # of its own, or of a library that it misses
+            raise BackendError(
+                f"OpenVINO is installed, but cannot be imported ({error}); install it again, or use "
+                "--runtime onnxruntime"
+            ) from error
 
         model = onnx.inliner.inline_local_functions(load_step(path, size))
         super().__init__(size, frame_type(path, model))
@@ -98,25 +104,26 @@ class OpenVINORunner(Runner):
         try:
             core = openvino.Core()
             network = core.read_model(model.SerializeToString())
-            network.reshape({value.any_name: self._shape(value) for value in network.inputs})
+            network.reshape({value: self._shape(model, value) for value in network.inputs})
             self._compiled = core.compile_model(network, "CPU", settings)
             self._request = self._compiled.create_infer_request()
         except RuntimeError as error:  # the base of OpenVINO's exceptions
             raise ArtifactError(f"OpenVINO cannot load {path} ({error}); export it again") from error
-        states = [value for value in self._compiled.inputs if value.any_name.startswith(STATE_PREFIX)]
-        self._names = [value.any_name.removeprefix(STATE_PREFIX) for value in states]
+        named = {_own_name(model, value): value for value in self._compiled.inputs}
+        states = [value for name, value in named.items() if name.startswith(STATE_PREFIX)]
+        self._names = [name.removeprefix(STATE_PREFIX) for name in named if name.startswith(STATE_PREFIX)]
         self._states = [
             {n: openvino.Tensor(v.element_type, v.shape) for n, v in zip(self._names, states, strict=True)}
             for _ in range(2)
         ]
-        self._lr = openvino.Tensor(self._compiled.input("lr").element_type, self._compiled.input("lr").shape)
+        self._lr = openvino.Tensor(named["lr"].element_type, named["lr"].shape)
         self._request.set_tensor("lr", self._lr)
         self._current = 0
         self._fresh = True
 
-    def _shape(self, value: Any) -> list[int]:
+    def _shape(self, model: onnx.ModelProto, value: Any) -> list[int]:
         """A static shape of an input, of which a dynamic file leaves height and width free."""
-        if value.any_name == "lr":
+        if _own_name(model, value) == "lr":
             return [1, self.size.height, self.size.width, 3]
         return [1, value.partial_shape[1].get_length(), self.size.height, self.size.width]
 
@@ -159,6 +166,12 @@ class OpenVINORunner(Runner):
     def _close(self) -> None:
         self.reset()
         del self._request, self._compiled, self._states, self._lr
+
+
+def _own_name(model: onnx.ModelProto, value: Any) -> str:
+    """The name of an input in the file: it has that of an operator too which OpenVINO left out, as an empty padding."""
+    name: str = next(graph_input.name for graph_input in model.graph.input if graph_input.name in value.names)
+    return name
 
 
 def _values(tensor: Any) -> NDArray[Any]:

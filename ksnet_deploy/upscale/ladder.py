@@ -2,8 +2,8 @@
 
 A :class:`Rung` is a runtime on a device; :data:`RUNGS` are all, the fastest first. A :class:`Machine` says what each of
 them lacks here. A :class:`Ladder` is a network on the rungs that are left: it opens on the first, and
-:meth:`Ladder.step_down` goes to the next where that fails. An explicit choice leaves one rung, and so never falls.
-Not yet run on a GPU.
+:meth:`Ladder.step_down` goes to the next where that fails. A runtime or a device that was asked for is never left, for
+only its own rungs are tried. Not yet run on a GPU.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, get_args
 
 from ksnet_deploy.base.errors import BackendError, ConfigError, KSNetError
 from ksnet_deploy.base.frames import FrameSize, FrameType
-from ksnet_deploy.upscale.networks import Device, Network, NetworkFile, default_model, find_network
+from ksnet_deploy.upscale.networks import (
+    Device,
+    Network,
+    NetworkFile,
+    default_model,
+    fastest_on_cpu,
+    find_network,
+)
 
 if TYPE_CHECKING:
     from ksnet_deploy.network.config import KSNetConfig
@@ -67,7 +74,7 @@ RUNGS = (
     Rung("openvino", "cpu", "OpenVINO", "pip install 'ksnet-deploy[openvino]'", by_itself=False),
     Rung("torch", "cpu", "PyTorch", "pip install torch", by_itself=False),
 )
-"""All, the fastest first. Where a CPU was not given a runtime, :func:`find_network` chooses among those of the CPU."""
+"""All, the fastest first. Where a CPU was not given a runtime, :func:`fastest_on_cpu` chooses between its first two."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,8 @@ class Choices:
             if value not in ("auto", *known):
                 raise ConfigError(f"there is no {name} '{value}'; give auto, {', '.join(known[:-1])} or {known[-1]}")
         if not choices.rungs():
-            raise ConfigError(f"{choices.runtime} runs on a GPU only; leave --device {choices.device} out")
+            only = "the CPU" if choices.device == "cuda" else "a GPU"
+            raise ConfigError(f"{choices.runtime} runs on {only} only; leave --device {choices.device} out")
         return choices
 
     def rungs(self) -> list[Rung]:
@@ -168,13 +176,29 @@ def find_fastest(
     name = model or default_model(choices.settled_device(machine))
     file = find_network(name, choices.backend, None if choices.device == "auto" else choices.device)
     if file.kind == "engine":
+        if choices.runtime != "auto":
+            _check_flavour(file, choices.runtime)
         return file
     if file.kind == "onnx" and choices.runtime == "auto":
         choices = replace(choices, runtime="onnxruntime")
     rungs = available_rungs(choices, machine)
     if rungs[0].device == "cpu":  # nothing to fall to
         return file
+    if file.kind == "checkpoint" and choices.runtime == "auto":
+        on_cpu = next(rung for rung in RUNGS if rung.runtime == fastest_on_cpu() and rung.device == "cpu")
+        rungs = [rung if rung.device == "cuda" else on_cpu for rung in rungs]
     return Ladder(file, rungs, machine, on_build=on_build)
+
+
+def _check_flavour(engine: NetworkFile, runtime: str) -> None:
+    """Raise ConfigError for an engine that was built by another runtime than the one that was asked for."""
+    from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
+
+    if (flavour := Sidecar.read(engine.path).spec.flavour) != runtime:
+        raise ConfigError(
+            f"{engine.label} was built by {flavour}, which alone runs it, not {runtime}; leave --runtime out, or give "
+            "a checkpoint with --model"
+        )
 
 
 class Ladder(Network):
@@ -205,7 +229,8 @@ class Ladder(Network):
         if self._taken is not None:
             return self._taken
         if self.rung.device == "cpu":
-            return find_network(self._file.path if self._file.kind == "onnx" else self.label, None, "cpu")
+            chosen = self.rung.runtime if self._file.chosen else None  # what was not gives way where tiles are needed
+            return find_network(self.label, chosen, "cpu")
         return replace(self._file, backend=self.rung.runtime, device="cuda")
 
     @property

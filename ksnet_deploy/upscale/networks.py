@@ -31,6 +31,7 @@ __all__ = [
     "check_runtime",
     "default_model",
     "exported_precision",
+    "fastest_on_cpu",
     "find_network",
 ]
 
@@ -190,6 +191,10 @@ class NetworkFile(Network):
         from ksnet_deploy.export.cache import cached_onnx
 
         backend: str = "onnxruntime" if tiling else self.backend
+        if backend != self.backend:
+            on_note(
+                "ONNX Runtime runs the tiles, in float32: OpenVINO, which is the default here, runs whole frames only."
+            )
         check_runtime(backend, self.device)  # before an export, which takes long
         exported = tiling.tile if tiling else size
         path = cached_onnx(
@@ -235,7 +240,7 @@ def find_network(model: str | Path, backend: str | None = None, device: str | No
     if kind == "checkpoint":
         path = checkpoint_path(label)
         check_is_file(path)
-        found = backend or ("onnxruntime" if device == "cuda" else _fastest_on_cpu())
+        found = backend or ("onnxruntime" if device == "cuda" else fastest_on_cpu())
         return NetworkFile(label, path, kind, found, device or "cpu", chosen=backend is not None)
     path = Path(model)
     if not path.is_file():
@@ -251,7 +256,8 @@ def _check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> Non
         raise ConfigError(f"there is no {name} '{value}'; give {', '.join(most)} or {last}")
 
 
-def _fastest_on_cpu() -> Backend:
+def fastest_on_cpu() -> Backend:
+    """The runtime that a checkpoint is given on this machine's CPU, where none was asked for."""
     from ksnet_deploy.runtime.openvino import is_fastest_here
 
     return "openvino" if is_fastest_here() else "onnxruntime"

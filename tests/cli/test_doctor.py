@@ -33,7 +33,8 @@ from ksnet_deploy.video.writing import presets as encoders
 Patch = pytest.MonkeyPatch
 
 PACKAGES = (
-    *("av", "filelock", "numpy", "onnx", "onnxscript", "platformdirs", "psutil", "safetensors", "torch", "typer"),
+    *("av", "filelock", "numpy", "onnx", "onnxscript", "pillow", "platformdirs", "psutil"),
+    *("safetensors", "torch", "typer"),
 )
 ENCODERS = tuple(f"encoder {name}" for name in encoders.PRESETS)
 NAMES = [

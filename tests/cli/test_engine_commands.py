@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import run
+from command import failure_of, run
 
 from ksnet_deploy.cli.engines import _proof_in_words
 
@@ -52,3 +52,9 @@ def test_a_wrong_choice_is_refused_without_words_of_a_library(command: str, opti
     said = " ".join(result.stderr.replace("│", " ").split())
     assert f"Invalid value for '{option}': 'foo' is not one of" in said
     assert "Value error" not in said
+
+
+@pytest.mark.parametrize("bound", ["nan", "inf", "-1"])
+def test_a_bound_that_nothing_can_be_held_to_is_refused(bound: str, tmp_path: Path) -> None:
+    said = failure_of(run("build-engine", tmp_path / "e.engine", "--gpu", "sm86", "--min-psnr", bound))
+    assert f"held to {bound} dB; give --min-psnr a number from 0" in said

@@ -190,7 +190,7 @@ def test_a_float32_file_does_not_become_a_half_engine_or_the_reverse(
         with pytest.raises(ArtifactError, match=f"an engine in {precision} was asked for"):
             make_engine(request)
         with pytest.raises(ArtifactError, match=f"was to compute in {precision}"):
-            build_small(onnx, tmp_path / "s.engine", precision=precision)
+            build_small(source, tmp_path / "s.engine", precision=precision)
     assert list(tmp_path.iterdir()) == []
 
 

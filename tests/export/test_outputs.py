@@ -12,10 +12,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from fake_gpu import fake_engine, pretend_gpu
+from runners import RepeatRunner
 
 from ksnet_deploy.base.errors import BackendError, VerificationError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.export.engine import compare
+from ksnet_deploy.export.engine.proof import proof_on_gpu
 from ksnet_deploy.export.proof.recording import RECORDED, record_steps, write_steps
 from ksnet_deploy.export.verified import export_verified, verify
 from ksnet_deploy.network.checkpoints import Checkpoint
@@ -68,6 +71,31 @@ def test_a_planted_error_is_found_in_the_output_that_has_it(small_onnx: SmallOnn
     assert [line.split()[0] for line in wrong.as_table().splitlines() if line.endswith("differs")] == ["next.prop_1"]
 
 
+class FaultyRunner(RepeatRunner):
+    """Wrong by 50 levels on some of its steps, counted from 0."""
+
+    def __init__(self, *wrong: int) -> None:
+        super().__init__(SIZE)
+        self._wrong, self._taken = wrong, 0
+
+    def _step(self, lr: np.ndarray) -> np.ndarray:
+        self._taken += 1
+        return super()._step(lr // 2) + np.uint8(50 * (self._taken - 1 in self._wrong))
+
+
+@needs_polygraphy
+def test_a_step_that_is_excused_is_said() -> None:
+    from ksnet_deploy.export.proof.outputs import compare_outputs
+
+    once = compare_outputs(FaultyRunner(), FaultyRunner(1), "fp32")  # its first step only asks for its state
+    assert once.far == []
+    assert "every output is near but for hr on one step" in once.in_words()
+    assert once.as_table().splitlines()[-1].endswith("differs on one step")
+    assert once.as_dict()["outputs"][0]["worst"] == 50
+    twice = compare_outputs(FaultyRunner(), FaultyRunner(1, 3), "fp32")
+    assert [output.name for output in twice.far] == ["hr"]
+
+
 @needs_polygraphy
 def test_what_is_not_finite_or_missing_is_far(small_onnx: SmallOnnx, tmp_path: Path) -> None:
     from ksnet_deploy.export.proof.outputs import compare_outputs
@@ -88,6 +116,19 @@ def test_a_failed_proof_names_the_outputs_that_differ(
     monkeypatch.setitem(sys.modules, "polygraphy", None)
     with pytest.raises(VerificationError, match="with polygraphy installed, the outputs that differ are named"):
         verify(small.model, planted, SIZE, precision="fp32", frames=2)
+
+
+@needs_polygraphy
+def test_an_engine_that_is_kept_below_its_bound_names_the_outputs_that_differ(
+    small: Checkpoint, small_onnx: SmallOnnx, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pretend_gpu(monkeypatch)
+    planted = with_planted_error(small_onnx("32x48"), "next.prop_1", tmp_path / "planted.onnx", 50)
+    engine = fake_engine(planted, tmp_path / "small.engine", ("32x48", "32x48", "32x48"))
+    proof = proof_on_gpu(small.path, small_onnx("32x48"), engine, SIZE, 4, lambda: None)
+    assert not proof["passed"]
+    assert "dB against float32" in proof["faults"][0]
+    assert "recorded steps, differ: next.prop_1 by 50 " in proof["faults"][-1]
 
 
 def test_a_recorded_step_is_what_the_runner_did(small_onnx: SmallOnnx) -> None:

@@ -18,7 +18,6 @@ from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.network.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.upscale.upscaler import Upscaler
-from ksnet_deploy.video.reading.reader import VideoReader
 
 ASSETS = Path(ksnet_deploy.__file__).parent / "bundled"
 
@@ -146,6 +145,8 @@ def test_the_bundled_checkpoints_are_small_and_carry_their_licence() -> None:
 
 @pytest.mark.parametrize("name", ["lite", "uni"])
 def test_the_bundled_checkpoints_beat_bicubic_on_the_bundled_clip(name: str) -> None:
+    from ksnet_deploy.video.reading.reader import VideoReader
+
     with VideoReader(ASSETS / "city_hr.mp4") as reader:
         frames = itertools.islice((frame.rgb for frame in reader.frames()), 6)
         clip = ArrayClip(np.stack(list(frames)))

@@ -18,7 +18,6 @@ from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.runtime.lockstep import LockstepOnnxRunner
 from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.runtime.tiles import TiledRunner, TilePlace, TilePlan, run_alone
-from ksnet_deploy.video.picture import write_png
 
 SIZE = FrameSize(32, 48)
 WHOLE = TilePlace.whole(SIZE)
@@ -69,6 +68,8 @@ def test_tiles_of_moving_video_are_the_whole_frame_within_50_db_and_show_no_seam
     # A seam is a step of the error from column to column that lasts over the height of the picture, here in levels.
     seam = np.abs(np.diff(error.mean(axis=(1, 3)), axis=1)).max(axis=0)[shared].max()
     picture = tmp_path / "difference.png"
+    from ksnet_deploy.video.picture import write_png
+
     write_png(picture, np.clip(128 + 16 * error[-1], 0, 255).astype(np.uint8))
     said = f"a seam of {seam:.2f} levels; 16 times the last frame's difference is in {picture}"
     assert psnr(found, expected) >= 50, said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,6 +75,17 @@ def test_a_processor_without_bfloat16_is_given_float32(half: Path, monkeypatch: 
 
 
 @needs_openvino
+@pytest.mark.parametrize("size", ["32x64", "64x96", None])
+def test_frames_that_the_flow_need_not_pad_are_run(small_onnx: Callable[..., Path], size: str | None) -> None:
+    """OpenVINO leaves a padding by nothing out, and its input has two names from then on."""
+    frame_size = FrameSize.parse(size or "32x64")
+    path = small_onnx(size)
+    with openvino.OpenVINORunner(path, frame_size) as runner, OnnxRunner(path, frame_size) as reference:
+        for frame in moving_frames(frame_size, 3):
+            assert abs(runner.step(frame).astype(int) - reference.step(frame).astype(int)).max() <= 1
+
+
+@needs_openvino
 def test_a_dynamic_file_is_run_at_the_size_at_hand(small_onnx: Callable[..., Path]) -> None:
     with openvino.OpenVINORunner(small_onnx(None), SIZE) as runner:
         assert runner.step(moving_frames(SIZE, 1)[0]).shape == (128, 192, 3)
@@ -115,10 +127,12 @@ def test_it_is_taken_where_it_is_installed_and_faster(
 def test_where_tiles_are_needed_onnx_runtime_runs_them(small: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino, "is_installed", lambda: True)
     monkeypatch.setattr(openvino, "cpu_flags", lambda: {"avx512_bf16"})
-    with Upscaler(small.path, tiles="96x96") as upscaler:
+    said: list[str] = []
+    with Upscaler(small.path, tiles="96x96", on_note=said.append) as upscaler:
         assert upscaler.network.identity()["runtime"].startswith("openvino" if openvino_version() else "onnxruntime")
         assert upscaler.push(np.zeros((128, 128, 3), np.uint8)).shape == (512, 512, 3)
         assert upscaler.tiling is not None
+    assert "ONNX Runtime runs the tiles" in " ".join(said)
 
 
 def openvino_version() -> str | None:
@@ -132,6 +146,10 @@ def test_where_it_is_missing_or_asked_for_on_a_gpu_one_sentence_says_so(
 ) -> None:
     monkeypatch.setattr(openvino, "is_installed", lambda: False)
     with pytest.raises(BackendError, match="install ksnet-deploy with the 'openvino' extra"):
+        openvino.OpenVINORunner(small_onnx("32x48"), SIZE)
+    monkeypatch.setattr(openvino, "is_installed", lambda: True)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(BackendError, match=r"cannot be imported .*or use --runtime onnxruntime"):
         openvino.OpenVINORunner(small_onnx("32x48"), SIZE)
     with pytest.raises(BackendError, match="runs on the CPU here, not on cuda"):
         openvino.check_openvino("cuda")

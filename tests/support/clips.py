@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from ksnet_deploy.video.clips.clip import Clip, Region
-from ksnet_deploy.video.picture import write_png
 
 
 class ArrayClip(Clip):
@@ -40,6 +39,8 @@ def moving_grain(frames: int, height: int, width: int) -> np.ndarray:
 
 
 def folder_of_frames(folder: Path, frames: np.ndarray, first: int = 0) -> Path:
+    from ksnet_deploy.video.picture import write_png  # which needs PyAV
+
     folder.mkdir(parents=True)
     for index, frame in enumerate(frames):
         write_png(folder / f"{first + index:08d}.png", frame)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from fake_card import RTX3080, FakeCard
+from fake_gpu import fake_engine
 from networks import SMALL, new_checkpoint
 from runners import RepeatRunner
 
@@ -218,6 +219,31 @@ def test_a_device_that_was_asked_for_is_not_left(opened: Opened, network: Checkp
     assert opened.opened == NAMES[:4]
 
 
+@pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
+def test_a_runtime_that_was_asked_for_is_not_left(
+    opened: Opened, network: Checkpoint, runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ksnet_deploy.runtime.openvino.is_fastest_here", lambda: True)
+    opened.failing[f"{runtime} cuda"] = BackendError("it is out of order")
+    with Upscaler(str(network.path), runtime=runtime) as upscaler:
+        upscaler.push(frames(1)[0])
+    assert opened.opened == [f"{runtime} cuda", f"{runtime} cpu"]
+
+
+def test_what_the_cpu_runs_after_a_fall_is_what_is_said(
+    opened: Opened, network: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ksnet_deploy.runtime.openvino.is_fastest_here", lambda: True)
+    opened.failing = dict.fromkeys(NAMES[:4], BackendError("it is out of order"))
+    said: list[str] = []
+    with Upscaler(str(network.path), on_note=said.append) as upscaler:
+        upscaler.push(frames(1)[0])
+        assert upscaler.network.can_be_tiled
+    assert opened.opened[-1] == "openvino cpu"
+    assert said[-2].endswith("going on with OpenVINO on the CPU.")
+    assert said[-1].startswith(f"Running {network.path} with OpenVINO on the CPU")
+
+
 def test_a_scene_that_has_begun_goes_on_as_it_began(opened: Opened, network: Checkpoint) -> None:
     error = BackendError("the GPU fell off the bus")
     with Upscaler(str(network.path)) as upscaler:
@@ -270,9 +296,15 @@ def test_a_runtime_that_is_one_install_away_is_named_with_the_install(network: C
 
 def test_choices_that_cannot_be_are_refused() -> None:
     for runtime, device, backend, words in (
-        ("directml", None, None, "there is no runtime 'directml'; give auto, tensorrt, rtx, torch or onnxruntime"),
+        (
+            "directml",
+            None,
+            None,
+            "no runtime 'directml'; give auto, tensorrt, rtx, torch, onnxruntime or openvino",
+        ),
         (None, "tpu", None, "there is no device 'tpu'; give auto, cpu or cuda"),
         ("tensorrt", "cpu", None, "tensorrt runs on a GPU only; leave --device cpu out"),
+        ("openvino", "cuda", None, "openvino runs on the CPU only; leave --device cuda out"),
         ("rtx", None, "torch", "a runtime of rtx and a backend of torch were asked for; give one of them"),
     ):
         with pytest.raises(ConfigError, match=words):
@@ -288,6 +320,15 @@ def test_an_exported_file_climbs_no_further_than_onnx_runtime(card: FakeCard, tm
     assert [f"{rung.runtime} {rung.device}" for rung in found._rungs] == NAMES[-2:]
     (tmp_path / "net.engine").touch()
     assert type(find_fastest(tmp_path / "net.engine", Choices(), card.machine)) is NetworkFile
+
+
+def test_an_engine_of_another_runtime_than_was_asked_for_is_refused(
+    card: FakeCard, small_onnx: Callable[..., Path], tmp_path: Path
+) -> None:
+    engine = fake_engine(small_onnx("32x48"), tmp_path / "small.engine", ("32x48", "32x48", "32x48"))
+    assert find_fastest(engine, Choices("rtx"), card.machine).device == "cuda"
+    with pytest.raises(ConfigError, match=r"small\.engine was built by rtx, which alone runs it, not tensorrt; leave"):
+        find_fastest(engine, Choices("tensorrt"), card.machine)
 
 
 def test_an_engine_is_built_for_each_size_once_and_then_taken(builder: Builder, network: Checkpoint) -> None:
