@@ -51,7 +51,9 @@ def test_an_estimate_calls_itself_one_and_names_its_source() -> None:
     text = estimate_text("uni", FrameSize(180, 320), layers, card)
     assert text.startswith("ESTIMATE, not a measurement")
     assert card.source in text
-    assert "at least 0.8 to 1.7 ms" in text  # 1e11 operations at 119 and 59.5 T/s
+    assert "at least 0.84 to 1.68 ms" in text  # 1e11 operations at 119 and 59.5 T/s
+    small = [Layer("a", "Conv", 10**9, 10**6, True)]
+    assert "at least 0.0084 to 0.0168 ms" in estimate_text("lite", FrameSize(16, 16), small, card)
     with pytest.raises(ConfigError, match="give one of rtx3070, rtx3080"):
         find_card_figures("rtx9999")
     assert all(card.tflops_fp16_sum >= card.tflops_fp32_sum for card in CARDS.values())
