@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from clips import folder_of_frames, moving_grain, noise, smooth_picture
 from command import failure_of, run
+from fake_card import FakeCard
 from media import make_video
 from PIL import Image
 from runners import RepeatRunner
@@ -29,7 +30,8 @@ from ksnet_deploy.measure.preview.moments import choose_moments, read_stretch
 from ksnet_deploy.measure.preview.report import NetworkEstimate, Preview
 from ksnet_deploy.measure.preview.spots import Spot, part_size
 from ksnet_deploy.measure.speed.frames import BENCH_CLIP
-from ksnet_deploy.upscale.networks import GivenNetwork, find_network
+from ksnet_deploy.upscale.ladder import Ladder
+from ksnet_deploy.upscale.networks import GivenNetwork, NetworkFile, find_network
 from ksnet_deploy.video.kinds import Source
 from ksnet_deploy.video.reading.reader import VideoReader
 
@@ -119,6 +121,34 @@ def test_large_frames_are_shown_in_part_and_the_time_is_in_proportion(tmp_path: 
     assert found.networks[0].bytes is None
     assert "reading and encoding come on top" in found.as_text()
     assert found.networks[0].seconds == pytest.approx(6 / found.networks[0].fps)
+
+
+def test_on_a_gpu_the_estimate_is_of_what_upscale_would_run_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_video(tmp_path / "v.mp4", FrameSize(32, 48), frames=8)
+    card = FakeCard().install(monkeypatch)
+    monkeypatch.setattr("ksnet_deploy.measure.preview.run.this_machine", lambda: card.machine)
+    opened: list[str] = []
+
+    def open_file(file: NetworkFile, size: FrameSize, *_: object, **__: object) -> RepeatRunner:
+        opened.append(f"{file.backend} {file.device}")
+        return RepeatRunner(size)
+
+    def engine(here: Ladder, *_: object) -> NetworkFile:
+        return NetworkFile("uni", Path("uni.engine"), "engine", here.rung.runtime, "cuda")
+
+    monkeypatch.setattr(NetworkFile, "open", open_file)
+    monkeypatch.setattr(NetworkFile, "identity", lambda file: {"runtime": f"{file.backend} on {file.device}"})
+    monkeypatch.setattr(Ladder, "_engine", engine)
+    notes: list[str] = []
+    found = ksnet_deploy.preview(source, spots=1, before=1, on_note=notes.append)
+    assert [each.name for each in found.networks] == ["uni"]
+    assert set(opened) == {"tensorrt cuda"}
+    assert any(note.startswith("Running uni with TensorRT on the ") for note in notes)
+    opened.clear()
+    ksnet_deploy.preview(source, "uni", spots=1, before=1, runtime="torch", device="cpu")
+    assert set(opened) == {"torch cpu"}
 
 
 def test_the_parts_shown_are_where_versions_differ_most_and_where_detail_is() -> None:

@@ -21,7 +21,8 @@ from ksnet_deploy.measure.speeds import keep_speed
 from ksnet_deploy.network.bundled import bundled_names
 from ksnet_deploy.upscale.destination import choose_destination
 from ksnet_deploy.upscale.estimate import FRAMES, MOMENTS, estimate
-from ksnet_deploy.upscale.networks import Network, NetworkFile, default_model, find_network
+from ksnet_deploy.upscale.ladder import Choices, find_fastest, this_machine
+from ksnet_deploy.upscale.networks import Network, NetworkFile, default_model
 from ksnet_deploy.upscale.result import Events
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.upscale.values import parse_rate, parse_time
@@ -49,7 +50,7 @@ def preview(
     start_s: Fraction | float | str | None = None,
     end_s: Fraction | float | str | None = None,
     rate: Fraction | float | str = DEFAULT_RATE,
-    backend: str | None = None,
+    runtime: str | None = None,
     device: str | None = None,
     whole_frames: bool = False,
     overwrite: bool = False,
@@ -69,7 +70,7 @@ def preview(
         before: frames of the same scene that the networks see before each.
         start_s, end_s: the part of the film to look at, in seconds or as text such as ``"1:30"``.
         rate: frames per second of a folder of pictures (default: 25).
-        backend, device: as :class:`ksnet_deploy.Upscaler` takes them.
+        runtime, device: as :class:`ksnet_deploy.Upscaler` takes them.
         whole_frames: upscale whole frames, where a part of them is taken otherwise to end in about a minute.
         overwrite: replace existing outputs.
         on_phase: told what begins and of how many steps it is; ``on_step`` after each of them.
@@ -85,7 +86,7 @@ def preview(
     film = Source(Path(source), begin, end, parse_rate(rate))
     if film.kind == "pipe":
         raise InputError("a pipe cannot be looked at here and there; give the path of a video file")
-    networks = _networks(models, backend, device)
+    networks = _networks(models, Choices.of(runtime, device))
     outputs = {} if output is None else page_and_sheet(Path(output), [film.path], overwrite=overwrite)
     on_phase("choosing frames", 1)
     moments = choose_moments(film, spots, before)
@@ -93,7 +94,8 @@ def preview(
     on_step()
     size = FrameSize(*stretches[0].frames[0].shape[:2])
     steps = sum(len(stretch.frames) for stretch in stretches)
-    shown = size if whole_frames or device == "cuda" else part_size(size, networks, steps)
+    on_gpu = all(network.device == "cuda" for network in networks)
+    shown = size if whole_frames or on_gpu else part_size(size, networks, steps)
     parts = [busiest(stretch.frames[-1], shown) for stretch in stretches]
     pictures = [{BICUBIC: bicubic_of(stretch, part)} for stretch, part in zip(stretches, parts, strict=True)]
     encoder = choose_encoder(DEFAULT_ENCODER)
@@ -135,15 +137,13 @@ def preview(
     return Preview(**{**vars(result), "seconds": time.monotonic() - began})
 
 
-def _networks(
-    models: Sequence[str | Path | Network] | str | None, backend: str | None, device: str | None
-) -> list[Network]:
-    """The networks of names, each once."""
+def _networks(models: Sequence[str | Path | Network] | str | None, choices: Choices) -> list[Network]:
+    """The networks of names, each once, run as ``upscale`` would run them."""
     if models is None:
-        usual = default_model(device)
+        usual = default_model(choices.settled_device(this_machine()))
         models = [name for name in (usual, f"{usual}-video") if name in bundled_names()]
     named = [part.strip() for part in models.split(",") if part.strip()] if isinstance(models, str) else models
-    found = [model if isinstance(model, Network) else find_network(model, backend, device) for model in named]
+    found = [model if isinstance(model, Network) else find_fastest(model, choices) for model in named]
     networks = {network.label: network for network in found}
     if not networks:
         raise ConfigError("no network is named; give for example --models lite,lite-video")
