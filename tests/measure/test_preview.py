@@ -123,6 +123,14 @@ def test_large_frames_are_shown_in_part_and_the_time_is_in_proportion(tmp_path: 
     assert found.networks[0].seconds == pytest.approx(6 / found.networks[0].fps)
 
 
+def test_a_single_picture_has_a_speed_too(tmp_path: Path) -> None:
+    Image.fromarray(smooth_picture(32, 48)).save(tmp_path / "photo.png")
+    found = ksnet_deploy.preview(tmp_path / "photo.png", [INSTANT])
+    (estimate,) = found.networks
+    assert (estimate.measured_frames, estimate.seconds) == (1, pytest.approx(1 / estimate.fps))
+    assert "not known" not in found.as_text().replace(estimate.size, "")
+
+
 def test_on_a_gpu_the_estimate_is_of_what_upscale_would_run_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

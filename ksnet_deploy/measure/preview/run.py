@@ -102,6 +102,8 @@ def preview(
     destination = choose_destination(film, next((path.parent for path in outputs.values()), None), encoder)
     work = Work(source=film, destination=destination, encoder=encoder, overwrite=True, resume=False)
     whole = shown == size and destination.kind == "video"
+    with VideoReader(film) as reader:
+        frames = 1 if destination.kind == "picture" else reader.estimated_frames
     notes: list[str] = []
     estimates: list[NetworkEstimate] = []
     for network in networks:
@@ -115,7 +117,7 @@ def preview(
                 if isinstance(network, NetworkFile) and network.kind == "checkpoint":
                     keep_speed(network.path, size, network.runtime, "file", estimates[-1].fps)
             else:
-                estimates.append(_scaled(network.label, film, pace, size, shown))
+                estimates.append(_scaled(network.label, frames, pace, size, shown))
     if shown != size:
         notes.append(
             f"Parts of {shown} (height x width) of frames of {size} were upscaled, where there is most detail; whole "
@@ -171,11 +173,8 @@ def _whole(name: str, work: Work, upscaler: Upscaler, on_step: Callable[[], None
     return NetworkEstimate(name, found.fps, found.seconds, found.bytes, found.measured_frames, scaled=False)
 
 
-def _scaled(name: str, film: Source, pace: Pace, size: FrameSize, shown: FrameSize) -> NetworkEstimate:
+def _scaled(name: str, frames: int | None, pace: Pace, size: FrameSize, shown: FrameSize) -> NetworkEstimate:
     """Told from the network's steps on a part of the frames."""
-    with VideoReader(film) as reader:
-        frames = reader.estimated_frames
     frame_s = pace.frame_s * (size.height * size.width) / (shown.height * shown.width)
-    fps = 1 / frame_s if frame_s else 0.0
     seconds = None if frames is None else frames * frame_s
-    return NetworkEstimate(name, fps, seconds, None, pace.steps, scaled=True)
+    return NetworkEstimate(name, 1 / max(frame_s, 1e-9), seconds, None, pace.steps, scaled=True)

@@ -41,7 +41,8 @@ class Spot:
 
 @dataclass
 class Pace:
-    """Speed of a network on the frames that were upscaled for the preview, the first step left out."""
+    """Speed of a network on the frames that were upscaled for the preview, the first step left out where there are
+    others."""
 
     steps: int = 0
     seconds: float = 0.0
@@ -86,6 +87,8 @@ def upscale_stretches(
         assert picture is not None
         found.append(_shown(values_of(picture, "uint8"), stretch))
     assert first is not None
+    if upscaler.steps == first[0]:
+        return found, Pace(*first)
     return found, Pace(upscaler.steps - first[0], upscaler.step_s - first[1])
 
 
