@@ -26,9 +26,9 @@ from ksnet_deploy.measure.pages.areas import busiest, most_different
 from ksnet_deploy.measure.pages.embedding import LOSSLESS, embed
 from ksnet_deploy.measure.pages.page import render
 from ksnet_deploy.measure.preview import report
-from ksnet_deploy.measure.preview.moments import choose_moments, read_stretch
+from ksnet_deploy.measure.preview.moments import Stretch, choose_moments, read_stretch
 from ksnet_deploy.measure.preview.report import NetworkEstimate, Preview
-from ksnet_deploy.measure.preview.spots import Spot, part_size
+from ksnet_deploy.measure.preview.spots import Spot, part_size, upscale_stretches
 from ksnet_deploy.measure.speed.frames import BENCH_CLIP
 from ksnet_deploy.upscale.ladder import Ladder
 from ksnet_deploy.upscale.networks import GivenNetwork, NetworkFile, find_network
@@ -121,6 +121,22 @@ def test_large_frames_are_shown_in_part_and_the_time_is_in_proportion(tmp_path: 
     assert found.networks[0].bytes is None
     assert "reading and encoding come on top" in found.as_text()
     assert found.networks[0].seconds == pytest.approx(6 / found.networks[0].fps)
+
+
+def test_of_large_frames_only_the_parts_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    film = folder_of_frames(tmp_path / "film", moving_grain(8, 64, 96))
+    monkeypatch.setattr("ksnet_deploy.measure.preview.run.part_size", lambda *_: FrameSize(16, 24))
+    kept: list[np.ndarray] = []
+
+    def looked_at(upscaler: Any, stretches: list[Stretch], on_step: Any) -> Any:
+        kept.extend(frame for stretch in stretches for frame in stretch.frames)
+        return upscale_stretches(upscaler, stretches, on_step)
+
+    monkeypatch.setattr("ksnet_deploy.measure.preview.run.upscale_stretches", looked_at)
+    found = ksnet_deploy.preview(film, [INSTANT], spots=2, before=2)
+    assert len(kept) == 6
+    assert all(frame.shape == (16, 24, 3) and frame.base is None for frame in kept)
+    assert all(spot.part is not None and (spot.part.height, spot.part.width) == (16, 24) for spot in found.spots)
 
 
 def test_a_single_picture_has_a_speed_too(tmp_path: Path) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+
+import numpy as np
 
 from ksnet_deploy.base.errors import ConfigError, InputError
 from ksnet_deploy.base.files import replacing
@@ -14,7 +17,7 @@ from ksnet_deploy.measure.layout import save_picture
 from ksnet_deploy.measure.pages.areas import Area, busiest
 from ksnet_deploy.measure.pages.outputs import page_and_sheet
 from ksnet_deploy.measure.pages.page import write_page
-from ksnet_deploy.measure.preview.moments import Stretch, choose_moments, read_stretch
+from ksnet_deploy.measure.preview.moments import Moment, Stretch, choose_moments, read_stretch
 from ksnet_deploy.measure.preview.report import NetworkEstimate, Preview
 from ksnet_deploy.measure.preview.spots import BICUBIC, Pace, Spot, bicubic_of, part_size, upscale_stretches
 from ksnet_deploy.measure.speeds import keep_speed
@@ -90,26 +93,25 @@ def preview(
     outputs = {} if output is None else page_and_sheet(Path(output), [film.path], overwrite=overwrite)
     on_phase("choosing frames", 1)
     moments = choose_moments(film, spots, before)
-    stretches = [read_stretch(film, moment.start_s, before) for moment in moments]
-    on_step()
-    size = FrameSize(*stretches[0].frames[0].shape[:2])
-    steps = sum(len(stretch.frames) for stretch in stretches)
-    on_gpu = all(network.device == "cuda" for network in networks)
-    shown = size if whole_frames or on_gpu else part_size(size, networks, steps)
-    parts = [busiest(stretch.frames[-1], shown) for stretch in stretches]
-    pictures = [{BICUBIC: bicubic_of(stretch, part)} for stretch, part in zip(stretches, parts, strict=True)]
     encoder = choose_encoder(DEFAULT_ENCODER)
     destination = choose_destination(film, next((path.parent for path in outputs.values()), None), encoder)
+    with VideoReader(film) as reader:
+        size, frames = reader.size, 1 if destination.kind == "picture" else reader.estimated_frames
+    on_gpu = all(network.device == "cuda" for network in networks)
+    most = len(moments) * (before + 1 if frames is None else min(before + 1, frames))
+    shown = size if whole_frames or on_gpu else part_size(size, networks, most)
+    stretches, parts = _read(film, moments, before, shown)
+    on_step()
+    steps = sum(len(stretch.frames) for stretch in stretches)
+    pictures = [{BICUBIC: bicubic_of(stretch)} for stretch in stretches]
     work = Work(source=film, destination=destination, encoder=encoder, overwrite=True, resume=False)
     whole = shown == size and destination.kind == "video"
-    with VideoReader(film) as reader:
-        frames = 1 if destination.kind == "picture" else reader.estimated_frames
     notes: list[str] = []
     estimates: list[NetworkEstimate] = []
     for network in networks:
         on_phase(network.label, steps + (FRAMES * len(MOMENTS) if whole else 0))
         with Upscaler(network, on_note=on_note) as upscaler:
-            found, pace = upscale_stretches(upscaler, stretches, parts, on_step)
+            found, pace = upscale_stretches(upscaler, stretches, on_step)
             for versions, picture in zip(pictures, found, strict=True):
                 versions[network.label] = picture
             if whole:
@@ -150,6 +152,17 @@ def _networks(models: Sequence[str | Path | Network] | str | None, choices: Choi
     if not networks:
         raise ConfigError("no network is named; give for example --models lite,lite-video")
     return [*networks.values()]
+
+
+def _read(film: Source, moments: Sequence[Moment], before: int, shown: FrameSize) -> tuple[list[Stretch], list[Area]]:
+    """Of every moment the part with most detail, and where in the frames it is; never all of the frames at once."""
+    stretches, parts = [], []
+    for moment in moments:
+        stretch = read_stretch(film, moment.start_s, before)
+        part = busiest(stretch.frames[-1], shown)
+        parts.append(part)
+        stretches.append(replace(stretch, frames=[np.ascontiguousarray(part.of(frame)) for frame in stretch.frames]))
+    return stretches, parts
 
 
 def _spots(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ksnet_deploy.base.frames import FrameSize, values_of
@@ -66,22 +65,22 @@ def part_size(size: FrameSize, networks: list[Network], steps: int) -> FrameSize
     return FrameSize(*sides)
 
 
-def bicubic_of(stretch: Stretch, part: Area) -> Picture:
-    """The frame to look at, or a part of it, enlarged by bicubic, upright."""
-    return _shown(enlarge_bicubic(values_of(np.ascontiguousarray(part.of(stretch.frames[-1])), "uint8")), stretch)
+def bicubic_of(stretch: Stretch) -> Picture:
+    """The frame to look at enlarged by bicubic, upright."""
+    return _shown(enlarge_bicubic(values_of(stretch.frames[-1], "uint8")), stretch)
 
 
 def upscale_stretches(
-    upscaler: Upscaler, stretches: list[Stretch], parts: list[Area], on_step: Callable[[], None]
+    upscaler: Upscaler, stretches: list[Stretch], on_step: Callable[[], None]
 ) -> tuple[list[Picture], Pace]:
     """The last frame of every stretch as the network makes it after those before, and the network's pace."""
     found: list[Picture] = []
     first: tuple[int, float] | None = None
-    for stretch, part in zip(stretches, parts, strict=True):
+    for stretch in stretches:
         upscaler.reset()
         picture: NDArray[Any] | None = None
         for frame in stretch.frames:
-            picture = upscaler.push(np.ascontiguousarray(part.of(frame)))
+            picture = upscaler.push(frame)
             first = first or (upscaler.steps, upscaler.step_s)
             on_step()
         assert picture is not None
