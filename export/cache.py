@@ -29,6 +29,7 @@ __all__ = [
     "cached_files",
     "cached_onnx",
     "cached_path",
+    "check_cache_place",
     "clear_cache",
     "code_sha256",
     "fault_of",
@@ -82,6 +83,17 @@ def made_cache_folder() -> Path:
     return folder
 
 
+def check_cache_place(*paths: Path) -> None:
+    """Raise OutputError where a file of the cache cannot have its name, because a folder or such stands there."""
+    with using_cache():
+        blocked = next((path for path in paths if path.exists() and not path.is_file()), None)
+    if blocked is not None:
+        kind = "a folder" if blocked.is_dir() else "no regular file"
+        raise OutputError(
+            f"{blocked} is {kind}, where the cache keeps a file; remove it, or set KSNET_CACHE_DIR to another folder"
+        )
+
+
 def cached_files() -> list[Path]:
     """Files in the cache: exported files, engines with their sidecars, proofs, timings, hashes, speeds, remains.
 
@@ -92,14 +104,15 @@ def cached_files() -> list[Path]:
     names = ("*.onnx", "*.proof.json", *engines, "*.sha256", ".*.part", SPEEDS_NAME)
     kinds = (*names, f"{UNFINISHED_PREFIX}*/*")
     with using_cache():
-        return sorted(path for kind in kinds for path in folder.glob(kind)) if folder.is_dir() else []
+        found = (path for kind in kinds for path in folder.glob(kind)) if folder.is_dir() else ()
+        return sorted(path for path in found if path.is_file() or path.is_symlink())
 
 
 def clear_cache() -> tuple[int, int]:
     """Remove all of :func:`cached_files`; their number and bytes."""
     files = cached_files()
     with using_cache():
-        size = sum(path.stat().st_size for path in files)
+        size = sum(path.lstat().st_size for path in files)
         for path in files:
             path.unlink(missing_ok=True)
         for folder in cache_folder().glob(f"{UNFINISHED_PREFIX}*"):
@@ -120,11 +133,9 @@ def write_hash(path: Path, digest: str) -> None:
 
 def fault_of(path: Path) -> str | None:
     """Reason why a file cannot be believed, in words; None where it is the one that was written under this name."""
-    try:
-        recorded = hash_path(path).read_bytes()
-    except FileNotFoundError:
+    if not hash_path(path).is_file():
         return "has no hash beside it"
-    if recorded != f"{sha256_of(path)}  {path.name}\n".encode():
+    if hash_path(path).read_bytes() != f"{sha256_of(path)}  {path.name}\n".encode():
         return "is not what its hash says: one of the two is damaged"
     return None
 
@@ -160,6 +171,7 @@ def cached_onnx(
         OutputError: the cache folder cannot be used.
     """
     path = cached_path(checkpoint, size, io, precision)
+    check_cache_place(path, hash_path(path))
     with using_cache():
         if path.is_file():
             if (fault := fault_of(path)) is None:

@@ -21,7 +21,16 @@ from ksnet_deploy.base import errors
 from ksnet_deploy.base.errors import BackendError, OutputError
 from ksnet_deploy.base.files import check_place, sha256_of
 from ksnet_deploy.base.leftovers import remove_leftover_folders
-from ksnet_deploy.export.cache import UNFINISHED_PREFIX, code_sha256, fault_of, made_cache_folder, note, using_cache
+from ksnet_deploy.export.cache import (
+    UNFINISHED_PREFIX,
+    check_cache_place,
+    code_sha256,
+    fault_of,
+    hash_path,
+    made_cache_folder,
+    note,
+    using_cache,
+)
 from ksnet_deploy.export.engine.request import BuildRequest
 from ksnet_deploy.export.polygraphy import check_polygraphy, environment_of
 from ksnet_deploy.runtime.step_file import exported_metadata, load_exported
@@ -218,6 +227,7 @@ def _timing_cache(spec: EngineSpec, on_note: Callable[[str], None]) -> Path | No
     if spec.flavour != "tensorrt":
         return None
     path = made_cache_folder() / f"timing-{installed_version('tensorrt')}-{spec.target}.cache"
+    check_cache_place(path, hash_path(path))
     with using_cache():
         if path.is_file() and (fault := fault_of(path)) is not None:
             on_note(f"the cached file {path} {fault}; TensorRT measures its kernels anew")

@@ -11,7 +11,7 @@ from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
 from ksnet_deploy.base.files import check_place, sha256_of
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.base.sealed import read_sealed, write_sealed
-from ksnet_deploy.export.cache import cached_onnx, made_cache_folder, note, using_cache
+from ksnet_deploy.export.cache import cache_folder, cached_onnx, check_cache_place, made_cache_folder, note, using_cache
 from ksnet_deploy.export.engine.compile import EngineKey, OnProgress, build_engine, check_buildable
 from ksnet_deploy.export.engine.proof import proof_on_gpu
 from ksnet_deploy.export.proof.half import PSNR_FLOOR_DB
@@ -120,10 +120,15 @@ def make_engine(
         return MadeEngine(path, sidecar, reused, compare_made(request.source, onnx, engine, request.sizes.best, say))
 
     key = EngineKey.of(spec, onnx)
-    path = request.output or made_cache_folder() / key.file_name(request.source.stem)
-    known = _whole_engine(path, key, say) if request.output is None else None
+    path = request.output or cache_folder() / key.file_name(request.source.stem)
+    known = None
+    if request.output is None:
+        check_cache_place(path, sidecar_path(path))
+        known = _whole_engine(path, key, say)
     if known is not None and ((request.source == onnx and not at_hand) or _is_compared(known, request)):
         return made(known, reused=True)
+    if request.output is None:
+        made_cache_folder()
     if frames and request.source == onnx and not at_hand:
         say(
             f"--verify-frames has no effect: an engine of {onnx.name}, which is no checkpoint, is compared with that "
@@ -264,6 +269,7 @@ def _proof(
         on_note=say,
     )
     path = onnx.with_suffix(".proof.json")
+    check_cache_place(path)
     digest = sha256_of(onnx)
     known = _known_proof(path, digest, say)
     enough = request.precision == "fp32" or (known or {}).get("least_psnr_db", 0) >= request.least_psnr_db

@@ -209,7 +209,7 @@ def _cache() -> Iterator[Check]:
     from ksnet_deploy.export.cache import cache_folder, cached_files
 
     folder, files = cache_folder().absolute(), cached_files()
-    found = f"{folder}, {len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB"
+    found = f"{folder}, {len(files)} files, {sum(path.lstat().st_size for path in files) / 1e6:.1f} MB"
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
         yield Check("cache", "ok", found, None, True)

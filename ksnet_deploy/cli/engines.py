@@ -182,5 +182,5 @@ def cache(action: Annotated[Literal["list", "clear"], typer.Argument(help="What 
         return
     files = cached_files()
     for path in files:
-        print(f"{path.stat().st_size / 1e6:8.1f} MB  {path.name}")
-    print(f"{cache_folder()}: {len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB")
+        print(f"{path.lstat().st_size / 1e6:8.1f} MB  {path.name}")
+    print(f"{cache_folder()}: {len(files)} files, {sum(path.lstat().st_size for path in files) / 1e6:.1f} MB")

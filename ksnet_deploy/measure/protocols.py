@@ -9,6 +9,7 @@ from typing import Literal
 
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import SCALE
+from ksnet_deploy.base.metrics import SSIM_WINDOW
 from ksnet_deploy.video.clips.clip import Clip
 from ksnet_deploy.video.clips.find import REDS4, check_unique, find_clips, read_listing
 
@@ -85,6 +86,11 @@ def pairs(
             raise InputError(
                 f"{clip} is {clip.height}x{clip.width} (height x width), which {SCALE} does not divide; "
                 "pass --crop to leave out the remainder at the bottom and on the right"
+            )
+        if min(clip.height, clip.width) // SCALE * SCALE < SSIM_WINDOW:
+            raise InputError(
+                f"{clip} is {clip.height}x{clip.width} (height x width), too small for SSIM, whose window has "
+                f"{SSIM_WINDOW} pixels; leave it out, and measure frames of 12x12 and more"
             )
     check_unique(found)
     if lr is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ksnet_deploy.base.errors import KSNetError
+from ksnet_deploy.base.errors import KSNetError, OutputError
 from ksnet_deploy.base.files import replacing
 from ksnet_deploy.training.pace import Fit
 
@@ -82,12 +82,15 @@ class Meter:
         )
 
 
+COLUMNS = ("iteration", "loss", "rate", "iterations_per_s", "samples_per_s", "data_share", "figures")
+
+
 def append_line(path: Path, progress: Progress) -> None:
-    new = not path.exists()
-    with path.open("a", newline="") as file:
+    """Write a line, after one of the columns' names in a new file. Raises OSError."""
+    with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        if new:
-            writer.writerow(("iteration", "loss", "rate", "iterations_per_s", "samples_per_s", "data_share", "figures"))
+        if file.tell() == 0:
+            writer.writerow(COLUMNS)
         figures = " ".join(f"{name}={value:.4f}" for name, value in progress.figures.items())
         writer.writerow(
             (
@@ -103,10 +106,17 @@ def append_line(path: Path, progress: Progress) -> None:
 
 
 def drop_lines_after(path: Path, iteration: int) -> None:
-    """Drop the lines after an iteration: the resumed run writes them again."""
-    if not path.exists() or not path.read_text():
+    """Drop the lines after an iteration, which the resumed run writes again, and those that were damaged.
+
+    Raises:
+        OutputError: the file is not the log of a training; it stays.
+        OSError: it cannot be read or written.
+    """
+    if not path.exists() or not (text := path.read_text(encoding="utf-8", errors="replace")):
         return
-    head, *lines = path.read_text().splitlines()
+    head, *lines = text.splitlines()
+    if not head.startswith(f"{COLUMNS[0]},"):
+        raise OutputError(f"{path} is not the log of a training; move it, or give another --output")
     kept = [line for line in lines if line.split(",")[0].isdigit() and int(line.split(",")[0]) <= iteration]
     with replacing(path) as temporary:
         temporary.write_text("\n".join([head, *kept]) + "\n")

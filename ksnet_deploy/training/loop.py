@@ -142,6 +142,8 @@ class _Run:
                     break
         except RuntimeError as error:
             self._leave_without_data(error)
+        if self.world.leads and self.saved == self.task.iterations and not self._result_is_whole():
+            self._save({})  # of a run that was finished before, and its result removed or damaged
         self.signals.deliver()
         return self.averaged
 
@@ -192,6 +194,13 @@ class _Run:
         if self.between_steps and self.world.leads and self.iteration:
             self._check_weights()
             self._save({})
+
+    def _result_is_whole(self) -> bool:
+        try:
+            read_content(self.task.target)
+        except CheckpointError:
+            return False
+        return True
 
     def _kept(self) -> str:
         """Sentence on what is on disk, and how to go on from it."""
@@ -288,8 +297,7 @@ class _Run:
     def _resume(self) -> None:
         path = self.settings.folder / RESUME_FILE
         if not path.exists():
-            if self.world.leads:
-                drop_lines_after(self.settings.folder / LOG_FILE, 0)
+            self._shorten_log()
             return
         try:
             state, _ = read_content(path, "file")
@@ -309,14 +317,21 @@ class _Run:
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
             self.iteration = self.saved = int(state["iteration"])
+            if self.iteration < 1:
+                raise ValueError("there is no such iteration")
             self.fit = Fit(**state["fit"]) if state.get("fit") else None
         except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
             raise CheckpointError(
                 f"{path} cannot be read: it is damaged, or of another version ({type(error).__name__}); remove it, to "
                 "start the run anew"
             ) from error
+        self._shorten_log()
+
+    def _shorten_log(self) -> None:
+        """Let the log end where the run goes on."""
         if self.world.leads:
-            drop_lines_after(self.settings.folder / LOG_FILE, self.iteration)
+            with _writing(self.settings.folder):
+                drop_lines_after(self.settings.folder / LOG_FILE, self.iteration)
 
 
 def _held(folder: Path) -> str:

@@ -20,6 +20,7 @@ from ksnet_deploy.training.flow_weights import load_flow_weights
 from ksnet_deploy.training.ksnet_task import KSNetTask
 from ksnet_deploy.training.log import Progress
 from ksnet_deploy.training.loop import LoopSettings, TrainingPrecision, run_loop
+from ksnet_deploy.training.memory import check_batch_memory, pair_bytes, window_bytes
 from ksnet_deploy.training.recipe import RECIPES, OptimizerName, Recipe, Stage
 from ksnet_deploy.training.start import initialise
 from ksnet_deploy.training.world import World
@@ -114,7 +115,6 @@ def train_ksnet(
         KSNetError: data, weights or settings cannot be used.
     """
     world = _prepare(request)
-    torch.manual_seed(request.seed)
     model = KSNet(KSNetConfig.named(request.size).replace(request.settings))
     new: list[str] = []
     if request.init is not None:
@@ -138,6 +138,8 @@ def train_ksnet(
         degradation=request.degradation,
         **{name: value for name, value in changes.items() if value is not None},  # type: ignore[arg-type]
     )
+    on_cpu = world.device.type == "cpu"
+    check_batch_memory(recipe.stages, world, lambda s: window_bytes(s, model.config.channels, trained=on_cpu))
     clips = [clip for path in request.data for clip in _selected(path, request.recipe)]
     target = request.folder / "ksnet.safetensors"
     task = KSNetTask(
@@ -164,13 +166,13 @@ def train_flow_network(
         KSNetError: data, weights or settings cannot be used.
     """
     world = _prepare(request)
-    torch.manual_seed(request.seed)
     model = SpyNet(request.channels)
     if request.init is not None:
         _load_flow(model, request.init, on_note)
     clips = [clip for path in request.data for clip in find_clips(path)]
     target = request.folder / "spynet.safetensors"
     recipe = FLOW_RECIPE.with_stages(tuple(map(Stage.parse, request.stages)))
+    check_batch_memory(recipe.stages, world, pair_bytes)
     task = FlowTask(model, clips, _validation(request), recipe, target, seed=request.seed, workers=request.workers)
     return _run(task, request, world, clips, on_start, on_progress)
 
@@ -203,10 +205,19 @@ def _validation(request: _Request) -> Sequence[Clip]:
 
 
 def _prepare(request: _Request) -> World:
+    if not 0 <= request.seed < 2**63:
+        raise ConfigError(f"{request.seed} cannot be a seed; give --seed a number from 0 to {2**63 - 1}")
+    for data in (*request.data, *filter(None, [request.validation])):
+        if request.folder.resolve().is_relative_to(data.resolve()):
+            raise ConfigError(
+                f"the output folder {request.folder} lies in the data {data}, and what is written there would be taken "
+                "for data; give another --output"
+            )
     if request.device == "cuda" and not torch.cuda.is_available():
         raise BackendError("this PyTorch sees no CUDA device; train with --device cpu, or install a CUDA build")
     if request.threads is not None:
         torch.set_num_threads(request.threads)
+    torch.manual_seed(request.seed)
     return World.join(request.device)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ class Task(ABC):
 
     model: nn.Module
     recipe: Recipe
+    target: Path
+    """File of the averaged model."""
     iterations: int
     ema_decay: float
     gradient_norm: float | None
@@ -51,4 +54,4 @@ class Task(ABC):
 
     @abstractmethod
     def save(self, model: nn.Module, iteration: int, figures: Mapping[str, float]) -> None:
-        """Write the averaged model where users look for it."""
+        """Write the averaged model to ``target``."""

@@ -2,7 +2,8 @@
 
 FFmpeg decodes the coefficients; its enlargement of the chroma differs from libjpeg's "fancy upsampling" by up to a
 hundred levels at coloured edges. Here it is libjpeg's: a triangle filter over the two nearest samples in each
-direction, in integers. What remains against libjpeg-turbo comes of the inverse DCT: 0.1 levels in the mean, 3 at most.
+direction, in integers. What remains against libjpeg-turbo comes of the inverse DCT: 0.1 levels in the mean, 3 at most;
+progressive files are the same. CMYK is FFmpeg's: 1.0 levels darker than Pillow has it in the mean, 2 at most.
 """
 
 from __future__ import annotations

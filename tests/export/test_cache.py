@@ -11,6 +11,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from command import run
 
 from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.files import sha256_of
@@ -153,7 +154,7 @@ def builds(monkeypatch: pytest.MonkeyPatch, quick_export: list[str]) -> dict[str
 
     def verify(*_: object, frames: int, **__: object) -> HalfReport:
         counts["compared"] += 1
-        return HalfReport(SIZE, frames // 2, [60.0] * frames)
+        return HalfReport(SIZE, frames // 2, psnr_db=[60.0] * frames)
 
     monkeypatch.setattr(compiling, "_in_child", in_child)
     monkeypatch.setattr(compiling, "installed_version", lambda _flavour: "1.7")
@@ -284,6 +285,69 @@ def test_a_cache_that_cannot_be_used_is_said_before_the_export_and_names_the_var
         with pytest.raises(OutputError, match="set KSNET_CACHE_DIR to another"):
             cached_onnx(small.path, SIZE)
     assert quick_export == []
+
+
+def put_in_the_way(path: Path, kind: str, other: Path) -> None:
+    """Replace a file of the cache by something that is none of it."""
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+        (path / "mine").write_text("somebody's")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to({"dangling link": path.parent / "nowhere", "loop": path, "link": other}[kind])
+
+
+IN_THE_WAY = ("folder", "pipe", "dangling link", "loop", "link")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="makes links and pipes")
+@pytest.mark.parametrize("kind", IN_THE_WAY)
+@pytest.mark.parametrize("part", ["onnx", "hash", "proof", "engine", "sidecar"])
+def test_what_stands_in_the_place_of_a_cached_file_is_replaced_or_refused_and_never_used(
+    folder: Path, small: Checkpoint, builds: dict[str, int], part: str, kind: str
+) -> None:
+    first, second = (make_one(small, precision, []) for precision in ("fp16", "fp32"))
+    onnx_file, other_onnx = (next(folder.glob(f"*-{precision}-*.onnx")) for precision in ("fp16", "fp32"))
+    path, other = {
+        "onnx": (onnx_file, other_onnx),
+        "hash": (hash_path(onnx_file), hash_path(other_onnx)),
+        "proof": (onnx_file.with_suffix(".proof.json"), other_onnx.with_suffix(".proof.json")),
+        "engine": (first.path, second.path),
+        "sidecar": (sidecar_path(first.path), sidecar_path(second.path)),
+    }[part]
+    if part == "proof":
+        for whole in (first.path, sidecar_path(first.path)):
+            whole.unlink()
+    expected, kept = path.read_bytes(), other.read_bytes()
+    put_in_the_way(path, kind, other)
+    if kind in ("folder", "pipe"):
+        with pytest.raises(OutputError, match=r"where the cache keeps a file; remove it, or set KSNET_CACHE_DIR"):
+            make_one(small, "fp16", [])
+        assert path.exists()
+        assert kind != "folder" or (path / "mine").read_text() == "somebody's"
+    else:
+        again = make_one(small, "fp16", [])
+        assert again.path.read_bytes() == f"engine of {again.sidecar.spec} from {onnx_file}".encode() * 20
+        if part != "sidecar":  # which says how long the build took
+            assert path.read_bytes() == expected
+        assert not path.is_symlink()
+        assert other.read_bytes() == kept
+    assert builds["compared"] == 2 + (part == "proof" and kind not in ("folder", "pipe"))
+    assert not list(folder.glob(".*"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="makes links")
+@pytest.mark.usefixtures("quick_export")
+def test_a_cache_with_links_and_folders_is_listed_and_cleared(folder: Path, small: Checkpoint) -> None:
+    path = cached_onnx(small.path, SIZE)
+    (folder / "gone.onnx").symlink_to("nowhere")
+    (folder / "mine.onnx").mkdir()
+    assert run("cache", "list").returncode == 0
+    assert run("cache", "clear").stdout.startswith(f"{folder}: 3 files removed")
+    assert [entry.name for entry in folder.iterdir()] == ["mine.onnx"]
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("where", ["fault_of", "write_hash"])

@@ -292,3 +292,24 @@ def test_bicubic_on_vid4_gives_the_published_figures() -> None:
     published_psnr, published_ssim = PUBLISHED["Bicubic"]["vid4"]
     assert report.mean("psnr_db") == pytest.approx(published_psnr, abs=0.02)
     assert report.mean("ssim") == pytest.approx(published_ssim, abs=0.002)
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 64), (64, 8), (11, 13), (3, 3)])
+def test_frames_too_small_for_ssim_are_refused_before_they_are_measured(
+    tmp_path: Path, height: int, width: int
+) -> None:
+    folder_of_frames(tmp_path / "a", noise(2, height, width, 3))
+    with pytest.raises(InputError, match=rf"is {height}x{width} .*too small for SSIM, whose window has 11 pixels"):
+        pairs(tmp_path, None, PROTOCOLS["folder"], mod_crop=True)
+    folder_of_frames(tmp_path / "b" / "a", noise(2, 12, 13, 3))
+    evaluate(pairs(tmp_path / "b", None, PROTOCOLS["folder"], mod_crop=True), BicubicMethod(), "folder")
+
+
+def test_a_list_of_clips_is_text_with_or_without_a_mark(tmp_path: Path) -> None:
+    folder_of_frames(tmp_path / "sequences" / "00001" / "0002", noise(3, 32, 32, 3), first=1)
+    for begin in (b"", b"\xef\xbb\xbf"):
+        (tmp_path / "sep_testlist.txt").write_bytes(begin + b"00001/0002\r\n")
+        assert len(pairs(tmp_path, None, PROTOCOLS["vimeo90k"])) == 1
+    (tmp_path / "sep_testlist.txt").write_bytes(b"\xff\xfe0\x000\x00")
+    with pytest.raises(InputError, match=r"sep_testlist.txt is no list of clips: it is not text; restore it"):
+        pairs(tmp_path, None, PROTOCOLS["vimeo90k"])

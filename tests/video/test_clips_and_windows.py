@@ -252,3 +252,13 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
 def test_clips_that_cannot_be_cut_are_named(size: tuple[int, int], sentence: str) -> None:
     with pytest.raises(InputError, match=f"the clip 'array' of .* is .*{sentence}"):
         check_clips([ArrayClip(noise(2, *size, 3))], 16)
+
+
+@pytest.mark.parametrize("suffix", [".PNG", ".bmp"])
+def test_frames_that_are_there_in_two_kinds_are_refused(tmp_path: Path, suffix: str) -> None:
+    """Neither is left out unseen, nor taken for stills."""
+    folder = folder_of_frames(tmp_path / "a", noise(3, 64, 64, 3))
+    for picture in sorted(folder.iterdir()):
+        picture.with_suffix(suffix).write_bytes(picture.read_bytes())
+    with pytest.raises(InputError, match=rf"a holds frames twice, such as 0+{suffix} and 0+.png|0+.png and 0+{suffix}"):
+        list(find_clips(tmp_path))

@@ -71,14 +71,14 @@ def _numbered(pictures: Sequence[Path]) -> dict[str, list[Path]]:
     """Pictures that a decoder wrote: by prefix, those that are numbered without a gap. Others are photos.
 
     Raises:
-        InputError: a few of the numbers are missing.
+        InputError: a few of the numbers are missing, or there are two such pictures for each.
     """
     groups: dict[tuple[str, str], dict[int, Path]] = {}
     for picture in pictures:
         prefix = picture.stem.rstrip("0123456789")
         if digits := picture.stem[len(prefix) :]:
             groups.setdefault((prefix, picture.suffix), {})[int(digits)] = picture
-    sequences = {}
+    sequences: dict[str, list[Path]] = {}
     for (prefix, _), group in groups.items():
         numbers = sorted(group)
         missing = numbers[-1] - numbers[0] + 1 - len(numbers)
@@ -89,7 +89,13 @@ def _numbered(pictures: Sequence[Path]) -> dict[str, list[Path]]:
                 "the frames after it to a folder of their own"
             )
         if len(numbers) > 1 and not missing:
-            sequences[prefix] = [group[n] for n in numbers]
+            frames = [group[n] for n in numbers]
+            if prefix in sequences:
+                raise InputError(
+                    f"{frames[0].parent} holds frames twice, such as {sequences[prefix][0].name} and {frames[0].name}; "
+                    "keep those of one kind in it, and move the others to a folder of their own"
+                )
+            sequences[prefix] = frames
     return sequences
 
 
@@ -108,5 +114,13 @@ def check_unique(clips: Sequence[Clip]) -> None:
 
 
 def read_listing(path: Path) -> set[str]:
-    """Names of the clips in one of Vimeo90K's official lists, as :func:`find_clips` gives them for its folder."""
-    return {f"sequences/{line.strip()}" for line in path.read_text().splitlines() if line.strip()}
+    """Names of the clips in one of Vimeo90K's official lists, as :func:`find_clips` gives them for its folder.
+
+    Raises:
+        InputError: it is no text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # some editors begin a text with a mark
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no list of clips: it is not text; restore it from the data set") from error
+    return {f"sequences/{line.strip()}" for line in lines if line.strip()}
