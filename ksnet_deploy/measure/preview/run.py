@@ -155,7 +155,7 @@ def _networks(models: Sequence[str | Path | Network] | str | None, choices: Choi
 
 
 def _read(film: Source, moments: Sequence[Moment], before: int, shown: FrameSize) -> tuple[list[Stretch], list[Area]]:
-    """Of every moment the part with most detail, and where in the frames it is; never all of the frames at once."""
+    """The part with most detail of every moment, and where in the frames it is; never all of the frames at once."""
     stretches, parts = [], []
     for moment in moments:
         stretch = read_stretch(film, moment.start_s, before)
