@@ -48,7 +48,9 @@ def test_the_wheel_holds_everything_once(tmp_path: Path) -> None:
         "ksnet_deploy/cli/app.py",
         "ksnet_deploy/export/onnx.py",
         "ksnet_deploy/bundled/lite.safetensors",
+        "ksnet_deploy/bundled/lite-video.safetensors",
         "ksnet_deploy/bundled/uni.safetensors",
+        "ksnet_deploy/bundled/models.json",
         "ksnet_deploy/training/loop.py",
         "ksnet_deploy/bundled/MODEL_CARD.md",
         "ksnet_deploy/bundled/city_lr.mp4",
@@ -56,4 +58,7 @@ def test_the_wheel_holds_everything_once(tmp_path: Path) -> None:
         "ksnet_deploy/native/plugins/deform_conv/deform_conv.cu",
     ):
         assert needed in names
+    pages = ROOT / "ksnet_deploy" / "measure" / "pages"
+    for template in sorted((pages / "templates").iterdir()):  # a page cannot be made without one of them
+        assert template.relative_to(ROOT).as_posix() in names
     assert not [name for name in names if name.startswith(("docs/", "examples/", "export/", "scripts/", "tests/"))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -29,7 +29,10 @@ def preview(
     start: Annotated[str | None, typer.Option("--start", metavar="TIME", help="Look from there: 90 or 1:30.")] = None,
     end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="Look until there.")] = None,
     device: Annotated[
-        Literal["cpu", "cuda"] | None, typer.Option("--device", metavar="NAME", help="cpu or cuda (default: cpu).")
+        str | None, typer.Option("--device", metavar="NAME", help="cpu or cuda (default: a GPU if there is one).")
+    ] = None,
+    runtime: Annotated[
+        str | None, typer.Option("--runtime", metavar="NAME", help="As upscale takes it (default: the fastest).")
     ] = None,
     whole_frames: Annotated[bool, typer.Option("--whole-frames", help="Whole frames, however long it takes.")] = False,
     overwrite: Overwrite = False,
@@ -49,6 +52,7 @@ def preview(
             before=before,
             start_s=start,
             end_s=end,
+            runtime=runtime,
             device=device,
             whole_frames=whole_frames,
             overwrite=overwrite,

@@ -127,7 +127,7 @@ class Pairs:
             path, reader, factor = source.path, source.reader, self.factors[i]
             if factor > 1:
                 notes.append(f"{path} was enlarged {factor} times by bicubic to the size of the other.")
-            if any(self.unmatched):
+            if self.unmatched[i]:
                 lone = f"{self.unmatched[i]} of its frames have no counterpart at their time"
                 notes.append(f"{path} begins at {self.first[i].at}; {lone} and were left out.")
             if reader is not None and reader.depth > 8:

@@ -15,7 +15,7 @@ from ksnet_deploy.video.kinds import PICTURE_OUTPUTS, PICTURE_SUFFIXES, PIPE, So
 from ksnet_deploy.video.reading.reader import VideoReader
 from ksnet_deploy.video.reading.stills import is_picture
 from ksnet_deploy.video.writing.encoder import Encoder
-from ksnet_deploy.video.writing.tracks import TrackChoice, TrackPlanner
+from ksnet_deploy.video.writing.tracks import FORMATS, TrackChoice, TrackPlanner
 
 __all__ = ["RESULT_NAME", "Destination", "choose_destination", "is_for_frames"]
 
@@ -74,7 +74,7 @@ def choose_destination(
 def _picture(source: Source, output: Path | None, ending: str) -> Path | None:
     """Name of the picture that a source becomes; None where it becomes a video."""
     named = None if output is None or is_folder(output) else output
-    if named is not None and named.suffix.lower() not in PICTURE_SUFFIXES:
+    if named is not None and named.suffix.lower() in FORMATS:
         return None
     single = source.kind == "file" and source.path.is_file() and is_picture(source)
     if named is None:
@@ -85,12 +85,15 @@ def _picture(source: Source, output: Path | None, ending: str) -> Path | None:
         suffix = own if own in PICTURE_OUTPUTS else ".png"
         return folder / fitting_name(source.stem, f"{ending}{suffix}")
     if not single:
+        if named.suffix.lower() not in PICTURE_SUFFIXES:
+            return None  # of videos, whose containers the user is told of
         raise OutputError(
-            f"{named} would be one picture, and {source.path} holds more frames than one; give the name of a folder, "
-            "without a suffix, or of a video"
+            f"{named} would be one picture, and {source.path} is none by itself; give the name of a folder, without a "
+            "suffix, or of a video"
         )
     if named.suffix.lower() not in PICTURE_OUTPUTS:
         raise OutputError(
-            f"{named} cannot be written: pictures are written as {', '.join(PICTURE_OUTPUTS)}; end its name so"
+            f"{named} cannot be written: pictures are written as {', '.join(PICTURE_OUTPUTS)}, or as a video "
+            f"({', '.join(FORMATS)}); end its name so"
         )
     return named

@@ -182,7 +182,11 @@ def test_results_that_cannot_be_compared_are_refused(bed: Bed, tmp_path: Path) -
     other = json.loads(json.dumps(old).replace("32x48", "64x64"))
     with pytest.raises(ConfigError, match="none of what was measured now"):
         changes(other, old)
-    for text in ("{}", "[1]", "none", '{"groups": [{"rows": [{}]}]}'):
+    of_card = {"groups": [], "machine": "x", "cores": 2}
+    for text in (
+        *("{}", "[1]", "none", '{"groups": [{"rows": [{}]}]}', '{"groups": []}'),
+        *(json.dumps(of_card | {"card": card}) for card in (3, "RTX 3080", {})),
+    ):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(InputError, match="is no result of 'ksnet-deploy bench --json'"):
             read_result(tmp_path / "bad.json")

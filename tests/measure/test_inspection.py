@@ -228,7 +228,7 @@ def test_the_command_writes_beside_the_film_and_says_where(film: Path, checkpoin
 @pytest.mark.parametrize(
     ("look", "error", "words"),
     [
-        (lambda film: ksnet_deploy.visualize(film, at_s=99), InputError, "before the 99 s asked for|lies between"),
+        (lambda film: ksnet_deploy.visualize(film, at_s=99), InputError, "before the 99 s asked for; give --at"),
         (lambda film: ksnet_deploy.visualize(film, frames=0), ConfigError, "0 frames cannot be looked at"),
         (lambda _film: ksnet_deploy.visualize("-"), InputError, "a pipe cannot be looked at"),
         (lambda film: ksnet_deploy.visualize(film, "net.onnx"), KSNetError, "is not a checkpoint"),

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from ksnet_deploy.base.errors import ArtifactError, ConfigError
+from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.export.onnx import export_onnx
 from ksnet_deploy.measure.limits.cards import CARDS, find_card_figures
 from ksnet_deploy.measure.limits.floor import estimate_text, floor_of, layers_of_file
-from ksnet_deploy.measure.limits.peaks import Peaks, cpu_peaks
+from ksnet_deploy.measure.limits.peaks import Peaks, cpu_peaks, gpu_peaks
 from ksnet_deploy.measure.limits.work import Layer
+from ksnet_deploy.measure.speed.limits import Limits
+from ksnet_deploy.measure.speed.ways import all_ways
 from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.complexity import complexity
@@ -51,7 +53,9 @@ def test_an_estimate_calls_itself_one_and_names_its_source() -> None:
     text = estimate_text("uni", FrameSize(180, 320), layers, card)
     assert text.startswith("ESTIMATE, not a measurement")
     assert card.source in text
-    assert "at least 0.8 to 1.7 ms" in text  # 1e11 operations at 119 and 59.5 T/s
+    assert "at least 0.84 to 1.68 ms" in text  # 1e11 operations at 119 and 59.5 T/s
+    small = [Layer("a", "Conv", 10**9, 10**6, True)]
+    assert "at least 0.0084 to 0.0168 ms" in estimate_text("lite", FrameSize(16, 16), small, card)
     with pytest.raises(ConfigError, match="give one of rtx3070, rtx3080"):
         find_card_figures("rtx9999")
     assert all(card.tflops_fp16_sum >= card.tflops_fp32_sum for card in CARDS.values())
@@ -62,3 +66,13 @@ def test_peaks_of_this_machine_are_measured() -> None:
     assert peaks.operations_per_s > 1e8
     assert peaks.bytes_per_s > 1e8
     assert "measured here" in peaks.source
+
+
+def test_a_gpu_that_pytorch_does_not_see_has_no_limit_and_costs_no_result(
+    small_onnx: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(BackendError, match="PyTorch finds no CUDA device"):
+        gpu_peaks()
+    way = next(way for way in all_ways() if way.name == "onnxruntime-cuda")
+    assert Limits({"fp16": small_onnx("32x48")}).of(way) is None

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from clips import folder_of_frames, moving_grain, noise, smooth_picture
 from command import failure_of, run
+from fake_card import FakeCard
 from media import make_video
 from PIL import Image
 from runners import RepeatRunner
@@ -25,11 +26,12 @@ from ksnet_deploy.measure.pages.areas import busiest, most_different
 from ksnet_deploy.measure.pages.embedding import LOSSLESS, embed
 from ksnet_deploy.measure.pages.page import render
 from ksnet_deploy.measure.preview import report
-from ksnet_deploy.measure.preview.moments import choose_moments, read_stretch
+from ksnet_deploy.measure.preview.moments import Stretch, choose_moments, read_stretch
 from ksnet_deploy.measure.preview.report import NetworkEstimate, Preview
-from ksnet_deploy.measure.preview.spots import Spot, part_size
+from ksnet_deploy.measure.preview.spots import Spot, part_size, upscale_stretches
 from ksnet_deploy.measure.speed.frames import BENCH_CLIP
-from ksnet_deploy.upscale.networks import GivenNetwork, find_network
+from ksnet_deploy.upscale.ladder import Ladder
+from ksnet_deploy.upscale.networks import GivenNetwork, NetworkFile, find_network
 from ksnet_deploy.video.kinds import Source
 from ksnet_deploy.video.reading.reader import VideoReader
 
@@ -119,6 +121,58 @@ def test_large_frames_are_shown_in_part_and_the_time_is_in_proportion(tmp_path: 
     assert found.networks[0].bytes is None
     assert "reading and encoding come on top" in found.as_text()
     assert found.networks[0].seconds == pytest.approx(6 / found.networks[0].fps)
+
+
+def test_of_large_frames_only_the_parts_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    film = folder_of_frames(tmp_path / "film", moving_grain(8, 64, 96))
+    monkeypatch.setattr("ksnet_deploy.measure.preview.run.part_size", lambda *_: FrameSize(16, 24))
+    kept: list[np.ndarray] = []
+
+    def looked_at(upscaler: Any, stretches: list[Stretch], on_step: Any) -> Any:
+        kept.extend(frame for stretch in stretches for frame in stretch.frames)
+        return upscale_stretches(upscaler, stretches, on_step)
+
+    monkeypatch.setattr("ksnet_deploy.measure.preview.run.upscale_stretches", looked_at)
+    found = ksnet_deploy.preview(film, [INSTANT], spots=2, before=2)
+    assert len(kept) == 6
+    assert all(frame.shape == (16, 24, 3) and frame.base is None for frame in kept)
+    assert all(spot.part is not None and (spot.part.height, spot.part.width) == (16, 24) for spot in found.spots)
+
+
+def test_a_single_picture_has_a_speed_too(tmp_path: Path) -> None:
+    Image.fromarray(smooth_picture(32, 48)).save(tmp_path / "photo.png")
+    found = ksnet_deploy.preview(tmp_path / "photo.png", [INSTANT])
+    (estimate,) = found.networks
+    assert (estimate.measured_frames, estimate.seconds) == (1, pytest.approx(1 / estimate.fps))
+    assert "not known" not in found.as_text().replace(estimate.size, "")
+
+
+def test_on_a_gpu_the_estimate_is_of_what_upscale_would_run_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_video(tmp_path / "v.mp4", FrameSize(32, 48), frames=8)
+    card = FakeCard().install(monkeypatch)
+    monkeypatch.setattr("ksnet_deploy.measure.preview.run.this_machine", lambda: card.machine)
+    opened: list[str] = []
+
+    def open_file(file: NetworkFile, size: FrameSize, *_: object, **__: object) -> RepeatRunner:
+        opened.append(f"{file.backend} {file.device}")
+        return RepeatRunner(size)
+
+    def engine(here: Ladder, *_: object) -> NetworkFile:
+        return NetworkFile("uni", Path("uni.engine"), "engine", here.rung.runtime, "cuda")
+
+    monkeypatch.setattr(NetworkFile, "open", open_file)
+    monkeypatch.setattr(NetworkFile, "identity", lambda file: {"runtime": f"{file.backend} on {file.device}"})
+    monkeypatch.setattr(Ladder, "_engine", engine)
+    notes: list[str] = []
+    found = ksnet_deploy.preview(source, spots=1, before=1, on_note=notes.append)
+    assert [each.name for each in found.networks] == ["uni"]
+    assert set(opened) == {"tensorrt cuda"}
+    assert any(note.startswith("Running uni with TensorRT on the ") for note in notes)
+    opened.clear()
+    ksnet_deploy.preview(source, "uni", spots=1, before=1, runtime="torch", device="cpu")
+    assert set(opened) == {"torch cpu"}
 
 
 def test_the_parts_shown_are_where_versions_differ_most_and_where_detail_is() -> None:

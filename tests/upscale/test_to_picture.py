@@ -196,18 +196,24 @@ def test_frames_of_a_folder_are_reduced_too(tmp_path: Path, turned: bool) -> Non
     assert found.shape[:2] == ((96, 64) if turned else (96, 144)) == (result.size.height, result.size.width)
 
 
-@pytest.mark.parametrize(("target", "words"), [("b.png", "holds more frames than one"), ("b.tif", "more frames")])
-def test_a_film_is_no_picture(tmp_path: Path, target: str, words: str) -> None:
-    video = make_video(tmp_path / "a.mp4", SIZE, frames=3)
-    with pytest.raises(OutputError, match=words):
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [("b.png", "would be one picture"), ("b.tif", "would be one picture"), ("b.gif", "is not a container")],
+)
+@pytest.mark.parametrize("frames", [1, 3])
+def test_a_film_is_no_picture(tmp_path: Path, target: str, words: str, frames: int) -> None:
+    video = make_video(tmp_path / "a.mp4", SIZE, frames=frames)
+    with pytest.raises(OutputError, match=words) as caught:
         upscale(video, tmp_path / target)
+    assert "more frames" not in str(caught.value)  # which is not so of one
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
 
 
 def test_a_picture_is_written_in_the_kinds_that_there_are(tmp_path: Path) -> None:
     write_png(tmp_path / "a.png", smooth())
-    with pytest.raises(OutputError, match=r"pictures are written as \.png, \.jpg, \.jpeg, \.webp"):
-        upscale(tmp_path / "a.png", tmp_path / "b.tiff")
+    for name in ("b.tiff", "b.gif", "b.txt"):
+        with pytest.raises(OutputError, match=r"pictures are written as \.png, \.jpg, \.jpeg, \.webp"):
+            upscale(tmp_path / "a.png", tmp_path / name)
     with pytest.raises(ConfigError, match="is no video file"):
         estimate_video(tmp_path / "a.png", None, Upscaler(open_runner=RepeatRunner))
 

@@ -76,7 +76,8 @@ class Inspection:
 
     def as_text(self) -> str:
         """A table for people."""
-        lines = [f"{self.source} at {self.time_s:.3f} s in {self.model}, over {len(self.frames)} frames"]
+        count = "1 frame" if len(self.frames) == 1 else f"{len(self.frames)} frames"
+        lines = [f"{self.source} at {self.time_s:.3f} s in {self.model}, over {count}"]
         if self.summaries:
             head, rows = _table(self.summaries)
             widths = [max(len(row[column]) for row in [head, *rows]) + 2 for column in range(len(head))]

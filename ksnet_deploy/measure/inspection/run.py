@@ -85,7 +85,9 @@ def visualize(
     if not records[-1].levels:
         notes.append("This network keeps all channels (keep_ratio 1): there is nothing to choose.")
     if len(pictures) < frames:
-        notes.append(f"There are {len(pictures)} frames up to that moment.")
+        notes.append(f"No more than {len(pictures)} of the {frames} frames asked for are there up to that moment.")
+    if len(pictures) == 1:
+        notes.append("A single frame has no motion: its correlations are 0 and the flow is empty.")
     result = Inspection(film.path, str(model), time_s, records, summarise(records), [*outputs.values()], notes)
     on_phase("writing", 1)
     for suffix, path in outputs.items():
@@ -104,14 +106,21 @@ def _frames_until(film: Source, moment: Fraction, count: int) -> tuple[list[np.n
     begin = max(moment - (count + 1) / rate, Fraction(0))
     kept: list[np.ndarray] = []
     time_s, passed = 0.0, False
-    with VideoReader(replace(film, start_s=begin or None)) as reader:
-        for frame in reader.frames():
-            shown_s = begin + frame.pts * reader.time_base
-            passed = shown_s > moment + Fraction(1, 1000)
-            if passed and kept:
-                break
-            kept = [*kept, values_of(frame.rgb, "uint8")][-count:]
-            time_s = float(shown_s)
+    try:
+        with VideoReader(replace(film, start_s=begin or None)) as reader:
+            for frame in reader.frames():
+                shown_s = begin + frame.pts * reader.time_base
+                passed = shown_s > moment + Fraction(1, 1000)
+                if passed and kept:
+                    break
+                kept = [*kept, values_of(frame.rgb, "uint8")][-count:]
+                time_s = float(shown_s)
+    except InputError as error:
+        if kept or not begin:
+            raise
+        raise InputError(
+            f"no frame of {film.path} can be read shortly before the {float(moment):g} s asked for; give --at within it"
+        ) from error
     if not passed and moment - Fraction(time_s) > 1 / rate:
         raise InputError(
             f"{film.path} ends at {time_s:.3f} s, before the {float(moment):g} s asked for; give --at within it"

@@ -72,7 +72,7 @@ def layers_of_file(path: Path) -> list[Layer]:
 def estimate_text(model: str, size: FrameSize, layers: Sequence[Layer], card: CardFigures) -> str:
     """The floor on a card that is not here, in a few lines."""
     best, safe = (floor_of(layers, card.peaks(half_sum=half)) for half in (True, False))
-    span = f"{best.ms:.1f} to {safe.ms:.1f} ms" if best.ms < safe.ms else f"{best.ms:.1f} ms"
+    span = f"{best.ms:.3g} to {safe.ms:.3g} ms" if best.ms < safe.ms else f"{best.ms:.3g} ms"
     return (
         f"ESTIMATE, not a measurement: {model} at {size} takes at least {span} a step on the {card.label}, "
         f"{1e3 / safe.ms:.0f} to {1e3 / best.ms:.0f} frames per second at most.\n"

@@ -41,12 +41,19 @@ def cpu_peaks(*, bfloat16: bool = False, seconds: float = 1.0) -> Peaks:
 
 
 def gpu_peaks(seconds: float = 1.0) -> Peaks:
-    """Peaks of the CUDA device, in half precision by PyTorch. Not yet run on a GPU."""
+    """Peaks of the CUDA device, in half precision by PyTorch. Not yet run on a GPU.
+
+    Raises:
+        BackendError: PyTorch finds no such device, though another runtime may.
+    """
     import torch
 
-    x = torch.randn(1, 256, 512, 512, device="cuda", dtype=torch.float16).to(memory_format=torch.channels_last)
-    weight = torch.randn(256, 256, 3, 3, device="cuda", dtype=torch.float16).to(memory_format=torch.channels_last)
-    source = torch.empty(1 << 28, dtype=torch.uint8, device="cuda")
+    from ksnet_deploy.runtime.torch import cuda_device
+
+    device = cuda_device()
+    x = torch.randn(1, 256, 512, 512, device=device, dtype=torch.float16).to(memory_format=torch.channels_last)
+    weight = torch.randn(256, 256, 3, 3, device=device, dtype=torch.float16).to(memory_format=torch.channels_last)
+    source = torch.empty(1 << 28, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
 
     def finished(work: Callable[[], Any]) -> Callable[[], None]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+
+import numpy as np
 
 from ksnet_deploy.base.errors import ConfigError, InputError
 from ksnet_deploy.base.files import replacing
@@ -14,14 +17,15 @@ from ksnet_deploy.measure.layout import save_picture
 from ksnet_deploy.measure.pages.areas import Area, busiest
 from ksnet_deploy.measure.pages.outputs import page_and_sheet
 from ksnet_deploy.measure.pages.page import write_page
-from ksnet_deploy.measure.preview.moments import Stretch, choose_moments, read_stretch
+from ksnet_deploy.measure.preview.moments import Moment, Stretch, choose_moments, read_stretch
 from ksnet_deploy.measure.preview.report import NetworkEstimate, Preview
 from ksnet_deploy.measure.preview.spots import BICUBIC, Pace, Spot, bicubic_of, part_size, upscale_stretches
 from ksnet_deploy.measure.speeds import keep_speed
 from ksnet_deploy.network.bundled import bundled_names
 from ksnet_deploy.upscale.destination import choose_destination
 from ksnet_deploy.upscale.estimate import FRAMES, MOMENTS, estimate
-from ksnet_deploy.upscale.networks import Network, NetworkFile, default_model, find_network
+from ksnet_deploy.upscale.ladder import Choices, find_fastest, this_machine
+from ksnet_deploy.upscale.networks import Network, NetworkFile, default_model
 from ksnet_deploy.upscale.result import Events
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.upscale.values import parse_rate, parse_time
@@ -49,7 +53,7 @@ def preview(
     start_s: Fraction | float | str | None = None,
     end_s: Fraction | float | str | None = None,
     rate: Fraction | float | str = DEFAULT_RATE,
-    backend: str | None = None,
+    runtime: str | None = None,
     device: str | None = None,
     whole_frames: bool = False,
     overwrite: bool = False,
@@ -69,7 +73,7 @@ def preview(
         before: frames of the same scene that the networks see before each.
         start_s, end_s: the part of the film to look at, in seconds or as text such as ``"1:30"``.
         rate: frames per second of a folder of pictures (default: 25).
-        backend, device: as :class:`ksnet_deploy.Upscaler` takes them.
+        runtime, device: as :class:`ksnet_deploy.Upscaler` takes them.
         whole_frames: upscale whole frames, where a part of them is taken otherwise to end in about a minute.
         overwrite: replace existing outputs.
         on_phase: told what begins and of how many steps it is; ``on_step`` after each of them.
@@ -85,19 +89,21 @@ def preview(
     film = Source(Path(source), begin, end, parse_rate(rate))
     if film.kind == "pipe":
         raise InputError("a pipe cannot be looked at here and there; give the path of a video file")
-    networks = _networks(models, backend, device)
+    networks = _networks(models, Choices.of(runtime, device))
     outputs = {} if output is None else page_and_sheet(Path(output), [film.path], overwrite=overwrite)
     on_phase("choosing frames", 1)
     moments = choose_moments(film, spots, before)
-    stretches = [read_stretch(film, moment.start_s, before) for moment in moments]
-    on_step()
-    size = FrameSize(*stretches[0].frames[0].shape[:2])
-    steps = sum(len(stretch.frames) for stretch in stretches)
-    shown = size if whole_frames or device == "cuda" else part_size(size, networks, steps)
-    parts = [busiest(stretch.frames[-1], shown) for stretch in stretches]
-    pictures = [{BICUBIC: bicubic_of(stretch, part)} for stretch, part in zip(stretches, parts, strict=True)]
     encoder = choose_encoder(DEFAULT_ENCODER)
     destination = choose_destination(film, next((path.parent for path in outputs.values()), None), encoder)
+    with VideoReader(film) as reader:
+        size, frames = reader.size, 1 if destination.kind == "picture" else reader.estimated_frames
+    on_gpu = all(network.device == "cuda" for network in networks)
+    most = len(moments) * (before + 1 if frames is None else min(before + 1, frames))
+    shown = size if whole_frames or on_gpu else part_size(size, networks, most)
+    stretches, parts = _read(film, moments, before, shown)
+    on_step()
+    steps = sum(len(stretch.frames) for stretch in stretches)
+    pictures = [{BICUBIC: bicubic_of(stretch)} for stretch in stretches]
     work = Work(source=film, destination=destination, encoder=encoder, overwrite=True, resume=False)
     whole = shown == size and destination.kind == "video"
     notes: list[str] = []
@@ -105,7 +111,7 @@ def preview(
     for network in networks:
         on_phase(network.label, steps + (FRAMES * len(MOMENTS) if whole else 0))
         with Upscaler(network, on_note=on_note) as upscaler:
-            found, pace = upscale_stretches(upscaler, stretches, parts, on_step)
+            found, pace = upscale_stretches(upscaler, stretches, on_step)
             for versions, picture in zip(pictures, found, strict=True):
                 versions[network.label] = picture
             if whole:
@@ -113,7 +119,7 @@ def preview(
                 if isinstance(network, NetworkFile) and network.kind == "checkpoint":
                     keep_speed(network.path, size, network.runtime, "file", estimates[-1].fps)
             else:
-                estimates.append(_scaled(network.label, film, pace, size, shown))
+                estimates.append(_scaled(network.label, frames, pace, size, shown))
     if shown != size:
         notes.append(
             f"Parts of {shown} (height x width) of frames of {size} were upscaled, where there is most detail; whole "
@@ -135,19 +141,28 @@ def preview(
     return Preview(**{**vars(result), "seconds": time.monotonic() - began})
 
 
-def _networks(
-    models: Sequence[str | Path | Network] | str | None, backend: str | None, device: str | None
-) -> list[Network]:
-    """The networks of names, each once."""
+def _networks(models: Sequence[str | Path | Network] | str | None, choices: Choices) -> list[Network]:
+    """The networks of names, each once, run as ``upscale`` would run them."""
     if models is None:
-        usual = default_model(device)
+        usual = default_model(choices.settled_device(this_machine()))
         models = [name for name in (usual, f"{usual}-video") if name in bundled_names()]
     named = [part.strip() for part in models.split(",") if part.strip()] if isinstance(models, str) else models
-    found = [model if isinstance(model, Network) else find_network(model, backend, device) for model in named]
+    found = [model if isinstance(model, Network) else find_fastest(model, choices) for model in named]
     networks = {network.label: network for network in found}
     if not networks:
         raise ConfigError("no network is named; give for example --models lite,lite-video")
     return [*networks.values()]
+
+
+def _read(film: Source, moments: Sequence[Moment], before: int, shown: FrameSize) -> tuple[list[Stretch], list[Area]]:
+    """The part with most detail of every moment, and where in the frames it is; never all of the frames at once."""
+    stretches, parts = [], []
+    for moment in moments:
+        stretch = read_stretch(film, moment.start_s, before)
+        part = busiest(stretch.frames[-1], shown)
+        parts.append(part)
+        stretches.append(replace(stretch, frames=[np.ascontiguousarray(part.of(frame)) for frame in stretch.frames]))
+    return stretches, parts
 
 
 def _spots(
@@ -171,11 +186,8 @@ def _whole(name: str, work: Work, upscaler: Upscaler, on_step: Callable[[], None
     return NetworkEstimate(name, found.fps, found.seconds, found.bytes, found.measured_frames, scaled=False)
 
 
-def _scaled(name: str, film: Source, pace: Pace, size: FrameSize, shown: FrameSize) -> NetworkEstimate:
+def _scaled(name: str, frames: int | None, pace: Pace, size: FrameSize, shown: FrameSize) -> NetworkEstimate:
     """Told from the network's steps on a part of the frames."""
-    with VideoReader(film) as reader:
-        frames = reader.estimated_frames
     frame_s = pace.frame_s * (size.height * size.width) / (shown.height * shown.width)
-    fps = 1 / frame_s if frame_s else 0.0
     seconds = None if frames is None else frames * frame_s
-    return NetworkEstimate(name, fps, seconds, None, pace.steps, scaled=True)
+    return NetworkEstimate(name, 1 / max(frame_s, 1e-9), seconds, None, pace.steps, scaled=True)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ksnet_deploy.base.frames import FrameSize, values_of
@@ -41,7 +40,8 @@ class Spot:
 
 @dataclass
 class Pace:
-    """Speed of a network on the frames that were upscaled for the preview, the first step left out."""
+    """Speed of a network on the frames that were upscaled for the preview, the first step left out where there are
+    others."""
 
     steps: int = 0
     seconds: float = 0.0
@@ -65,27 +65,29 @@ def part_size(size: FrameSize, networks: list[Network], steps: int) -> FrameSize
     return FrameSize(*sides)
 
 
-def bicubic_of(stretch: Stretch, part: Area) -> Picture:
-    """The frame to look at, or a part of it, enlarged by bicubic, upright."""
-    return _shown(enlarge_bicubic(values_of(np.ascontiguousarray(part.of(stretch.frames[-1])), "uint8")), stretch)
+def bicubic_of(stretch: Stretch) -> Picture:
+    """The frame to look at enlarged by bicubic, upright."""
+    return _shown(enlarge_bicubic(values_of(stretch.frames[-1], "uint8")), stretch)
 
 
 def upscale_stretches(
-    upscaler: Upscaler, stretches: list[Stretch], parts: list[Area], on_step: Callable[[], None]
+    upscaler: Upscaler, stretches: list[Stretch], on_step: Callable[[], None]
 ) -> tuple[list[Picture], Pace]:
     """The last frame of every stretch as the network makes it after those before, and the network's pace."""
     found: list[Picture] = []
     first: tuple[int, float] | None = None
-    for stretch, part in zip(stretches, parts, strict=True):
+    for stretch in stretches:
         upscaler.reset()
         picture: NDArray[Any] | None = None
         for frame in stretch.frames:
-            picture = upscaler.push(np.ascontiguousarray(part.of(frame)))
+            picture = upscaler.push(frame)
             first = first or (upscaler.steps, upscaler.step_s)
             on_step()
         assert picture is not None
         found.append(_shown(values_of(picture, "uint8"), stretch))
     assert first is not None
+    if upscaler.steps == first[0]:
+        return found, Pace(*first)
     return found, Pace(upscaler.steps - first[0], upscaler.step_s - first[1])
 
 

@@ -34,7 +34,8 @@ class Limits:
         return gpu_peaks()
 
     def of(self, way: Way) -> Floor | None:
-        """Floor of a way; None where no exported file of its precision, or of one size, is at hand."""
+        """Floor of a way; None where no exported file of its precision, or of one size, is at hand, or nothing that
+        measures the GPU's peaks."""
         reduced = way.device == "cuda" or way.export == "fp16"
         path = self._exported.get("fp16" if reduced else "fp32")
         if path is None:
@@ -42,5 +43,5 @@ class Limits:
         try:
             peaks = self._gpu if way.device == "cuda" else self._bfloat16 if reduced else self._float32
             return floor_of(layers_of_file(path), peaks)
-        except KSNetError:  # a file for any size
+        except KSNetError:  # a file for any size, or PyTorch without CUDA
             return None

@@ -53,17 +53,17 @@ def read_result(path: Path) -> dict[str, Any]:
     try:
         result = json.loads(path.read_text())
         _rows(result)
+        _machine(result)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); give what 'bench --json' printed") from error
-    except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
         raise InputError(f"{path} is no result of 'ksnet-deploy bench --json'; measure anew, and keep that") from error
     return result  # type: ignore[no-any-return]
 
 
 def check_comparable(old: dict[str, Any], machine: str, cores: int, card: str | None) -> None:
     """Raise ConfigError, before anything is measured, where a result is of another machine."""
-    then, now = f"{old['machine']}, {old['cores']} cores", f"{machine}, {cores} cores"
-    there = (old["card"] or {}).get("name")
+    (then, there), now = _machine(old), f"{machine}, {cores} cores"
     if then != now or there != card:
         raise ConfigError(
             f"the older result is of {then} with {there or 'no GPU'}, and this is {now} with {card or 'no GPU'}; "
@@ -83,6 +83,12 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
     if not found:
         raise ConfigError("the older result has none of what was measured now; give the same --model and --size")
     return found
+
+
+def _machine(result: dict[str, Any]) -> tuple[str, str | None]:
+    """The processor of a result, and its card's name."""
+    card = result["card"]
+    return f"{result['machine']}, {result['cores']} cores", None if card is None else card["name"]
 
 
 def _rows(result: dict[str, Any]) -> dict[tuple[str, str, str], tuple[float, list[float]]]:
