@@ -6,7 +6,7 @@ import pytest
 from command import failure_of, run
 
 from ksnet_deploy.base.errors import BackendError
-from ksnet_deploy.export.engine import make
+from ksnet_deploy.export import front
 from ksnet_deploy.export.engine.make import EngineRequest, MadeEngine
 
 
@@ -19,7 +19,7 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[EngineRequest]:
         asked.append(request)
         raise BackendError("nothing is built here")
 
-    monkeypatch.setattr(make, "make_engine", make_engine)
+    monkeypatch.setattr(front, "make_engine", make_engine)
     return asked
 
 

@@ -12,6 +12,7 @@ from command import failure_of, run
 
 from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.measure.speed.subjects import find_subjects
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
 from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
@@ -66,7 +67,7 @@ def test_a_missing_exported_file_is_not_called_a_checkpoint(
     first = {"export": ["out.onnx"], "upscale": [clip], "build-engine": ["--gpu", "rtx3080"]}.get(command, [])
     sentence = failure_of(run(command, *first, "--model", missing))
     assert "the checkpoint" not in sentence or "that it was made of" in sentence
-    known = command in ("info", "upscale") or (suffix == ".onnx" and command in ("bench", "build-engine"))
+    known = command in ("info", "bench", "upscale") or (suffix == ".onnx" and command == "build-engine")
     assert (f"{missing} does not exist" in sentence) == known, sentence
 
 
@@ -83,13 +84,14 @@ def test_settings_of_an_exported_file_are_fixed(small_onnx: SmallOnnx) -> None:
     assert "whose settings are fixed; give a checkpoint for --set" in failure_of(result)
 
 
-def test_bench_takes_an_exported_file_at_its_own_size(small_onnx: SmallOnnx, clip: Path) -> None:
-    result = run("bench", "--model", small_onnx("32x48"), "--clip", clip, "--seconds", "1", "--json")
-    answer = json.loads(result.stdout)
-    assert (answer["size"], [row["backend"] for row in answer["results"]]) == ("32x48", ["onnxruntime"])
+def test_bench_takes_an_exported_file_at_its_own_size(small_onnx: SmallOnnx) -> None:
+    (subject,) = find_subjects([str(small_onnx("32x48"))], None, None)
+    assert subject.size == FrameSize(32, 48)
+    assert {way.backend for way in subject.ways} <= {"onnxruntime", "openvino"}
+    assert next(way.name for way in subject.ways) == "onnxruntime-cpu"
     other = failure_of(run("bench", "--model", small_onnx("32x48"), "--size", "40x48"))
     assert "takes frames of 32x48 (height x width), not 40x48" in other
 
 
-def test_bench_does_not_take_an_engine(engine: Path) -> None:
-    assert "is an engine, and bench measures on the CPU" in failure_of(run("bench", "--model", engine))
+def test_bench_says_why_an_engine_does_not_run_without_its_gpu(engine: Path) -> None:
+    assert "nothing here runs this network: TensorRT-RTX" in failure_of(run("bench", "--model", engine))

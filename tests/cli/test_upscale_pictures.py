@@ -120,6 +120,7 @@ def test_wrong_scales_are_one_sentence(run: Run, tmp_path: Path, options: tuple[
 
 def test_another_scale_does_not_go_on_with_a_job(run: Run, tmp_path: Path) -> None:
     video = make_video(tmp_path / "a.mp4", SIZE, frames=2)
-    assert run(video, "--scale", 2)[0] == 0
-    code, _, err = run(video, "--scale", 3)
+    target = tmp_path / "larger.mp4"
+    assert run(video, "--scale", 2, "-o", target)[0] == 0
+    code, _, err = run(video, "--scale", 3, "-o", target)
     assert (code, "already exists" in err) == (1, True)

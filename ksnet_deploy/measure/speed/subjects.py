@@ -10,6 +10,7 @@ from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.measure.memory import config_of_file
 from ksnet_deploy.measure.speed.ways import Way, ways_here
 from ksnet_deploy.network.config import KSNetConfig
+from ksnet_deploy.runtime.exported import describe
 from ksnet_deploy.upscale.networks import NetworkFile, NetworkKind, find_network
 
 __all__ = ["DEFAULT_SIZE", "Subject", "find_subjects"]
@@ -115,11 +116,18 @@ def _subject(network: NetworkFile, size: FrameSize) -> Subject:
         size.padded,
         ways,
         missing,
-        None if network.kind == "engine" else config_of_file(network.path),
+        _config(network),
         macs,
         precision,
         _notes(network),
     )
+
+
+def _config(network: NetworkFile) -> KSNetConfig | None:
+    """Configuration of a checkpoint or of an ``.onnx``, which must say it; None for an engine."""
+    if network.kind == "engine":
+        return None
+    return describe(network.path).config if network.kind == "onnx" else config_of_file(network.path)
 
 
 def _notes(network: NetworkFile) -> tuple[str, ...]:
