@@ -33,7 +33,7 @@ def engine(small: Checkpoint, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("size", "shown"), [("32x48", "32x48"), (None, "180x320")])
+@pytest.mark.parametrize(("size", "shown"), [("32x48", "32x48"), pytest.param(None, "180x320", marks=pytest.mark.slow)])
 def test_info_tells_what_an_exported_file_was_made_of(
     small: Checkpoint, small_onnx: SmallOnnx, size: str | None, shown: str
 ) -> None:
