@@ -38,6 +38,7 @@ def test_a_layer_takes_the_longer_of_its_two_times() -> None:
     assert floor.reached(12) == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 def test_layers_have_bytes_and_a_file_for_any_size_has_none(small_onnx: Callable[..., Path]) -> None:
     path = small_onnx("32x48")
     convolutions = [layer for layer in layers_of_file(path) if layer.kind == "Conv"]
