@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ksnet_deploy.cli.options import Json, Overwrite
 from ksnet_deploy.cli.terminal import progress
+
+if TYPE_CHECKING:
+    from ksnet_deploy.measure.inspection.report import Inspection
+    from ksnet_deploy.measure.preview.report import Preview
 
 __all__ = ["preview", "visualize"]
 
@@ -60,12 +64,7 @@ def preview(
             on_step=bar.advance,
             on_note=bar.say,
         )
-    if as_json:
-        print(json.dumps(result.as_dict()))
-        return
-    print(result.as_text())
-    for path in result.outputs:
-        print(path)
+    _print(result, as_json)
 
 
 def visualize(
@@ -87,6 +86,11 @@ def visualize(
     target = output or video.parent / f"{Source(video).stem}_inside"
     with progress("Visualize", show=not as_json) as bar:
         result = look_inside(video, model, target, at_s=at, frames=frames, overwrite=overwrite, on_phase=bar.begin)
+    _print(result, as_json)
+
+
+def _print(result: Preview | Inspection, as_json: bool) -> None:
+    """Print a result, and the names of its files."""
     if as_json:
         print(json.dumps(result.as_dict()))
         return

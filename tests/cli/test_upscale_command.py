@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import command
 import numpy as np
 import pytest
 from media import make_video, presentation_times
@@ -24,21 +23,6 @@ from ksnet_deploy.upscale.values import parse_time
 
 SIZE = FrameSize(32, 48)
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run `ksnet-deploy upscale ARGUMENTS`: exit code, standard output, standard error."""
-    monkeypatch.setattr(
-        "ksnet_deploy.upscale.networks.NetworkFile.open", lambda _network, size, io, *_, **__: RepeatRunner(size, io)
-    )
-    monkeypatch.setenv("COLUMNS", "500")
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        done = command.run("upscale", *arguments)
-        return done.returncode, done.stdout, done.stderr
-
-    return call
 
 
 def test_several_videos_are_done_and_one_that_fails_stops_no_other(run: Run, tmp_path: Path) -> None:

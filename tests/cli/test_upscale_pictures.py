@@ -6,33 +6,16 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import command
 import numpy as np
 import pytest
 from media import make_video
 from PIL import Image
-from runners import RepeatRunner
 
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.video.picture import write_png
 
 SIZE = FrameSize(32, 48)
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run `ksnet-deploy upscale ARGUMENTS`: exit code, standard output, standard error."""
-    monkeypatch.setattr(
-        "ksnet_deploy.upscale.networks.NetworkFile.open", lambda _network, size, io, *_, **__: RepeatRunner(size, io)
-    )
-    monkeypatch.setenv("COLUMNS", "500")
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        done = command.run("upscale", *arguments)
-        return done.returncode, done.stdout, done.stderr
-
-    return call
 
 
 @pytest.fixture
