@@ -63,7 +63,7 @@ def pairs(
     Args:
         hr: the clips, or a folder with them in ``GT``.
         mod_crop: cut off the rows and columns that 4 does not divide, at the bottom and on the right.
-        on_note: told which folder was taken, and which clips of different names were paired.
+        on_note: told which folder was taken, which clips of different names were paired, and which LR clips have no HR.
 
     Raises:
         InputError: a clip is missing, or its names, sizes or frame counts do not fit.
@@ -76,10 +76,10 @@ def pairs(
     found = [clip for clip in find_clips(hr) if not listed or clip.name in listed]
     missing = sorted(listed - {clip.name for clip in found})
     if missing:
-        shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
         raise InputError(
-            f"{hr} lacks {len(missing)} of the {len(listed)} clips of this benchmark, {shown}; expected is a folder of "
-            "frames or a video for each, so complete the data set, or measure what is there with --protocol folder"
+            f"{hr} lacks {len(missing)} of the {len(listed)} clips of this benchmark, {_some(missing)}; expected is a "
+            "folder of frames or a video for each, so complete the data set, or measure what is there with --protocol "
+            "folder"
         )
     for clip in found:
         if (clip.height % SCALE or clip.width % SCALE) and not mod_crop:
@@ -104,7 +104,14 @@ def pairs(
         low = {found[0].name: candidates[0]}
     for clip in found:
         _check_pair(clip, low.get(clip.name), lr)
+    if not listed and (spare := sorted(low.keys() - {clip.name for clip in found})):
+        on_note(f"Left out, because {hr} has no HR clip of that name: {_some(spare)}.")
     return [(clip, low[clip.name]) for clip in found]
+
+
+def _some(names: list[str]) -> str:
+    """The first four names and how many follow."""
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _listed(folder: Path, protocol: EvaluationProtocol) -> set[str]:

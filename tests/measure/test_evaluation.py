@@ -185,6 +185,15 @@ def test_clips_of_other_names_are_not_paired_silently(tmp_path: Path) -> None:
     assert said == ["The HR clip 'a' is compared with the LR clip 'b'."]
 
 
+def test_lr_clips_without_an_hr_clip_are_named(tmp_path: Path) -> None:
+    folder_of_frames(tmp_path / "hr/a", noise(3, 32, 48, 3))
+    for name in "abcdef":
+        folder_of_frames(tmp_path / "lr" / name, noise(3, 8, 12, 3))
+    said: list[str] = []
+    assert [hr.name for hr, _ in pairs(tmp_path / "hr", tmp_path / "lr", FOLDER, on_note=said.append)] == ["a"]
+    assert said == [f"Left out, because {tmp_path / 'hr'} has no HR clip of that name: b, c, d, e and 1 more."]
+
+
 def test_an_equal_frame_counts_as_a_hundred_db() -> None:
     report = evaluate([(ArrayClip(np.zeros((2, 16, 16, 3), np.uint8)), None)], BicubicMethod(), "folder")
     assert report.clips[0].psnr_per_frame == [100.0, 100.0]
