@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ksnet_deploy.measure.plotting import save_figure
 from ksnet_deploy.measure.speed.report import PAPER, BenchReport
 
 __all__ = ["plot_bench"]
@@ -37,7 +38,7 @@ def plot_bench(report: BenchReport, path: Path) -> None:
     axes.set_title(f"{report.machine}, {report.cores} cores" + (f", {report.card.name}" if report.card else ""))
     axes.grid(axis="x", alpha=0.3)
     axes.legend(fontsize="small")
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
 
 
 def _in_db(quality: str) -> str:
