@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.cli.options import Json, Overwrite
 from ksnet_deploy.cli.terminal import memory_sentence, progress, show_notes
 from ksnet_deploy.cli.training_run import carry_out
@@ -115,7 +116,7 @@ def evaluate(
             warping=warping,
             on_note=say,
             on_memory=on_memory,
-            on_begin=lambda clips, frames: bar.begin(f"{clips} clips", frames),
+            on_begin=lambda clips, frames: bar.begin(counted(clips, "clip"), frames),
             on_frame=bar.advance,
         )
     answer = report.as_dict() | {"memory_estimate_bytes": memory[0] if memory else None}
@@ -161,7 +162,7 @@ def pack(
             on_clip=lambda _: bar.advance(),
         )
     for folder, count in counts.items():
-        print(f"{folder}: {count} clips")
+        print(f"{folder}: {counted(count, 'clip')}")
 
 
 def train(

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ksnet_deploy.base.errors import BackendError, CheckpointError, ConfigError, InputError
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.measure.degradation import TrainingDegradation
 from ksnet_deploy.network.bundled import checkpoint_path
 from ksnet_deploy.network.config import KSNetConfig
@@ -231,7 +232,7 @@ def _run(
 ) -> Path:
     if world.leads:
         iterations = task.iterations if request.hours is None else None
-        length = f"{request.hours:g} hours" if iterations is None else f"{iterations} iterations"
+        length = f"{request.hours:g} hours" if iterations is None else counted(iterations, "iteration")
         on_start(iterations, f"{clips_in_words(clips)}, {length}")
     run_loop(task, request.loop, world, on_progress)
     world.leave()

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ksnet_deploy.base.errors import ConfigError, KSNetError
 from ksnet_deploy.base.machine import cores, cpu_name
 from ksnet_deploy.base.metrics import psnr
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.export.memory import check_memory, fits
 from ksnet_deploy.measure.memory import benchmark_bytes
 from ksnet_deploy.measure.speed.card import find_card
@@ -110,7 +111,7 @@ class Bench:
     @property
     def announcement(self) -> str:
         """Sentence on what is going to be measured, and how long it will take."""
-        things = [f"{s.label} at {s.size} in {len(s.ways)} ways" for s in self._subjects]
+        things = [f"{s.label} at {s.size} in {counted(len(s.ways), 'way')}" for s in self._subjects]
         promised = self._pace.promised_s
         span = f"{promised:.0f} s" if promised < 100 else f"{promised / 60:.1f} minutes"
         return f"Measuring {', '.join(things)}; this takes about {span}."
