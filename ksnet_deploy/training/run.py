@@ -14,7 +14,7 @@ from ksnet_deploy.measure.degradation import TrainingDegradation
 from ksnet_deploy.network.bundled import checkpoint_path
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.flow import SpyNet
-from ksnet_deploy.network.model import KSNet
+from ksnet_deploy.network.model import new_network
 from ksnet_deploy.training.dataset import clips_in_words
 from ksnet_deploy.training.flow_task import FlowTask
 from ksnet_deploy.training.flow_weights import load_flow_weights
@@ -116,7 +116,7 @@ def train_ksnet(
         KSNetError: data, weights or settings cannot be used.
     """
     world = _prepare(request)
-    model = KSNet(KSNetConfig.named(request.size).replace(request.settings))
+    model = new_network(KSNetConfig.named(request.size).replace(request.settings))
     new: list[str] = []
     if request.init is not None:
         new = initialise(model, checkpoint_path(request.init), partial=request.init_partial, on_note=on_note)

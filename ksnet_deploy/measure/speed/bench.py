@@ -6,6 +6,7 @@ after the other, so that a disturbance of the machine meets all of them.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -90,8 +91,11 @@ class Bench:
                 many times longer work takes than on an idle core.
 
         Raises:
-            ConfigError: the memory is too small.
+            ConfigError: a time is not finite, or the memory is too small.
         """
+        for name, value in (("--seconds", seconds), ("--film", film_minutes)):
+            if not 0 < value < math.inf:
+                raise ConfigError(f"{name} is {value:g}; give a finite number above 0")
         self._subjects = subjects
         self._clip = clip
         self._seconds = seconds
