@@ -267,7 +267,7 @@ def new_network(config: KSNetConfig) -> KSNet:
     available = available_memory()
     if available is not None and needed > available:
         raise ConfigError(
-            f"the weights of a network of {config.channels} channels take more than {needed / 1e9:.1f} GB of memory, and "
-            f"{available / 1e9:.1f} GB are free here; choose fewer channels or blocks"
+            f"the weights of a network of {config.channels} channels take more than {needed / 1e9:.1f} GB of memory, "
+            f"and {available / 1e9:.1f} GB are free here; choose fewer channels or blocks"
         )
     return KSNet(config)
