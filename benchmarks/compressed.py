@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "compressed.json")
     options = parser.parse_args()
     picture = options.output.with_suffix(".png")
-    check_plotting(picture)
+    check_plotting(picture, overwrite=True)
 
     rows: list[dict[str, Any]] = json.loads(options.output.read_text()) if options.output.exists() else []
     warping = None if options.no_warping else WarpingError(bundled_checkpoint("uni"), remember=True)

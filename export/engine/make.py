@@ -12,6 +12,7 @@ from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
 from ksnet_deploy.base.files import check_place, sha256_of
 from ksnet_deploy.base.frames import FrameType
 from ksnet_deploy.base.sealed import read_sealed, write_sealed
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.export.cache import cache_folder, cached_onnx, check_cache_place, made_cache_folder, note, using_cache
 from ksnet_deploy.export.engine.compile import EngineKey, OnProgress, build_engine, check_buildable
 from ksnet_deploy.export.engine.proof import proof_on_gpu
@@ -283,7 +284,7 @@ def _proof(
     from ksnet_deploy.export.verified import verify
     from ksnet_deploy.network.checkpoints import load_checkpoint
 
-    say(f"Comparing the exported network with float32 over {frames} frames of {size}, once.")
+    say(f"Comparing the exported network with float32 over {counted(frames, 'frame')} of {size}, once.")
     on_verify(frames)
     model = load_checkpoint(request.source).model
     report = verify(

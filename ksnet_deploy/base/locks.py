@@ -26,9 +26,11 @@ class Lock:
             taken: the sentence for when another process holds it: what is at work where, and the remedy.
 
         Raises:
-            OutputError: another process holds it.
+            OutputError: another process holds it, or its name is that of a link, which would make a file elsewhere.
             OSError: the file cannot be opened.
         """
+        if path.is_symlink():
+            raise OutputError(f"{path} is a link, where a lock is to be; remove it")
         self._path = path
         self._file = path.open("a+b")
         try:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 from pathlib import Path
 
-__all__ = ["cores", "cpu_flags", "cpu_name", "peak_memory"]
+__all__ = ["cores", "cpu_flags", "cpu_name", "ending_signals", "peak_memory"]
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -18,6 +19,14 @@ def cores() -> int:
     import psutil  # which a machine with PyTorch alone lacks
 
     return psutil.cpu_count() or 1
+
+
+def ending_signals() -> list[signal.Signals]:
+    """Signals that ask a process to end: Ctrl-C, a polite ``kill``, and a terminal or connection that is closed; the
+    last is not among them where it is to be ignored, as ``nohup`` has it."""
+    found = [signal.SIGINT, signal.SIGTERM]
+    hang_up = getattr(signal, "SIGHUP", None)  # which Windows has not
+    return found if hang_up is None or signal.getsignal(hang_up) == signal.SIG_IGN else [*found, hang_up]
 
 
 def cpu_name() -> str:

@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from ksnet_deploy.base.errors import KSNetError
+from ksnet_deploy.base.machine import ending_signals
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.cli.compare import compare
 from ksnet_deploy.cli.convert import convert
@@ -100,7 +101,7 @@ def main() -> None:
     # Threads that wait sleep: where other programs use the cores, spinning ones keep the work from its end. PyTorch
     # reads this when it is loaded, which no command has done yet.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in ending_signals():
         signal.signal(signum, _stop)
     try:
         app()

@@ -74,7 +74,7 @@ class Batch:
             raise ConfigError("--overwrite and --skip-existing contradict each other; give one of them")
         if len(sources) > 1 and self.output is not None and not self.output.is_dir():
             raise ConfigError(
-                f"{len(sources)} videos cannot all be written to {self.output}; give an existing folder with --output"
+                f"{len(sources)} inputs cannot all be written to {self.output}; give an existing folder with --output"
             )
         taken: dict[Path, Path] = {}
         for source in sources if len(sources) > 1 else ():

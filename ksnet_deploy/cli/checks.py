@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ksnet_deploy.base.errors import KSNetError
 from ksnet_deploy.base.machine import cores, cpu_flags
 from ksnet_deploy.base.version import package_version
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.cli.requirements import _NAME, Requirement, fits, requirements
 
 if TYPE_CHECKING:
@@ -185,7 +186,8 @@ def _cpu() -> Iterator[Check]:
         import torch
 
         extensions = {"AVX2": ["AVX2"], "AVX512": ["AVX2", "AVX512"]}.get(torch.backends.cpu.get_cpu_capability(), [])
-    found = f"{cores()} cores of {platform.machine()}, {' and '.join(extensions) or 'neither AVX2 nor AVX512'}"
+    can = " and ".join(extensions) or "neither AVX2 nor AVX512"
+    found = f"{counted(cores(), 'core')} of {platform.machine()}, {can}"
     slow = not extensions and platform.machine().lower() in ("x86_64", "amd64")
     yield Check("cpu", "not here" if slow else "ok", found, "upscale works, but slowly" if slow else None)
 
@@ -209,7 +211,7 @@ def _cache() -> Iterator[Check]:
     from ksnet_deploy.export.cache import cache_folder, cached_files
 
     folder, files = cache_folder().absolute(), cached_files()
-    found = f"{folder}, {len(files)} files, {sum(path.lstat().st_size for path in files) / 1e6:.1f} MB"
+    found = f"{folder}, {counted(len(files), 'file')}, {sum(path.lstat().st_size for path in files) / 1e6:.1f} MB"
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
         yield Check("cache", "ok", found, None, True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ksnet_deploy.base.errors import ConfigError
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.cli.options import Json, Model, Overwrite
 from ksnet_deploy.cli.terminal import build_progress, complain, progress
 
@@ -178,9 +179,10 @@ def cache(action: Annotated[Literal["list", "clear"], typer.Argument(help="What 
 
     if action == "clear":
         count, size = clear_cache()
-        print(f"{cache_folder()}: {count} files removed, {size / 1e6:.1f} MB")
+        print(f"{cache_folder()}: {counted(count, 'file')} removed, {size / 1e6:.1f} MB")
         return
     files = cached_files()
     for path in files:
         print(f"{path.lstat().st_size / 1e6:8.1f} MB  {path.name}")
-    print(f"{cache_folder()}: {len(files)} files, {sum(path.lstat().st_size for path in files) / 1e6:.1f} MB")
+    size = sum(path.lstat().st_size for path in files)
+    print(f"{cache_folder()}: {counted(len(files), 'file')}, {size / 1e6:.1f} MB")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ksnet_deploy.cli.options import Json
+from ksnet_deploy.cli.options import Json, Overwrite
 from ksnet_deploy.cli.terminal import memory_sentence, progress, show_notes
 from ksnet_deploy.network.bundled import checkpoint_path
 
@@ -57,11 +58,11 @@ def bench(
     ] = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write the table as CSV too.")] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Write a picture too (needs the extra 'plots').")] = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Measure every way that this machine has to run a network: a step, the pipeline, and from file to file."""
-    from ksnet_deploy.base.errors import OutputError
-    from ksnet_deploy.base.files import check_place, replacing
+    from ksnet_deploy.base.files import check_new_file
     from ksnet_deploy.base.frames import FrameSize
     from ksnet_deploy.base.machine import cores, cpu_name
     from ksnet_deploy.measure.plotting import check_plotting
@@ -76,15 +77,16 @@ def bench(
     models = model or [default_model("cuda" if card else None)]
     sizes = [FrameSize.parse(text) for text in size] if size else None
     if estimate is not None:
+        _check_effect({"--clip": clip, "--compare": compare, "--csv": csv, "--plot": plot, "--json": as_json or None})
         print(_estimates(models, sizes, estimate))
         return
     older = None if compare is None else read_result(compare)
     if older is not None:
         check_comparable(older, cpu_name(), cores(), None if card is None else card.name)
     if plot is not None:
-        check_plotting(plot)
+        check_plotting(plot, overwrite=overwrite)
     if csv is not None:
-        check_place(csv)
+        check_new_file(csv, csv.suffix, overwrite=overwrite)
     subjects = find_subjects(models, sizes, clip)
     show_notes(sorted({note for subject in subjects for note in subject.notes}))
     command = shlex.join(["ksnet-deploy", *sys.argv[1:]])
@@ -95,22 +97,38 @@ def bench(
     keep_speeds(subjects, report)
     answer = report.as_dict()
     compared = [] if older is None else changes(older, answer)
+    if as_json:
+        told = answer | ({"changes": [change.as_dict() for change in compared]} if compared else {})
+        print(json.dumps(told), flush=True)
+    else:
+        print("\n".join([report.as_text(), *(change.as_text() for change in compared)]), flush=True)
     if plot is not None:
         from ksnet_deploy.measure.speed.plot import plot_bench
 
         plot_bench(report, plot)
     if csv is not None:
-        try:
-            with replacing(csv) as temporary:
-                temporary.write_text(report.as_csv())
-        except OSError as error:
-            raise OutputError(f"{csv} cannot be written ({error.strerror}); choose another place") from error
-    if as_json:
-        print(json.dumps(answer | ({"changes": [change.as_dict() for change in compared]} if compared else {})))
-    else:
-        print("\n".join([report.as_text(), *(change.as_text() for change in compared)]))
+        _write_table(report.as_csv(), csv)
     if any(change.verdict == "slower" for change in compared):
         raise typer.Exit(EXIT_SLOWER)
+
+
+def _check_effect(given: Mapping[str, object]) -> None:
+    """Raise ConfigError for options, by name, that an estimate makes nothing of; None where one was not given."""
+    from ksnet_deploy.base.errors import ConfigError
+
+    if useless := [name for name, value in given.items() if value is not None]:
+        raise ConfigError(f"--estimate measures nothing; leave {' and '.join(useless)} out, which would have no effect")
+
+
+def _write_table(table: str, path: Path) -> None:
+    from ksnet_deploy.base.errors import OutputError
+    from ksnet_deploy.base.files import replacing
+
+    try:
+        with replacing(path) as temporary:
+            temporary.write_text(table)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror}); choose another place") from error
 
 
 def info(

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ksnet_deploy.cli.options import Json
+from ksnet_deploy.base.words import counted
+from ksnet_deploy.cli.options import Json, Overwrite
 from ksnet_deploy.cli.terminal import memory_sentence, progress, show_notes
 from ksnet_deploy.cli.training_run import carry_out
 
@@ -78,6 +79,7 @@ def evaluate(
     crop: Annotated[bool, typer.Option("--crop", help="Leave out rows and columns that 4 does not divide.")] = False,
     warping: Annotated[bool, typer.Option("--warping", help="Measure temporal consistency too (slow).")] = False,
     plot: Annotated[Path | None, typer.Option("--plot", help="Write PSNR over the frame index as a picture.")] = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Measure PSNR and SSIM by the field's protocols: Vid4, REDS4, Vimeo90K-T, or any clips."""
@@ -85,7 +87,7 @@ def evaluate(
     from ksnet_deploy.measure.plotting import check_plotting, plot_psnr
 
     if plot is not None:
-        check_plotting(plot)
+        check_plotting(plot, overwrite=overwrite)
     memory: list[int] = []
     with progress("Evaluating", show=not as_json) as bar:
 
@@ -114,13 +116,13 @@ def evaluate(
             warping=warping,
             on_note=say,
             on_memory=on_memory,
-            on_begin=lambda clips, frames: bar.begin(f"{clips} clips", frames),
+            on_begin=lambda clips, frames: bar.begin(counted(clips, "clip"), frames),
             on_frame=bar.advance,
         )
-    if plot is not None:
-        plot_psnr(report, plot)
     answer = report.as_dict() | {"memory_estimate_bytes": memory[0] if memory else None}
-    print(json.dumps(answer) if as_json else report.as_text())
+    print(json.dumps(answer) if as_json else report.as_text(), flush=True)
+    if plot is not None:  # last, so that the figures are there even where the disk is full
+        plot_psnr(report, plot)
 
 
 def pack(
@@ -160,7 +162,7 @@ def pack(
             on_clip=lambda _: bar.advance(),
         )
     for folder, count in counts.items():
-        print(f"{folder}: {count} clips")
+        print(f"{folder}: {counted(count, 'clip')}")
 
 
 def train(

@@ -40,17 +40,24 @@ def carry_out(
             bar.say(f"Training on {what}.")
             bar.begin("", iterations)
 
+        def plot() -> None:
+            if plotted is None or not leads:
+                return
+            try:
+                plot_log(plotted)
+            except OSError as error:  # a training does not end over a picture of it
+                bar.say(f"log.png could not be drawn ({error.strerror or error}).")
+
         def report(state: Progress) -> None:
             reports[:] = [state]
             show(state)
-            if state.figures and plotted is not None and leads:
-                plot_log(plotted)
+            if state.figures:
+                plot()
 
         path = run(request, start, report, bar.say)
         if not reports:
             bar.say("This run was finished before, and nothing was trained; give another --output for a new one.")
-    if plotted is not None and leads:
-        plot_log(plotted)
+        plot()
     if leads:
         print(path)
 

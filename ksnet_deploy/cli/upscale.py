@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ksnet_deploy.base.errors import KSNetError
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.cli.terminal import Progress, progress
 
 if TYPE_CHECKING:
@@ -193,15 +194,15 @@ def _leave(answers: Sequence[Answer], bar: Progress) -> None:
 
     for answer in answers:
         if isinstance(answer.outcome, UpscaleResult) and answer.frames_lost:
+            upscaled = counted(answer.outcome.frames, "was", "were")
             bar.complain(
-                f"{answer.video} is damaged: {answer.frames_lost} frames could not be decoded, "
-                f"{answer.outcome.frames} were upscaled to {answer.outcome.target}; get an intact copy of the video to "
-                "have the rest"
+                f"{answer.video} is damaged: {counted(answer.frames_lost, 'frame')} could not be decoded, {upscaled} "
+                f"upscaled to {answer.outcome.target}; get an intact copy of the video to have the rest"
             )
     failed = sum(isinstance(answer.outcome, Failed) for answer in answers)
     if failed:
         if len(answers) > 1:
-            bar.complain(f"{failed} of {len(answers)} videos failed, each for the reason above")
+            bar.complain(f"{failed} of {len(answers)} inputs failed, each for the reason above")
         raise typer.Exit(EXIT_FAILED)
     if any(answer.frames_lost for answer in answers):
         raise typer.Exit(EXIT_INCOMPLETE)

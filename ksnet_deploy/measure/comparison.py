@@ -9,6 +9,7 @@ from typing import Any
 
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.metrics import SSIM_WINDOW, luma, psnr, ssim
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.measure.comparison_page import ComparisonPage
 from ksnet_deploy.video.writing.comparison import Picture
 
@@ -104,16 +105,16 @@ class Comparison:
                 for name, figures in rows
             ],
         }
-        frames = "1 frame" if self.frames == 1 else f"{self.frames} frames"
+        frames = counted(self.frames, "frame")
         subtitle = f"Comparison of {frames} at {self.size} (height x width)"
         return page.data(f"{self.reference.name} and {self.found.name}", subtitle, table, self.notes)
 
     def as_text(self) -> str:
         """A table for people."""
         single = self.frames == 1
-        what = f"{self.size} (height x width)" if single else f"{self.frames} frames of {self.size} (height x width)"
+        what = "" if single else f"{counted(self.frames, 'frame')} of "
         lines = [
-            f"{self.found} against {self.reference}, {what}",
+            f"{self.found} against {self.reference}, {what}{self.size} (height x width)",
             f"{'':<12}{'PSNR RGB':>12}{'PSNR Y':>12}{'SSIM Y':>10}",
         ]
         rows = [("", self.mean)] if single else [("mean", self.mean), ("worst frame", self.worst)]

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize, values_of
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.measure.degradation import enlarge_bicubic
 from ksnet_deploy.video.kinds import PICTURE_SUFFIXES, by_number
 from ksnet_deploy.video.picture import read_picture
@@ -128,8 +129,12 @@ class Pairs:
             if factor > 1:
                 notes.append(f"{path} was enlarged {factor} times by bicubic to the size of the other.")
             if self.unmatched[i]:
-                lone = f"{self.unmatched[i]} of its frames have no counterpart at their time"
-                notes.append(f"{path} begins at {self.first[i].at}; {lone} and were left out.")
+                lone = counted(
+                    self.unmatched[i],
+                    "of its frames has no counterpart at its time and was",
+                    "of its frames have no counterpart at their time and were",
+                )
+                notes.append(f"{path} begins at {self.first[i].at}; {lone} left out.")
             if reader is not None and reader.depth > 8:
                 notes.append(f"{path} has {reader.depth} bits per sample; it was rounded to 8.")
             if reader is not None and reader.frames_lost:

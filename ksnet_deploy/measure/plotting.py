@@ -5,15 +5,19 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ksnet_deploy.base.errors import BackendError, OutputError
-from ksnet_deploy.base.files import replacing
+from ksnet_deploy.base.files import check_new_file, replacing
 from ksnet_deploy.measure.evaluation import EvaluationReport
 
-__all__ = ["check_plotting", "plot_log", "plot_psnr"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["check_plotting", "plot_log", "plot_psnr", "save_figure"]
 
 
-def check_plotting(path: Path | None = None) -> None:
+def check_plotting(path: Path | None = None, *, overwrite: bool = False) -> None:
     """Raise, before any work is done, when a plot could not be drawn, or not be written under a name."""
     try:
         import matplotlib.figure  # noqa: F401
@@ -25,8 +29,20 @@ def check_plotting(path: Path | None = None) -> None:
         return
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise OutputError(f"{path} is no picture's name; end it in .png, .svg or .pdf")
-    if not path.parent.is_dir():
-        raise OutputError(f"the folder {path.parent} does not exist; make it first, or give another name")
+    check_new_file(path, path.suffix, overwrite=overwrite)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure in the format that the path's suffix names, whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        with replacing(path) as temporary:
+            figure.savefig(temporary, dpi=120, format=path.suffix.lower().removeprefix("."))
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror or error}); choose another place") from error
 
 
 def plot_psnr(report: EvaluationReport, path: Path) -> None:
@@ -42,7 +58,7 @@ def plot_psnr(report: EvaluationReport, path: Path) -> None:
     axes.set_title(f"{report.method} on {report.protocol}, {report.degradation}")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
 
 
 def plot_log(folder: Path) -> None:

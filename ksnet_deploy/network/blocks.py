@@ -106,7 +106,7 @@ def initialise(module: nn.Module) -> None:
     PyTorch's default shrinks it in every layer; 0.018 of it was left after the two-stage upsampler, 0.2 is from here.
     """
     for child in module.modules():
-        if isinstance(child, nn.Conv2d) and child.weight.any():
+        if isinstance(child, nn.Conv2d) and not child.weight.is_meta and child.weight.any():
             nn.init.kaiming_normal_(child.weight, a=0.1)
             nn.init.zeros_(child.bias)  # type: ignore[arg-type]
     for child in module.modules():

@@ -18,7 +18,7 @@ from torch import Tensor
 from ksnet_deploy.base.errors import CheckpointError, ConfigError
 from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.network.config import KSNetConfig
-from ksnet_deploy.network.model import KSNet
+from ksnet_deploy.network.model import KSNet, new_network
 from ksnet_deploy.network.weights_file import StateDict, finite_float32, read_state_dict, save_state_dict
 
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
@@ -67,16 +67,9 @@ def load_checkpoint(path: Path, assumed: KSNetConfig | None = None) -> Checkpoin
         else:
             config, note = _fitting(state, path)
             notes = (*notes, note)
+        model = new_network(config)
     except ConfigError as error:
         raise CheckpointError(f"the checkpoint {path} cannot be used: {error}") from error
-    try:
-        model = KSNet(config)
-    except (RuntimeError, MemoryError) as error:  # of a damaged or made-up configuration
-        raise CheckpointError(
-            f"the checkpoint {path} cannot be used: the network of its configuration cannot be made "
-            f"({type(error).__name__}), which happens when that is larger than the memory; use another checkpoint, or "
-            "correct its configuration"
-        ) from error
     _check_keys(path, model.state_dict(), state.tensors)
     model.load_state_dict(finite_float32(state.tensors, f"the checkpoint {path}"))
     return Checkpoint(model.eval(), path, sha256_of(path), state.metadata, notes)

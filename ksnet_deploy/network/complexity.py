@@ -31,8 +31,9 @@ class Complexity:
 
 def complexity(config: KSNetConfig, size: FrameSize) -> Complexity:
     """Count for one frame of the size, without computing anything (meta tensors)."""
-    model = KSNet(config)
-    folded = fold(model)
+    with torch.device("meta"):
+        model = KSNet(config)
+        folded = fold(model)
     return Complexity(
         params_training=_params(model),
         params_deploy=_params(folded),

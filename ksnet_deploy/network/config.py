@@ -20,6 +20,8 @@ Precision = Literal["fp32", "fp16"]
 """Precision of the convolutions of an exported network; see ``precision.py``."""
 
 
+WIDEST = 1024
+"""Largest of the numbers of channels, blocks and levels; far beyond what any machine trains."""
 _WIDTHS = (
     *("channels", "extract_blocks", "reconstruct_blocks", "deform_groups", "split_levels"),
     *("flow_channels", "offset_channels"),
@@ -90,8 +92,8 @@ class KSNetConfig:
     def __post_init__(self) -> None:
         for name in _WIDTHS:
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least 1")
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= WIDEST:
+                raise ConfigError(f"{name} is {value!r}; it must be a whole number from 1 to {WIDEST}")
         if self.flow_channels < 2:
             raise ConfigError(f"flow_channels is {self.flow_channels}; the flow network's narrowest layer needs 2")
         if self.channels % self.deform_groups:

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.base.frames import SCALE, FrameSize
+from ksnet_deploy.base.memory import available_memory
 from ksnet_deploy.network.blocks import BicubicUpsample, ResidualBlock, activation, initialise, zero_conv3x3
 from ksnet_deploy.network.channel_selection import channel_selection
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.flow import SpyNet, warp
 from ksnet_deploy.ops.reference import deform_conv2d
 
-__all__ = ["FlowGuidedAlignment", "KSNet", "State"]
+__all__ = ["FlowGuidedAlignment", "KSNet", "State", "new_network"]
 
 MAX_RESIDUAL_OFFSET_PX = 10.0
 """Bound of the offsets that the alignment adds to the flow."""
@@ -257,3 +258,16 @@ class Reconstruction(nn.Module):
         feat = self.blocks(self.join(torch.cat((prop, refined), dim=1)))
         y: Tensor = self.head(self.upsample(feat))
         return y
+
+
+def new_network(config: KSNetConfig) -> KSNet:
+    """A network with new weights. Raises ConfigError where the memory does not hold them."""
+    blocks = config.extract_blocks + config.reconstruct_blocks
+    needed = 4 * blocks * 2 * 9 * config.channels**2  # of most of them: two convolutions a block, in float32
+    available = available_memory()
+    if available is not None and needed > available:
+        raise ConfigError(
+            f"the weights of a network of {config.channels} channels take more than {needed / 1e9:.1f} GB of memory, "
+            f"and {available / 1e9:.1f} GB are free here; choose fewer channels or blocks"
+        )
+    return KSNet(config)

@@ -36,6 +36,10 @@ __all__ = [
 
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 """Extensions by Linux's names that multiply in bfloat16."""
+IN_BFLOAT16 = (
+    "OpenVINO computes in bfloat16 on this processor, which is near float32 but not equal to it; --runtime onnxruntime "
+    "computes in float32."
+)
 BFLOAT16 = onnx.helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16)
 
 
@@ -93,8 +97,8 @@ class OpenVINORunner(Runner):
 
         model = onnx.inliner.inline_local_functions(load_step(path, size))
         super().__init__(size, frame_type(path, model))
-        if has_bfloat16():
-            with_bfloat16(model)
+        if has_bfloat16() and with_bfloat16(model):
+            self.notes = (IN_BFLOAT16,)
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",  # for what the graph itself does not have in bfloat16
             "PERFORMANCE_HINT": "LATENCY",
@@ -180,9 +184,14 @@ def _values(tensor: Any) -> NDArray[Any]:
     return data.view(BFLOAT16) if tensor.element_type.get_type_name() == "bf16" else data
 
 
-def with_bfloat16(model: onnx.ModelProto) -> None:
-    """Put, in memory, bfloat16 in the place of float16: in weights, casts, inputs, outputs and what lies between."""
+def with_bfloat16(model: onnx.ModelProto) -> bool:
+    """Put, in memory, bfloat16 in the place of float16: in weights, casts, inputs, outputs and what lies between.
+
+    Returns:
+        Whether there was any float16.
+    """
     graph = model.graph
+    found = any(tensor.data_type == TensorProto.FLOAT16 for tensor in graph.initializer)
     for value in (*graph.input, *graph.output, *graph.value_info):
         if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
             value.type.tensor_type.elem_type = TensorProto.BFLOAT16
@@ -194,6 +203,7 @@ def with_bfloat16(model: onnx.ModelProto) -> None:
                 _to_bfloat16(attribute.t)
             elif node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT16:
                 attribute.i = TensorProto.BFLOAT16
+    return found
 
 
 def _to_bfloat16(tensor: TensorProto) -> None:

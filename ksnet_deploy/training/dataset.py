@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, Sampler
 
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import SCALE
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.measure.degradation import MARGIN, TrainingDegradation, degrade
 from ksnet_deploy.training.motion import camera_window
 from ksnet_deploy.training.recipe import Stage
@@ -167,7 +168,7 @@ def check_variants(clips: Sequence[Clip]) -> None:
 def clips_in_words(clips: Sequence[Clip]) -> str:
     """Number of clips and stills, in words."""
     stills = sum(clip.frames == 1 for clip in clips)
-    return f"{len(clips) - stills} clips and {stills} stills"
+    return f"{counted(len(clips) - stills, 'clip')} and {counted(stills, 'still')}"
 
 
 def clips_identity(clips: Sequence[Clip], degradation: TrainingDegradation = "BI") -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ksnet_deploy.base.errors import CheckpointError
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.network.flow import SpyNet
 from ksnet_deploy.network.weights_file import finite_float32, read_state_dict
 
@@ -60,7 +61,8 @@ def _flow_part(tensors: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Ten
         part = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         if part:
             left = len(tensors) - len(part)
-            notes = [f"Of {path.name}, '{prefix}' was taken; {left} other tensors were left out."] if left else []
+            others = counted(left, "other tensor was", "other tensors were")
+            notes = [f"Of {path.name}, '{prefix}' was taken; {others} left out."] if left else []
             return _without_constants(part), notes
     return _without_constants(tensors), []
 

@@ -8,13 +8,14 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from ksnet_deploy.base.machine import ending_signals
+
 __all__ = ["Signals", "lost_worker"]
 
 
 class Signals:
-    """Notes SIGINT and SIGTERM, for the loop to save first; a second one is delivered at once. A context manager."""
-
-    KINDS = (signal.SIGINT, signal.SIGTERM)
+    """Notes the signals that ask a process to end, for the loop to save first; a second one is delivered at once. A
+    context manager."""
 
     def __init__(self) -> None:
         self._noted: int | None = None
@@ -32,7 +33,7 @@ class Signals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # only there handlers can be set
-            self._handlers = {kind: signal.signal(kind, self._note) for kind in self.KINDS}
+            self._handlers = {kind: signal.signal(kind, self._note) for kind in ending_signals()}
         return self
 
     def __exit__(

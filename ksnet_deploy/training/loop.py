@@ -66,7 +66,8 @@ class LoopSettings:
 def run_loop(task: Task, settings: LoopSettings, world: World, on_progress: Callable[[Progress], None]) -> nn.Module:
     """Train to the end of the task, continuing from the folder's last checkpoint if there is one.
 
-    SIGINT and SIGTERM end the run after the current iteration, once all is saved; only then their handlers are called.
+    SIGINT, SIGTERM and SIGHUP end the run after the current iteration, once all is saved; only then are their handlers
+    called.
 
     Returns:
         The model with averaged weights.

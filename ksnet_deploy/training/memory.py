@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ksnet_deploy.base.frames import SCALE
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.export.memory import check_memory
 from ksnet_deploy.training.recipe import Stage
 from ksnet_deploy.training.world import World
@@ -33,7 +34,8 @@ def check_batch_memory(stages: Sequence[Stage], world: World, sample_bytes: Call
     """Raise ConfigError for a stage whose batches cannot be held here."""
     for stage in stages:
         check_memory(
-            f"to hold a batch of {stage.batch} windows of {stage.frames} frames and {stage.patch_px}-pixel patches",
+            f"to hold a batch of {counted(stage.batch, 'window')} of {counted(stage.frames, 'frame')} and "
+            f"{stage.patch_px}-pixel patches",
             -(-stage.batch // world.size) * sample_bytes(stage),
             "choose a smaller one with --stage",
         )

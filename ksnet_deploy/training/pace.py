@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ksnet_deploy.base.words import counted
+
 __all__ = ["OPEN_ENDED", "Fit", "Pace"]
 
 OPEN_ENDED = 10**9
@@ -35,7 +37,7 @@ class Fit:
     def __str__(self) -> str:
         return (
             f"{self.iterations_per_s:.3g} iterations a second, {self.validation_s:.3g} s a validation: "
-            f"{self.iterations} iterations take {self.hours:g} hours"
+            f"{counted(self.iterations, 'iteration takes', 'iterations take')} {self.hours:g} hours"
         )
 
 

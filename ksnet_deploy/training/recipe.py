@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from ksnet_deploy.base.errors import ConfigError
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.measure.degradation import TrainingDegradation
 
 __all__ = ["RECIPES", "OptimizerName", "Recipe", "Stage", "check_batches"]
@@ -29,7 +30,8 @@ class Stage:
     def __post_init__(self) -> None:
         if min(self.iterations, self.batch, self.frames) < 1 or self.patch_px < 16:
             raise ConfigError(
-                f"a training stage of {self.iterations} iterations, batch {self.batch}, {self.frames} frames and "
+                f"a training stage of {counted(self.iterations, 'iteration')}, batch {self.batch}, "
+                f"{counted(self.frames, 'frame')} and "
                 f"{self.patch_px}-pixel patches cannot be run; iterations, batch and frames start at 1, patches at 16"
             )
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 
 from ksnet_deploy.base.errors import BackendError, CheckpointError, ConfigError, InputError
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.measure.degradation import TrainingDegradation
 from ksnet_deploy.network.bundled import checkpoint_path
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.flow import SpyNet
-from ksnet_deploy.network.model import KSNet
+from ksnet_deploy.network.model import new_network
 from ksnet_deploy.training.dataset import clips_in_words
 from ksnet_deploy.training.flow_task import FlowTask
 from ksnet_deploy.training.flow_weights import load_flow_weights
@@ -115,7 +116,7 @@ def train_ksnet(
         KSNetError: data, weights or settings cannot be used.
     """
     world = _prepare(request)
-    model = KSNet(KSNetConfig.named(request.size).replace(request.settings))
+    model = new_network(KSNetConfig.named(request.size).replace(request.settings))
     new: list[str] = []
     if request.init is not None:
         new = initialise(model, checkpoint_path(request.init), partial=request.init_partial, on_note=on_note)
@@ -231,7 +232,7 @@ def _run(
 ) -> Path:
     if world.leads:
         iterations = task.iterations if request.hours is None else None
-        length = f"{request.hours:g} hours" if iterations is None else f"{iterations} iterations"
+        length = f"{request.hours:g} hours" if iterations is None else counted(iterations, "iteration")
         on_start(iterations, f"{clips_in_words(clips)}, {length}")
     run_loop(task, request.loop, world, on_progress)
     world.leave()

@@ -12,6 +12,7 @@ from typing import Any
 
 from ksnet_deploy.base.errors import ConfigError, InputError
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.upscale.job import unfinished_frames
 from ksnet_deploy.upscale.plan import FramePlan
 from ksnet_deploy.upscale.prepare import frame_dtype, prepare
@@ -65,18 +66,20 @@ class Estimate:
 
     def as_text(self) -> str:
         """All of it for people, in a few lines."""
-        frames = f"frames of {self.size} (height x width)"
         if self.frames is None or self.seconds is None or self.bytes is None:
-            takes = f"{frames}, {self.fps:.2f} fps; the source does not say how many"
+            takes = f"frames of {self.size} (height x width), {self.fps:.2f} fps; the source does not say how many"
         else:
             duration = timedelta(seconds=max(round(self.seconds), 1))
+            frames = f"{counted(self.frames, 'frame')} of {self.size} (height x width)"
             takes = (
-                f"{self.frames} {frames} would take about {duration} (h:mm:ss, {self.fps:.2f} fps) and "
+                f"{frames} would take about {duration} (h:mm:ss, {self.fps:.2f} fps) and "
                 f"{max(self.bytes / 1e6, 0.1):,.1f} MB"
             )
-        lines = [f"{self.target}: {takes}; measured on {self.measured_frames} frames, no output was written."]
+        measured = counted(self.measured_frames, "frame")
+        lines = [f"{self.target}: {takes}; measured on {measured}, no output was written."]
         if self.finished_frames:
-            lines.append(f"{self.finished_frames} frames are finished in an unfinished job, which would go on.")
+            finished = counted(self.finished_frames, "frame is", "frames are")
+            lines.append(f"{finished} finished in an unfinished job, which would go on.")
         return "\n".join(lines)
 
 

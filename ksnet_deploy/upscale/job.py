@@ -47,6 +47,7 @@ class Segment:
     """SHA-256 of the encoder's parameter sets."""
     state: str | None
     """File of the network's state after the last frame; None where a new scene begins."""
+    state_sha256: str | None
     tiles: str | None
     """Size of the tiles that the frames were upscaled in, for example 288x498; None for whole frames."""
 
@@ -175,6 +176,7 @@ class Job(Closing):
                 sha256=sha256_of(path),
                 header=hashlib.sha256(header).hexdigest(),
                 state=state_path.name if state else None,
+                state_sha256=sha256_of(state_path) if state else None,
                 tiles=tiles,
             )
             if provisional:
@@ -290,13 +292,16 @@ def _intact(folder: Path) -> list[Segment]:
             segment = Segment(**json.loads(line))
         except (ValueError, TypeError):
             break
-        path = folder / segment.file
-        if not path.is_file() or sha256_of(path) != segment.sha256:
+        if not isinstance(segment.frames, int) or not _is_whole(folder, segment.file, segment.sha256):
             break
         found.append(segment)
-    while found and found[-1].state is not None and not (folder / found[-1].state).is_file():
+    while found and found[-1].state is not None and not _is_whole(folder, found[-1].state, found[-1].state_sha256):
         found.pop()
     return found
+
+
+def _is_whole(folder: Path, name: object, sha256: str | None) -> bool:
+    return isinstance(name, str) and (folder / name).is_file() and sha256_of(folder / name) == sha256
 
 
 def _save_durably(arrays: Mapping[str, Any], path: Path) -> None:

@@ -146,6 +146,17 @@ class NetworkFile(Network):
         """Whether it runs in tiles: ONNX Runtime runs checkpoints so."""
         return self.kind == "checkpoint" and (self.backend == "onnxruntime" or not self.chosen)
 
+    @property
+    def precision(self) -> str | None:
+        """Precision of its convolutions, where this machine or its runtime settles that and not the file."""
+        if self.backend == "openvino":
+            from ksnet_deploy.runtime.openvino import has_bfloat16
+
+            return "bfloat16" if has_bfloat16() else "float32"
+        if self.kind == "checkpoint":
+            return "float16" if self.device == "cuda" else "float32"
+        return None
+
     def identity(self) -> dict[str, str]:
         from ksnet_deploy.base.files import sha256_of
 
@@ -158,6 +169,8 @@ class NetworkFile(Network):
             "network": f"{self.path.name} {sha256_of(self.path)[:12]}",
             "runtime": f"{' and '.join(found) or self.backend} on {self.device}",
         }
+        if self.precision is not None:
+            identity["precision"] = self.precision
         if self.kind == "checkpoint" and self.backend in ("onnxruntime", "openvino"):
             identity["torch"] = package_version("torch") or "none"  # which exports it
         return identity

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.upscale.stages import StageTimes
 from ksnet_deploy.video.kinds import PICTURE_OUTPUTS
 from ksnet_deploy.video.reading.reader import VideoReader
@@ -78,17 +79,18 @@ class UpscaleResult:
 
     def as_text(self) -> str:
         """All of it for people, in a few lines."""
-        single = self.target.suffix.lower() in PICTURE_OUTPUTS
-        lines = [
-            f"{self.target}: {self.size} (height x width) in {self.times.wall_s:.1f} s"
-            if single
-            else f"{self.target}: {self.frames} frames of {self.size} (height x width) in {self.times.wall_s:.1f} s, "
-            f"{self.fps:.2f} fps; {self.times.summary()}"
-        ]
+        what, took = f"{self.size} (height x width)", f"in {self.times.wall_s:.1f} s"
+        if self.target.suffix.lower() in PICTURE_OUTPUTS:
+            lines = [f"{self.target}: {what} {took}"]
+        else:
+            count = counted(self.frames, "frame")
+            lines = [f"{self.target}: {count} of {what} {took}, {self.fps:.2f} fps; {self.times.summary()}"]
         if self.resumed_frames:
-            lines.append(f"{self.resumed_frames} of the frames were finished by an earlier run.")
+            finished = counted(self.resumed_frames, "of the frames was", "of the frames were")
+            lines.append(f"{finished} finished by an earlier run.")
         if self.cuts or self.duplicates:
-            lines.append(f"{len(self.cuts)} scene cuts; {self.duplicates} repeated frames cost nothing.")
+            repeated = counted(self.duplicates, "repeated frame")
+            lines.append(f"{counted(len(self.cuts), 'scene cut')}; {repeated} cost nothing.")
         return "\n".join(lines + self.notes)
 
 
@@ -129,15 +131,17 @@ def notes_on(reader: VideoReader, depth: int, io: str) -> list[str]:
         notes.append(f"Not copied: {', '.join(reader.left_out)}.")
     if reader.source.kind == "folder" and (missing := missing_numbers(picture_files(reader.path))):
         those = ", ".join(map(str, missing[:3])) + (", ..." if len(missing) > 3 else "")
-        what = "1 number is" if len(missing) == 1 else f"{len(missing)} numbers are"
+        what = counted(len(missing), "number is", "numbers are")
         notes.append(f"{what} missing in the names of the pictures ({those}); frames may be too.")
     if reader.has_alpha:
         notes.append("The source's transparency is not in the output.")
     if reader.interlaced_frames:
-        notes.append(
-            f"{reader.interlaced_frames} frames are interlaced and were upscaled as they are; deinterlace the source "
-            "first for a better picture."
+        what = counted(
+            reader.interlaced_frames,
+            "frame is interlaced and was upscaled as it is",
+            "frames are interlaced and were upscaled as they are",
         )
+        notes.append(f"{what}; deinterlace the source first for a better picture.")
     if reader.colour.is_hdr:
         notes.append(
             f"The source is HDR ({reader.colour.transfer_name}). Its code values were upscaled as they are and its "
@@ -150,5 +154,10 @@ def notes_on(reader: VideoReader, depth: int, io: str) -> list[str]:
     if reader.colour.guessed:
         notes.append(f"The source does not name its colour matrix; {reader.colour.matrix_name} was taken, by its size.")
     if reader.repaired_timestamps:
-        notes.append(f"{reader.repaired_timestamps} frames had a missing or repeated timestamp and were given one.")
+        what = counted(
+            reader.repaired_timestamps,
+            "frame had a missing or repeated timestamp and was",
+            "frames had a missing or repeated timestamp and were",
+        )
+        notes.append(f"{what} given one.")
     return notes

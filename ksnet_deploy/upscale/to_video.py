@@ -12,6 +12,7 @@ from typing import Any
 
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.runtime.base import SavedState
 from ksnet_deploy.upscale.job import Job
 from ksnet_deploy.upscale.output import OutputFile
@@ -67,7 +68,7 @@ def write_video(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResult
                 raise
             notes = notes_on(reader, picture.depth, runner.io) + prepared.notes
             if count := output.damaged_packets:
-                what = "1 packet of other tracks was" if count == 1 else f"{count} packets of other tracks were"
+                what = counted(count, "packet of other tracks was", "packets of other tracks were")
                 notes.append(f"{what} left out: damaged, or with a time before the last one's.")
             lost = reader.frames_lost
             job.discard()
@@ -89,7 +90,8 @@ def _leave(error: BaseException, work: Work, job: Job, sink: _SegmentSink, outpu
     if work.keep_partial and isinstance(error, KeyboardInterrupt | SystemExit | InputError):
         _keep_partial(job, sink, output, events)
     if work.resume and job.segments:
-        events.on_note(f"{job.frames} frames are finished; the same command goes on after them.")
+        finished = counted(job.frames, "frame is", "frames are")
+        events.on_note(f"{finished} finished; the same command goes on from there.")
     else:  # nothing that is worth keeping, or not wanted
         job.discard()
 
@@ -147,5 +149,5 @@ def _keep_partial(job: Job, sink: _SegmentSink, output: OutputFile, events: Even
     """Make a file of what is finished; the job itself stays as it is."""
     sink.end(provisional=True)
     if job.segments:
-        events.on_note(f"{job.frames} frames are finished; they are in {output.assemble_partial(job)}.")
+        events.on_note(f"What is finished, {counted(job.frames, 'frame')}, is in {output.assemble_partial(job)}.")
     job.drop_provisional()

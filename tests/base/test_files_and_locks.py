@@ -91,6 +91,17 @@ def test_the_lock_of_a_place_that_was_removed_is_not_taken(tmp_path: Path, monke
             Lock(path, "taken")
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_in_the_place_of_a_lock_makes_no_file_elsewhere(tmp_path: Path, there: bool) -> None:
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    if there:
+        (tmp_path / "elsewhere").write_text("mine")
+    with pytest.raises(OutputError, match="is a link, where a lock is to be; remove it"):
+        Lock(tmp_path / "lock", "taken")
+    assert (tmp_path / "elsewhere").exists() == there
+    assert (tmp_path / "lock").is_symlink()
+
+
 def test_a_file_system_without_locks_is_used_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_descriptor: int, *, blocking: bool) -> bool:
         raise OSError(errno.ENOSYS if not blocking else errno.EIO, "refused")

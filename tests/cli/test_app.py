@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 
 from ksnet_deploy.base.errors import VerificationError
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.cli import app as cli
 from ksnet_deploy.export.proof import float32 as verify
 from ksnet_deploy.export.verified import export_verified
 from ksnet_deploy.network.checkpoints import Checkpoint
@@ -121,6 +122,19 @@ def test_a_truncated_video_ends_with_its_own_exit_code(small_onnx: SmallOnnx, tm
     lost, kept = re.search(r"(\d+) frames could not be decoded, (\d+) were upscaled", sentence).groups()
     assert int(lost) + int(kept) == 60
     assert len(presentation_times(tmp_path / "v_x4.mp4")) == int(kept)
+
+
+def test_a_closed_terminal_ends_a_command_like_ctrl_c_unless_that_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    caught: list[int] = []
+    monkeypatch.setattr(cli.signal, "signal", lambda kind, _handler: caught.append(kind))
+    monkeypatch.setattr(cli, "app", lambda: None)
+    for ignored in (False, True):
+        handler = signal.SIG_IGN if ignored else signal.SIG_DFL
+        monkeypatch.setattr("ksnet_deploy.base.machine.signal.getsignal", lambda _kind, handler=handler: handler)
+        caught.clear()
+        cli.main()
+        assert (signal.SIGHUP in caught) == (not ignored)
+        assert {signal.SIGINT, signal.SIGTERM} <= set(caught)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -33,7 +33,7 @@ def test_several_videos_are_done_and_one_that_fails_stops_no_other(run: Run, tmp
     assert code == 1
     assert "b.mp4 cannot be read as a video" in err
     assert "none.mp4 does not exist" in err
-    assert "2 of 4 videos failed" in err
+    assert "2 of 4 inputs failed" in err
     assert out.count("3 frames of 128x192") == 2
     assert {p.name for p in tmp_path.iterdir()} == {"a.mp4", "a_x4.mp4", "b.mp4", "c.mp4", "c_x4.mp4"}
 
@@ -58,7 +58,7 @@ def test_several_videos_go_to_a_folder(run: Run, tmp_path: Path) -> None:
     videos = [make_video(tmp_path / f"{name}.mp4", SIZE, frames=3) for name in "ab"]
     code, _, err = run(*videos, "-o", tmp_path / "both.mp4")
     assert code == 1
-    assert "2 videos cannot all be written to" in err
+    assert "2 inputs cannot all be written to" in err
     (tmp_path / "out").mkdir()
     code, _, _ = run(*videos, "-o", tmp_path / "out")
     assert code == 0

@@ -98,7 +98,7 @@ def test_the_report_says_everything_and_the_papers_row_is_there(bed: Bed, tmp_pa
         assert words in text
     assert "A film of 90 minutes at 24 frames a second" in text
     assert "convolutions 50%" in text
-    assert "1 ways on a GPU (none is found here)" in text
+    assert "1 way on a GPU (none is found here)" in text
     answer = json.loads(json.dumps(report.as_dict()))
     rows = answer["groups"][0]["rows"]
     assert [row["way"] for row in rows] == ["torch-cpu", "onnxruntime-cpu"]

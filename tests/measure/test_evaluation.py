@@ -282,6 +282,13 @@ def test_the_plot_is_written_and_bad_names_are_refused(tmp_path: Path) -> None:
     check_plotting(tmp_path / "drift.svg")
     plot_psnr(report, tmp_path / "drift.svg")
     assert "<svg" in (tmp_path / "drift.svg").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["drift.svg"]
+    (tmp_path / "full.png").mkdir()  # which appeared in the meantime
+    with pytest.raises(OutputError, match=r"full\.png cannot be written"):
+        plot_psnr(report, tmp_path / "full.png")
+    with pytest.raises(OutputError, match=r"drift\.svg already exists; pass --overwrite"):
+        check_plotting(tmp_path / "drift.svg")
+    check_plotting(tmp_path / "drift.svg", overwrite=True)
     with pytest.raises(OutputError, match=r"drift\.txt is no picture's name"):
         check_plotting(tmp_path / "drift.txt")
     with pytest.raises(OutputError, match="does not exist"):

@@ -79,8 +79,8 @@ CONSISTENT = "alignment 'consistent' needs flow_guidance 'multi' and an even num
     ("values", "words"),
     [
         ({"channels": 60}, "channels (60) must be a multiple of deform_groups (8)"),
-        ({"channels": 0}, "channels is 0; it must be a whole number of at least 1"),
-        ({"channels": 64.0}, "channels is 64.0; it must be a whole number of at least 1"),
+        ({"channels": 0}, "channels is 0; it must be a whole number from 1 to 1024"),
+        ({"channels": 64.0}, "channels is 64.0; it must be a whole number from 1 to 1024"),
         ({"flow_channels": 1}, "flow_channels is 1; the flow network's narrowest layer needs 2"),
         ({"keep_ratio": 0}, f"keep_ratio is 0; {RATIO}"),
         ({"keep_ratio": 1.5}, f"keep_ratio is 1.5; {RATIO}"),
@@ -104,7 +104,7 @@ def test_impossible_configuration_is_refused(values: dict[str, object], words: s
         ("", "the network configuration is not valid JSON ("),
         ("[1]", "the network configuration is [1]; a JSON object was expected"),
         ('{"depth": 3}', "the network configuration has the unknown setting depth; it was made by another version"),
-        ('{"channels": "many"}', "channels is 'many'; it must be a whole number of at least 1"),
+        ('{"channels": "many"}', "channels is 'many'; it must be a whole number from 1 to 1024"),
     ],
 )
 def test_malformed_json_is_refused(text: str, words: str) -> None:

@@ -356,13 +356,18 @@ def test_a_bundled_checkpoint_with_another_weight_or_configuration_is_refused(tm
     ("config", "words"),
     [
         ("[" * 100_000, "is not valid JSON"),
-        (TINY.to_json().replace('"channels": 8', '"channels": 800000000'), "the network of its configuration cannot"),
+        (TINY.to_json().replace('"channels": 8', '"channels": 800000000'), "channels is 800000000; it must be"),
+        (
+            TINY.to_json().replace('"channels": 8', '"channels": 800'),
+            r"of 800 channels take more than \d\.\d GB of memory, and \d\.\d GB are free here; choose fewer",
+        ),
     ],
-    ids=["deep", "huge"],
+    ids=["deep", "huge", "large"],
 )
 def test_a_configuration_that_no_network_has_is_refused(
-    tmp_path: Path, weights: Tensors, config: str, words: str
+    tmp_path: Path, weights: Tensors, config: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("ksnet_deploy.network.model.available_memory", lambda: 10**7)
     torch.save({"params": weights, "config": config}, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match=words):
         load_checkpoint(tmp_path / "a.pth")

@@ -38,7 +38,8 @@ def half(small: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_no_float16_is_left_and_the_islands_stay_float32(half: Path) -> None:
     model = onnx.inliner.inline_local_functions(onnx.load(half))
     before = [tensor.data_type for tensor in model.graph.initializer]
-    openvino.with_bfloat16(model)
+    assert openvino.with_bfloat16(model)
+    assert not openvino.with_bfloat16(model)
     after = [tensor.data_type for tensor in model.graph.initializer]
     assert TensorProto.FLOAT16 in before
     assert TensorProto.FLOAT in before
@@ -48,19 +49,34 @@ def test_no_float16_is_left_and_the_islands_stay_float32(half: Path) -> None:
     assert TensorProto.FLOAT16 not in casts
 
 
+@pytest.mark.parametrize("flags", [{"avx512_bf16"}, {"avx2"}])
+def test_the_precision_is_part_of_what_a_job_is(monkeypatch: pytest.MonkeyPatch, flags: set[str], half: Path) -> None:
+    monkeypatch.setattr(openvino, "cpu_flags", lambda: flags)
+    expected = "bfloat16" if "avx512_bf16" in flags else "float32"
+    assert find_network("lite", "openvino").identity()["precision"] == expected
+    assert find_network(half, "openvino").identity()["precision"] == expected
+    assert find_network("lite", "onnxruntime").identity()["precision"] == "float32"
+    assert find_network("lite", "onnxruntime", "cuda").identity()["precision"] == "float16"
+    assert "precision" not in find_network(half, "onnxruntime").identity()
+
+
 @needs_openvino
 @needs_bfloat16
 def test_bfloat16_is_near_float32_over_recurrent_frames(half: Path, small_onnx: Callable[..., Path]) -> None:
     with openvino.OpenVINORunner(half, SIZE) as runner, OnnxRunner(small_onnx("32x48"), SIZE) as reference:
         values = [psnr(runner.step(frame), reference.step(frame)) for frame in moving_frames(SIZE, 8)]
+        notes = runner.notes
     assert min(values) >= 45
     assert max(values) < float("inf"), "nothing was reduced"
+    assert "bfloat16" in notes[0]
+    assert "--runtime onnxruntime" in notes[0]
 
 
 @needs_openvino
 def test_float32_is_what_onnx_runtime_gives(small_onnx: Callable[..., Path]) -> None:
     path = small_onnx("32x48")
     with openvino.OpenVINORunner(path, SIZE) as runner, OnnxRunner(path, SIZE) as reference:
+        assert not runner.notes
         for frame in moving_frames(SIZE, 5):
             assert abs(runner.step(frame).astype(int) - reference.step(frame).astype(int)).max() <= 1
 

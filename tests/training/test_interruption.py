@@ -117,7 +117,7 @@ def leave(signum, frame):
     print("left", signum, flush=True)
     raise SystemExit(128 + signum)
 
-for kind in (signal.SIGINT, signal.SIGTERM):
+for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(kind, leave)
 folder, kind = Path(sys.argv[1]), int(sys.argv[2])
 task = tiny_task(folder)
@@ -134,7 +134,7 @@ run_loop(task, settings(folder, log_every=100, save_every_s=1e9), CPU, lambda p:
 """
 
 
-@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_before_it_leaves(tmp_path: Path, kind: signal.Signals) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums of several threads may differ in their last bits

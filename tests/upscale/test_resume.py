@@ -24,7 +24,7 @@ from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.base.hidden import temporary_beside
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.runtime.base import Runner, SavedState
-from ksnet_deploy.upscale.job import Job, job_folder
+from ksnet_deploy.upscale.job import Job, job_folder, unfinished_frames
 from ksnet_deploy.upscale.output import OutputFile
 from ksnet_deploy.upscale.plan import LONGEST_SEGMENT, SHORTEST_SEGMENT
 from ksnet_deploy.upscale.result import Events, UpscaleResult
@@ -159,6 +159,22 @@ def test_a_job_goes_on_after_a_disk_that_lost_its_last_writes(film: Path, tmp_pa
     result = upscale(film, target)
     assert result.target.read_bytes() == whole
     assert result.resumed_frames < sum(json.loads(line)["frames"] for line in lines)
+
+
+@pytest.mark.parametrize("damage", ["state", "file", "frames"])
+def test_a_job_does_not_go_on_from_what_is_damaged(film: Path, tmp_path: Path, damage: str) -> None:
+    target = tmp_path / "o.mp4"
+    interrupted(film, target, 130)
+    identity = json.loads((job_folder(target) / "job.json").read_text())
+    assert unfinished_frames(target, identity) == LONGEST_SEGMENT
+    journal = job_folder(target) / "journal.jsonl"
+    line = json.loads(journal.read_text())
+    if damage == "state":
+        state = job_folder(target) / line["state"]
+        state.write_bytes(state.read_bytes()[:-1] + b"?")
+    else:
+        journal.write_text(json.dumps(line | {damage: {"file": 7, "frames": "x"}[damage]}) + "\n")
+    assert unfinished_frames(target, identity) == 0
 
 
 def test_segments_end_at_cuts_and_never_grow_long(film: Path, tmp_path: Path) -> None:

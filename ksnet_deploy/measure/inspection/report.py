@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.measure.degradation import apply_matrices, bicubic_matrix
 from ksnet_deploy.measure.inspection.channels import LevelSummary
 from ksnet_deploy.measure.inspection.maps import (
@@ -76,7 +77,7 @@ class Inspection:
 
     def as_text(self) -> str:
         """A table for people."""
-        count = "1 frame" if len(self.frames) == 1 else f"{len(self.frames)} frames"
+        count = counted(len(self.frames), "frame")
         lines = [f"{self.source} at {self.time_s:.3f} s in {self.model}, over {count}"]
         if self.summaries:
             head, rows = _table(self.summaries)
@@ -119,7 +120,7 @@ class Inspection:
         group(maps, "", "", self._maps())
         if self.summaries:
             over = section(
-                f"Over {len(self.frames)} frames",
+                f"Over {counted(len(self.frames), 'frame')}",
                 "A line a level: how bright, in how many of the frames the channel is high-value. Below, each level by "
                 "itself: a row a frame, a column a channel, light where it is high-value.",
             )

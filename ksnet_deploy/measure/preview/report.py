@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.measure.degradation import apply_matrices, bicubic_matrix
 from ksnet_deploy.measure.pages.areas import Area, most_different
 from ksnet_deploy.measure.pages.embedding import LOSSLESS, embed
@@ -175,7 +176,11 @@ def _limited(spot: Spot, pixels: int) -> Spot:
 
 
 def _caption(spot: Spot) -> str:
-    seen = f"{spot.frames_before} frames before it were seen" if spot.frames_before else "the first frame of its scene"
+    seen = (
+        f"{counted(spot.frames_before, 'frame before it was', 'frames before it were')} seen"
+        if spot.frames_before
+        else "the first frame of its scene"
+    )
     shown = "" if spot.part is None else f"; a part of {spot.part.height}x{spot.part.width} pixels of the source"
     return f"At {spot.time_s:.2f} s, {seen}{shown}"
 

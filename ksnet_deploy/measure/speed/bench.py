@@ -6,6 +6,7 @@ after the other, so that a disturbance of the machine meets all of them.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from ksnet_deploy.base.errors import ConfigError, KSNetError
 from ksnet_deploy.base.machine import cores, cpu_name
 from ksnet_deploy.base.metrics import psnr
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.export.memory import check_memory, fits
 from ksnet_deploy.measure.memory import benchmark_bytes
 from ksnet_deploy.measure.speed.card import find_card
@@ -89,8 +91,11 @@ class Bench:
                 many times longer work takes than on an idle core.
 
         Raises:
-            ConfigError: the memory is too small.
+            ConfigError: a time is not finite, or the memory is too small.
         """
+        for name, value in (("--seconds", seconds), ("--film", film_minutes)):
+            if not 0 < value < math.inf:
+                raise ConfigError(f"{name} is {value:g}; give a finite number above 0")
         self._subjects = subjects
         self._clip = clip
         self._seconds = seconds
@@ -110,7 +115,7 @@ class Bench:
     @property
     def announcement(self) -> str:
         """Sentence on what is going to be measured, and how long it will take."""
-        things = [f"{s.label} at {s.size} in {len(s.ways)} ways" for s in self._subjects]
+        things = [f"{s.label} at {s.size} in {counted(len(s.ways), 'way')}" for s in self._subjects]
         promised = self._pace.promised_s
         span = f"{promised:.0f} s" if promised < 100 else f"{promised / 60:.1f} minutes"
         return f"Measuring {', '.join(things)}; this takes about {span}."

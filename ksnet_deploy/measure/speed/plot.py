@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ksnet_deploy.base.words import counted
+from ksnet_deploy.measure.plotting import save_figure
 from ksnet_deploy.measure.speed.report import PAPER, BenchReport
 
 __all__ = ["plot_bench"]
@@ -34,10 +36,12 @@ def plot_bench(report: BenchReport, path: Path) -> None:
     axes.set_xscale("log")
     axes.axvline(float(str(PAPER["fps"])), color="grey", linestyle="--", label="paper, RTX 3080, as published")
     axes.set_xlabel("frames per second")
-    axes.set_title(f"{report.machine}, {report.cores} cores" + (f", {report.card.name}" if report.card else ""))
+    axes.set_title(
+        f"{report.machine}, {counted(report.cores, 'core')}" + (f", {report.card.name}" if report.card else "")
+    )
     axes.grid(axis="x", alpha=0.3)
     axes.legend(fontsize="small")
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
 
 
 def _in_db(quality: str) -> str:

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from ksnet_deploy.base.errors import ConfigError, InputError
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.measure.speed.timing import spread
 
 __all__ = ["LEAST_CHANGE", "Change", "changes", "check_comparable", "read_result"]
@@ -63,7 +64,7 @@ def read_result(path: Path) -> dict[str, Any]:
 
 def check_comparable(old: dict[str, Any], machine: str, cores: int, card: str | None) -> None:
     """Raise ConfigError, before anything is measured, where a result is of another machine."""
-    (then, there), now = _machine(old), f"{machine}, {cores} cores"
+    (then, there), now = _machine(old), f"{machine}, {counted(cores, 'core')}"
     if then != now or there != card:
         raise ConfigError(
             f"the older result is of {then} with {there or 'no GPU'}, and this is {now} with {card or 'no GPU'}; "
@@ -88,7 +89,7 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
 def _machine(result: dict[str, Any]) -> tuple[str, str | None]:
     """The processor of a result, and its card's name."""
     card = result["card"]
-    return f"{result['machine']}, {result['cores']} cores", None if card is None else card["name"]
+    return f"{result['machine']}, {counted(result['cores'], 'core')}", None if card is None else card["name"]
 
 
 def _rows(result: dict[str, Any]) -> dict[tuple[str, str, str], tuple[float, list[float]]]:

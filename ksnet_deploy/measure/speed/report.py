@@ -10,6 +10,7 @@ from typing import Any
 
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.version import __version__
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.measure.limits.floor import Floor
 from ksnet_deploy.measure.speed.card import Card
 from ksnet_deploy.measure.speed.timing import Latency
@@ -133,7 +134,9 @@ class BenchReport:
 
     def as_text(self) -> str:
         """Plain text for people."""
-        lines = [f"{self.machine}, {self.cores} cores" + (f"; {self.card.as_text()}" if self.card else ", no GPU")]
+        lines = [
+            f"{self.machine}, {counted(self.cores, 'core')}" + (f"; {self.card.as_text()}" if self.card else ", no GPU")
+        ]
         if self.card is not None and self.card.thermal_note:
             lines.append(f"Note: {self.card.thermal_note}.")
         if self.busyness > 1.3:
@@ -182,7 +185,7 @@ class BenchReport:
             return group.missing
         on_gpu = {way.label for way in all_ways() if way.device == "cuda"} & group.missing.keys()
         rest = {label: why for label, why in group.missing.items() if label not in on_gpu}
-        return rest | ({f"{len(on_gpu)} ways on a GPU": "none is found here"} if on_gpu else {})
+        return rest | ({f"{counted(len(on_gpu), 'way')} on a GPU": "none is found here"} if on_gpu else {})
 
     def as_csv(self) -> str:
         """A line for each row, and the paper's."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import SCALE
+from ksnet_deploy.base.words import counted
 
 __all__ = ["Clip", "Region", "check_divisible"]
 
@@ -126,8 +127,7 @@ class VideoClip(Clip):
                 frames = [frame.rgb for frame in reader.frames(eight_bits=True)]
                 lost = reader.frames_lost
             if not frames or lost:
-                raise InputError(
-                    f"{self.path} is damaged ({len(frames)} frames decoded, {lost} lost); replace it or leave it out"
-                )
+                decoded = counted(len(frames), "frame")
+                raise InputError(f"{self.path} is damaged ({decoded} decoded, {lost} lost); replace it or leave it out")
             self._decoded = np.stack(frames)
         return self._decoded

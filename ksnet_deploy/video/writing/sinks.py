@@ -18,6 +18,7 @@ from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.files import publish
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.hidden import hidden_name, temporary_beside
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.video.conversion import picture_of
 from ksnet_deploy.video.picture import write_picture, write_png
 from ksnet_deploy.video.reading.reader import Frame, VideoReader
@@ -180,7 +181,7 @@ class Y4mPipe:
             self._container.mux(self._stream.encode(picture))
         except (av.error.FFmpegError, OSError) as error:
             raise OutputError(
-                f"standard output was closed ({reason_of(error)}) after {self._written} frames"
+                f"standard output was closed ({reason_of(error)}) after {counted(self._written, 'frame')}"
             ) from error
 
     def finish(self) -> None:

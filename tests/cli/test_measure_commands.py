@@ -1,0 +1,29 @@
+"""The files that bench and evaluate write, and options of theirs without effect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from command import failure_of, run
+
+
+@pytest.mark.parametrize(("command", "option"), [("bench", "--csv"), ("bench", "--plot"), ("evaluate", "--plot")])
+def test_a_file_that_exists_is_replaced_only_where_that_is_asked_for(tmp_path: Path, command: str, option: str) -> None:
+    there = tmp_path / "there.png"
+    there.write_text("mine")
+    nowhere = [tmp_path / "no_clips"] if command == "evaluate" else ["-m", tmp_path / "none.onnx"]
+    assert "there.png already exists; pass --overwrite" in failure_of(run(command, *nowhere, option, there))
+    assert "there.png" not in failure_of(run(command, *nowhere, option, there, "--overwrite"))
+    assert there.read_text() == "mine"
+    assert "is a folder" in failure_of(run(command, *nowhere, option, _folder(tmp_path / "a.png"), "--overwrite"))
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize("given", [("--csv", "a.csv"), ("--plot", "a.png"), ("--compare", "a.json"), ("--json",)])
+def test_an_estimate_refuses_what_has_no_effect_on_it(given: tuple[str, ...]) -> None:
+    assert f"leave {given[0]} out" in failure_of(run("bench", "--estimate", "rtx3080", *given))
