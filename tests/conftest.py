@@ -23,6 +23,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 
 @pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """Checkpoint of a small network without flow, a third of the work, for tests of what is around the network."""
+    return new_checkpoint(tmp_path_factory.mktemp("plain"), SMALL.replace(["flow_guidance=none"]))
+
+
+@pytest.fixture(scope="session")
 def small_onnx(small: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Exports of the small network, each made once: ``small_onnx(size_text_or_None, io)``."""
     folder = tmp_path_factory.mktemp("onnx")

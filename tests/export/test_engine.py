@@ -312,10 +312,10 @@ def test_an_interrupted_build_leaves_no_engine(
 
 @rtx
 def test_an_engine_of_a_checkpoint_is_compared_with_float32_once(
-    small: Checkpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    plain: Checkpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("KSNET_CACHE_DIR", str(tmp_path))
-    request = EngineRequest(small.path, SIZE, flavour="rtx", gpu="sm86", plugins="off", verify_frames=2, model="mine")
+    request = EngineRequest(plain.path, SIZE, flavour="rtx", gpu="sm86", plugins="off", verify_frames=2, model="mine")
     compared: list[int] = []
     made = make_engine(request, on_verify=compared.append)
     assert made.sidecar.model == "mine"
