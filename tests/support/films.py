@@ -186,7 +186,7 @@ def film_with_subtitles(folder: Path, kind: str) -> Path:
         packets = list(_pictures(video, 25))
         shown = [(begin, duration, content) for begin, duration in TEXTS_MS]
         if codec == "eia_608":
-            shown = [each for begin, duration in TEXTS_MS for each in _captions(begin, duration)]
+            shown = [each for begin, duration in TEXTS_MS for each in _captions(begin, duration)][:-1]
         for number, (begin, duration, words) in enumerate(shown):
             packet = av.Packet(str(number).encode() + b"," + words if codec == "ass" else words)
             packet.stream, packet.time_base = text, Fraction(1, 1000)

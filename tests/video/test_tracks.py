@@ -125,7 +125,7 @@ def test_subtitles_are_in_any_container_that_can_show_them(
 def test_closed_captions_are_shown_as_long_as_they_were(
     film: Callable[[str], Path], tmp_path: Path, suffix: str, becomes: str, start_s: Fraction | None
 ) -> None:
-    """They are known only when they vanish."""
+    """They are known only when they vanish, or when the film ends."""
     source, target = film("eia_608"), tmp_path / f"o{suffix}"
     result = upscale(source, target, codec=encoder_for(suffix), start_s=start_s)
     check_said(result, becomes, "eia_608")

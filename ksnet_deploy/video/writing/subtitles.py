@@ -9,6 +9,7 @@ from typing import Any
 import av
 import av.error
 from av.container import OutputContainer
+from av.packet import Packet
 from av.stream import Stream
 from av.subtitles.stream import SubtitleStream
 
@@ -50,13 +51,19 @@ class SubtitleConverter:
         self._tick = track.time_base or Fraction(1, 1000)
         self.stream.codec_context.time_base = self.stream.time_base = self._tick
         stream.disposition = track.disposition
+        self._unit = self._tick
         self.damaged_packets = 0
 
     def convert(self, packet: CopiedPacket) -> Iterator[CopiedPacket]:
         """The packet in the other codec; none where it has no words."""
+        if packet.pts is not None:
+            self._unit = packet.time_base
+            yield from self._convert(packet)
+
+    def _convert(self, packet: CopiedPacket) -> Iterator[CopiedPacket]:
         try:
             said = self._source.decode2(packet)
-            if said is None or not len(said) or packet.pts is None:
+            if said is None or not len(said):
                 return
             begin, duration = self._times(packet, said)
             converted: Any = self.stream.codec_context.encode_subtitle(said)
@@ -65,13 +72,13 @@ class SubtitleConverter:
             return
         if not converted.size:
             return
-        converted.stream, converted.time_base = self.stream, packet.time_base
+        converted.stream, converted.time_base = self.stream, self._unit
         converted.pts = converted.dts = begin
         converted.duration, converted.is_keyframe = duration, True
         yield converted
 
     def _times(self, packet: CopiedPacket, said: Any) -> tuple[int, int]:
-        """Begin and duration of what a packet made known, in units of its time base; 0 for an unknown duration."""
+        """Begin and duration of what a packet made known, in its units of time; 0 for an unknown duration."""
         # The decoder takes a packet's numbers for ticks of the track, whatever time base a part of it was given.
         begin, duration = round(Fraction(said.pts, av.time_base) / self._tick), 0
         if packet.pts is not None and abs(begin - packet.pts) * self._tick < Fraction(2, av.time_base):
@@ -81,5 +88,5 @@ class SubtitleConverter:
         return begin, duration
 
     def finish(self) -> Iterator[CopiedPacket]:
-        """Nothing is kept back."""
-        return iter(())
+        """The caption that nothing made vanish."""
+        return self._convert(Packet())
