@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import glob
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.upscale.destination import RESULT_NAME
-from ksnet_deploy.video.kinds import PICTURE_SUFFIXES, PIPE, VIDEO_SUFFIXES, is_folder
+from ksnet_deploy.video.kinds import PICTURE_SUFFIXES, PIPE, VIDEO_SUFFIXES, check_is_no_address, is_folder
 
 __all__ = ["find_videos"]
 
@@ -26,9 +25,8 @@ def find_videos(inputs: Sequence[str]) -> list[Path]:
 
 
 def _named_by(text: str) -> Iterator[Path]:
-    if re.match(r"[a-z][a-z0-9+.-]+://", text, re.IGNORECASE):
-        raise InputError(f"{text} is an address, not a file; download the video first and give its path")
     path = Path(text)
+    check_is_no_address(path)
     if text == PIPE:
         yield path
     elif is_folder(path):

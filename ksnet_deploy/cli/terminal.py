@@ -65,10 +65,12 @@ class LastingStream:
 
 
 def make_streams_last() -> None:
-    """Let no reader that goes away from standard output or error end the work."""
+    """Let no reader that goes away from standard output or error end the work, nor a name that it cannot be told."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is not None and not isinstance(stream, LastingStream):
+            if getattr(stream, "errors", None) == "strict":  # names of files may be no text in the stream's encoding
+                stream.reconfigure(errors="backslashreplace")
             setattr(sys, name, LastingStream(stream))
 
 

@@ -17,7 +17,7 @@ from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize, values_of
 from ksnet_deploy.base.words import counted
 from ksnet_deploy.measure.degradation import enlarge_bicubic
-from ksnet_deploy.video.kinds import PICTURE_SUFFIXES, by_number
+from ksnet_deploy.video.kinds import PICTURE_SUFFIXES, by_number, check_is_no_address
 from ksnet_deploy.video.picture import read_picture
 from ksnet_deploy.video.reading.reader import VideoReader
 from ksnet_deploy.video.writing.comparison import Picture
@@ -53,6 +53,7 @@ class Version:
 
 def open_version(path: Path, stack: ExitStack) -> Version:
     if not path.exists():
+        check_is_no_address(path)
         raise InputError(f"{path} does not exist; give a video, a picture or a folder of frames")
     if path.is_dir():
         files = [

@@ -29,13 +29,22 @@ __all__ = ["StateDict", "check_finite", "finite_float32", "read_content", "read_
 
 EMA_KEYS = (
     *("params_ema", "ema", "model_ema", "ema_model", "net_ema", "generator_ema"),
-    *("state_dict_ema", "ema_state_dict", "averaged"),
+    *("state_dict_ema", "ema_state_dict", "averaged", "ema_weights", "ema_params", "g_ema", "net_g_ema", "netG_ema"),
 )
 """Keys under which tools keep averaged weights (an exponential moving average)."""
-PLAIN_KEYS = ("params", "state_dict", "model_state_dict", "model", "net", "generator", "module", "weights")
+PLAIN_KEYS = (
+    *("params", "state_dict", "model_state_dict", "model", "net", "generator", "module", "weights", "network"),
+    *("net_g", "netG", "G", "model_state", "model_weights", "net_state_dict", "generator_state_dict"),
+    *("netG_state_dict", "best_state_dict", "student", "checkpoint"),
+)
 """Keys under which tools keep the weights themselves, the likeliest first."""
-PREFIXES = ("module.", "_orig_mod.", "net.", "generator.", "model.")
-"""Prefixes that wrappers (DataParallel, torch.compile, Lightning, GAN trainers) put before the names of a network."""
+WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_forward_module.")
+"""Names of PyTorch's own wrappers of a whole network or of parts of it: torch.compile, FSDP, checkpointing, Fabric."""
+PREFIXES = (
+    *("module.", "net.", "generator.", "model.", "network.", "net_g.", "netG.", "student."),
+    *WRAPPERS,
+)
+"""Prefixes that trainers (DataParallel, Lightning, those of GANs) put before the names of a network."""
 EMA_PREFIXES = tuple(f"{key}." for key in EMA_KEYS)
 CHECKSUM = "sha256"
 """Metadata key of the checksum over all names, tensors and other metadata."""
@@ -245,6 +254,10 @@ def _without_prefixes(tensors: Mapping[str, Tensor], place: str, name: str) -> t
         while bare.startswith(PREFIXES):
             prefix, _, bare = bare.partition(".")
             removed.add(f"{prefix}.")
+        for wrapper in WRAPPERS:  # of parts: in the middle of a name
+            if f".{wrapper}" in bare:
+                bare = bare.replace(f".{wrapper}", ".")
+                removed.add(wrapper)
         if bare in found:
             raise CheckpointError(
                 f"{place} holds two tensors for '{bare}' once the prefixes {' and '.join(sorted(removed))} are left "

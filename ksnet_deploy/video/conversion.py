@@ -108,6 +108,10 @@ def _plane(frame: VideoFrame, index: int) -> NDArray[Any]:
 
 def _coloured(frame: VideoFrame, colour: Colour, *, eight_bits: bool) -> NDArray[Any]:
     """Picture of a frame with colours, without regard to its alpha."""
+    height, width = frame.height, frame.width
+    frame = _with_whole_chroma(frame)
+    if (frame.height, frame.width) != (height, width):
+        return _coloured(frame, colour, eight_bits=eight_bits)[:height, :width]
     frame.colorspace, frame.color_range = colour.matrix, colour.range
     if colour.siting_unsaid:
         frame = _with_chroma_at_the_left(frame)
@@ -124,6 +128,27 @@ def _coloured(frame: VideoFrame, colour: Colour, *, eight_bits: bool) -> NDArray
     values = values / span @ np.linalg.inv(matrix).T.astype(np.float32)
     levels: NDArray[Any] = np.rint(np.clip(values, 0, 1) * np.float32(65535)).astype(np.uint16)
     return levels
+
+
+def _with_whole_chroma(frame: VideoFrame) -> VideoFrame:
+    """The frame, with columns and rows more where its last sample of chroma is of fewer pixels than the others.
+
+    swscale would stretch the chroma over the pixels that there are: by half a sample at the far edge.
+    """
+    if frame.format.is_rgb or is_grey(frame.format):
+        return frame
+    across, down = 1024 // frame.format.chroma_width(1024), 1024 // frame.format.chroma_height(1024)
+    width, height = -(-frame.width // across) * across, -(-frame.height // down) * down
+    if (width, height) == (frame.width, frame.height):
+        return frame
+    larger = _filtered(frame, "pad", f"{width}:{height}")  # which keeps what is said of the chroma, not all of it
+    if larger.format.name != frame.format.name:
+        return frame
+    for new, old in zip(larger.planes, frame.planes, strict=True):
+        rows = np.frombuffer(bytes(old), np.uint8).reshape(old.height, old.line_size)[:, : new.line_size]
+        missing = (0, new.height - old.height), (0, new.line_size - rows.shape[1])
+        new.update(np.pad(rows, missing, "edge").tobytes())
+    return larger
 
 
 def picture_of(
@@ -173,16 +198,21 @@ def resized(rgb: NDArray[Any], size: FrameSize) -> NDArray[Any]:
 
 def _with_chroma_at_the_left(frame: VideoFrame) -> VideoFrame:
     """The frame, saying so of its own chroma and of that of what is made of it."""
+    return _filtered(frame, "setparams", "chroma_location=left")
+
+
+def _filtered(frame: VideoFrame, name: str, options: str) -> VideoFrame:
+    """The frame after one of FFmpeg's filters, in another format where the filter does not take its own."""
     graph = Graph()
     source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25))
-    setter, sink = graph.add("setparams", "chroma_location=left"), graph.add("buffersink")
-    source.link_to(setter)
-    setter.link_to(sink)
+    filtering, sink = graph.add(name, options), graph.add("buffersink")
+    source.link_to(filtering)
+    filtering.link_to(sink)
     graph.configure()
     source.push(frame)
-    said = sink.pull()
-    assert isinstance(said, VideoFrame)
-    return said
+    filtered = sink.pull()
+    assert isinstance(filtered, VideoFrame)
+    return filtered
 
 
 def _equations(colour: Colour, depth: int) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]]:

@@ -12,7 +12,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-__all__ = ["JPEG_FORMATS", "rgb_of_jpeg"]
+__all__ = ["JPEG_FORMATS", "rgb_of_jpeg", "samples_of", "twice_as_large"]
 
 JPEG_FORMATS = ("yuvj444p", "yuvj422p", "yuvj420p")
 """Formats that are converted; other samplings of the chroma are left to swscale."""
@@ -22,9 +22,9 @@ Samples = NDArray[np.int32]
 
 def rgb_of_jpeg(frame: VideoFrame) -> NDArray[np.uint8]:
     """A decoded JPEG of one of ``JPEG_FORMATS`` as (H, W, 3) RGB."""
-    y, *chroma = (_samples(frame, index) for index in range(3))
+    y, *chroma = (samples_of(frame, index) for index in range(3))
     if frame.format.name != "yuvj444p":
-        enlarge = _twice_as_wide if frame.format.name == "yuvj422p" else _twice_as_large
+        enlarge = _twice_as_wide if frame.format.name == "yuvj422p" else twice_as_large
         chroma = [enlarge(plane) for plane in chroma]
     cb, cr = (plane[: y.shape[0], : y.shape[1]] - 128 for plane in chroma)
     red = y + ((_fixed(1.402) * cr + HALF) >> 16)
@@ -41,7 +41,8 @@ def _fixed(factor: float) -> int:
     return int(factor * 65536 + 0.5)
 
 
-def _samples(frame: VideoFrame, index: int) -> Samples:
+def samples_of(frame: VideoFrame, index: int) -> Samples:
+    """(H, W) of a plane of 8-bit samples."""
     plane = frame.planes[index]
     rows = np.frombuffer(bytes(plane), np.uint8).reshape(plane.height, plane.line_size)
     return rows[:, : plane.width].astype(np.int32)
@@ -56,8 +57,8 @@ def _twice_as_wide(plane: Samples) -> Samples:
     return wide
 
 
-def _twice_as_large(plane: Samples) -> Samples:
-    """(H, W) -> (2 H, 2 W), rounded once."""
+def twice_as_large(plane: Samples) -> Samples:
+    """(H, W) -> (2 H, 2 W): of the four nearest samples 9, 3, 3 and 1 sixteenths, rounded once."""
     above, below = _neighbours(plane, axis=0)
     rows = np.empty((2 * plane.shape[0], plane.shape[1]), np.int32)
     rows[0::2] = 3 * plane + above

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ __all__ = [
     "Source",
     "SourceKind",
     "by_number",
+    "check_is_no_address",
     "is_folder",
 ]
 
@@ -45,7 +47,8 @@ class Source:
     """Frames to read: a video or a part of one, a folder of pictures, or YUV4MPEG on standard input.
 
     Raises:
-        InputError: the part ends before it starts, or the path is no regular file, as a named pipe is none.
+        InputError: the part ends before it starts, or the path is no regular file, as a named pipe is none, or an
+            address.
     """
 
     path: Path
@@ -89,6 +92,13 @@ def by_number(path: Path) -> list[str | int]:
     return [int(part) if index % 2 else part for index, part in enumerate(re.split("([0-9]+)", path.name))]
 
 
+def check_is_no_address(path: Path) -> None:
+    """Raise InputError for an address such as ``https://example.com/film.mp4``, of which a path keeps one slash."""
+    if (found := re.match(r"([a-z][a-z0-9+.-]+:)/", str(path), re.IGNORECASE)) and not os.path.exists(path):  # noqa: PTH110 - Path's fails on long names
+        address = f"{found[1]}//{str(path)[found.end() :].removeprefix('/')}"
+        raise InputError(f"{address} is an address, not a file; download the video first and give its path")
+
+
 def is_folder(path: Path) -> bool:
     """Whether a path is a folder; what the system refuses to look at, such as too long a name, counts as a file."""
     try:
@@ -105,6 +115,7 @@ def _kind_of(path: Path) -> SourceKind:
     try:
         mode = path.stat().st_mode
     except OSError:  # which opening it will tell
+        check_is_no_address(path)
         return "file"
     if not stat.S_ISREG(mode):
         what = "a named pipe" if stat.S_ISFIFO(mode) else "a device or socket"

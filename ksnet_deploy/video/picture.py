@@ -19,6 +19,7 @@ from ksnet_deploy.video.colour import Colour
 from ksnet_deploy.video.conversion import picture_of, rgb_of
 from ksnet_deploy.video.jpeg import JPEG_FORMATS, rgb_of_jpeg
 from ksnet_deploy.video.reading.sources import reason_of
+from ksnet_deploy.video.webp import rgb_of_webp
 
 __all__ = ["picture_size", "read_picture", "write_picture", "write_png"]
 
@@ -31,7 +32,8 @@ WEBP_QUALITY = "95"
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """A picture as (H, W, 3) RGB, as the field's tools read it: 16-bit levels by v / 257 rounded, JPEG as by libjpeg.
+    """A picture as (H, W, 3) RGB, as the field's tools read it: 16-bit levels by v / 257 rounded, JPEG as by libjpeg
+    and WebP as by libwebp.
 
     Raises:
         InputError: it cannot be decoded.
@@ -45,6 +47,8 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
                     break
                 if context.name == "mjpeg" and frame.format.name in JPEG_FORMATS:
                     return rgb_of_jpeg(frame)
+                if context.name == "webp" and frame.format.name == "yuv420p":
+                    return rgb_of_webp(frame)
                 deep = frame.format.components[0].bits > 8  # only then: swscale does not widen 8 bits and back exactly
                 return values_of(rgb_of(frame, Colour.of(frame, context.name), eight_bits=not deep), "uint8")
     except (av.error.FFmpegError, OSError, IndexError) as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import sys
 
 import pytest
 
-from ksnet_deploy.cli.terminal import JsonLines, progress
+from ksnet_deploy.cli.terminal import JsonLines, make_streams_last, progress
 
 NAMES = ["a[/b]x", "film [bluray].mp4", "[red]r[/red].mkv", "10:smile:30.mp4", "{0} 100%.mp4", "two\nlines.mp4"]
 
@@ -76,3 +78,15 @@ def test_in_a_pipe_no_bar_comes_after_the_result(capfd: pytest.CaptureFixture[st
         bar.say_result("the result")
     said = capfd.readouterr()
     assert (said.out, said.err) == ("the result\n", "a note\n")
+
+
+@pytest.mark.parametrize(("encoding", "name"), [("utf-8", "\udcff.mp4"), ("ascii", "é.mp4")])
+def test_a_name_that_the_terminal_cannot_be_told_ends_nothing(
+    encoding: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding, errors="strict"))
+    make_streams_last()
+    print(f"{name}: done", flush=True)
+    assert written.getvalue().endswith(b".mp4: done\n")
+    assert written.getvalue().startswith(b"\\")

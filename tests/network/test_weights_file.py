@@ -61,7 +61,11 @@ def same(found: Tensors, expected: Tensors) -> bool:
 
 
 @pytest.mark.parametrize(
-    "key", ["params_ema", "ema", "net", "generator", "model_state_dict", "state_dict", "params", "model"]
+    "key",
+    [
+        *("params_ema", "ema", "net", "generator", "model_state_dict", "state_dict", "params", "model"),
+        *("network", "net_g", "netG", "generator_state_dict", "g_ema", "checkpoint"),
+    ],
 )
 @pytest.mark.parametrize("twice", [False, True])
 def test_nested_weights_are_found(tmp_path: Path, weights: Tensors, key: str, twice: bool) -> None:
@@ -84,7 +88,11 @@ def test_averaged_weights_are_taken_and_said(tmp_path: Path, weights: Tensors, a
 
 
 @pytest.mark.parametrize(
-    "prefix", ["module.", "_orig_mod.", "net.", "generator.", "model.", "module._orig_mod.", "model.net.", "ema_model."]
+    "prefix",
+    [
+        *("module.", "_orig_mod.", "net.", "generator.", "model.", "module._orig_mod.", "model.net.", "ema_model."),
+        *("network.", "net_g.", "model.netG.", "_forward_module.", "_fsdp_wrapped_module."),
+    ],
 )
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_prefixes_are_left_out_and_said(tmp_path: Path, weights: Tensors, prefix: str, suffix: str) -> None:
@@ -96,6 +104,14 @@ def test_prefixes_are_left_out_and_said(tmp_path: Path, weights: Tensors, prefix
     state = read_state_dict(path)
     assert same(state.tensors, weights)
     assert all(part in state.notes[-1] for part in prefix.strip(".").split("."))
+
+
+@pytest.mark.parametrize("wrapper", ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"])
+def test_wrappers_of_parts_are_left_out_and_said(tmp_path: Path, weights: Tensors, wrapper: str) -> None:
+    torch.save({name.replace(".", f".{wrapper}.", 1): tensor for name, tensor in weights.items()}, tmp_path / "a.pth")
+    state = read_state_dict(tmp_path / "a.pth")
+    assert same(state.tensors, weights)
+    assert wrapper in state.notes[-1]
 
 
 def test_the_averages_of_pytorch_are_read(tmp_path: Path, weights: Tensors) -> None:

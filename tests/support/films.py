@@ -60,8 +60,9 @@ SUBTITLES = {
     "pgs": (".mkv", "hdmv_pgs_subtitle", bytes.fromhex("16000b0060004010000080000000 800000".replace(" ", ""))),
     "vobsub": (".mkv", "dvd_subtitle", bytes.fromhex("000c0004 0000 0004 ff00ff00".replace(" ", ""))),
     "dvb": (".ts", "dvb_subtitle", bytes.fromhex("2000 0f10 0001 0002 0500 0f80 0001 0000 ff".replace(" ", ""))),
+    "eia_608": (".mov", "eia_608", b""),
 }
-"""Suffix of the container, FFmpeg's codec, and a packet of it."""
+"""Suffix of the container, FFmpeg's codec, and a packet of it; captions are built up of several."""
 TEXTS_MS = ((200, 300), (700, 200))
 """When the subtitles begin, and for how long they are shown."""
 
@@ -158,6 +159,14 @@ def _film_by_program(path: Path, codec: str, rate: int, data: NDArray[Any]) -> P
     return path
 
 
+def _captions(begin_ms: int, duration_ms: int) -> list[tuple[int, int, bytes]]:
+    """Packets of one caption (ANSI/CTA-608-E): its words, unseen; then the command to show them; then to clear them."""
+    load = b"\x14\x20\x14\x2e\x14\x70" + b"Hello you "
+    commands = [(begin_ms - 100, load), (begin_ms, b"\x14\x2f"), (begin_ms + duration_ms, b"\x14\x2c")]
+    odd = [(at, bytes(b | (b.bit_count() % 2 == 0) << 7 for b in data)) for at, data in commands]
+    return [(at, 40, b"".join(b"\xfc" + data[i : i + 2] for i in range(0, len(data), 2))) for at, data in odd]
+
+
 def film_with_subtitles(folder: Path, kind: str) -> Path:
     """A film of a second with two subtitles of a kind, one of SUBTITLES."""
     suffix, codec, content = SUBTITLES[kind]
@@ -175,8 +184,11 @@ def film_with_subtitles(folder: Path, kind: str) -> Path:
             text = file.add_mux_stream(codec)
         text.time_base = Fraction(1, 1000)
         packets = list(_pictures(video, 25))
-        for number, (begin, duration) in enumerate(TEXTS_MS):
-            packet = av.Packet(str(number).encode() + b"," + content if codec == "ass" else content)
+        shown = [(begin, duration, content) for begin, duration in TEXTS_MS]
+        if codec == "eia_608":
+            shown = [each for begin, duration in TEXTS_MS for each in _captions(begin, duration)][:-1]
+        for number, (begin, duration, words) in enumerate(shown):
+            packet = av.Packet(str(number).encode() + b"," + words if codec == "ass" else words)
             packet.stream, packet.time_base = text, Fraction(1, 1000)
             packet.pts = packet.dts = begin
             packet.duration = duration

@@ -11,11 +11,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 import ksnet_deploy
 from ksnet_deploy.base.frames import FrameSize, levels_of, values_of
 from ksnet_deploy.video.colour import Colour
+from ksnet_deploy.video.conversion import rgb_of
 from ksnet_deploy.video.reading.reader import Frame, VideoReader
 from ksnet_deploy.video.writing.encoding import FrameEncoder, PictureFormat
 from ksnet_deploy.video.writing.presets import choose_encoder
@@ -238,6 +240,31 @@ def test_chroma_is_read_at_the_left_pixel(tmp_path: Path, codec: str, layout: st
     rgb = decoded(write_ycbcr(tmp_path / "v.mkv", planes, 1, 1, layout, codec, options))
     chroma = to_ycbcr(np.moveaxis(rgb / np.iinfo(rgb.dtype).max, 2, 0), 1, 1, 8)[1]
     assert abs((chroma - RAMP)[:, 8:-8].mean()) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("layout", "across", "down"),
+    [("yuv420p", 2, 2), ("yuv422p", 2, 1), ("yuv411p", 4, 1), ("yuv440p", 1, 2), ("yuv420p10le", 2, 2), ("nv12", 2, 2)],
+)
+@pytest.mark.parametrize("said", [False, True])
+def test_chroma_is_not_stretched_in_frames_of_odd_size(layout: str, across: int, down: int, said: bool) -> None:
+    """Where the last sample is of fewer pixels than the others, as in all frames of such a size."""
+    frame, kind = VideoFrame(73, 35, layout), np.uint16 if "10" in layout else np.uint8
+    ramp = 70 + 1.5 * (np.arange(73)[None] if across > 1 else np.arange(35)[:, None])
+    for index, plane in enumerate(frame.planes):
+        values = np.full((plane.height, plane.line_size // kind().itemsize), 128.0)
+        if index == 1:
+            step = 2 if layout == "nv12" else 1
+            shared = ramp[:, ::across] if across > 1 else ramp[::down]
+            width = -(-73 // across)
+            values[:, : step * width : step] = shared[:, :width] if across > 1 else shared[: plane.height]
+        plane.update((values * (4 if kind == np.uint16 else 1)).astype(kind).tobytes())
+    rgb = rgb_of(frame, Colour(1, 1, 1, 1, siting_unsaid=said), eight_bits=kind == np.uint8)
+    assert rgb.shape == (35, 73, 3)
+    found = to_ycbcr(np.moveaxis(rgb / np.iinfo(rgb.dtype).max, 2, 0), 1, 1, 8)[1]
+    difference = found - ramp
+    start, end = (difference[:, 8:16], difference[:, -12:-4]) if across > 1 else (difference[8:12], difference[-9:-5])
+    assert abs(start.mean() - end.mean()) < 0.25
 
 
 @pytest.mark.parametrize("colour_range", RANGES)

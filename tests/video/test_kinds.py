@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,52 @@ import numpy as np
 import pytest
 from runners import RepeatRunner
 
-from ksnet_deploy.base.errors import InputError
+from ksnet_deploy.base.errors import InputError, OutputError
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.measure.pairing import open_version
 from ksnet_deploy.upscale.run import upscale_video
 from ksnet_deploy.upscale.upscaler import Upscaler
+from ksnet_deploy.video.clips.find import find_clips
 from ksnet_deploy.video.kinds import Source
 from ksnet_deploy.video.picture import read_picture, write_png
 from ksnet_deploy.video.reading import sources
 from ksnet_deploy.video.reading.reader import VideoReader
 from ksnet_deploy.video.reading.sources import missing_numbers, picture_files
+from ksnet_deploy.video.writing.sinks import Y4mPipe
 
 
 def test_kinds_are_told_once(tmp_path: Path) -> None:
     (tmp_path / "v.mp4").write_bytes(b"")
     kinds = {path: Source(Path(path)).kind for path in ("-", str(tmp_path), str(tmp_path / "v.mp4"), "none.mp4")}
     assert list(kinds.values()) == ["pipe", "folder", "file", "file"]
+
+
+@pytest.mark.parametrize("address", ["https://example.com/a.mp4", "s3://bucket/a.mp4"])
+def test_an_address_keeps_its_slashes(tmp_path: Path, address: str) -> None:
+    for use in (Source, find_clips, VideoReader):
+        with pytest.raises(InputError, match=f"^{address} is an address, not a file"):
+            list(use(Path(address)))
+    with ExitStack() as stack, pytest.raises(InputError, match=f"^{address} is an address, not a file"):
+        open_version(Path(address), stack)
+    assert Source(tmp_path / "a:/b.mp4").kind == "file"
+
+
+def test_a_line_break_in_a_folders_name_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a\nb").mkdir()
+    for number in (9, 10):
+        write_png(tmp_path / f"a\nb/{number}.png", np.zeros((16, 16, 3), np.uint8))
+    with pytest.raises(InputError, match="has a line break in its path"):
+        VideoReader(tmp_path / "a\nb")
+
+
+def test_closed_standard_streams_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(InputError, match="standard input is closed"):
+        VideoReader(Path("-"))
+    write_png(tmp_path / "a.png", np.zeros((16, 16, 3), np.uint8))
+    monkeypatch.setattr("sys.stdout", None)
+    with VideoReader(tmp_path / "a.png") as reader, pytest.raises(OutputError, match="standard output is closed"):
+        Y4mPipe(reader, FrameSize(64, 64))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX's")

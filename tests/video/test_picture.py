@@ -37,6 +37,16 @@ def test_jpeg_is_read_as_by_libjpeg(
     assert difference.max() <= 5
 
 
+@pytest.mark.parametrize("quality", [30, 90])
+def test_lossy_webp_is_read_as_by_libwebp(tmp_path: Path, picture: np.ndarray, quality: int) -> None:
+    path = tmp_path / "a.webp"
+    Image.fromarray(picture).save(path, quality=quality)
+    expected = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    difference = np.abs(read_picture(path) - expected)
+    assert difference.mean() < 0.5
+    assert difference.max() <= 3
+
+
 def test_grey_jpeg_is_read_as_by_libjpeg(tmp_path: Path) -> None:
     Image.fromarray(noise(40, 50)).save(tmp_path / "a.jpg", quality=90)
     expected = np.asarray(Image.open(tmp_path / "a.jpg").convert("RGB")).astype(int)

@@ -120,6 +120,24 @@ def test_subtitles_are_in_any_container_that_can_show_them(
             assert all(b"Hello" in bytes(p) and b"you" in bytes(p) for p in packets)
 
 
+@pytest.mark.parametrize(("suffix", "becomes"), [(".mkv", "subrip"), (".mp4", "mov_text"), (".webm", "webvtt")])
+@pytest.mark.parametrize("start_s", [None, Fraction(1, 25)])
+def test_closed_captions_are_shown_as_long_as_they_were(
+    film: Callable[[str], Path], tmp_path: Path, suffix: str, becomes: str, start_s: Fraction | None
+) -> None:
+    """They are known only when they vanish, or when the film ends."""
+    source, target = film("eia_608"), tmp_path / f"o{suffix}"
+    result = upscale(source, target, codec=encoder_for(suffix), start_s=start_s)
+    check_said(result, becomes, "eia_608")
+    with av.open(str(target)) as file:
+        packets = [packet for packet in file.demux(subtitles=0) if packet.size > 2]
+        begin = first_picture_s(target) - float(start_s or 0)
+        times = [round((float(p.pts * p.time_base) - begin) * 1000) for p in packets]
+        assert times == pytest.approx([time for time, _ in TEXTS_MS], abs=1)
+        assert [round(float(p.duration * p.time_base) * 1000) for p in packets] == [d for _, d in TEXTS_MS]
+        assert all(b"Hello you" in bytes(p) for p in packets)
+
+
 def test_copy_refuses_what_convert_would_convert_and_drop_leaves_all_out(
     film: Callable[[str], Path], tmp_path: Path
 ) -> None:

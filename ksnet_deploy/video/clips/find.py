@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.video.clips.clip import Clip, FrameFolder, VideoClip
-from ksnet_deploy.video.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES
+from ksnet_deploy.video.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES, check_is_no_address
 
 __all__ = ["REDS4", "check_unique", "find_clips", "read_listing", "source_video"]
 
@@ -28,6 +28,7 @@ def find_clips(path: Path) -> Iterator[Clip]:
         InputError: there is none, or one cannot be read.
     """
     if not path.exists():
+        check_is_no_address(path)
         raise InputError(f"{path} does not exist; give a folder of frames, videos, stills or shards, or one such file")
     found = False
     for clip in _find(path, path):

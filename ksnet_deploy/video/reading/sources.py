@@ -54,9 +54,12 @@ def open_source(path: Path, rate: Fraction) -> InputContainer:
 
     Raises:
         av.error.FFmpegError, OSError: it cannot be opened.
-        InputError: a folder holds no pictures, or several kinds.
+        InputError: a folder holds no pictures, or several kinds, or has a name that FFmpeg's lists cannot hold; or
+            standard input is closed.
     """
     if str(path) == PIPE:
+        if sys.stdin is None or sys.stdin.closed:
+            raise InputError("standard input is closed; give YUV4MPEG through a pipe, or the path of a video")
         return av.open(sys.stdin.buffer, "r", format="yuv4mpegpipe")
     if not path.is_dir():
         return av.open(f"file:{path}", "r", metadata_errors="ignore")
@@ -74,6 +77,10 @@ def _open_in_order(files: list[Path], rate: Fraction) -> InputContainer:
     for index, file in enumerate(files):
         # FFmpeg adds the durations up in microseconds: each is what keeps the sum right.
         begin, end = (round(1_000_000 * count / rate) for count in (index, index + 1))
+        if "\n" in str(file.absolute()):
+            raise InputError(
+                f"{file} has a line break in its path, which FFmpeg's lists of files cannot hold; rename it"
+            )
         quoted = str(file.absolute()).replace("'", r"'\''")
         lines += [f"file 'file:{quoted}'", f"option framerate {rate}", f"duration {end - begin}us"]
     return av.open(io.BytesIO("\n".join(lines).encode()), "r", format="concat", options={"safe": "0"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -161,6 +162,8 @@ class Y4mPipe:
         self.depth = 10 if reader.depth > 8 else 8
         self.pixel_format = f"yuv{reader.chroma}p{'10le' if reader.depth > 8 else ''}"
         self._colour, self._time_base, self._size = reader.colour, 1 / reader.rate, size
+        if sys.stdout is None:
+            raise OutputError("standard output is closed; give a file or a folder with --output")
         self._container: OutputContainer = av.open(
             sys.stdout.buffer, "w", format="yuv4mpegpipe", options={"strict": "unofficial"}
         )
@@ -177,16 +180,19 @@ class Y4mPipe:
         picture = picture_of(rgb, self._colour, self.pixel_format, self._size, centred=True)
         picture.pts, picture.time_base = self._written, self._time_base
         self._written += 1
+        self._guard(lambda: self._container.mux(self._stream.encode(picture)))
+
+    def finish(self) -> None:
+        self._guard(lambda: self._container.mux(self._stream.encode(None)))
+        self._guard(self._container.close)
+
+    def _guard(self, action: Callable[[], None]) -> None:
         try:
-            self._container.mux(self._stream.encode(picture))
+            action()
         except (av.error.FFmpegError, OSError) as error:
             raise OutputError(
                 f"standard output was closed ({reason_of(error)}) after {counted(self._written, 'frame')}"
             ) from error
-
-    def finish(self) -> None:
-        self._container.mux(self._stream.encode(None))
-        self._container.close()
 
     def abort(self) -> None:
         """Do nothing: what was piped cannot be taken back."""
