@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 
 from ksnet_deploy.base.files import sha256_of
-from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.metrics import luma, psnr
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.measure.degradation import degrade, enlarge_bicubic
 from ksnet_deploy.network.bundled import bundled_checkpoint
-from ksnet_deploy.upscale.networks import find_network
+from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.video.clips.clip import Clip
 from ksnet_deploy.video.clips.find import find_clips
 
@@ -36,8 +35,9 @@ def measure(clip: Clip, model: str, frames: int) -> dict[str, Any]:
     index = [min(i % period, period - i % period) for i in range(frames)]
     reference = [luma(frame) for frame in hr]
     bicubic = [psnr(luma(enlarge_bicubic(frame)), y) for frame, y in zip(lr, reference, strict=True)]
-    with find_network(model).open(FrameSize(*lr.shape[1:3]), "uint8") as runner:
-        found = [psnr(luma(runner.step(lr[i])), reference[i]) for i in index]
+    with Upscaler(model) as upscaler:
+        upscaled = upscaler.upscale(lr[i] for i in index)
+        found = [psnr(luma(hr), reference[i]) for i, hr in zip(index, upscaled, strict=True)]
     return {
         "frames": len(hr),
         "bicubic_psnr_y": float(np.mean(bicubic)),
