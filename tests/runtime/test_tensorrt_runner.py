@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from fake_gpu import FakeCuda, FakeEngine, fake_engine, pretend_gpu
 
@@ -73,6 +75,27 @@ def test_two_engines_run_the_windows_of_a_bidirectional_network(small_bi_onnx: P
     replace(first, metadata={"ksnet.step": "propagate"}, other_engine_sha256="0" * 64).write(engines[0])
     with pytest.raises(ArtifactError, match="were not made together"):
         open_runner(tmp_path / "bi.engine", size)
+
+
+def test_a_state_that_the_engine_has_lost_is_not_asked_for(
+    gpu: FakeCuda, small_onnx: SmallOnnx, tmp_path: Path
+) -> None:
+    """TensorRT takes away an input that nothing reads; what the file gives as its next value stays an output."""
+    model = onnx.load(small_onnx("32x48"))
+    model.graph.node.append(onnx.helper.make_node("Identity", ["state.prop_1"], ["next.spare"]))
+    spare = copy.deepcopy(next(value for value in model.graph.output if value.name == "next.prop_1"))
+    spare.name = "next.spare"
+    model.graph.output.append(spare)
+    onnx.save(model, tmp_path / "spare.onnx")
+    path = fake_engine(tmp_path / "spare.onnx", tmp_path / "spare.engine", ("32x48", "32x48", "32x48"))
+    sidecar = Sidecar.read(path)
+    lost = replace(next(tensor for tensor in sidecar.inputs if tensor.name == "state.prop_1"), name="state.spare")
+    replace(sidecar, inputs=(*sidecar.inputs, lost)).write(path)
+    with open_runner(path, SIZE) as runner, OnnxRunner(small_onnx("32x48"), SIZE, rewrite=lambda _: None) as reference:
+        for frame in frames(3):
+            np.testing.assert_array_equal(runner.step(frame), reference.step(frame))
+        assert "spare" not in runner.state
+    assert gpu.memory == {}
 
 
 def test_steps_are_launches_of_two_recorded_graphs(gpu: FakeCuda, engine: Path) -> None:

@@ -215,6 +215,11 @@ class FakeEngine:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.addresses: dict[str, int] = {}
         self.runs = 0
+        self.names = [value.name for value in (*self.session.get_inputs(), *self.session.get_outputs())]
+        self.num_io_tensors = len(self.names)
+
+    def get_tensor_name(self, index: int) -> str:
+        return self.names[index]
 
     def create_runtime_config(self) -> SimpleNamespace:
         config = SimpleNamespace()
@@ -231,11 +236,11 @@ class FakeEngine:
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self.shapes[name] = shape
-        return True
+        return name in self.names
 
     def set_tensor_address(self, name: str, pointer: int) -> bool:
         self.addresses[name] = pointer
-        return True
+        return name in self.names
 
     def is_stream_capturable(self, _stream: int) -> bool:
         return True

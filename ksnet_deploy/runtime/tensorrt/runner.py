@@ -18,7 +18,7 @@ from ksnet_deploy.runtime.step_file import check_countable
 from ksnet_deploy.runtime.tensorrt.cuda import open_device
 from ksnet_deploy.runtime.tensorrt.cuda_layer import Device, DeviceBuffer, Event, Graph, PinnedArray
 from ksnet_deploy.runtime.tensorrt.runtime_cache import RuntimeCache
-from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
+from ksnet_deploy.runtime.tensorrt.sidecar import EngineTensor, Sidecar
 from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, import_tensorrt
 
 __all__ = ["TensorRTRunner"]
@@ -89,13 +89,14 @@ class TensorRTRunner(Runner):
             )
         self._stream = self._device.stream()
         self._cleanup.callback(self._stream.close)
-        shapes = {tensor.name: tensor.at(self.size) for tensor in sidecar.inputs}
+        inputs, outputs = self._inputs(sidecar), sidecar.outputs
+        shapes = {tensor.name: tensor.at(self.size) for tensor in inputs}
         for name, shape in shapes.items():
             if not self._context.set_input_shape(name, shape):
                 raise BackendError(f"TensorRT does not take {name} of shape {shape} in {path}; build the engine again")
-        dtypes = {tensor.name: DTYPES[tensor.dtype] for tensor in (*sidecar.inputs, *sidecar.outputs)}
+        dtypes = {tensor.name: DTYPES[tensor.dtype] for tensor in (*inputs, *outputs)}
         self._lr = self._pinned((self.size.height, self.size.width, 3), self.io)
-        result = next(tensor for tensor in sidecar.outputs if not tensor.name.startswith(NEXT_PREFIX))
+        result = next(tensor for tensor in outputs if not tensor.name.startswith(NEXT_PREFIX))
         self.takes = tuple(name for name in shapes if name != "lr" and not name.startswith(STATE_PREFIX))
         self.gives = result.name
         up = self.size.upscaled
@@ -119,12 +120,22 @@ class TensorRTRunner(Runner):
             }
             for _ in range(2)
         ]
+        self._unread = {
+            tensor.name: self._buffer(int(np.prod(tensor.at(self.size))) * np.dtype(dtypes[tensor.name]).itemsize)
+            for tensor in outputs
+            if tensor.name.startswith(NEXT_PREFIX) and tensor.name.removeprefix(NEXT_PREFIX) not in self._state_kinds
+        }
         self._current = 0
         self._fresh = True
         self._graphs: list[Graph] | None = None
         self._record_graphs()
         if self._compiled is not None:
             self._compiled.keep()
+
+    def _inputs(self, sidecar: Sidecar) -> list[EngineTensor]:
+        """Inputs that the engine has: TensorRT may take away a state that nothing reads, though not its output."""
+        names = {self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)}
+        return [tensor for tensor in sidecar.inputs if tensor.name in names]
 
     def _runtime_config(self, trt: Any, path: Path, sidecar: Sidecar) -> tuple[Any, ...]:
         """TensorRT-RTX compiles kernels for the size at hand; at once, not during the run, which a recording would
@@ -178,7 +189,7 @@ class TensorRTRunner(Runner):
         self._lr_device.load(self._lr, self._stream)
         for name, host in self._given.items():
             self._features[name].load(host, self._stream)
-        bindings = {"lr": self._lr_device, self.gives: self._result_device, **self._features}
+        bindings = {"lr": self._lr_device, self.gives: self._result_device, **self._features, **self._unread}
         bindings |= {STATE_PREFIX + name: buffer for name, buffer in self._states[current].items()}
         bindings |= {NEXT_PREFIX + name: buffer for name, buffer in self._states[1 - current].items()}
         for name, buffer in bindings.items():
