@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from networks import SMALL, new_checkpoint
+from traces import SharedTraces
 
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.export.onnx import export_onnx
@@ -17,6 +20,12 @@ from ksnet_deploy.network.checkpoints import Checkpoint
 def small(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """Checkpoint of the small network."""
     return new_checkpoint(tmp_path_factory.mktemp("small"), SMALL)
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """Checkpoint of a small network without flow, a third of the work, for tests of what is around the network."""
+    return new_checkpoint(tmp_path_factory.mktemp("plain"), SMALL.replace(["flow_guidance=none"]))
 
 
 @pytest.fixture(scope="session")
@@ -33,10 +42,24 @@ def small_onnx(small: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> C
     return export
 
 
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this run of the tests share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_cache(shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep tests out of the user's cache, but share one among them."""
-    monkeypatch.setenv("KSNET_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("KSNET_CACHE_DIR", str(shared_folder / "cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _traced_once(shared_folder: Path) -> Iterator[None]:
+    """Trace each network once for all tests, whichever begins."""
+    with mock.patch("torch.onnx.export", SharedTraces(shared_folder / "traces")):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -137,7 +137,7 @@ def test_a_closed_terminal_ends_a_command_like_ctrl_c_unless_that_is_ignored(mon
         assert {signal.SIGINT, signal.SIGTERM} <= set(caught)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_stopped_run_has_no_output_and_the_same_command_goes_on(
     small_onnx: SmallOnnx, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -43,7 +43,7 @@ def test_a_training_is_plotted_beside_its_log(data: Path, tmp_path: Path) -> Non
 def test_from_frames_to_a_trained_network_and_its_figures(data: Path, tmp_path: Path) -> None:
     packed = run("pack", data, "-o", tmp_path / "shards", "--hold-out", "1")
     assert packed.returncode == 0, packed.stderr
-    assert packed.stdout.count("1 clips") == 2
+    assert [line.partition(": ")[2] for line in packed.stdout.splitlines()] == ["1 clip"] * 2
     shards, held_out = tmp_path / "shards/train", tmp_path / "shards/validation"
 
     options = ("-o", tmp_path / "flow", "--channels", "16", "--stage", "2:2x1x32", "--validation", held_out)

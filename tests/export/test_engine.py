@@ -14,6 +14,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from command import run
 from networks import new_checkpoint
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError, OutputError, VerificationError
@@ -312,10 +313,10 @@ def test_an_interrupted_build_leaves_no_engine(
 
 @rtx
 def test_an_engine_of_a_checkpoint_is_compared_with_float32_once(
-    small: Checkpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    plain: Checkpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("KSNET_CACHE_DIR", str(tmp_path))
-    request = EngineRequest(small.path, SIZE, flavour="rtx", gpu="sm86", plugins="off", verify_frames=2, model="mine")
+    request = EngineRequest(plain.path, SIZE, flavour="rtx", gpu="sm86", plugins="off", verify_frames=2, model="mine")
     compared: list[int] = []
     made = make_engine(request, on_verify=compared.append)
     assert made.sidecar.model == "mine"
@@ -376,11 +377,6 @@ def test_the_command_answers_in_json_and_lists_its_cache(
     half_onnx: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("KSNET_CACHE_DIR", str(tmp_path))
-
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "ksnet_deploy", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
     build_it = ("build-engine", "-m", half_onnx, "--fp16", "--gpu", "rtx3080", "--size", "32x48", "--plugins", "off")
     result = run(*build_it, "--json")
     assert result.returncode == 0, result.stderr

@@ -134,7 +134,9 @@ run_loop(task, settings(folder, log_every=100, save_every_s=1e9), CPU, lambda p:
 """
 
 
-@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "kind", [signal.SIGTERM, *(pytest.param(kind, marks=pytest.mark.slow) for kind in (signal.SIGINT, signal.SIGHUP))]
+)
 def test_a_signal_saves_before_it_leaves(tmp_path: Path, kind: signal.Signals) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums of several threads may differ in their last bits

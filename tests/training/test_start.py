@@ -65,7 +65,7 @@ def test_a_run_says_what_starts_anew(tmp_path: Path) -> None:
     options["init_partial"] = True
     train_ksnet(request(tmp_path, tmp_path / "data", **options), lambda _, what: said.append(what), lambda _: None)
     assert said == [
-        "1 clips and 0 stills, 2 iterations; from nothing: reconstruct.head, reconstruct.upsample; all else from lite"
+        "1 clip and 0 stills, 2 iterations; from nothing: reconstruct.head, reconstruct.upsample; all else from lite"
     ]
     with pytest.raises(ConfigError, match="name them with --init"):
         train_ksnet(request(tmp_path, tmp_path / "data", init_partial=True), lambda *_: None, lambda _: None)

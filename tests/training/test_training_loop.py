@@ -322,7 +322,7 @@ def test_flow_training_lowers_the_end_point_error(tmp_path: Path) -> None:
     clips = [ArrayClip(cloud(200)[None])]
     torch.manual_seed(0)
     model = SpyNet(8)
-    recipe = Recipe((Stage(300, 4, 1, 32),), learning_rate=1e-3, gradient_norm=1.0, ema_decay=0.9)
+    recipe = Recipe((Stage(150, 4, 1, 32),), learning_rate=2e-3, gradient_norm=1.0, ema_decay=0.9)
     before = measure_flow(model, clips, pairs=16, side_px=32)
     task = FlowTask(model, clips, [], recipe, tmp_path / "spynet.safetensors", seed=0)
     averaged = run_loop(task, settings(tmp_path), CPU, lambda _: None)
@@ -367,7 +367,7 @@ def test_the_papers_splits_are_kept(tmp_path: Path) -> None:
         said.append(what)
 
     train_ksnet(request(tmp_path, tmp_path / "reds", recipe="paper-reds"), note, lambda _: None)
-    assert said.pop().startswith("1 clips and 0 stills,")
+    assert said.pop().startswith("1 clip and 0 stills,")
 
     vimeo = tmp_path / "vimeo_septuplet"
     for name in ("00001/0001", "00001/0002"):
@@ -376,7 +376,7 @@ def test_the_papers_splits_are_kept(tmp_path: Path) -> None:
         train_ksnet(request(tmp_path / "v", vimeo, recipe="paper-vimeo"), note, lambda _: None)
     (vimeo / "sep_trainlist.txt").write_text("00001/0002\n")
     train_ksnet(request(tmp_path / "v", vimeo, recipe="paper-vimeo"), note, lambda _: None)
-    assert said.pop().startswith("1 clips and 0 stills,")
+    assert said.pop().startswith("1 clip and 0 stills,")
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
