@@ -13,7 +13,15 @@ from ksnet_deploy.base.files import check_place, sha256_of
 from ksnet_deploy.base.frames import FrameType
 from ksnet_deploy.base.sealed import read_sealed, write_sealed
 from ksnet_deploy.base.words import counted
-from ksnet_deploy.export.cache import cache_folder, cached_onnx, check_cache_place, made_cache_folder, note, using_cache
+from ksnet_deploy.export.cache import (
+    cache_folder,
+    cached_onnx,
+    check_cache_place,
+    made_cache_folder,
+    name_in_cache,
+    note,
+    using_cache,
+)
 from ksnet_deploy.export.engine.compile import EngineKey, OnProgress, build_engine, check_buildable
 from ksnet_deploy.export.engine.proof import proof_on_gpu
 from ksnet_deploy.export.proof.half import PSNR_FLOOR_DB
@@ -126,7 +134,7 @@ def make_engine(
         return MadeEngine(path, sidecar, reused, compare_made(request.source, onnx, engine, request.sizes.best, say))
 
     key = EngineKey.of(spec, onnx)
-    path = request.output or cache_folder() / key.file_name(request.source.stem)
+    path = request.output or cache_folder() / key.file_name(name_in_cache(request.source))
     known = None
     if request.output is None:
         check_cache_place(path, sidecar_path(path))
