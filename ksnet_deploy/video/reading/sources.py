@@ -58,7 +58,7 @@ def open_source(path: Path, rate: Fraction) -> InputContainer:
             standard input is closed.
     """
     if str(path) == PIPE:
-        if sys.stdin is None or sys.stdin.closed:
+        if sys.stdin is None:
             raise InputError("standard input is closed; give YUV4MPEG through a pipe, or the path of a video")
         return av.open(sys.stdin.buffer, "r", format="yuv4mpegpipe")
     if not path.is_dir():
