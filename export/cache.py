@@ -21,7 +21,9 @@ from ksnet_deploy.base.files import replacing, sha256_of
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.base.hidden import LONGEST_NAME, shortened
 from ksnet_deploy.network.bundled import check_is_file
+from ksnet_deploy.network.checkpoint_config import config_of
 from ksnet_deploy.network.config import Precision
+from ksnet_deploy.runtime.pair import part_path
 
 __all__ = [
     "SPEEDS_NAME",
@@ -142,9 +144,9 @@ def fault_of(path: Path) -> str | None:
     return None
 
 
-def name_in_cache(checkpoint: Path) -> str:
+def name_in_cache(stem: str) -> str:
     """Beginning of the names of what is made of a checkpoint, with room for the rest, where a hash tells them apart."""
-    return shortened(checkpoint.stem, LONGEST_NAME // 2)
+    return shortened(stem, LONGEST_NAME // 2)
 
 
 def cached_path(checkpoint: Path, size: FrameSize | None, io: FrameType, precision: Precision) -> Path:
@@ -152,7 +154,7 @@ def cached_path(checkpoint: Path, size: FrameSize | None, io: FrameType, precisi
     check_is_file(checkpoint)
     identity = f"{sha256_of(checkpoint)} {size} {io} {precision} {code_sha256()} {version('torch')}"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    return cache_folder() / f"{name_in_cache(checkpoint)}-{size or 'any'}-{io}-{precision}-{digest}.onnx"
+    return cache_folder() / f"{name_in_cache(checkpoint.stem)}-{size or 'any'}-{io}-{precision}-{digest}.onnx"
 
 
 def cached_onnx(
@@ -164,7 +166,8 @@ def cached_onnx(
     on_export: Callable[[], None] = lambda: None,
     on_note: Callable[[str], None] = note,
 ) -> Path:
-    """The ONNX step of a checkpoint at a size (None: any), exported now if it is not in the cache, whole.
+    """The ONNX step of a checkpoint at a size (None: any), exported now if it is not in the cache, whole. Of a
+    bidirectional network it is the name of a pair (:mod:`ksnet_deploy.runtime.pair`).
 
     Everything that changes the file's bytes is in its name: weights, size, frame type, precision, this package's code
     and the version of PyTorch that exports it.
@@ -178,23 +181,31 @@ def cached_onnx(
         OutputError: the cache folder cannot be used.
     """
     path = cached_path(checkpoint, size, io, precision)
-    check_cache_place(path, hash_path(path))
+    files = [part_path(path, step) for step in config_of(checkpoint).steps]
+    check_cache_place(*files, *map(hash_path, files))
     with using_cache():
-        if path.is_file():
-            if (fault := fault_of(path)) is None:
-                return path
-            on_note(f"the cached file {path} {fault}; it is made anew")
+        faults = {file: fault_of(file) for file in files if file.is_file()}
+        if len(faults) == len(files) and not any(faults.values()):
+            return path
+        for file, fault in faults.items():
+            if fault is not None:
+                on_note(f"the cached file {file} {fault}; it is made anew")
     # Imported here: a cached file is run without loading PyTorch.
-    from ksnet_deploy.export.onnx import exported_model
+    from ksnet_deploy.export.onnx import exported_models
     from ksnet_deploy.network.checkpoints import load_checkpoint
 
     on_export()
     made_cache_folder()
-    model = exported_model(load_checkpoint(checkpoint), size=size, io=io, precision=precision).SerializeToString()
+    models = exported_models(load_checkpoint(checkpoint), size=size, io=io, precision=precision)
     with using_cache():
-        with replacing(path) as temporary:
-            temporary.write_bytes(model)
-        write_hash(path, hashlib.sha256(model).hexdigest())
+        for file in files:  # so that of two files, one new and one old are never believed
+            hash_path(file).unlink(missing_ok=True)
+    for step, model in models.items():
+        file, content = part_path(path, step), model.SerializeToString()
+        with using_cache():
+            with replacing(file) as temporary:
+                temporary.write_bytes(content)
+            write_hash(file, hashlib.sha256(content).hexdigest())
     return path
 
 

@@ -18,6 +18,7 @@ from ksnet_deploy.export.verified import VerificationPlan, export_verified
 from ksnet_deploy.network.bundled import EXPORTED_SUFFIXES, checkpoint_path
 from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.config import Precision
+from ksnet_deploy.runtime.pair import PAIR, named_pair, part_path, step_files
 from ksnet_deploy.runtime.tensorrt.target import DEFAULT_SIZE, Flavour, SizeRange
 
 __all__ = ["build_engine", "export_onnx"]
@@ -44,7 +45,8 @@ def export_onnx(
 
     Args:
         model: a bundled checkpoint's name, or a checkpoint's path.
-        output: the ``.onnx`` to write; it appears only when it has passed.
+        output: the ``.onnx`` to write; it appears only when it has passed. Of a bidirectional network it is the name
+            of two, ``name.propagate.onnx`` and ``name.refine.onnx``.
         size: of the LR frames, height before width (default: 180x320); with ``dynamic``, of those of the proof
             (default: 72x128).
         dynamic: leave height and width free.
@@ -73,9 +75,11 @@ def export_onnx(
     if record is not None:
         check_new_file(Path(record), ".json", overwrite=overwrite)
     checkpoint = load_checkpoint(checkpoint_path(str(model)))
+    for file in step_files(path, checkpoint.config).values():
+        check_new_file(file, ".onnx", overwrite=overwrite)
     for note in checkpoint.notes:
         on_note(note)
-    return export_verified(
+    report = export_verified(
         checkpoint,
         path,
         frame_size,
@@ -89,6 +93,9 @@ def export_onnx(
         on_verify=on_verify,
         on_frame=on_frame,
     )
+    if len(checkpoint.config.steps) > 1:  # else an older file would be taken for the two
+        path.unlink(missing_ok=True)
+    return report
 
 
 def build_engine(
@@ -114,7 +121,8 @@ def build_engine(
 
     Args:
         model: a bundled checkpoint's name, a checkpoint's path, or an exported ``.onnx`` of the precision.
-        output: the ``.engine`` to write, with its ``.json`` beside it (default: in the cache).
+        output: the ``.engine`` to write, with its ``.json`` beside it (default: in the cache); two, named as of
+            :func:`export_onnx`, for a bidirectional network.
         size: of the LR frames; or the least, the best and the largest of an engine for many.
         precision: of the convolutions.
         gpu: name or architecture, such as ``rtx3080`` or ``sm86`` (default: this machine's).
@@ -133,9 +141,11 @@ def build_engine(
         KSNetError: it cannot be built here, or the comparison failed.
     """
     path = None if output is None else Path(output)
+    source = named_pair(Path(model)) if str(model).endswith(".onnx") else checkpoint_path(str(model))
     if path is not None:
         check_new_file(path, ".engine", overwrite=overwrite)
-    source = Path(model) if str(model).endswith(".onnx") else checkpoint_path(str(model))
+        for step in PAIR:
+            check_new_file(part_path(path, step), ".engine", overwrite=overwrite)
     request = EngineRequest(
         source=source,
         sizes=_sizes(size),
@@ -150,7 +160,10 @@ def build_engine(
         effort=effort,
         compare=compare,
     )
-    return make_engine(request, say=say, on_verify=on_verify, on_frame=on_frame, on_progress=on_progress)
+    made = make_engine(request, say=say, on_verify=on_verify, on_frame=on_frame, on_progress=on_progress)
+    if len(made.sidecars) > 1:  # else an older engine would be taken for the two
+        made.path.unlink(missing_ok=True)
+    return made
 
 
 def _sizes(size: FrameSize | str | tuple[FrameSize | str, ...] | SizeRange) -> SizeRange:

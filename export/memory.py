@@ -31,7 +31,8 @@ def export_bytes(config: KSNetConfig, size: FrameSize) -> int:
     """Peak of a process that exports a network for frames of a size: the tracer's example of every state, and one."""
     from ksnet_deploy.network.state_names import state_names  # loads PyTorch, which the other figures do without
 
-    features = sum(name not in ("prev_lr", "flow_1") for name in state_names(config))
+    features = max(sum(name not in ("prev_lr", "flow_1") for name in state_names(config, s)) for s in config.steps)
+    features += len(config.steps) - 1  # those that one step of two takes from the other
     return BASE_BYTES + 4 * (config.channels * (features + 1) + 10) * size.height * size.width
 
 

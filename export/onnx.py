@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import onnx
@@ -19,11 +20,12 @@ from ksnet_deploy.base.version import __version__
 from ksnet_deploy.export.memory import check_memory, export_bytes
 from ksnet_deploy.export.step import StepModule
 from ksnet_deploy.network.checkpoints import Checkpoint
-from ksnet_deploy.network.config import Precision
+from ksnet_deploy.network.config import Precision, StepName
 from ksnet_deploy.ops.functions import DOMAIN, OPSET, function_bodies, name_nodes
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX
+from ksnet_deploy.runtime.pair import step_files
 
-__all__ = ["DYNAMIC_TRACE_SIZE", "export_onnx", "exported_model"]
+__all__ = ["DYNAMIC_TRACE_SIZE", "export_onnx", "exported_model", "exported_models", "save_models"]
 
 DYNAMIC_TRACE_SIZE = FrameSize(96, 128)
 """Size a dynamic graph is traced at; the graph does not depend on it."""
@@ -40,23 +42,53 @@ def export_onnx(
     io: FrameType = "uint8",
     precision: Precision = "fp32",
     inline: bool = False,
-) -> onnx.ModelProto:
-    """Write :func:`exported_model` to a file, whole or not at all.
+) -> dict[StepName, onnx.ModelProto]:
+    """Write :func:`exported_models` to a file, or to the two files of a bidirectional network
+    (:mod:`ksnet_deploy.runtime.pair`), each whole or not at all.
 
     Raises:
         KSNetError: as :func:`exported_model`.
-        OutputError: the file cannot be written.
+        OutputError: a file cannot be written.
     """
-    check_place(path)
-    model = exported_model(checkpoint, size=size, io=io, precision=precision, inline=inline)
-    try:
-        with replacing(path) as temporary:
-            onnx.save(model, temporary)
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written ({error.strerror}); give a path in an existing, writable folder"
-        ) from error
-    return model
+    files = step_files(path, checkpoint.config)
+    for file in files.values():
+        check_place(file)
+    models = exported_models(checkpoint, size=size, io=io, precision=precision, inline=inline)
+    save_models(models, files)
+    return models
+
+
+def save_models(models: Mapping[StepName, onnx.ModelProto], files: Mapping[StepName, Path]) -> None:
+    """Write each step to its file, whole or not at all. Raises OutputError where one cannot be written."""
+    for step, model in models.items():
+        try:
+            with replacing(files[step]) as temporary:
+                onnx.save(model, temporary)
+        except OSError as error:
+            raise OutputError(
+                f"{files[step]} cannot be written ({error.strerror}); give a path in an existing, writable folder"
+            ) from error
+
+
+def exported_models(
+    checkpoint: Checkpoint,
+    *,
+    size: FrameSize | None,
+    io: FrameType = "uint8",
+    precision: Precision = "fp32",
+    inline: bool = False,
+) -> dict[StepName, onnx.ModelProto]:
+    """:func:`exported_model` of each of a network's steps. Of two, each names the other by the SHA-256 of its graph."""
+    models = {
+        step: exported_model(checkpoint, size=size, io=io, precision=precision, inline=inline, step=step)
+        for step in checkpoint.config.steps
+    }
+    digests = {step: hashlib.sha256(model.SerializeToString()).hexdigest() for step, model in models.items()}
+    for step, model in models.items():
+        for other in models.keys() - {step}:
+            model.metadata_props.add(key="ksnet.graph_sha256", value=digests[step])
+            model.metadata_props.add(key="ksnet.other_graph_sha256", value=digests[other])
+    return models
 
 
 def exported_model(
@@ -66,12 +98,14 @@ def exported_model(
     io: FrameType = "uint8",
     precision: Precision = "fp32",
     inline: bool = False,
+    step: StepName = "step",
 ) -> onnx.ModelProto:
     """Fold the checkpoint and trace it as an ONNX step, checked by ``onnx.checker`` in full mode.
 
     Inputs are ``lr`` (1, H, W, 3) and ``state.<name>`` (1, C, H, W); outputs ``hr`` (1, 4 H, 4 W, 3) and
     ``next.<name>``, for the names of :func:`ksnet_deploy.network.state_names.state_names`. The caller keeps the state
-    and starts a scene with zeros and ``prev_lr`` the frame itself.
+    and starts a scene with zeros and ``prev_lr`` the frame itself. The step ``propagate`` of a bidirectional network
+    gives ``prop`` (1, C, H, W) instead of ``hr``, and ``refine`` takes it after ``lr``.
 
     Args:
         size: of the LR frames; None for a graph with free height and width, 16 to 8192 each.
@@ -80,7 +114,7 @@ def exported_model(
         inline: write the custom operators out as standard operators, for runtimes that know no ONNX functions.
 
     Raises:
-        ConfigError: the network is bidirectional or its slots are not in channel order, the size is below the
+        ConfigError: the network has no such step or its slots are not in channel order, the size is below the
             network's minimum, or the memory is too small.
         ArtifactError: the exported graph does not pass the checker.
     """
@@ -90,16 +124,17 @@ def exported_model(
         export_bytes(checkpoint.config, size or DYNAMIC_TRACE_SIZE),
         "export with --dynamic, which takes no more for larger frames, or for smaller ones",
     )
-    step = StepModule(checkpoint.model, io, precision)
+    module = StepModule(checkpoint.model, io, precision, step)
+    names, features = module.step.names, module.step.takes
     with _quiet_exporter():
         program = torch.onnx.export(
-            step,
-            step.example_inputs(size or DYNAMIC_TRACE_SIZE),
+            module,
+            module.example_inputs(size or DYNAMIC_TRACE_SIZE),
             dynamo=True,
             opset_version=OPSET,
-            input_names=["lr", *(STATE_PREFIX + name for name in step.names)],
-            output_names=["hr", *(NEXT_PREFIX + name for name in step.names)],
-            dynamic_shapes=None if size else _free_height_and_width(len(step.names)),
+            input_names=["lr", *features, *(STATE_PREFIX + name for name in names)],
+            output_names=[module.step.gives, *(NEXT_PREFIX + name for name in names)],
+            dynamic_shapes=None if size else _free_height_and_width(len(features) + len(names)),
             verbose=False,
         )
     if program is None:  # torch types the result as optional; with dynamo=True it never is
@@ -119,6 +154,7 @@ def exported_model(
         "ksnet.weights_sha256": checkpoint.sha256,
         "ksnet.version": __version__,
         "ksnet.least_size": str(FrameSize(FrameSize.MINIMUM, FrameSize.MINIMUM)),
+        "ksnet.step": step,
     }
     onnx.helper.set_model_props(model, metadata)
     try:
@@ -129,8 +165,6 @@ def exported_model(
 
 
 def _check_exportable(checkpoint: Checkpoint, size: FrameSize | None) -> None:
-    if checkpoint.config.direction != "uni":
-        raise ConfigError(f"{checkpoint.path} is bidirectional; only 'uni' networks can be exported so far")
     if checkpoint.config.slots != "order":
         raise ConfigError(
             f"{checkpoint.path} has slots '{checkpoint.config.slots}', which cannot be exported; only networks with "
@@ -143,11 +177,11 @@ def _check_exportable(checkpoint: Checkpoint, size: FrameSize | None) -> None:
         )
 
 
-def _free_height_and_width(states: int) -> tuple[object, ...]:
+def _free_height_and_width(tensors: int) -> tuple[object, ...]:
     height = torch.export.Dim("height", min=FrameSize.MINIMUM, max=MAX_SIDE)
     width = torch.export.Dim("width", min=FrameSize.MINIMUM, max=MAX_SIDE)
-    state = tuple({2: height, 3: width} for _ in range(states))
-    return ({1: height, 2: width}, state)  # *state of StepModule.forward is one tuple to the tracer
+    others = tuple({2: height, 3: width} for _ in range(tensors))
+    return ({1: height, 2: width}, others)  # *tensors of StepModule.forward is one tuple to the tracer
 
 
 @contextlib.contextmanager

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from ksnet_deploy.base.errors import OutputError
+from ksnet_deploy.base.errors import ConfigError, OutputError
 from ksnet_deploy.base.files import check_place, replacing
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.export.memory import export_bytes, fits, in_gigabytes, verification_bytes
-from ksnet_deploy.export.onnx import DYNAMIC_TRACE_SIZE, export_onnx
+from ksnet_deploy.export.onnx import DYNAMIC_TRACE_SIZE, exported_models, save_models
 from ksnet_deploy.export.polygraphy import check_polygraphy
-from ksnet_deploy.export.proof.explanation import explained
-from ksnet_deploy.export.proof.float32 import SequenceReport, verify_onnx
+from ksnet_deploy.export.proof.explanation import explained, explained_pair
+from ksnet_deploy.export.proof.float32 import FLOAT32_TIE_GAP, SequenceReport, verify_onnx
 from ksnet_deploy.export.proof.half import HALF_TIE_GAP, PSNR_FLOOR_DB, HalfReport, verify_half
 from ksnet_deploy.export.proof.near_ties import RetakingRunner
+from ksnet_deploy.export.proof.pair import compare_halves, compare_pairs
 from ksnet_deploy.export.proof.recording import write_steps
 from ksnet_deploy.export.proof.rounding import round_half_results
 from ksnet_deploy.export.proof.sequence import check_frames, proof_size
 from ksnet_deploy.network.checkpoints import Checkpoint
-from ksnet_deploy.network.config import KSNetConfig, Precision
+from ksnet_deploy.network.config import KSNetConfig, Precision, StepName
 from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.runtime.onnx import OnnxRunner
+from ksnet_deploy.runtime.pair import step_files
 from ksnet_deploy.runtime.step_file import frame_type, load_exported
 
 __all__ = ["VerificationPlan", "export_verified", "float32_runner", "plan_verification", "proof_runner", "verify"]
@@ -89,6 +92,7 @@ def export_verified(
     verified in its place; the report says at which size. Unfinished files of killed exports to this name are removed.
 
     Args:
+        path: of the file, or the name of the two files of a bidirectional network.
         size: of the frames; with ``dynamic``, of those of the verification only.
         frames: to verify over; 0 for none, which gives None.
         inline: as for :func:`ksnet_deploy.export.onnx.exported_model`.
@@ -100,24 +104,33 @@ def export_verified(
         KSNetError: the export or the verification failed, or needs more memory than there is. An older file of the name
             is still there.
     """
-    check_place(path)
+    files = step_files(path, checkpoint.config)
+    for file in files.values():
+        check_place(file)
     if record is not None:
         check_polygraphy()
+        if len(files) > 1:
+            raise ConfigError(
+                f"steps are recorded of networks that have one, and {checkpoint.path.name} has two; leave --record out"
+            )
         check_place(record)
     if frames:
         check_frames(frames)
     plan = plan_verification(checkpoint.config, size, dynamic=dynamic, precision=precision, frames=frames)
 
-    def export(target: Path, target_size: FrameSize) -> None:
-        export_onnx(
-            checkpoint, target, size=None if dynamic else target_size, io=io, precision=precision, inline=inline
-        )
+    def export(targets: Mapping[StepName, Path], target_size: FrameSize) -> None:
+        exported_size = None if dynamic else target_size
+        models = exported_models(checkpoint, size=exported_size, io=io, precision=precision, inline=inline)
+        save_models(models, targets)
 
-    with replacing(path) as temporary:
-        _check_writable(temporary, path)
+    with ExitStack() as writing:
+        temporary = {step: writing.enter_context(replacing(file)) for step, file in files.items()}
+        for step, file in files.items():
+            _check_writable(temporary[step], file)
         on_plan(plan)
         export(temporary, size)
-        verified, small = temporary, temporary.with_name(f"{temporary.name}.small.onnx")
+        verified = temporary
+        small = {step: file.with_name(f"{file.name}.small.onnx") for step, file in temporary.items()}
         try:
             if frames and plan.size != size and not dynamic:
                 verified = small
@@ -130,10 +143,11 @@ def export_verified(
                 )
             if record is not None:
                 with replacing(record) as steps:
-                    write_steps(temporary, size, steps)
+                    write_steps(temporary["step"], size, steps)
             return report
         finally:
-            small.unlink(missing_ok=True)
+            for file in small.values():
+                file.unlink(missing_ok=True)
 
 
 def _check_writable(temporary: Path, path: Path) -> None:
@@ -148,7 +162,7 @@ def _check_writable(temporary: Path, path: Path) -> None:
 
 def verify(
     model: KSNet,
-    path: Path,
+    path: Path | Mapping[StepName, Path],
     size: FrameSize,
     *,
     precision: Precision,
@@ -158,16 +172,46 @@ def verify(
 ) -> SequenceReport | HalfReport:
     """Compare an exported file with the float32 network by the measure of its precision.
 
-    ``least_psnr_db`` is for half precision.
+    ``path`` is the file, the name of a pair, or the file of each step. ``least_psnr_db`` is for half precision.
 
     Raises:
         ConfigError: there are too few frames.
         VerificationError: it is not near enough.
     """
+    files = step_files(path, model.config) if isinstance(path, Path) else path
+    if len(files) > 1:
+        return _verify_pair(model, files, size, precision, frames, least_psnr_db, on_frame)
+    path = files["step"]
     with explained(lambda: float32_runner(model, path, size), lambda: proof_runner(path, size, precision), precision):
         if precision == "fp32":
             return verify_onnx(model, path, size, frames=frames, on_frame=on_frame)
         return verify_half(model, path, size, frames=frames, least_psnr_db=least_psnr_db, on_frame=on_frame)
+
+
+def _verify_pair(
+    model: KSNet,
+    files: Mapping[StepName, Path],
+    size: FrameSize,
+    precision: Precision,
+    frames: int,
+    least_psnr_db: float,
+    on_frame: Callable[[], None],
+) -> SequenceReport | HalfReport:
+    check_frames(frames)
+    gap = FLOAT32_TIE_GAP if precision == "fp32" else HALF_TIE_GAP
+
+    def reference(step: StepName) -> RetakingRunner:
+        return float32_runner(model, files[step], size, step, gap)
+
+    def candidate(step: StepName) -> OnnxRunner:
+        return proof_runner(files[step], size, precision)
+
+    with explained_pair(reference, candidate, precision):
+        if precision == "fp16":
+            return compare_halves(reference, candidate, frames, least_psnr_db=least_psnr_db, on_frame=on_frame)
+        # As verify_onnx: with the function bodies of the files, then as they are run.
+        compare_pairs(reference, lambda step: OnnxRunner(files[step], size, rewrite=lambda _model: None), 2)
+        return compare_pairs(reference, candidate, frames, on_frame=on_frame)
 
 
 def proof_runner(path: Path, size: FrameSize, precision: Precision) -> OnnxRunner:
@@ -175,6 +219,8 @@ def proof_runner(path: Path, size: FrameSize, precision: Precision) -> OnnxRunne
     return OnnxRunner(path, size, rewrite=round_half_results) if precision == "fp16" else OnnxRunner(path, size)
 
 
-def float32_runner(model: KSNet, path: Path, size: FrameSize) -> RetakingRunner:
-    """The network as it was trained, in float32, with the frame type of an exported file."""
-    return RetakingRunner(model, size, io=frame_type(path, load_exported(path)), gap=HALF_TIE_GAP)
+def float32_runner(
+    model: KSNet, path: Path, size: FrameSize, step: StepName = "step", gap: float = HALF_TIE_GAP
+) -> RetakingRunner:
+    """A step of the network as it was trained, in float32, with the frame type of an exported file."""
+    return RetakingRunner(model, size, io=frame_type(path, load_exported(path)), gap=gap, step=step)

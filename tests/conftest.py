@@ -23,6 +23,20 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 
 @pytest.fixture(scope="session")
+def small_bi(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """Checkpoint of the small network that runs in both directions."""
+    return new_checkpoint(tmp_path_factory.mktemp("small_bi"), SMALL.replace(["direction=bi"]))
+
+
+@pytest.fixture(scope="session")
+def small_bi_onnx(small_bi: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The name of its two exported files, for float32 frames of 20x24."""
+    path = tmp_path_factory.mktemp("bi_onnx") / "bi.onnx"
+    export_onnx(small_bi, path, size=FrameSize(20, 24), io="float32")
+    return path
+
+
+@pytest.fixture(scope="session")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """Checkpoint of a small network without flow, a third of the work, for tests of what is around the network."""
     return new_checkpoint(tmp_path_factory.mktemp("plain"), SMALL.replace(["flow_guidance=none"]))

@@ -19,6 +19,7 @@ from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.config import Precision
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.onnx import OnnxRunner
+from ksnet_deploy.runtime.pair import files_of
 from ksnet_deploy.runtime.step_file import exported_metadata, load_exported
 from ksnet_deploy.runtime.tensorrt.runner import TensorRTRunner
 
@@ -68,4 +69,4 @@ def compare_made(
 
 def precision_of(onnx: Path) -> Precision:
     """Precision of an exported file, as its metadata say."""
-    return "fp16" if exported_metadata(load_exported(onnx)).get("ksnet.precision") == "fp16" else "fp32"
+    return "fp16" if exported_metadata(load_exported(files_of(onnx)[0])).get("ksnet.precision") == "fp16" else "fp32"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,21 +13,14 @@ from ksnet_deploy.base.files import check_place, sha256_of
 from ksnet_deploy.base.frames import FrameType
 from ksnet_deploy.base.sealed import read_sealed, write_sealed
 from ksnet_deploy.base.words import counted
-from ksnet_deploy.export.cache import (
-    cache_folder,
-    cached_onnx,
-    check_cache_place,
-    made_cache_folder,
-    name_in_cache,
-    note,
-    using_cache,
-)
+from ksnet_deploy.export.cache import cache_folder, cached_onnx, check_cache_place, made_cache_folder, note, using_cache
 from ksnet_deploy.export.engine.compile import EngineKey, OnProgress, build_engine, check_buildable
 from ksnet_deploy.export.engine.proof import proof_on_gpu
 from ksnet_deploy.export.proof.half import PSNR_FLOOR_DB
 from ksnet_deploy.export.proof.sequence import check_frames, proof_size
 from ksnet_deploy.network.config import Precision
 from ksnet_deploy.ops.library import find_plugin_library
+from ksnet_deploy.runtime.pair import PAIR, files_of, part_path
 from ksnet_deploy.runtime.step_file import exported_metadata, exported_size, has_custom_operators, load_exported
 from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar, sidecar_path
 from ksnet_deploy.runtime.tensorrt.spec import EngineSpec, PluginIdentity
@@ -73,12 +66,18 @@ class EngineRequest:
 
 @dataclass(frozen=True)
 class MadeEngine:
-    """An engine, its sidecar, whether it was there already, and the comparison of its outputs that was asked for."""
+    """An engine, or one for each step of a network, with sidecars; whether it was there; its outputs compared."""
 
     path: Path
-    sidecar: Sidecar
+    """The engine, or the name of the two of a bidirectional network."""
+    sidecars: tuple[Sidecar, ...]
     reused: bool
     outputs: OutputComparison | None = None
+
+    @property
+    def sidecar(self) -> Sidecar:
+        """Sidecar of the last engine, with the verdict on all."""
+        return self.sidecars[-1]
 
 
 def make_engine(
@@ -101,7 +100,8 @@ def make_engine(
         on_progress: told the progress of the build.
 
     Raises:
-        KSNetError: with the reason. Nothing is left under the engine's name that was not there before.
+        KSNetError: with the reason. Nothing is left under the engine's name that was not there before; of two engines
+            the first may be, which is refused without the other.
     """
     if request.verify_frames:
         check_frames(request.verify_frames)
@@ -124,22 +124,26 @@ def make_engine(
     check_buildable(spec, library)
     frames = request.verify_frames
     onnx = _exported(request, say)
+    parts = files_of(onnx)
+    if request.compare and len(parts) > 1:
+        raise ConfigError(f"--compare is for networks with one step, and {request.source.name} has two; leave it out")
 
-    def made(sidecar: Sidecar, *, reused: bool) -> MadeEngine:
+    def made(sidecars: Sequence[Sidecar], *, reused: bool) -> MadeEngine:
         if not request.compare:
-            return MadeEngine(path, sidecar, reused)
+            return MadeEngine(path, tuple(sidecars), reused)
         from ksnet_deploy.export.engine.compare import compare_made
 
-        engine = path if at_hand else None
-        return MadeEngine(path, sidecar, reused, compare_made(request.source, onnx, engine, request.sizes.best, say))
+        compared = compare_made(request.source, onnx, path if at_hand else None, request.sizes.best, say)
+        return MadeEngine(path, tuple(sidecars), reused, compared)
 
-    key = EngineKey.of(spec, onnx)
-    path = request.output or cache_folder() / key.file_name(name_in_cache(request.source))
+    keys = [EngineKey.of(spec, part) for part in parts]
+    path = request.output or cache_folder() / keys[0].file_name(request.source.stem)
+    engines = [part_path(path, step) for step in PAIR] if len(parts) > 1 else [path]
     known = None
     if request.output is None:
-        check_cache_place(path, sidecar_path(path))
-        known = _whole_engine(path, key, say)
-    if known is not None and ((request.source == onnx and not at_hand) or _is_compared(known, request)):
+        check_cache_place(*engines, *map(sidecar_path, engines))
+        known = _whole_engines(engines, keys, say)
+    if known and ((request.source == onnx and not at_hand) or _is_compared(known[-1], request)):
         return made(known, reused=True)
     if request.output is None:
         made_cache_folder()
@@ -151,24 +155,34 @@ def make_engine(
     proof = None if at_hand or request.source == onnx else _proof(request, say, on_verify, on_frame)
 
     def prove(engine: Path) -> dict[str, Any] | None:
+        """The proof of the last engine, with those that were built before it."""
         if not (at_hand and frames):
             return proof
         on_verify(frames)
         best, least = request.sizes.best, request.least_psnr_db
-        return proof_on_gpu(request.source, onnx, engine, best, frames, on_frame, least)
+        return proof_on_gpu(request.source, onnx, [*engines[:-1], engine], best, frames, on_frame, least)
 
-    (on_build or say)(f"Building for {spec}, by TensorRT {key.version}.")
-    sidecar = build_engine(
-        onnx,
-        path,
-        spec,
-        library=library,
-        model=request.model or str(request.source),
-        prove=prove,
-        on_progress=on_progress,
-        on_note=say,
-    )
-    return made(sidecar, reused=False)
+    (on_build or say)(f"Building for {spec}, by TensorRT {keys[0].version}.")
+    sidecars = [
+        build_engine(
+            part,
+            engine,
+            spec,
+            library=library,
+            model=request.model or str(request.source),
+            prove=prove if engine == engines[-1] else lambda _engine: None,
+            on_progress=on_progress,
+            on_note=say,
+        )
+        for part, engine in zip(parts, engines, strict=True)
+    ]
+    if len(engines) > 1:  # until then they name no other, and are refused
+        others = [sidecar.engine_sha256 for sidecar in reversed(sidecars)]
+        for index, (engine, other) in enumerate(zip(engines, others, strict=True)):
+            changes = {"other_engine_sha256": other, "verified": sidecars[-1].verified}
+            sidecars[index] = replace(sidecars[index], **changes)  # type: ignore[arg-type]
+            sidecars[index].write(engine)
+    return made(sidecars, reused=False)
 
 
 def _is_compared(sidecar: Sidecar, request: EngineRequest) -> bool:
@@ -178,6 +192,17 @@ def _is_compared(sidecar: Sidecar, request: EngineRequest) -> bool:
     asked = verified.get("required_db", request.least_psnr_db)
     same = asked == request.least_psnr_db or (sidecar.fault is None and asked >= request.least_psnr_db)
     return enough and same
+
+
+def _whole_engines(
+    engines: Sequence[Path], keys: Sequence[EngineKey], say: Callable[[str], None]
+) -> list[Sidecar] | None:
+    """The sidecars of all engines of a network in the cache; None where one must be built again."""
+    found = [_whole_engine(engine, key, say) for engine, key in zip(engines, keys, strict=True)]
+    sidecars = [sidecar for sidecar in found if sidecar is not None]
+    others = [sidecar.engine_sha256 for sidecar in reversed(sidecars)] if len(engines) > 1 else [None]
+    whole = len(sidecars) == len(engines) and others == [sidecar.other_engine_sha256 for sidecar in sidecars]
+    return sidecars if whole else None
 
 
 def _whole_engine(path: Path, key: EngineKey, say: Callable[[str], None]) -> Sidecar | None:
@@ -221,7 +246,7 @@ def _target(gpu: str | None, flavour: Flavour) -> tuple[GpuTarget, bool]:
 def _plugins(request: EngineRequest) -> Path | None:
     if request.plugins == "off":
         return None
-    if request.source.suffix == ".onnx" and not has_custom_operators(load_exported(request.source)):
+    if request.source.suffix == ".onnx" and not has_custom_operators(load_exported(files_of(request.source)[0])):
         if request.plugins == "on":
             raise ArtifactError(
                 f"{request.source} was exported with --inline, which leaves no operator for the native plugins; export "
@@ -248,7 +273,7 @@ def _exported(request: EngineRequest, say: Callable[[str], None]) -> Path:
             on_export=lambda: say(f"Exporting {request.source.name} in {request.precision}, once."),
             on_note=say,
         )
-    model = load_exported(request.source)
+    model = load_exported(files_of(request.source)[0])
     precision = exported_metadata(model).get("ksnet.precision", "unknown")
     if precision != request.precision:
         remedy = "leave --fp16 out" if precision == "fp32" else "pass --fp16"
@@ -284,7 +309,7 @@ def _proof(
     )
     path = onnx.with_suffix(".proof.json")
     check_cache_place(path)
-    digest = sha256_of(onnx)
+    digest = " ".join(map(sha256_of, files_of(onnx)))
     known = _known_proof(path, digest, say)
     enough = request.precision == "fp32" or (known or {}).get("least_psnr_db", 0) >= request.least_psnr_db
     if known is not None and known["frames"] >= frames and enough:

@@ -18,7 +18,7 @@ from ksnet_deploy.base.errors import VerificationError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.export.proof.near_ties import RetakingRunner
 from ksnet_deploy.export.proof.sequence import check_frames, proof_frames, reset_before, sequence_in_words
-from ksnet_deploy.export.proof.stepping import compare_frames
+from ksnet_deploy.export.proof.stepping import Features, compare_frames
 from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.runtime.base import Runner, SavedState
 from ksnet_deploy.runtime.onnx import OnnxRunner
@@ -132,10 +132,17 @@ def compare_to_float32(
     frames: Sequence[NDArray[Any]],
     *,
     reset_at: int | None,
+    features: Features | None = None,
+    keep: list[tuple[NDArray[Any], NDArray[Any]]] | None = None,
     on_frame: Callable[[], None] = lambda: None,
 ) -> SequenceReport:
-    """Hold a float32 runner to another, frames and states. Raises VerificationError as :func:`verify_onnx` says."""
-    hr_tolerance = max(TOLERANCE, UNIT.get(candidate.io, 0.0))
+    """Hold a float32 runner to another, results and states. Raises VerificationError as :func:`verify_onnx` says.
+
+    Args:
+        features: as of :func:`ksnet_deploy.export.proof.stepping.compare_frames`.
+        keep: takes the results of both, where they are features that another step takes.
+    """
+    hr_tolerance = max(TOLERANCE, UNIT.get(candidate.io, 0.0) if candidate.gives == "hr" else 0.0)
     report = SequenceReport(candidate.size, reset_at, TOLERANCE, hr_tolerance)
 
     def measure(found: NDArray[Any], expected: NDArray[Any]) -> FrameError:
@@ -144,14 +151,17 @@ def compare_to_float32(
     def accepts(error: FrameError) -> bool:
         return not error.exceeds(hr_tolerance, TOLERANCE)
 
-    compared = compare_frames(reference, candidate, frames, reset_at=reset_at, measure=measure, accepts=accepts)
-    for frame in compared:
+    for frame in compare_frames(
+        reference, candidate, frames, reset_at=reset_at, measure=measure, accepts=accepts, features=features
+    ):
+        if keep is not None:
+            keep.append(frame.results)
         if frame.retaken is not None:
             report.frames.append(replace(frame.retaken, excused=True))
         elif accepts(frame.error):
             report.frames.append(frame.error)
         else:
-            raise VerificationError(_failure(frame.index, frame.error, hr_tolerance))
+            raise VerificationError(_failure(frame.index, frame.error, hr_tolerance, candidate.gives))
         on_frame()
     if len(report.excused) > max(1, MAX_EXCUSED_SHARE * len(frames)):
         raise VerificationError(
@@ -176,9 +186,10 @@ def _frame_error(
     return FrameError(hr if np.isfinite(hr) else float("inf"), errors[worst], worst)
 
 
-def _failure(index: int, error: FrameError, hr_tolerance: float) -> str:
+def _failure(index: int, error: FrameError, hr_tolerance: float, result: str) -> str:
+    what = "the HR frame" if result == "hr" else "the features"
     return (
-        f"the exported network differs from PyTorch on frame {index}: by {error.hr:.2e} in the HR frame (at most "
+        f"the exported network differs from PyTorch on frame {index}: by {error.hr:.2e} in {what} (at most "
         f"{hr_tolerance:.0e} is accepted) and by {error.state:.2e} in state '{error.worst_state}' (at most "
         f"{TOLERANCE:.0e}); do not use it, export it again"
     )

@@ -7,7 +7,7 @@ the other, which is what an engine does or, where it fuses operators, a little w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.export.proof.near_ties import RetakingRunner
 from ksnet_deploy.export.proof.rounding import round_half_results
 from ksnet_deploy.export.proof.sequence import check_frames, proof_frames, reset_before, sequence_in_words
-from ksnet_deploy.export.proof.stepping import compare_frames
+from ksnet_deploy.export.proof.stepping import Features, compare_frames
 from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.onnx import OnnxRunner
@@ -122,6 +122,8 @@ def compare_runners(
     reset_at: int | None = None,
     least_psnr_db: float = PSNR_FLOOR_DB,
     refuse: bool = True,
+    features: Features | None = None,
+    swapped_before: Mapping[int, float] | None = None,
     on_frame: Callable[[], None] = lambda: None,
 ) -> HalfReport:
     """Hold a runner of reduced precision to another; see :func:`ksnet_deploy.export.proof.stepping.compare_frames`.
@@ -129,11 +131,13 @@ def compare_runners(
     Args:
         least_psnr_db: of every frame.
         refuse: raise for what does not pass; else it is in the report's ``faults``.
+        features: those that the steps take beside each frame.
+        swapped_before: frames on which the step that gave those took the other of two near-tied channels.
 
     Raises:
         VerificationError: as :func:`verify_half` says; frames that are not finite are always refused.
     """
-    report = HalfReport(reference.size, reset_at, least_psnr_db)
+    report = HalfReport(reference.size, reset_at, least_psnr_db, swapped=dict(swapped_before or {}))
 
     def blame(sentence: str) -> None:
         if refuse:
@@ -152,8 +156,9 @@ def compare_runners(
     def accepts(value: float) -> bool:
         return value >= SWAP_DB
 
-    compared = compare_frames(reference, candidate, frames, reset_at=reset_at, measure=measure, accepts=accepts)
-    for frame in compared:
+    for frame in compare_frames(
+        reference, candidate, frames, reset_at=reset_at, measure=measure, accepts=accepts, features=features
+    ):
         value = frame.error
         if frame.retaken is not None:
             report.swapped[frame.index], value = value, frame.retaken

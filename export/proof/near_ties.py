@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.network.channel_selection import SplitLevel
-from ksnet_deploy.network.model import KSNet, State
+from ksnet_deploy.network.config import StepName
+from ksnet_deploy.network.model import KSNet
+from ksnet_deploy.network.steps import AnyState
 from ksnet_deploy.ops.reference import Split, channel_scores
 from ksnet_deploy.runtime.torch import TorchRunner
 
@@ -78,32 +80,40 @@ class RetakingRunner(TorchRunner):
     """The float32 network on the CPU, which can take its last step again with the other of two near-tied channels."""
 
     def __init__(
-        self, model: KSNet, size: FrameSize, *, io: FrameType = "uint8", gap: float, fold: bool = False
+        self,
+        model: KSNet,
+        size: FrameSize,
+        *,
+        io: FrameType = "uint8",
+        gap: float,
+        fold: bool = False,
+        step: StepName = "step",
     ) -> None:
         """Run the network as it was trained, so that a comparison with it covers the fold too.
 
         Args:
             gap: scores nearer than this are near-tied; see :class:`GapRecorder`.
             fold: run the deploy form instead.
+            step: which of the network's.
         """
-        super().__init__(model, size, io=io, precision="fp32", fold=fold)
+        super().__init__(model, size, io=io, precision="fp32", fold=fold, step=step)
         self._gap = gap
         self._tied: list[SplitLevel] = []
-        self._before: State | None = None
+        self._before: AnyState | None = None
 
-    def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
+    def _step(self, lr: NDArray[Any], *features: NDArray[Any]) -> NDArray[Any]:
         self._before = self._state
         with GapRecorder(self._model) as gaps:
-            hr = super()._step(lr)
+            result = super()._step(lr, *features)
         self._tied = gaps.tied_levels(self._gap)
-        return hr
+        return result
 
-    def retakes(self, lr: NDArray[Any]) -> Iterator[NDArray[Any]]:
-        """The last step's frame with each other choice; the sequence goes on from the one at which a caller stops."""
+    def retakes(self, lr: NDArray[Any], *features: NDArray[Any]) -> Iterator[NDArray[Any]]:
+        """The last step's result with each other choice; the sequence goes on from the one at which a caller stops."""
         taken = self._state
         for level in self._tied:
             self._state = self._before
             with swapped_channels(level):
-                hr = super()._step(lr)
-            yield hr
+                result = super()._step(lr, *features)
+            yield result
         self._state = taken

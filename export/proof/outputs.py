@@ -7,6 +7,7 @@ the same recorded state on both sides, so the output that is wrong is the one th
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -97,21 +98,24 @@ class OutputComparison:
         return "\n".join(lines)
 
 
-def compare_outputs(reference: Runner, candidate: Runner, precision: Precision) -> OutputComparison:
+def compare_outputs(
+    reference: Runner, candidate: Runner, precision: Precision, features: Sequence[NDArray[Any]] | None = None
+) -> OutputComparison:
     """Run both on steps that the reference records, each from the recorded state, and compare every output.
 
     Args:
         reference: of the size and frame type of the candidate.
         precision: of the candidate.
+        features: what :func:`~ksnet_deploy.export.proof.recording.record_steps` takes.
     """
-    steps = record_steps(reference)
+    steps = record_steps(reference, features)
     names = ("reference", "candidate")
     with errors_of_polygraphy():
         runners = [_StepRunner(*pair, steps[0]) for pair in zip(names, (reference, candidate), strict=True)]
         results = Comparator.run(runners, data_loader=steps)
         expected, found = ([dict(one) for one in results[name]] for name in names)
         tolerances = {name: _tolerance([one[name] for one in expected], precision) for name in expected[0]}
-        if reference.io == "uint8":
+        if reference.io == "uint8" and reference.gives == "hr":
             tolerances["hr"] = max(tolerances["hr"], ONE_LEVEL)
         compare = SimpleCompareFunc(
             check_error_stat="quantile", error_quantile=QUANTILE, atol=tolerances, rtol=0.0, check_shapes=True
@@ -150,7 +154,7 @@ class _StepRunner(BaseRunner):  # type: ignore[misc]
         super().__init__(name)
         self._runner, self._example = runner, example
         runner.reset()
-        runner.step(example["lr"][0])
+        runner.step(example["lr"][0], *(example[name] for name in runner.takes))
         self._types = {name: array.dtype for name, array in runner.state.items()}
 
     def get_input_metadata_impl(self) -> TensorMetadata:
@@ -167,7 +171,9 @@ class _StepRunner(BaseRunner):  # type: ignore[misc]
             for name, kind in self._types.items()
             if STATE_PREFIX + name in feed_dict
         }
-        outputs = {"hr": self._runner.step(np.asarray(feed_dict["lr"])[0])[None]}
+        features = (np.asarray(feed_dict[name]) for name in self._runner.takes)
+        result = self._runner.step(np.asarray(feed_dict["lr"])[0], *features)
+        outputs = {self._runner.gives: result[None] if self._runner.gives == "hr" else result}
         outputs |= {NEXT_PREFIX + name: array for name, array in self._runner.state.items()}
         self.inference_time = time.perf_counter() - started
         return {name: np.ascontiguousarray(array, np.float32) for name, array in outputs.items()}

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from ksnet_deploy.base.errors import KSNetError
 from ksnet_deploy.base.machine import ending_signals
@@ -41,6 +41,16 @@ class Commands(TyperGroup):
         except typer.BadParameter as error:
             error.message = error.message.removeprefix("Value error, ")
             raise
+
+
+class Command(TyperCommand):
+    """A command whose help does not spend a line on how to get it."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.hidden = True
+        return option
 
 
 app = typer.Typer(
@@ -85,7 +95,7 @@ def root(
 for _command, _examples in COMMANDS.items():
     _name = _command.__name__.replace("_", "-")
     _lines = (f"Example: ksnet-deploy {_name} {example}".strip() for example in _examples)
-    app.command(_name, epilog="\n".join(_lines))(_command)
+    app.command(_name, cls=Command, epilog="\n".join(_lines))(_command)
 
 
 def _stop(signum: int, _frame: object) -> None:

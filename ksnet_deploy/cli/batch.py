@@ -48,6 +48,8 @@ class Batch:
     rate_given: bool
     """Whether frames per second were given, which only a folder of frames takes."""
     tiles: TileChoice
+    window: int | None
+    look_ahead: int | None
     tracks: TrackChoice | None
     cuts: Path | None
     scene_reset: bool
@@ -137,6 +139,8 @@ class Batch:
             runtime=self.choices.runtime,
             device=self.choices.device,
             tiles=self.tiles,
+            window=self.window,
+            look_ahead=self.look_ahead,
             on_note=bar.say,
             on_build=build_progress(bar),
         )

@@ -95,8 +95,10 @@ def build_engine(
         )
     sidecar = made.sidecar
     if as_json:
-        outputs = {} if made.outputs is None else {"compared": made.outputs.as_dict()}
-        print(json.dumps({"output": str(made.path), "reused": made.reused, **sidecar.as_dict(), **outputs}))
+        more = {} if made.outputs is None else {"compared": made.outputs.as_dict()}
+        if len(made.sidecars) > 1:
+            more["engines"] = {each.metadata["ksnet.step"]: each.as_dict() for each in made.sidecars}
+        print(json.dumps({"output": str(made.path), "reused": made.reused, **sidecar.as_dict(), **more}))
     else:
         _print(made)
     if sidecar.fault is not None:
@@ -106,11 +108,13 @@ def build_engine(
 
 def _print(made: MadeEngine) -> None:
     from ksnet_deploy.export.engine.layers import summary
+    from ksnet_deploy.runtime.pair import files_of
 
     sidecar = made.sidecar
-    how = "was in the cache" if made.reused else f"built in {sidecar.build_s:.1f} s"
-    print(f"{made.path}: {made.path.stat().st_size / 1e6:.1f} MB, {how}, for {sidecar.spec}")
-    print(f"Layers: {summary(sidecar.layers)}.")
+    for path, each in zip(files_of(made.path), made.sidecars, strict=True):
+        how = "was in the cache" if made.reused else f"built in {each.build_s:.1f} s"
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {how}, for {each.spec}")
+        print(f"Layers: {summary(each.layers)}.")
     if sidecar.verified is None:
         print("Not compared with float32.")
     else:

@@ -48,6 +48,7 @@ def export(
     """Export a checkpoint to ONNX and prove that it computes what PyTorch computes."""
     from ksnet_deploy.export.front import export_onnx
     from ksnet_deploy.export.verified import VerificationPlan
+    from ksnet_deploy.runtime.pair import files_of
     from ksnet_deploy.runtime.tensorrt.target import DEFAULT_SIZE
 
     plans: list[VerificationPlan] = []
@@ -75,7 +76,11 @@ def export(
             on_verify=lambda: bar.begin("and verifying against PyTorch", verify_frames),
             on_frame=bar.advance,
         )
-    answer: dict[str, Any] = {"output": str(output), "bytes": output.stat().st_size, "verified": report is not None}
+    files = files_of(output)
+    size_bytes = sum(file.stat().st_size for file in files)
+    answer: dict[str, Any] = {"output": str(output), "bytes": size_bytes, "verified": report is not None}
+    if len(files) > 1:
+        answer["files"] = [str(file) for file in files]
     if report is not None:
         answer |= report.as_dict()
     if record is not None:
@@ -84,7 +89,7 @@ def export(
     if as_json:
         print(json.dumps(answer))
     else:
-        print(f"{output}: {answer['bytes'] / 1e6:.1f} MB")
+        print(f"{' and '.join(map(str, files))}: {size_bytes / 1e6:.1f} MB")
         what = f"the network exported for {plans[0].size}, over " if plans[0].wanted_bytes and not dynamic else ""
         print(f"Verified: {what}{report.summary()}." if report else "Not verified (--verify-frames 0).")
         if record is not None:

@@ -150,12 +150,13 @@ def info(
     from ksnet_deploy.network.checkpoints import load_checkpoint
     from ksnet_deploy.network.complexity import complexity
     from ksnet_deploy.runtime.exported import describe
+    from ksnet_deploy.runtime.pair import named_pair
 
     own, facts = None, {}
     if model.lower().endswith((".onnx", ".engine")):
         if set_:
             raise ConfigError(f"{model} is an exported file, whose settings are fixed; give a checkpoint for --set")
-        exported = describe(Path(model))
+        exported = describe(named_pair(Path(model)))
         config, own, facts = exported.config, exported.size, exported.facts
     else:
         checkpoint = load_checkpoint(checkpoint_path(model))
@@ -163,8 +164,12 @@ def info(
         config = checkpoint.config.replace(set_ or [])
     frame_size = FrameSize.parse(size) if size else own or FrameSize(180, 320)
     count = complexity(config, frame_size)
+    second_flow = None
+    if config.direction == "bi":
+        second_flow = count.gmacs_deploy - complexity(config.replace(["direction=uni"]), frame_size).gmacs_deploy
     if as_json:
         answer = {"config": json.loads(config.to_json()), "size": str(frame_size), **vars(count)}
+        answer |= {} if second_flow is None else {"second_flow_gmacs": second_flow}
         print(json.dumps(answer | ({"exported": facts} if facts else {})))
         return
     for name, fact in facts.items():
@@ -173,6 +178,8 @@ def info(
     print(f"{'':16}{'training form':>16}{'deploy form':>16}")
     print(f"{'parameters':16}{count.params_training / 1e6:>14.3f} M{count.params_deploy / 1e6:>14.3f} M")
     print(f"{'multiply-adds':16}{count.gmacs_training:>14.1f} G{count.gmacs_deploy:>14.1f} G   at {frame_size}")
+    if second_flow is not None:
+        print(f"{second_flow:.1f} G of these are the flow to the next frame, which the network in one direction lacks.")
     print("KSNet-uni in the paper's Table 2: 3.4 M and 3.0 M parameters, 320.9 G and 296.9 G at 180x320.")
 
 

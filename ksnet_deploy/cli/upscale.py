@@ -92,6 +92,14 @@ def upscale(
             rich_help_panel=ADVANCED,
         ),
     ] = "auto",
+    window: Annotated[
+        int | None,
+        typer.Option("--window", metavar="N", help="Of bi, with --look-ahead N.", rich_help_panel=ADVANCED),
+    ] = None,
+    look_ahead: Annotated[
+        int | None,
+        typer.Option("--look-ahead", metavar="N", hidden=True, help="Frames seen after a window (default: 8)."),
+    ] = None,
     cuts: Annotated[
         Path | None,
         typer.Option("--cuts", metavar="FILE", help="Frame numbers of scene cuts.", rich_help_panel=ADVANCED),
@@ -149,6 +157,8 @@ def upscale(
         scale=None if scale is None else parse_scale(scale),
         rate_given=fps is not None,
         tiles=parse_tiles(tiles),
+        window=window,
+        look_ahead=look_ahead,
         tracks=tracks,
         cuts=cuts,
         scene_reset=scene_reset,

@@ -6,6 +6,7 @@ original. Figures are means over the frames of a clip, then over clips; a frame 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -35,15 +36,15 @@ CHUNK_BYTES = 1 << 26
 
 
 class Method(Protocol):
-    """Something that enlarges frames, one after the other."""
+    """Something that enlarges the frames of a clip."""
 
     name: str
 
     def begin(self, size: FrameSize) -> None:
         """A new clip of LR frames of a size follows."""
 
-    def enlarge(self, lr: Frames) -> Frames:
-        """LR frame (H, W, 3) -> HR frame (4 H, 4 W, 3)."""
+    def enlarge(self, lrs: Iterable[Frames]) -> Iterator[Frames]:
+        """LR frames (H, W, 3) of the clip -> HR frames (4 H, 4 W, 3), each as soon as it is known."""
 
 
 class BicubicMethod:
@@ -54,8 +55,8 @@ class BicubicMethod:
     def begin(self, size: FrameSize) -> None:
         pass
 
-    def enlarge(self, lr: Frames) -> Frames:
-        return enlarge_bicubic(lr)
+    def enlarge(self, lrs: Iterable[Frames]) -> Iterator[Frames]:
+        return map(enlarge_bicubic, lrs)
 
 
 class NetworkMethod:
@@ -75,9 +76,9 @@ class NetworkMethod:
         self.close()
         self._upscaler, self._size = self._make_upscaler(), size
 
-    def enlarge(self, lr: Frames) -> Frames:
+    def enlarge(self, lrs: Iterable[Frames]) -> Iterator[Frames]:
         assert self._upscaler is not None, "begin() first"
-        return self._upscaler.push(lr)
+        return self._upscaler.upscale(lrs)
 
     def close(self) -> None:
         if self._upscaler is not None:
@@ -205,8 +206,15 @@ def evaluate(
         if warping is not None:
             warping.begin()
         psnrs, ssims, errors = [], [], []
-        for index, (low, high) in enumerate(_frame_pairs(hr, lr, size, degradation, compression)):
-            found = method.enlarge(low)
+        waiting: deque[Frames] = deque()  # HR frames whose LR the method has seen, but not given back yet
+
+        def lows(pairs: Iterator[tuple[Frames, Frames]], waiting: deque[Frames] = waiting) -> Iterator[Frames]:
+            for low, high in pairs:
+                waiting.append(high)
+                yield low
+
+        for index, found in enumerate(method.enlarge(lows(_frame_pairs(hr, lr, size, degradation, compression)))):
+            high = waiting.popleft()
             if index in counted:
                 planes = [(luma(found), luma(high))] if space == "y" else list(_channels(found, high))
                 psnrs.append(min(psnr(*planes[0]) if space == "y" else psnr(found, high), PSNR_LIMIT))

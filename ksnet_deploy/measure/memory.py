@@ -13,6 +13,7 @@ from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.upscale.memory import PIPELINE_BYTES, choose_tiles, memory_needed
 from ksnet_deploy.upscale.networks import Network, NetworkFile
 from ksnet_deploy.upscale.values import TileChoice
+from ksnet_deploy.upscale.windows import Windows
 from ksnet_deploy.video.clips.clip import Clip, VideoClip
 
 __all__ = ["benchmark_bytes", "config_of_file", "evaluation_bytes", "plan_evaluation", "process_bytes", "torch_bytes"]
@@ -58,6 +59,7 @@ def evaluation_bytes(
     clips: Sequence[tuple[Clip, Clip | None]],
     network_bytes: Callable[[FrameSize, int], int],
     *,
+    waiting: int = 1,
     compressed: bool = False,
     warping: bool = False,
 ) -> int:
@@ -66,6 +68,7 @@ def evaluation_bytes(
     Args:
         clips: HR clips, each with its LR clip where there is one.
         network_bytes: what the network takes on LR frames of a size, beside so many bytes; 0 for none.
+        waiting: HR frames that wait until the network gives the first; a bidirectional one sees a window before.
         compressed: LR goes through an encoder first, each clip as a whole.
         warping: temporal consistency is measured too.
     """
@@ -74,7 +77,7 @@ def evaluation_bytes(
         size = FrameSize(hr.height // SCALE, hr.width // SCALE)
         pixels = hr.height * hr.width
         read = _bytes_read(hr) + (0 if lr is None else _bytes_read(lr))
-        beside = read + SCORING_BYTES * pixels
+        beside = read + SCORING_BYTES * pixels + 3 * (min(waiting, hr.frames) - 1) * pixels
         if compressed:
             beside += hr.frames * pixels
         if warping:
@@ -112,16 +115,19 @@ def plan_evaluation(
     if network is not None and (network.device == "cuda" or not isinstance(network, NetworkFile)):
         return None  # what a GPU holds is another's to say
     config = None if network is None else config_of_file(network.path)
+    windows = Windows() if network is None else Windows.of(network, None, None)
 
     def network_bytes(size: FrameSize, beside: int) -> int:
         if network is None or config is None:
             return 0
         if network.backend == "torch":
-            choose_tiles(size, network, tiles, beside)  # which says where tiles were asked for in vain
-            return torch_bytes(config, size)
-        return memory_needed(size, config, choose_tiles(size, network, tiles, beside))
+            choose_tiles(size, network, tiles, windows, beside)  # which says where tiles were asked for in vain
+            return torch_bytes(config, size) + windows.bytes(size, config)
+        return memory_needed(size, config, choose_tiles(size, network, tiles, windows, beside), windows)
 
-    needed = evaluation_bytes(clips, network_bytes, compressed=compressed, warping=warping)
+    needed = evaluation_bytes(
+        clips, network_bytes, waiting=windows.latency_frames, compressed=compressed, warping=warping
+    )
     remedy = "give smaller frames, or fewer frames in a video"
     if network is not None and network.can_be_tiled:
         remedy += ", or smaller tiles with --tiles"
@@ -137,7 +143,8 @@ def config_of_file(path: Path) -> KSNetConfig | None:
     """
     if path.suffix.lower() != ".onnx":
         return config_of(path)
+    from ksnet_deploy.runtime.pair import files_of
     from ksnet_deploy.runtime.step_file import exported_metadata, load_exported
 
-    text = exported_metadata(load_exported(path)).get("ksnet.config")
+    text = exported_metadata(load_exported(files_of(path)[0])).get("ksnet.config")
     return None if text is None else KSNetConfig.from_json(text)

@@ -1,6 +1,7 @@
 """KSNet itself.
 
 - ``model.py``: one recurrent step, (lr, state) -> (hr, state)
+- ``steps.py``: the recurrent steps of a network, the one of uni and the two of bi, as one interface
 - ``state_names.py``: the parts of the state that a configuration reads
 - ``channel_selection.py``, ``blocks.py``, ``flow.py``: the kernel split; re-parameterized convolutions; SpyNet
 - ``folding.py``: the fold, as algebra on (weight, bias)

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from ksnet_deploy.base.errors import ConfigError
 
-__all__ = ["Alignment", "Direction", "FlowGuidance", "KSNetConfig", "Precision", "Slots", "Upsampler"]
+__all__ = ["Alignment", "Direction", "FlowGuidance", "KSNetConfig", "Precision", "Slots", "StepName", "Upsampler"]
 
 FlowGuidance = Literal["none", "prev1", "prev2", "multi"]
 Alignment = Literal["literal", "consistent"]
@@ -18,6 +18,8 @@ Slots = Literal["order", "rank", "masked"]
 Upsampler = Literal["progressive", "direct"]
 Precision = Literal["fp32", "fp16"]
 """Precision of the convolutions of an exported network; see ``precision.py``."""
+StepName = Literal["step", "propagate", "refine"]
+"""A recurrent step: the one of uni; the two of bi, backward in time and forward."""
 
 
 WIDEST = 1024
@@ -125,6 +127,11 @@ class KSNetConfig:
         for _ in range(self.split_levels):
             widths.append(round(widths[-1] * self.keep_ratio))
         return tuple(widths)
+
+    @property
+    def steps(self) -> tuple[StepName, ...]:
+        """Names of the recurrent steps that the network consists of, in the order in which they run."""
+        return ("step",) if self.direction == "uni" else ("propagate", "refine")
 
     def to_json(self) -> str:
         """The configuration as one line of JSON, keys sorted."""

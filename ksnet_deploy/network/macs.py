@@ -24,7 +24,8 @@ def macs_per_frame(config: KSNetConfig, size: FrameSize) -> int:
     else:
         upsample = _conv(3, c, 4 * c) + 4 * _conv(3, c, 4 * c) + 16 * (_conv(3, c, c) + _conv(3, c, 3))
     base = 3 * 16 * 25
-    return (extract + _flow(config) + 2 * branch + reconstruct + upsample + base) * size.height * size.width
+    flows = _flow(config) * len(config.steps)  # each branch of bi has a neighbour of its own
+    return (extract + flows + 2 * branch + reconstruct + upsample + base) * size.height * size.width
 
 
 def _conv(side: int, inputs: int, outputs: int) -> int:

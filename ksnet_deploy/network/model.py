@@ -1,4 +1,4 @@
-"""The KSNet network: forward of one recurrent step, (lr, state) -> (hr, state).
+"""The KSNet network: forward of one recurrent step, (lr, state) -> (hr, state); of bi, a step for each branch.
 
 From the whole to its parts: :class:`KSNet` is extract -> two recurrent branches -> reconstruct; a
 :class:`RecurrentBranch` is alignment (:class:`FlowGuidedAlignment`) -> fusion -> channel selection
@@ -9,7 +9,7 @@ Frames are RGB in [0, 1], (N, 3, H, W) with H, W >= 16. Flows are in pixels, dx 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,14 +23,16 @@ from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.flow import SpyNet, warp
 from ksnet_deploy.ops.reference import deform_conv2d
 
-__all__ = ["FlowGuidedAlignment", "KSNet", "State", "new_network"]
+__all__ = ["FlowGuidedAlignment", "KSNet", "PropagateState", "RefineState", "State", "new_network"]
+
+S = TypeVar("S", bound="State | PropagateState | RefineState")
 
 MAX_RESIDUAL_OFFSET_PX = 10.0
 """Bound of the offsets that the alignment adds to the flow."""
 
 
 class KSNet(nn.Module):
-    """Kernel Split Network. ``uni`` is called frame by frame; both directions take whole windows."""
+    """Kernel Split Network. ``uni`` is called frame by frame, ``bi`` branch by branch; both take whole windows."""
 
     def __init__(self, config: KSNetConfig | None = None) -> None:
         super().__init__()
@@ -55,9 +57,14 @@ class KSNet(nn.Module):
 
     def initial_state(self, lr: Tensor) -> State:
         """State before the first frame lr, or after a scene cut."""
+        return self.fresh_state(State, lr)
+
+    def fresh_state(self, kind: type[S], lr: Tensor) -> S:
+        """State of a kind before the first frame lr that its step meets."""
         n, _, h, w = lr.shape
         feat = lr.new_zeros(n, self.config.channels, h, w, dtype=self.dtype)
-        return State(lr, feat, feat, lr.new_zeros(n, 2, h, w), feat, feat, feat)
+        known = {"prev_lr": lr, "flow_1": lr.new_zeros(n, 2, h, w)}
+        return kind(**{name: known.get(name, feat) for name in kind._fields})
 
     def forward(self, lr: Tensor, state: State) -> tuple[Tensor, State]:
         """One recurrent step of KSNet-uni.
@@ -76,11 +83,45 @@ class KSNet(nn.Module):
             raise ConfigError("a bidirectional KSNet has no single step; call forward_window on a window of frames")
         self._check_size(lr)
         feat = self.extract(lr.to(self.dtype))
-        motion = self._observe(lr, state)
+        motion = self._observe(lr, state.prev_lr, state.flow_1)
         prop = self.propagate(feat, state.feat_1, state.feat_2, state.prop_1, motion)
         refined = self.refine(prop, state.prop_1, state.prop_2, state.refine_1, motion)
-        hr = self.reconstruct(prop, refined).float() + self.base(lr)
-        return hr, State(lr, feat, state.feat_1, motion.to_1, prop, state.prop_1, refined)
+        following = State(lr, feat, state.feat_1, motion.to_1, prop, state.prop_1, refined)
+        return self._picture(lr, prop, refined), following
+
+    def propagate_step(self, lr: Tensor, state: PropagateState) -> tuple[Tensor, PropagateState]:
+        """One step of KSNet-bi's first branch, which meets the frames from the last to the first.
+
+        Args:
+            lr: as of :meth:`forward`.
+            state: of the step before, which saw the frame that follows lr, or :meth:`fresh_state`.
+
+        Returns:
+            The frame's features (N, C, H, W), for :meth:`refine_step`, and the state for the frame before lr.
+
+        Raises:
+            ConfigError: the frame is too small.
+        """
+        self._check_size(lr)
+        feat = self.extract(lr.to(self.dtype))
+        motion = self._observe(lr, state.prev_lr, state.flow_1)
+        prop = self.propagate(feat, state.feat_1, state.feat_2, state.prop_1, motion)
+        return prop, PropagateState(lr, feat, state.feat_1, motion.to_1, prop)
+
+    def refine_step(self, lr: Tensor, prop: Tensor, state: RefineState) -> tuple[Tensor, RefineState]:
+        """One step of KSNet-bi's second branch, which meets the frames from the first to the last.
+
+        Args:
+            lr: as of :meth:`forward`.
+            prop: the frame's features of :meth:`propagate_step`.
+            state: the last step's, or :meth:`fresh_state`.
+
+        Returns:
+            The HR frame and the state for the next step, as of :meth:`forward`.
+        """
+        motion = self._observe(lr, state.prev_lr, state.flow_1)
+        refined = self.refine(prop, state.prop_1, state.prop_2, state.refine_1, motion)
+        return self._picture(lr, prop, refined), RefineState(lr, motion.to_1, prop, state.prop_1, refined)
 
     def forward_window(self, lrs: Tensor) -> Tensor:
         """Super-resolve a window of T frames at once, from a fresh state: (N, T, 3, H, W) -> (N, T, 3, 4 H, 4 W)."""
@@ -97,33 +138,31 @@ class KSNet(nn.Module):
 
     def _forward_bi(self, frames: tuple[Tensor, ...]) -> list[Tensor]:
         """The first branch from the last frame to the first, then the second from the first to the last."""
-        self._check_size(frames[0])
         props: list[Tensor] = []
-        state = self.initial_state(frames[-1])
+        backward = self.fresh_state(PropagateState, frames[-1])
         for lr in reversed(frames):
-            feat = self.extract(lr.to(self.dtype))
-            motion = self._observe(lr, state)
-            prop = self.propagate(feat, state.feat_1, state.feat_2, state.prop_1, motion)
-            state = state._replace(prev_lr=lr, feat_1=feat, feat_2=state.feat_1, flow_1=motion.to_1, prop_1=prop)
+            prop, backward = self.propagate_step(lr, backward)
             props.append(prop)
         hrs: list[Tensor] = []
-        state = self.initial_state(frames[0])
-        for lr, prop in zip(frames, reversed(props), strict=True):
-            motion = self._observe(lr, state)
-            refined = self.refine(prop, state.prop_1, state.prop_2, state.refine_1, motion)
-            hrs.append(self.reconstruct(prop, refined).float() + self.base(lr))
-            state = state._replace(prev_lr=lr, flow_1=motion.to_1, prop_1=prop, prop_2=state.prop_1, refine_1=refined)
+        forward = self.fresh_state(RefineState, frames[0])
+        for lr in frames:
+            hr, forward = self.refine_step(lr, props.pop(), forward)
+            hrs.append(hr)
         return hrs
 
-    def _observe(self, lr: Tensor, state: State) -> Motion:
-        """Differences of the frame lr from those before it."""
+    def _observe(self, lr: Tensor, prev_lr: Tensor, flow_1: Tensor) -> Motion:
+        """Differences of the frame lr from prev_lr, which the branch met before it, and whose flow was flow_1."""
         if self.flow is None:  # the state's flow stays zero
-            to_1 = to_2 = state.flow_1
+            to_1 = to_2 = flow_1
         else:
-            to_1 = self.flow(lr, state.prev_lr)
-            to_2 = to_1 + warp(state.flow_1, to_1)  # (10)
-        o = (lr - state.prev_lr).abs().mean(dim=1, keepdim=True)  # (2)
-        return Motion(to_1, state.flow_1, to_2, o)
+            to_1 = self.flow(lr, prev_lr)
+            to_2 = to_1 + warp(flow_1, to_1)  # (10)
+        o = (lr - prev_lr).abs().mean(dim=1, keepdim=True)  # (2)
+        return Motion(to_1, flow_1, to_2, o)
+
+    def _picture(self, lr: Tensor, prop: Tensor, refined: Tensor) -> Tensor:
+        hr: Tensor = self.reconstruct(prop, refined).float() + self.base(lr)
+        return hr
 
     @staticmethod
     def _check_size(lr: Tensor) -> None:
@@ -151,6 +190,26 @@ class State(NamedTuple):
     """(N, C, H, W) first branch's output before that."""
     refine_1: Tensor
     """(N, C, H, W) second branch's last output."""
+
+
+class PropagateState(NamedTuple):
+    """Part of :class:`State` that the first branch of bi reads. It meets frames backward, so "last" is the next one."""
+
+    prev_lr: Tensor
+    feat_1: Tensor
+    feat_2: Tensor
+    flow_1: Tensor
+    prop_1: Tensor
+
+
+class RefineState(NamedTuple):
+    """Part of :class:`State` that the second branch of bi reads; the outputs of the first are given to it."""
+
+    prev_lr: Tensor
+    flow_1: Tensor
+    prop_1: Tensor
+    prop_2: Tensor
+    refine_1: Tensor
 
 
 class Motion(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,22 +61,28 @@ class Runner(Closing):
     """Whether the runner was closed."""
     notes: tuple[str, ...] = ()
     """Sentences that a user should know of how it runs."""
+    takes: tuple[str, ...] = ()
+    """Names of the features that a step takes beside the frame: ``prop`` in the second step of a bidirectional
+    network, else none."""
+    gives: str = "hr"
+    """Name of what a step gives: ``prop``, features of the frame, in the first step of a bidirectional network."""
 
     def __init__(self, size: FrameSize, io: FrameType = "uint8") -> None:
         self.size = size
         self.io = io
 
-    def step(self, lr: NDArray[Any]) -> NDArray[Any]:
-        """Super-resolve the next frame.
+    def step(self, lr: NDArray[Any], *features: NDArray[Any]) -> NDArray[Any]:
+        """Super-resolve the next frame; in a bidirectional network a part of that.
 
         Args:
             lr: (H, W, 3) RGB of type ``io`` and the runner's size.
+            features: those that it ``takes``, as another runner of the network gave them for the frame.
 
         Returns:
-            (4 H, 4 W, 3) RGB of type ``io``.
+            (4 H, 4 W, 3) RGB of type ``io``; or features (1, C, H, W) in the type that the network computes in.
 
         Raises:
-            BackendError: the frame's shape or type is another, or the runner is closed.
+            BackendError: the frame's shape or type is another, features are missing, or the runner is closed.
         """
         self._check_open()
         expected = (self.size.height, self.size.width, 3)
@@ -84,12 +91,27 @@ class Runner(Closing):
                 f"a frame of shape {lr.shape} and type {lr.dtype} was given to a runner for {expected} {self.io}; "
                 "open a runner for that size and type"
             )
-        return self._step(np.ascontiguousarray(lr))
+        if len(features) != len(self.takes):
+            raise BackendError(
+                f"this step of the {self.backend} runner takes {len(self.takes)} features beside a frame, and "
+                f"{len(features)} were given; a bidirectional network is run in windows, both its steps together"
+            )
+        return self._step(np.ascontiguousarray(lr), *features)
 
-    def timed_step(self, lr: NDArray[Any]) -> float:
+    def window(self, frames: Sequence[NDArray[Any]], ahead: Sequence[NDArray[Any]] = ()) -> Iterator[NDArray[Any]]:  # noqa: ARG002
+        """Super-resolve the next frames of a scene, one after the other.
+
+        Args:
+            frames: of the window, as :meth:`step` takes them.
+            ahead: frames of the scene that follow the window, which a bidirectional network looks at before.
+        """
+        for lr in frames:
+            yield self.step(lr)
+
+    def timed_step(self, lr: NDArray[Any], *features: NDArray[Any]) -> float:
         """Milliseconds that a step takes, by the clock of the device that runs it."""
         before = time.perf_counter()
-        self.step(lr)
+        self.step(lr, *features)
         return (time.perf_counter() - before) * 1e3
 
     def _check_open(self) -> None:
@@ -97,7 +119,7 @@ class Runner(Closing):
             raise BackendError(f"the {self.backend} runner for {self.size} is closed and cannot step; open a new one")
 
     @abstractmethod
-    def _step(self, lr: NDArray[Any]) -> NDArray[Any]: ...
+    def _step(self, lr: NDArray[Any], *features: NDArray[Any]) -> NDArray[Any]: ...
 
     @abstractmethod
     def reset(self) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from ksnet_deploy.base.errors import ArtifactError, ConfigError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.network.config import KSNetConfig
+from ksnet_deploy.runtime.pair import check_pair, files_of
 
-__all__ = ["Exported", "describe"]
+__all__ = ["Exported", "describe", "metadata_of"]
 
 UNSAID = "not said"
 
@@ -27,12 +28,16 @@ class Exported:
 
 
 def describe(path: Path) -> Exported:
-    """Facts about an ``.onnx`` or an ``.engine``.
+    """Facts about an ``.onnx`` or an ``.engine``, or about two by the name that they go by.
 
     Raises:
         ArtifactError: it is missing, damaged, or does not say what it was made of.
     """
-    size, metadata, facts = _of_onnx(path) if path.suffix.lower() == ".onnx" else _of_engine(path)
+    files = files_of(path)
+    size, metadata, facts = _of_onnx(files[0]) if path.suffix.lower() == ".onnx" else _of_engine(files[0])
+    if len(files) > 1:
+        check_pair(path, *map(metadata_of, files))
+        facts["steps"] = " and ".join(file.name for file in files)
     try:
         config = KSNetConfig.from_json(metadata["ksnet.config"])
     except (KeyError, ConfigError) as error:
@@ -48,6 +53,21 @@ def describe(path: Path) -> Exported:
             "made by ksnet-deploy": metadata.get("ksnet.version", UNSAID),
         },
     )
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """Metadata of an ``.onnx``, or those that an ``.engine`` has of the file that it was built from, with its own hash
+    and that of the other engine of a pair in the place of the files'.
+
+    Raises ArtifactError: it is missing or damaged.
+    """
+    if path.suffix.lower() == ".onnx":
+        return _of_onnx(path)[1]
+    from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
+
+    sidecar = Sidecar.read(path)
+    names = {"ksnet.graph_sha256": sidecar.engine_sha256, "ksnet.other_graph_sha256": sidecar.other_engine_sha256 or ""}
+    return sidecar.metadata | names
 
 
 def _of_onnx(path: Path) -> tuple[FrameSize | None, dict[str, str], dict[str, str]]:

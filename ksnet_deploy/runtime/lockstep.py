@@ -18,8 +18,8 @@ from onnx import TensorProto, helper
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.ops.functions import DOMAIN, TOPK_SPLIT
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, SavedState, fitting_state, reset_planes
-from ksnet_deploy.runtime.onnx import open_session, use_device_operators
-from ksnet_deploy.runtime.step_file import frame_type, load_step, zero_state
+from ksnet_deploy.runtime.onnx import SHARED, open_session, share_memory, use_device_operators
+from ksnet_deploy.runtime.step_file import features_taken, frame_type, load_step, result_name, zero_state
 from ksnet_deploy.runtime.tiles import RASTER, LockstepRunner, PausedStep, TilePlace, run_alone
 
 __all__ = ["LockstepOnnxRunner", "cut_at_rankings"]
@@ -28,12 +28,6 @@ CHANNEL_SCORES = "KsChannelScores"
 WEIGHT = "score_weight"
 ROWS, COLUMNS = "attention.rows", "attention.columns"
 """Inputs of the pieces: what each pixel counts in the scores, and how the attention's coarse map is interpolated."""
-
-PIECE_OPTIONS = {
-    "session.use_env_allocators": "1",
-    # The threads of seven sessions that spin while they wait would take the processor from the one that works.
-    "session.intra_op.allow_spinning": "0",
-}
 
 
 class LockstepOnnxRunner(LockstepRunner):
@@ -45,6 +39,7 @@ class LockstepOnnxRunner(LockstepRunner):
         """Load a static file for frames of this size; arguments as for OnnxRunner."""
         model = load_step(path, size)
         super().__init__(size, frame_type(path, model))
+        self.takes, self.gives = tuple(features_taken(model)), result_name(model)
         self._device = device
         self._zeros = zero_state(model, size)
         self._state: SavedState = {}
@@ -52,14 +47,17 @@ class LockstepOnnxRunner(LockstepRunner):
         self._map_type = interpolate_by_place(model)
         pieces = cut_at_rankings(model)
         self._kept = [_kept(piece) for piece in pieces[1:]]
-        _share_memory()
-        self._pieces = [open_session(path, piece, device, PIECE_OPTIONS) for piece in pieces]
+        share_memory()
+        self._pieces = [open_session(path, piece, device, SHARED) for piece in pieces]
         self._inputs = [[value.name for value in piece.graph.input] for piece in pieces]
         self._outputs = [[value.name for value in piece.graph.output] for piece in pieces]
 
-    def begin_step(self, lr: NDArray[Any], state: SavedState, place: TilePlace) -> PausedStep:
+    def begin_step(self, lr: NDArray[Any], state: SavedState, place: TilePlace, *features: NDArray[Any]) -> PausedStep:
         state = fitting_state(state, self._zeros) if state else self._zeros | {"prev_lr": reset_planes(lr)[None]}
         arrays = {"lr": self._to_device(lr[None]), WEIGHT: self._to_device(place.weight[None, None])}
+        arrays |= {
+            name: self._to_device(np.ascontiguousarray(array)) for name, array in zip(self.takes, features, strict=True)
+        }
         rows = _interpolation(self.size.height, place.top, place.frame.height)
         columns = _interpolation(self.size.width, place.left, place.frame.width)
         for name, matrix in ((ROWS, rows), (COLUMNS, columns.T)):
@@ -77,11 +75,13 @@ class LockstepOnnxRunner(LockstepRunner):
             for part, channels in zip(_parts(index), (kept, rest), strict=True):
                 arrays[part] = self._to_device(np.sort(channels))
         following = {name: arrays[NEXT_PREFIX + name].numpy() for name in self._zeros}
-        return arrays["hr"].numpy()[0], following
+        result = arrays[self.gives].numpy()
+        return result[0] if self.gives == "hr" else result, following
 
-    def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
-        hr, self._state = run_alone(self.begin_step(lr, self._state, TilePlace.whole(self.size)))
-        return hr
+    def _step(self, lr: NDArray[Any], *features: NDArray[Any]) -> NDArray[Any]:
+        step = self.begin_step(lr, self._state, TilePlace.whole(self.size), *features)
+        result, self._state = run_alone(step)
+        return result
 
     def _to_device(self, array: NDArray[Any]) -> ort.OrtValue:
         return ort.OrtValue.ortvalue_from_numpy(array, self._device, 0)
@@ -102,13 +102,6 @@ class LockstepOnnxRunner(LockstepRunner):
     def _close(self) -> None:
         self.reset()
         del self._pieces
-
-
-@cache
-def _share_memory() -> None:
-    """Let all pieces allocate from one arena: seven of their own took 2154 MB for uni at 180x320, this one 1216 MB."""
-    kind = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-    ort.create_and_register_allocator(kind, None)
 
 
 def _scores(index: int) -> str:

@@ -12,6 +12,9 @@ from ksnet_deploy.base.errors import ArtifactError, BackendError
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.network.bundled import CHECKPOINT_SUFFIXES, is_checkpoint
 from ksnet_deploy.runtime.base import Runner
+from ksnet_deploy.runtime.exported import metadata_of
+from ksnet_deploy.runtime.pair import check_pair, files_of, is_pair, pair_name
+from ksnet_deploy.runtime.windows import WindowRunner
 
 __all__ = ["ENGINE_SUFFIX", "open_runner"]
 ENGINE_SUFFIX = ".engine"
@@ -24,7 +27,8 @@ def open_runner(
 
     Args:
         artifact: a checkpoint (PyTorch runs it), an ``.onnx`` (ONNX Runtime runs it, or OpenVINO) or an ``.engine``
-            (the TensorRT it was built by runs it).
+            (the TensorRT it was built by runs it); or the name of two of these (:mod:`ksnet_deploy.runtime.pair`),
+            which a :class:`~ksnet_deploy.runtime.windows.WindowRunner` runs.
         size: of the LR frames.
         device: ``cpu`` or ``cuda``; engines always run on the GPU.
         io: type of the frames for a checkpoint; the others have their own.
@@ -33,6 +37,10 @@ def open_runner(
     Raises:
         KSNetError: the artifact cannot be used, or its runtime is missing on this machine.
     """
+    if is_pair(artifact):
+        check_pair(artifact, *map(metadata_of, files_of(artifact)))
+        first, second = (open_runner(part, size, device=device, backend=backend) for part in files_of(artifact))
+        return WindowRunner(first, second)
     # Imported here, so that running an ONNX file does not load PyTorch's network and the reverse.
     if artifact.suffix == ".onnx" and backend == "openvino":
         from ksnet_deploy.runtime.openvino import OpenVINORunner, check_openvino
@@ -41,18 +49,23 @@ def open_runner(
         return OpenVINORunner(artifact, size)
     if artifact.suffix == ".onnx":
         try:
-            from ksnet_deploy.runtime.onnx import OnnxRunner
+            from ksnet_deploy.runtime.onnx import SHARED, OnnxRunner, share_memory
         except ImportError as error:
             raise BackendError(
                 f"ONNX Runtime is not installed ({error}); install ksnet-deploy with the 'cpu' or the 'gpu' extra"
             ) from error
 
+        if pair_name(artifact) != artifact and device == "cpu":  # its two steps run by turns
+            share_memory()
+            return OnnxRunner(artifact, size, device=device, options=SHARED)
         return OnnxRunner(artifact, size, device=device)
     if is_checkpoint(artifact):
         from ksnet_deploy.network.checkpoints import load_checkpoint
         from ksnet_deploy.runtime.torch import TorchRunner
 
-        return TorchRunner(load_checkpoint(artifact).model, size, device=device, io=io)
+        model = load_checkpoint(artifact).model
+        steps = [TorchRunner(model, size, device=device, io=io, step=step) for step in model.config.steps]
+        return WindowRunner(*steps) if len(steps) > 1 else steps[0]
     if artifact.suffix == ENGINE_SUFFIX:
         from ksnet_deploy.runtime.tensorrt.runner import TensorRTRunner
 

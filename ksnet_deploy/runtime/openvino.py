@@ -22,7 +22,7 @@ from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.machine import cores, cpu_flags
 from ksnet_deploy.network.config import Precision
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
-from ksnet_deploy.runtime.step_file import frame_type, load_step
+from ksnet_deploy.runtime.step_file import features_taken, frame_type, load_step, result_name
 
 __all__ = [
     "OpenVINORunner",
@@ -97,6 +97,7 @@ class OpenVINORunner(Runner):
 
         model = onnx.inliner.inline_local_functions(load_step(path, size))
         super().__init__(size, frame_type(path, model))
+        self.takes, self.gives = tuple(features_taken(model)), result_name(model)
         if has_bfloat16() and with_bfloat16(model):
             self.notes = (IN_BFLOAT16,)
         settings = {
@@ -122,6 +123,9 @@ class OpenVINORunner(Runner):
         ]
         self._lr = openvino.Tensor(named["lr"].element_type, named["lr"].shape)
         self._request.set_tensor("lr", self._lr)
+        self._features = [openvino.Tensor(named[name].element_type, named[name].shape) for name in self.takes]
+        for name, tensor in zip(self.takes, self._features, strict=True):
+            self._request.set_tensor(name, tensor)
         self._current = 0
         self._fresh = True
 
@@ -131,7 +135,7 @@ class OpenVINORunner(Runner):
             return [1, self.size.height, self.size.width, 3]
         return [1, value.partial_shape[1].get_length(), self.size.height, self.size.width]
 
-    def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
+    def _step(self, lr: NDArray[Any], *features: NDArray[Any]) -> NDArray[Any]:
         before, following = self._states[self._current], self._states[1 - self._current]
         if self._fresh:
             for tensor in before.values():
@@ -139,13 +143,15 @@ class OpenVINORunner(Runner):
             before["prev_lr"].data[...] = reset_planes(lr)
             self._fresh = False
         self._lr.data[0] = lr
+        for tensor, array in zip(self._features, features, strict=True):
+            tensor.data[...] = array  # where it is bfloat16, both sides show its bits as 16-bit floats
         for name in self._names:
             self._request.set_tensor(STATE_PREFIX + name, before[name])
             self._request.set_tensor(NEXT_PREFIX + name, following[name])
         self._request.infer()
         self._current = 1 - self._current
-        frame: NDArray[Any] = self._request.get_tensor("hr").data[0].copy()
-        return frame
+        found: NDArray[Any] = self._request.get_tensor(self.gives).data.copy()
+        return found[0] if self.gives == "hr" else found
 
     def reset(self) -> None:
         self._fresh = True
@@ -169,7 +175,7 @@ class OpenVINORunner(Runner):
 
     def _close(self) -> None:
         self.reset()
-        del self._request, self._compiled, self._states, self._lr
+        del self._request, self._compiled, self._states, self._lr, self._features
 
 
 def _own_name(model: onnx.ModelProto, value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,16 +14,18 @@ from ksnet_deploy.base.frames import IO_TYPES, FrameSize, FrameType
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.elements import check_elements
 from ksnet_deploy.ops.functions import DOMAIN
-from ksnet_deploy.runtime.base import STATE_PREFIX, SavedState
+from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, SavedState
 
 __all__ = [
     "check_countable",
     "exported_metadata",
     "exported_size",
+    "features_taken",
     "frame_type",
     "has_custom_operators",
     "load_exported",
     "load_step",
+    "result_name",
     "zero_state",
 ]
 
@@ -85,6 +88,22 @@ def frame_type(path: Path, model: onnx.ModelProto) -> FrameType:
     if name not in IO_TYPES:
         raise ArtifactError(f"{path} takes frames of type {name}; expected {', '.join(IO_TYPES)}; export it again")
     return name  # type: ignore[return-value]
+
+
+def features_taken(model: onnx.ModelProto) -> dict[str, np.dtype[Any]]:
+    """Inputs of a step that are neither the frame nor states, with their types: ``prop`` in the second step of a
+    bidirectional network."""
+    return {
+        value.name: np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+        for value in model.graph.input
+        if value.name != "lr" and not value.name.startswith(STATE_PREFIX)
+    }
+
+
+def result_name(model: onnx.ModelProto) -> str:
+    """The output of a step that is no state: ``hr``, or ``prop`` in the first step of a bidirectional one."""
+    name: str = next(value.name for value in model.graph.output if not value.name.startswith(NEXT_PREFIX))
+    return name
 
 
 def zero_state(model: onnx.ModelProto, size: FrameSize) -> SavedState:

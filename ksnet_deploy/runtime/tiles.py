@@ -153,7 +153,7 @@ class LockstepRunner(Runner):
     """A runner whose step can pause where the network ranks its channels, so that tiles rank together."""
 
     @abstractmethod
-    def begin_step(self, lr: NDArray[Any], state: SavedState, place: TilePlace) -> PausedStep:
+    def begin_step(self, lr: NDArray[Any], state: SavedState, place: TilePlace, *features: NDArray[Any]) -> PausedStep:
         """Start a step, from a state of such a runner, beside others that are under way; its own state stays."""
 
 
@@ -170,7 +170,11 @@ def run_alone(step: PausedStep) -> tuple[NDArray[Any], SavedState]:
 
 class TiledRunner(Runner):
     """Runs a network on frames larger than its own, tile by tile. After a step that failed, reset it or set its state:
-    the tiles are at different frames."""
+    the tiles are at different frames.
+
+    Features, which the steps of a bidirectional network give and take, are not blended: each tile has its own,
+    (tiles, C, H, W).
+    """
 
     def __init__(self, runner: Runner, plan: TilePlan) -> None:
         """Takes over a runner opened for the plan's tiles. Raises ConfigError when it is for another size."""
@@ -178,6 +182,7 @@ class TiledRunner(Runner):
             raise ConfigError(f"a runner for {runner.size} was given for tiles of {plan.tile}; open one for that size")
         super().__init__(plan.frame, runner.io)
         self.backend = runner.backend
+        self.takes, self.gives = runner.takes, runner.gives
         self.plan = plan
         self._runner = runner
         self._hr_weights = _weights(plan, SCALE)
@@ -188,30 +193,38 @@ class TiledRunner(Runner):
         ]
         self._states: list[SavedState] = [{} for _ in plan.positions]
 
-    def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
+    def _step(self, lr: NDArray[Any], *features: NDArray[Any]) -> NDArray[Any]:
         height, width = self.plan.tile.height, self.plan.tile.width
         tiles = [lr[top : top + height, left : left + width] for top, left in self.plan.positions]
+        given = [tuple(each[i : i + 1] for each in features) for i in range(len(tiles))]
         lockstep = isinstance(self._runner, LockstepRunner) and len(tiles) > 1
+        results = self._in_lockstep(tiles, given) if lockstep else self._one_by_one(tiles, given)
+        if self.gives != "hr":
+            return np.concatenate([*results])
         blend = np.zeros((SCALE * self.size.height, SCALE * self.size.width, 3), np.float32)
-        for index, hr in enumerate(self._in_lockstep(tiles) if lockstep else self._one_by_one(tiles)):
+        for index, hr in enumerate(results):
             top, left = (SCALE * start for start in self.plan.positions[index])
             rows, columns = self._hr_weights[index]
             part = blend[top : top + SCALE * height, left : left + SCALE * width]
             part += hr * rows[:, None, None] * columns[:, None]
         return np.rint(blend, out=blend).astype(np.uint8) if self.io == "uint8" else blend.astype(self.io)
 
-    def _one_by_one(self, tiles: list[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    def _one_by_one(
+        self, tiles: list[NDArray[Any]], features: list[tuple[NDArray[Any], ...]]
+    ) -> Iterator[NDArray[Any]]:
         for index, tile in enumerate(tiles):
             self._runner.state = self._states[index]
-            hr = self._runner.step(tile)
+            result = self._runner.step(tile, *features[index])
             self._states[index] = self._runner.state
-            yield hr
+            yield result
 
-    def _in_lockstep(self, tiles: list[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    def _in_lockstep(
+        self, tiles: list[NDArray[Any]], features: list[tuple[NDArray[Any], ...]]
+    ) -> Iterator[NDArray[Any]]:
         assert isinstance(self._runner, LockstepRunner)
         steps = [
-            self._runner.begin_step(np.ascontiguousarray(tile), state, place)
-            for tile, state, place in zip(tiles, self._states, self._places, strict=True)
+            self._runner.begin_step(np.ascontiguousarray(tile), state, place, *given)
+            for tile, state, place, given in zip(tiles, self._states, self._places, features, strict=True)
         ]
         shared: Any = None  # what a generator is sent first
         while True:
@@ -220,8 +233,8 @@ class TiledRunner(Runner):
                 try:
                     parts.append(step.send(shared))
                 except StopIteration as end:
-                    hr, self._states[index] = end.value
-                    yield hr
+                    result, self._states[index] = end.value
+                    yield result
             if not parts:
                 return
             shared = np.sum(parts, axis=0)

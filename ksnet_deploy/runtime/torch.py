@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from ksnet_deploy.base.errors import BackendError, ConfigError
+from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.network.channel_selection import SplitLevel
-from ksnet_deploy.network.config import Precision
+from ksnet_deploy.network.config import Precision, StepName
 from ksnet_deploy.network.elements import check_elements
 from ksnet_deploy.network.folding import fold as folded
-from ksnet_deploy.network.model import FlowGuidedAlignment, KSNet, State
+from ksnet_deploy.network.model import FlowGuidedAlignment, KSNet
 from ksnet_deploy.network.precision import with_precision
-from ksnet_deploy.network.state_names import completed_state, read_part, state_names
+from ksnet_deploy.network.steps import AnyState, Step
 from ksnet_deploy.runtime.base import Runner, SavedState, fitting_state
 
 __all__ = [
@@ -31,8 +31,8 @@ __all__ = [
     "use_native_kernels",
 ]
 
-Advance = Callable[[torch.Tensor, State], tuple[torch.Tensor, State]]
-"""(frame, state) -> (HR frame, next state), frames as they are exchanged with the world."""
+Advance = Callable[..., tuple[torch.Tensor, Any]]
+"""(frame, state, *features) -> (result, next state), frames as they are exchanged with the world."""
 
 
 def decode_frame(frame: torch.Tensor) -> torch.Tensor:
@@ -68,58 +68,60 @@ class TorchRunner(Runner):
         precision: Precision | None = None,
         fold: bool = True,
         recorded: bool = True,
+        step: StepName = "step",
     ) -> None:
         """``precision`` is fp32 on the CPU and fp16 on CUDA unless given; ``fold=False`` runs the training form;
-        ``recorded=False`` launches a step's kernels one by one on CUDA."""
+        ``recorded=False`` launches a step's kernels one by one on CUDA; ``step`` is one of the network's."""
         super().__init__(size, io)
-        if model.config.direction != "uni":
-            raise ConfigError("a bidirectional checkpoint cannot be run frame by frame; use a 'uni' checkpoint")
         on_cuda = device == "cuda"
         if on_cuda:
             check_elements(model.config, size)
         self._place = cuda_device() if on_cuda else torch.device("cpu")
         network = with_precision(folded(model) if fold else model, precision or ("fp16" if on_cuda else "fp32"))
         self._model = network.to(self._place)
-        self._state: State | None = None
+        self._part = Step(self._model, step)
+        self.takes, self.gives = self._part.takes, self._part.gives
+        self._state: AnyState | None = None
         self._recorded: RecordedStep | None = None
         if on_cuda:
             self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             use_native_kernels(self._model)
         if on_cuda and recorded:
-            self._recorded = RecordedStep(self._advance, self._model, size, self._dtype)
+            self._recorded = RecordedStep(self._advance, self._model, size, self._dtype, step)
 
     @property
     def _dtype(self) -> torch.dtype:
         dtype: torch.dtype = getattr(torch, self.io)
         return dtype
 
-    def _advance(self, frame: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        hr, following = self._model(decode_frame(frame), state)
-        return encode_frame(hr, self._dtype), following
+    def _advance(self, frame: torch.Tensor, state: AnyState, *features: torch.Tensor) -> tuple[torch.Tensor, AnyState]:
+        result, following = self._part(decode_frame(frame), *features, state=state)
+        return encode_frame(result, self._dtype) if self.gives == "hr" else result, following
 
-    def timed_step(self, lr: NDArray[Any]) -> float:
+    def timed_step(self, lr: NDArray[Any], *features: NDArray[Any]) -> float:
         if self._place.type != "cuda":
-            return super().timed_step(lr)
+            return super().timed_step(lr, *features)
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         begin.record()
-        self.step(lr)
+        self.step(lr, *features)
         end.record()
         end.synchronize()
         return float(begin.elapsed_time(end))
 
     @torch.inference_mode()
-    def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
+    def _step(self, lr: NDArray[Any], *features: NDArray[Any]) -> NDArray[Any]:
         frame = torch.from_numpy(lr)[None]
+        given = [torch.from_numpy(array).to(self._model.dtype) for array in features]
         if self._recorded is not None:
-            hr = self._recorded(frame, fresh=self._state is None)
+            result = self._recorded(frame, *given, fresh=self._state is None)
             self._state = self._recorded.state
-            recorded: NDArray[Any] = hr[0].numpy().copy()  # the next step writes where this one did
-            return recorded
-        frame = frame.to(self._place)
-        state = self._state if self._state is not None else self._model.initial_state(decode_frame(frame))
-        hr, self._state = self._advance(frame, state)
-        array: NDArray[Any] = hr[0].cpu().numpy()
-        return array
+            array: NDArray[Any] = result.numpy().copy()  # the next step writes where this one did
+        else:
+            frame, *given = (tensor.to(self._place) for tensor in (frame, *given))
+            state = self._state if self._state is not None else self._part.initial_state(decode_frame(frame))
+            result, self._state = self._advance(frame, state, *given)
+            array = result.cpu().numpy()
+        return array[0] if self.gives == "hr" else array
 
     def reset(self) -> None:
         self._state = None
@@ -134,14 +136,14 @@ class TorchRunner(Runner):
         self._check_open()
         self._state = None
         if saved:
-            fitting = fitting_state(saved, self._arrays(self._model.initial_state(self._black)))
-            tensors = completed_state({name: torch.from_numpy(array.copy()) for name, array in fitting.items()})
+            fitting = fitting_state(saved, self._arrays(self._part.initial_state(self._black)))
+            tensors = self._part.completed({name: torch.from_numpy(array.copy()) for name, array in fitting.items()})
             if self._recorded is not None:
                 self._recorded.state = tensors
             self._state = tensors if self._recorded is None else self._recorded.state
 
-    def _arrays(self, state: State) -> SavedState:
-        return {name: t.cpu().numpy().copy() for name, t in read_part(state, self._model.config).items()}
+    def _arrays(self, state: AnyState) -> SavedState:
+        return {name: t.cpu().numpy().copy() for name, t in self._part.read_part(state).items()}
 
     @property
     def _black(self) -> torch.Tensor:
@@ -150,7 +152,7 @@ class TorchRunner(Runner):
 
     def _close(self) -> None:
         self.reset()
-        del self._model, self._recorded
+        del self._model, self._part, self._recorded
 
 
 def cuda_device() -> torch.device:
@@ -172,75 +174,90 @@ def exact_and_tuned() -> AbstractContextManager[None]:
 
 
 def advance_into(
-    advance: Advance, frame: torch.Tensor, state: State, following: State, names: Sequence[str]
+    advance: Advance,
+    frame: torch.Tensor,
+    state: AnyState,
+    following: AnyState,
+    names: Sequence[str],
+    features: Sequence[torch.Tensor] = (),
 ) -> torch.Tensor:
-    """A step from one state into the memory of another, as far as the named parts go; returns the HR frame."""
-    hr, new = advance(frame, state)
+    """A step from one state into the memory of another, as far as the named parts go; returns its result."""
+    result, new = advance(frame, state, *features)
     for name in names:
         getattr(following, name).copy_(getattr(new, name))
-    return hr
+    return result
 
 
 class RecordedStep:
-    """A step as CUDA graphs: frame in, network, frame out.
+    """A step as CUDA graphs: frame in, network, frame out; with features in or out in the steps of bi.
 
     The state lies in two sets of tensors that swap roles after every step, and there is a graph for each role. Frames
     pass through page-locked memory, from and to which the graph copies by itself.
     """
 
-    def __init__(self, advance: Advance, network: KSNet, size: FrameSize, dtype: torch.dtype) -> None:
-        """``advance`` computes a step of the network on frames of that type, on the network's device."""
-        self._network, self._names = network, state_names(network.config)
+    def __init__(
+        self, advance: Advance, network: KSNet, size: FrameSize, dtype: torch.dtype, step: StepName = "step"
+    ) -> None:
+        """``advance`` computes that step of the network on frames of that type, on the network's device."""
+        self._part = Step(network, step)
         place = next(network.parameters()).device
         on_cuda = place.type == "cuda"
         with torch.inference_mode(), exact_and_tuned():
             self._lr = torch.zeros(1, size.height, size.width, 3, dtype=dtype, pin_memory=on_cuda)
             self._frame = self._lr.to(place)
-            up = size.upscaled
-            self._hr = torch.zeros(1, up.height, up.width, 3, dtype=dtype, pin_memory=on_cuda)
+            shape, kind = (1, network.config.channels, size.height, size.width), network.dtype
+            self._given = [torch.zeros(shape, dtype=kind, pin_memory=on_cuda) for _ in self._part.takes]
+            self._features = [host.to(place) for host in self._given]
+            if self._part.gives == "hr":
+                shape, kind = (1, size.upscaled.height, size.upscaled.width, 3), dtype
+            self._result = torch.zeros(shape, dtype=kind, pin_memory=on_cuda)
             self._states = [self._memory(), self._memory()]
             self._current = 0
             stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):  # cuDNN chooses its algorithms before the recording
                 for _ in range(3):
-                    advance(self._frame, self.state)
+                    advance(self._frame, self.state, *self._features)
             torch.cuda.current_stream().wait_stream(stream)
             self._graphs = [self._record(advance, *self._states), self._record(advance, *self._states[::-1])]
 
-    def _memory(self) -> State:
+    def _memory(self) -> AnyState:
         """Memory for a state in the layout that the network computes in; what it never reads has none of its own."""
-        initial = self._network.initial_state(decode_frame(self._frame))
-        own = {name: getattr(initial, name).clone(memory_format=torch.channels_last) for name in self._names}
-        return initial._replace(**own)
+        initial = self._part.initial_state(decode_frame(self._frame))
+        own = {name: getattr(initial, name).clone(memory_format=torch.channels_last) for name in self._part.names}
+        memory: AnyState = initial._replace(**own)
+        return memory
 
-    def _record(self, advance: Advance, state: State, following: State) -> torch.cuda.CUDAGraph:
+    def _record(self, advance: Advance, state: AnyState, following: AnyState) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            self._frame.copy_(self._lr, non_blocking=True)
-            hr = advance_into(advance, self._frame, state, following, self._names)
-            self._hr.copy_(hr, non_blocking=True)
+            for device, host in zip((self._frame, *self._features), (self._lr, *self._given), strict=True):
+                device.copy_(host, non_blocking=True)
+            result = advance_into(advance, self._frame, state, following, self._part.names, self._features)
+            self._result.copy_(result, non_blocking=True)
         return graph
 
     @property
-    def state(self) -> State:
+    def state(self) -> AnyState:
         """The state before the next step, in the memory that the graphs use."""
         return self._states[self._current]
 
     @state.setter
-    def state(self, state: State) -> None:
-        for name in self._names:
+    def state(self, state: AnyState) -> None:
+        for name in self._part.names:
             getattr(self.state, name).copy_(getattr(state, name))
 
-    def __call__(self, frame: torch.Tensor, *, fresh: bool) -> torch.Tensor:
-        """The HR frame in page-locked memory, which the next call overwrites."""
+    def __call__(self, frame: torch.Tensor, *features: torch.Tensor, fresh: bool) -> torch.Tensor:
+        """The step's result in page-locked memory, which the next call overwrites."""
         self._lr.copy_(frame)
+        for host, given in zip(self._given, features, strict=True):
+            host.copy_(given)
         if fresh:
-            self.state = self._network.initial_state(decode_frame(self._lr.to(self._frame.device)))
+            self.state = self._part.initial_state(decode_frame(self._lr.to(self._frame.device)))
         self._graphs[self._current].replay()
         self._current = 1 - self._current
         torch.cuda.current_stream().synchronize()
-        return self._hr
+        return self._result
 
 
 def use_native_kernels(network: KSNet) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from ksnet_deploy.base.errors import CheckpointError
 from ksnet_deploy.network.checkpoints import load_checkpoint
+from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.model import KSNet
 
 __all__ = ["initialise"]
@@ -46,8 +48,17 @@ def initialise(
                 f"{what}{model.config.to_json()}); choose --size and --set accordingly or another --init, or take "
                 f"the {len(fitting)} of {len(expected)} tensors that fit with --init-partial"
             )
+    changes = _changes(checkpoint.config, model.config)
+    if not misfits and changes:
+        on_note(f"{path} was trained with other settings; its weights are taken for {changes}.")
     model.load_state_dict(fitting, strict=False)
     return _modules(set(expected) - set(fitting), set(expected))
+
+
+def _changes(before: KSNetConfig, after: KSNetConfig) -> str:
+    """``direction bi instead of uni`` for each setting that differs."""
+    old, new = asdict(before), asdict(after)
+    return ", ".join(f"{name} {new[name]} instead of {old[name]}" for name in new if new[name] != old[name])
 
 
 def _modules(new: set[str], names: set[str]) -> list[str]:

@@ -7,7 +7,8 @@
 - ``work.py``, ``destination.py``, ``values.py``: what is asked for; where it goes; texts that users write
 - ``job.py``: the journal on disk, from which an interrupted job goes on
 - ``upscaler.py``: frames in, frames out
-- ``stages.py``: decoding, network and encoding at once
+- ``stages.py``, ``network_stage.py``: decoding, network and encoding at once; the middle one
+- ``windows.py``: windows that a bidirectional network takes frames in, and what they cost
 - ``memory.py``, ``networks.py``: when tiles are needed; networks by name
 - ``ladder.py``: the fastest way to run a network here
 - ``choice.py``: the bundled network that suits a source

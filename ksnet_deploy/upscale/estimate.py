@@ -14,12 +14,12 @@ from ksnet_deploy.base.errors import ConfigError, InputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.words import counted
 from ksnet_deploy.upscale.job import unfinished_frames
+from ksnet_deploy.upscale.network_stage import NetworkStage, Upscaled
 from ksnet_deploy.upscale.plan import FramePlan
-from ksnet_deploy.upscale.prepare import frame_dtype, prepare
+from ksnet_deploy.upscale.prepare import frame_dtype, prepare, tell_windows
 from ksnet_deploy.upscale.result import Events, common_values
 from ksnet_deploy.upscale.scenes import NoCuts
 from ksnet_deploy.upscale.stages import run_stages
-from ksnet_deploy.upscale.to_video import NetworkStage, Upscaled
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.upscale.work import Work
 from ksnet_deploy.video.reading.reader import VideoReader
@@ -105,9 +105,10 @@ class _Sample:
             sample.sizes += [len(packet.data) for packet in encoding.finish()]
 
         upscaler.reset()
-        plan = FramePlan(NoCuts(), reader.time_base)
+        plan = FramePlan(NoCuts(), reader.time_base, window=upscaler.windows.frames)
         planned = plan.of(itertools.islice(reader.frames(), FRAMES), 0)
-        sample.wall_s = run_stages(planned, NetworkStage(upscaler, {}, events.on_frame), take, finish=finish).wall_s
+        network = NetworkStage(upscaler, {}, events.on_frame)
+        sample.wall_s = run_stages(planned, network, take, flush=network.flush, finish=finish).wall_s
         sample.frames = plan.frames
         return sample
 
@@ -126,13 +127,14 @@ def estimate(work: Work, upscaler: Upscaler, events: Events) -> Estimate:
         target, picture = work.destination.path, prepared.picture
         finished = unfinished_frames(target, prepared.identity) if work.resume else 0
         upscaler.open(reader.size, frame_dtype(reader))
+        tell_windows(reader, upscaler, events)
         frames = reader.estimated_frames
         span_s = Fraction(0) if frames is None else frames / reader.rate
         moments = [source.start_s]
         if frames is not None and frames > FRAMES * len(MOMENTS):
             moments = [(source.start_s or 0) + share * span_s for share in MOMENTS]
         events.on_start(reader.size, FRAMES * len(moments), 0)
-        upscaler.push(next(prepared.frames).rgb)  # the first step loads what the others find loaded
+        [*upscaler.window([next(prepared.frames).rgb])]  # the first step loads what the others find loaded
         samples: list[_Sample] = []
         for moment in moments:
             try:
@@ -142,7 +144,7 @@ def estimate(work: Work, upscaler: Upscaler, events: Events) -> Estimate:
                 if moment == moments[-1] and not samples:
                     raise
         measured = sum(sample.frames for sample in samples)
-        frame_s = sum(sample.wall_s for sample in samples) / measured
+        frame_s = sum(sample.wall_s for sample in samples) / measured * upscaler.windows.work
         video_bytes = (
             None if frames is None else _bytes_of(frames, prepared.segment, [sample.sizes for sample in samples])
         )

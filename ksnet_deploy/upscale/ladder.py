@@ -192,9 +192,10 @@ def find_fastest(
 
 def _check_flavour(engine: NetworkFile, runtime: str) -> None:
     """Raise ConfigError for an engine that was built by another runtime than the one that was asked for."""
+    from ksnet_deploy.runtime.pair import files_of
     from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
 
-    if (flavour := Sidecar.read(engine.path).spec.flavour) != runtime:
+    if (flavour := Sidecar.read(files_of(engine.path)[0]).spec.flavour) != runtime:
         raise ConfigError(
             f"{engine.label} was built by {flavour}, which alone runs it, not {runtime}; leave --runtime out, or give "
             "a checkpoint with --model"
@@ -213,7 +214,7 @@ class Ladder(Network):
         on_build: OnBuild = lambda _phase, _done, _total: None,
     ) -> None:
         """``rungs`` are those that can be stood on, at least one."""
-        self.label = file.label
+        self.label, self.is_bidirectional = file.label, file.is_bidirectional
         self._file, self._rungs, self._machine, self._on_build = file, list(rungs), machine, on_build
         self._taken: NetworkFile | None = None
         self._made_for: tuple[Rung, FrameSize, FrameType] | None = None

@@ -16,6 +16,7 @@ from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.runtime.tiles import TilePlan
 from ksnet_deploy.upscale.networks import Network
 from ksnet_deploy.upscale.values import TileChoice
+from ksnet_deploy.upscale.windows import Windows
 
 __all__ = [
     "OVERLAP",
@@ -41,11 +42,16 @@ BYTES_PER_CHANNEL = {"direct": 350, "progressive": 430}
 
 
 def choose_tiles(
-    size: FrameSize, network: Network, tiles: TileChoice, beside_bytes: int | None = None
+    size: FrameSize,
+    network: Network,
+    tiles: TileChoice,
+    windows: Windows = Windows(),  # noqa: B008  # a frozen value
+    beside_bytes: int | None = None,
 ) -> TilePlan | None:
     """The tiles to run a network in, on frames of a size; None for whole frames.
 
     Args:
+        windows: that the network takes frames in, and holds.
         beside_bytes: what the process takes beside the network (default: the stages of ``upscale``).
 
     Raises:
@@ -64,7 +70,7 @@ def choose_tiles(
         return None
     beside = PIPELINE_BYTES * size.height * size.width if beside_bytes is None else beside_bytes
     left = int(RESERVE * available) - beside
-    return plan_for_memory(size, config, left, OVERLAP)
+    return plan_for_memory(size, config, left, OVERLAP, windows)
 
 
 def smaller_tiles(size: FrameSize, tiling: TilePlan | None, network: Network) -> TilePlan | None:
@@ -78,7 +84,12 @@ def smaller_tiles(size: FrameSize, tiling: TilePlan | None, network: Network) ->
         return None
 
 
-def memory_needed(size: FrameSize, config: KSNetConfig, plan: TilePlan | None = None) -> int:
+def memory_needed(
+    size: FrameSize,
+    config: KSNetConfig,
+    plan: TilePlan | None = None,
+    windows: Windows = Windows(),  # noqa: B008  # a frozen value
+) -> int:
     """Bytes that a process takes to upscale frames, whole or in tiles, in ONNX Runtime on the CPU: in proportion to
     pixels and channels, from above the peaks in ``benchmarks/results/tiling.json``."""
     runner = plan.tile if plan else size
@@ -88,25 +99,31 @@ def memory_needed(size: FrameSize, config: KSNetConfig, plan: TilePlan | None = 
         state = 4 * (5 * config.channels + 5)
         # Tiles in lockstep hold as much as half of their state again while they wait for one another.
         needed += picture * size.height * size.width + 3 * state // 2 * plan.pixels
-    return needed
+    return needed + windows.bytes(size, config, plan.pixels if plan else None)
 
 
-def plan_for_memory(size: FrameSize, config: KSNetConfig, available_bytes: int, overlap: int) -> TilePlan | None:
+def plan_for_memory(
+    size: FrameSize,
+    config: KSNetConfig,
+    available_bytes: int,
+    overlap: int,
+    windows: Windows = Windows(),  # noqa: B008  # a frozen value
+) -> TilePlan | None:
     """The largest tiles that can be upscaled in so much memory; None when whole frames can. ConfigError if none can."""
-    if (whole := memory_needed(size, config)) <= available_bytes:
+    if (whole := memory_needed(size, config, windows=windows)) <= available_bytes:
         return None
     largest = size.height * size.width
     try:
         while True:
             plan = TilePlan.make(size, largest - 1, overlap)
-            if memory_needed(size, config, plan) <= available_bytes:
+            if memory_needed(size, config, plan, windows) <= available_bytes:
                 return plan
             largest = plan.tile.height * plan.tile.width
     except ConfigError as error:
         raise ConfigError(
             f"the network needs {whole / 1e9:.1f} GB of memory for frames of {size}, and no tiles that overlap by "
             f"{overlap} pixels fit into the {max(available_bytes, 0) / 1e9:.1f} GB that are left for it; free memory, "
-            "give smaller frames, or try with --tiles off"
+            f"give smaller frames, {'' if windows == Windows() else 'a smaller --window, '}or try with --tiles off"
         ) from error
 
 

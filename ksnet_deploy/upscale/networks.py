@@ -58,6 +58,8 @@ class Network(ABC):
     can_be_tiled = False
     """Whether it runs in tiles; else :meth:`open` takes whole frames only."""
     device: str = "cpu"
+    is_bidirectional = False
+    """Whether it looks at later frames too, and so is run in windows."""
     settles_when_opened = False
     """Whether only opening it tells what runs it, so that its identity is known then."""
 
@@ -107,6 +109,7 @@ class GivenNetwork(Network):
 
     opener: Callable[[FrameSize, FrameType], Runner]
     label: str = "the given network"
+    is_bidirectional: bool = False
 
     def identity(self) -> dict[str, str]:
         return {}
@@ -147,6 +150,11 @@ class NetworkFile(Network):
         return self.kind == "checkpoint" and (self.backend == "onnxruntime" or not self.chosen)
 
     @property
+    def is_bidirectional(self) -> bool:  # type: ignore[override]
+        config = self.config()
+        return config is not None and config.direction == "bi"
+
+    @property
     def precision(self) -> str | None:
         """Precision of its convolutions, where this machine or its runtime settles that and not the file."""
         if self.backend == "openvino":
@@ -159,6 +167,7 @@ class NetworkFile(Network):
 
     def identity(self) -> dict[str, str]:
         from ksnet_deploy.base.files import sha256_of
+        from ksnet_deploy.runtime.pair import files_of
 
         onnxruntime = ("onnxruntime", "onnxruntime-gpu")
         libraries = {"onnxruntime": onnxruntime, "openvino": ("openvino",), "torch": ("torch",)}.get(self.backend, ())
@@ -166,7 +175,7 @@ class NetworkFile(Network):
             libraries = (*libraries, *(name for name in onnxruntime if name not in libraries))
         found = [f"{name} {package_version(name)}" for name in libraries if package_version(name)]
         identity = {
-            "network": f"{self.path.name} {sha256_of(self.path)[:12]}",
+            "network": " ".join([self.path.name, *(sha256_of(file)[:12] for file in files_of(self.path))]),
             "runtime": f"{' and '.join(found) or self.backend} on {self.device}",
         }
         if self.precision is not None:
@@ -177,7 +186,7 @@ class NetworkFile(Network):
 
     def config(self) -> KSNetConfig | None:
         if self.kind != "checkpoint":
-            return None
+            return _config_of_pair(self.path)
         from ksnet_deploy.network.checkpoint_config import config_of
 
         return config_of(self.path)
@@ -219,9 +228,15 @@ class NetworkFile(Network):
         )
         if tiling:
             from ksnet_deploy.runtime.lockstep import LockstepOnnxRunner
+            from ksnet_deploy.runtime.pair import files_of
             from ksnet_deploy.runtime.tiles import TiledRunner
+            from ksnet_deploy.runtime.windows import WindowRunner
 
-            return TiledRunner(LockstepOnnxRunner(path, tiling.tile, device=self.device), tiling)
+            steps = [
+                TiledRunner(LockstepOnnxRunner(file, tiling.tile, device=self.device), tiling)
+                for file in files_of(path)
+            ]
+            return WindowRunner(*steps) if len(steps) > 1 else steps[0]
         return open_runner(path, size, device=self.device, io=io, backend=backend)
 
 
@@ -255,12 +270,25 @@ def find_network(model: str | Path, backend: str | None = None, device: str | No
         check_is_file(path)
         found = backend or ("onnxruntime" if device == "cuda" else fastest_on_cpu())
         return NetworkFile(label, path, kind, found, device or "cpu", chosen=backend is not None)
-    path = Path(model)
-    if not path.is_file():
+    from ksnet_deploy.runtime.pair import is_pair, named_pair
+
+    path = named_pair(Path(model))
+    if not (path.is_file() or is_pair(path)):
         maker = "export" if kind == "onnx" else "build-engine"
         raise ArtifactError(f"{path} does not exist or is not a file; make one with 'ksnet-deploy {maker}'")
     backend, device = ("tensorrt", "cuda") if kind == "engine" else (backend or "onnxruntime", device or "cpu")
     return NetworkFile(label, path, kind, backend, device)
+
+
+def _config_of_pair(path: Path) -> KSNetConfig | None:
+    """Configuration of the bidirectional network of two exported files, which tells its memory; None for one file."""
+    from ksnet_deploy.runtime.pair import is_pair
+
+    if not is_pair(path):
+        return None
+    from ksnet_deploy.runtime.exported import describe
+
+    return describe(path).config
 
 
 def _check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:

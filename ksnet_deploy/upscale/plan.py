@@ -39,16 +39,23 @@ class Planned:
 
     frame: Frame
     starts_scene: bool
+    starts_window: bool
     starts_segment: bool
     duplicate: bool
 
 
 class FramePlan:
-    """Plan of a video: where scenes and segments begin, and which frames repeat the one before."""
+    """Plan of a video: where scenes, windows and segments begin, and which frames repeat the one before.
 
-    def __init__(self, detector: CutDetector, time_base: Fraction, longest: int | None = None) -> None:
-        """``longest`` is the number of frames of a segment without a cut (default: :data:`LONGEST_SEGMENT`)."""
-        self._detector, self._time_base = detector, time_base
+    A scene begins a window, and a window every so many frames after. A segment begins with a window.
+    """
+
+    def __init__(
+        self, detector: CutDetector, time_base: Fraction, longest: int | None = None, *, window: int = 1
+    ) -> None:
+        """``longest`` is the number of frames of a segment without a cut (default: :data:`LONGEST_SEGMENT`), rounded up
+        to whole windows; ``window`` those of a window."""
+        self._detector, self._time_base, self._window = detector, time_base, window
         self._longest = longest or LONGEST_SEGMENT
         self._shortest = min(SHORTEST_SEGMENT, self._longest)
         self.frames = self.duplicates = 0
@@ -56,20 +63,23 @@ class FramePlan:
 
     def of(self, frames: Iterator[Frame], done: int) -> Iterator[Planned]:
         """The frames after the first ``done``, which are looked at all the same."""
-        in_segment = 0
+        in_segment = in_window = 0
         before: Any = None
         for frame in frames:
             scene = self._detector.starts_scene(frame.rgb)
-            segment = before is None or in_segment >= (self._shortest if scene else self._longest)
+            window = before is None or scene or in_window >= self._window
+            enough = in_segment >= (self._shortest if scene else self._longest)
+            segment = before is None or (window and enough)
             duplicate = not scene and not segment and np.array_equal(frame.rgb, before)
             if scene and before is not None:
                 self.cuts.append(float(frame.pts * self._time_base))
             in_segment = 1 if segment else in_segment + 1
+            in_window = 1 if window else in_window + 1
             before = frame.rgb
             self.frames += 1
             self.duplicates += duplicate
             if self.frames > done:
-                yield Planned(frame, scene, segment, duplicate)
+                yield Planned(frame, scene, window, segment, duplicate)
 
     def summary(self) -> dict[str, Any]:
         """Values for the result."""

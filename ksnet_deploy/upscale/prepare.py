@@ -16,13 +16,14 @@ from ksnet_deploy.base.version import __version__
 from ksnet_deploy.upscale.job import fingerprint
 from ksnet_deploy.upscale.output import OutputFile, check_target, track_notes
 from ksnet_deploy.upscale.plan import longest_segment
+from ksnet_deploy.upscale.result import Events
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.upscale.work import Work
 from ksnet_deploy.video.reading.reader import Frame, VideoReader
 from ksnet_deploy.video.writing.encoding import PictureFormat
 from ksnet_deploy.video.writing.tracks import TrackPlanner
 
-__all__ = ["Prepared", "first_frame_read", "frame_dtype", "output_size", "prepare"]
+__all__ = ["Prepared", "first_frame_read", "frame_dtype", "output_size", "prepare", "tell_windows"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,14 @@ def _identity(
         "av": version("av"),
         **upscaler.identity(),
     }
+
+
+def tell_windows(reader: VideoReader, upscaler: Upscaler, events: Events) -> None:
+    """Tell, before the start, the latency and the memory of a network that takes windows; nothing of any other."""
+    if upscaler.is_bidirectional:
+        config, size = upscaler.network.config(), reader.size.padded
+        pixels = upscaler.tiling.pixels if upscaler.tiling else None
+        events.on_note(upscaler.windows.sentence(reader.rate, size, config, pixels))
 
 
 def output_size(source: FrameSize, work: Work, *, even: bool = True) -> FrameSize:

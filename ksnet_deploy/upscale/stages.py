@@ -90,15 +90,17 @@ class _Pipe(Generic[A]):
 
 def run_stages(
     first: Iterable[A],
-    middle: Callable[[A], B],
+    middle: Callable[[A], Iterable[B]],
     last: Callable[[B], None],
     *,
     names: tuple[str, str, str] = ("decode", "network", "encode"),
+    flush: Callable[[], Iterable[B]] = tuple,
     finish: Callable[[], None] = lambda: None,
 ) -> StageTimes:
     """Run every item of ``first`` through ``middle``, in the calling thread, and ``last``; then ``finish``.
 
-    ``finish`` is called in the thread of ``last``, once all items are through.
+    ``middle`` makes any number of items of one, and hands them on one by one; what it holds back at the end ``flush``
+    gives. ``finish`` is called in the thread of ``last``, once all items are through.
 
     Raises:
         BaseException: the first that any stage raised, or that interrupted the calling thread; the other stages have
@@ -120,13 +122,19 @@ def run_stages(
             times.measure(names[2], lambda item=item: last(item))  # type: ignore[misc]
         times.measure(names[2], finish)
 
+    def hand_on(make: Callable[[], Iterable[B]]) -> None:
+        items = times.measure(names[1], lambda: iter(make()))
+        while (item := times.measure(names[1], lambda: next(items, _END))) is not _END:
+            after.put((item,))  # type: ignore[arg-type]
+
     threads = [_Worker(produce, names[0], stop), _Worker(consume, names[2], stop)]
     began = time.perf_counter()
     for thread in threads:
         thread.start()
     try:
         for item in before:
-            after.put((times.measure(names[1], lambda item=item: middle(item)),))  # type: ignore[misc]
+            hand_on(lambda item=item: middle(item))  # type: ignore[misc]
+        hand_on(flush)
         after.put(None)
         while any(thread.is_alive() for thread in threads):  # a join without a limit could not be interrupted
             threads[-1].join(POLL_S)

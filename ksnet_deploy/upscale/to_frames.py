@@ -11,12 +11,12 @@ from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.hidden import hidden_name
 from ksnet_deploy.base.locks import Lock, being_written
+from ksnet_deploy.upscale.network_stage import NetworkStage
 from ksnet_deploy.upscale.output import check_target
 from ksnet_deploy.upscale.plan import FramePlan
-from ksnet_deploy.upscale.prepare import first_frame_read, frame_dtype, output_size
+from ksnet_deploy.upscale.prepare import first_frame_read, frame_dtype, output_size, tell_windows
 from ksnet_deploy.upscale.result import Events, UpscaleResult, notes_on
 from ksnet_deploy.upscale.stages import run_stages
-from ksnet_deploy.upscale.to_video import NetworkStage
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.upscale.work import Work
 from ksnet_deploy.video.conversion import resized
@@ -52,6 +52,8 @@ def write_frames(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResul
         upright = reader.size if reader.display is None else reader.display.upright_size(reader.size)
         size = output_size(upright, work, even=kind == "pipe")
         runner = upscaler.open(reader.size, frame_dtype(reader))
+        if kind != "picture":
+            tell_windows(reader, upscaler, events)
         events.on_start(reader.size, reader.estimated_frames, 0)
         sink: FrameSink
         if kind == "pipe":
@@ -60,12 +62,14 @@ def write_frames(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResul
             sink = PictureFile(target, grey=reader.is_grey, overwrite=work.overwrite)
         else:
             sink = PictureFolder(target, _names(reader), overwrite=work.overwrite)
-        plan = FramePlan(work.detector, reader.time_base)
+        plan = FramePlan(work.detector, reader.time_base, window=upscaler.windows.frames)
+        network = NetworkStage(upscaler, {}, events.on_frame)
         try:
             times = run_stages(
                 plan.of(frames, 0),
-                NetworkStage(upscaler, {}, events.on_frame),
+                network,
                 lambda upscaled: sink.write(_shown(upscaled.frame, reader.display, size)),
+                flush=network.flush,
                 finish=sink.finish,
             )
         except BaseException:

@@ -6,36 +6,24 @@ the last is there the output file is put together from them, checked, and given 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
-
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.words import counted
 from ksnet_deploy.runtime.base import SavedState
 from ksnet_deploy.upscale.job import Job
+from ksnet_deploy.upscale.network_stage import NetworkStage, Upscaled
 from ksnet_deploy.upscale.output import OutputFile
-from ksnet_deploy.upscale.plan import FramePlan, Planned
-from ksnet_deploy.upscale.prepare import frame_dtype, prepare
+from ksnet_deploy.upscale.plan import FramePlan
+from ksnet_deploy.upscale.prepare import frame_dtype, prepare, tell_windows
 from ksnet_deploy.upscale.result import Events, UpscaleResult, notes_on
 from ksnet_deploy.upscale.stages import run_stages
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.upscale.work import Work
-from ksnet_deploy.video.reading.reader import Frame, VideoReader
+from ksnet_deploy.video.reading.reader import VideoReader
 from ksnet_deploy.video.writing.encoder import Encoder
 from ksnet_deploy.video.writing.encoding import EncodedPacket, FrameEncoder, PictureFormat
 
-__all__ = ["NetworkStage", "Upscaled", "write_video"]
-
-
-@dataclass(frozen=True)
-class Upscaled:
-    """A frame as it comes from the network."""
-
-    frame: Frame
-    state_before: SavedState | None
-    """The network's state before the frame, where it begins a segment; empty at a new scene. Else None."""
+__all__ = ["write_video"]
 
 
 def write_video(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResult:
@@ -54,12 +42,15 @@ def write_video(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResult
                     tiles = job.segments[-1].tiles
                     upscaler.keep_tiles(FrameSize.parse(tiles) if tiles else "off")
                 runner = upscaler.open(reader.size, frame_dtype(reader))
+                tell_windows(reader, upscaler, events)
                 events.on_start(reader.size, reader.estimated_frames, done)
-                plan = FramePlan(work.detector, reader.time_base, prepared.segment)
+                plan = FramePlan(work.detector, reader.time_base, prepared.segment, window=upscaler.windows.frames)
+                network = NetworkStage(upscaler, job.state() if done else {}, events.on_frame)
                 times = run_stages(
                     plan.of(prepared.frames, done),
-                    NetworkStage(upscaler, job.state() if done else {}, events.on_frame),
+                    network,
                     sink.take,
+                    flush=network.flush,
                     finish=sink.end,
                 )
                 output.assemble(job, target, overwrite=work.overwrite)
@@ -94,24 +85,6 @@ def _leave(error: BaseException, work: Work, job: Job, sink: _SegmentSink, outpu
         events.on_note(f"{finished} finished; the same command goes on after {'it' if job.frames == 1 else 'them'}.")
     else:  # nothing that is worth keeping, or not wanted
         job.discard()
-
-
-class NetworkStage:
-    """The middle stage: frames through the network, with its state forgotten where a scene begins."""
-
-    def __init__(self, upscaler: Upscaler, state: SavedState, on_frame: Callable[[], None]) -> None:
-        self._upscaler, self._on_frame = upscaler, on_frame
-        upscaler.state = state
-        self._last: Any = None
-
-    def __call__(self, planned: Planned) -> Upscaled:
-        if planned.starts_scene:
-            self._upscaler.reset()
-        state = self._upscaler.state if planned.starts_segment else None
-        if not planned.duplicate:  # the network's state stays that of the one picture
-            self._last = self._upscaler.push(planned.frame.rgb)
-        self._on_frame()
-        return Upscaled(replace(planned.frame, rgb=self._last), state)
 
 
 class _SegmentSink:

@@ -3,12 +3,18 @@
 with Upscaler("lite") as upscaler:
     for frame in frames:               # (H, W, 3) RGB, uint8 or uint16
         larger = upscaler.push(frame)  # (4 H, 4 W, 3) of the same type
+
+A bidirectional network sees later frames too, so it is given them all, one after the other, and takes them in windows:
+
+with Upscaler("bi.safetensors") as upscaler:
+    for larger in upscaler.upscale(frames):
+        ...
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ksnet_deploy.base.closing import Closing
-from ksnet_deploy.base.errors import BackendError
+from ksnet_deploy.base.errors import BackendError, ConfigError
 from ksnet_deploy.base.frames import FrameSize, FrameType, crop, levels_of, pad, values_of
 from ksnet_deploy.runtime.base import Runner, SavedState
 from ksnet_deploy.runtime.tiles import TilePlan
@@ -24,6 +30,7 @@ from ksnet_deploy.upscale.ladder import Choices, OnBuild, find_fastest
 from ksnet_deploy.upscale.memory import choose_tiles, is_out_of_memory, smaller_tiles
 from ksnet_deploy.upscale.networks import GivenNetwork, Network
 from ksnet_deploy.upscale.values import TileChoice, parse_tiles
+from ksnet_deploy.upscale.windows import Windows
 
 __all__ = ["Upscaler"]
 
@@ -41,6 +48,8 @@ class Upscaler(Closing):
         device: str | None = None,
         backend: str | None = None,
         tiles: TileChoice | str = "auto",
+        window: int | None = None,
+        look_ahead: int | None = None,
         on_note: Callable[[str], None] = lambda _sentence: None,
         on_build: OnBuild = lambda _phase, _done, _total: None,
         open_runner: Callable[[FrameSize, FrameType], Runner] | None = None,
@@ -57,12 +66,14 @@ class Upscaler(Closing):
             backend: older name of ``runtime``.
             tiles: largest tiles that a frame is upscaled in, in LR pixels; ``off`` for whole frames (default: the
                 largest that the memory allows). Exported files and PyTorch run whole frames only.
+            window, look_ahead: frames that a bidirectional network takes at a time, and those that it looks at after
+                them (default: 32 and 8).
             on_note: told what a user should know, a sentence at a time: what runs it on a GPU, an export, tiles.
             on_build: told the progress of an engine that is built now: its phase, the steps done and their number.
             open_runner: opens the network for whole frames, instead of all these.
 
         Raises:
-            KSNetError: there is no such network, backend, device or size of tiles.
+            KSNetError: there is no such network, backend, device, size of tiles or window.
         """
         self.tiles = parse_tiles(tiles)
         self.tiling: TilePlan | None = None
@@ -77,6 +88,10 @@ class Upscaler(Closing):
             self.network = model
         else:
             self.network = find_fastest(model, Choices.of(runtime, device, backend), on_build=on_build)
+        self.is_bidirectional = self.network.is_bidirectional
+        """Whether the network looks at later frames too, so that :meth:`push` is refused."""
+        self.windows = Windows.of(self.network, window, look_ahead)
+        """The windows that it takes frames in; of one frame for a network that looks back only."""
         self._on_note = on_note
         self._runner: Runner | None = None
         self._size: FrameSize | None = None
@@ -85,7 +100,7 @@ class Upscaler(Closing):
 
     def identity(self) -> dict[str, str]:
         """Everything about the network that changes its pictures, by names a user understands."""
-        return {**self.network.identity(), "tiles": str(self.tiles)}
+        return {**self.network.identity(), "tiles": str(self.tiles), **self.windows.identity()}
 
     def open(self, size: FrameSize, dtype: np.dtype[Any] = UINT8) -> Runner:
         """Load the network for frames of a size and type; :meth:`push` does so by itself.
@@ -109,7 +124,7 @@ class Upscaler(Closing):
         assert self._size is not None
         while True:
             try:
-                self.tiling = choose_tiles(self._size.padded, self.network, self.tiles)
+                self.tiling = choose_tiles(self._size.padded, self.network, self.tiles, self.windows)
                 return self._opened()
             except Exception as error:  # the libraries' own exceptions share no base class
                 if not self.network.step_down(error, self._on_note):
@@ -158,8 +173,59 @@ class Upscaler(Closing):
 
         Raises:
             BackendError: the frame has another shape than the first, or no levels.
+            ConfigError: the network is bidirectional: :meth:`upscale` takes all frames.
             KSNetError: the network cannot be loaded or run here.
         """
+        if self.is_bidirectional:
+            raise ConfigError(
+                f"{self.network.label} sees later frames too, so it cannot give a frame for each at once; give all "
+                "frames to Upscaler.upscale, or take a network such as 'uni'"
+            )
+        return next(self.window([frame]))
+
+    def upscale(self, frames: Iterable[Any]) -> Iterator[NDArray[Any]]:
+        """Upscale the frames of a scene, one after the other; :meth:`reset` before those of the next.
+
+        A bidirectional network gives the first when it has seen a window and its look-ahead; any other gives each as
+        soon as it has it.
+
+        Args:
+            frames: each as :meth:`push` takes it.
+
+        Raises:
+            KSNetError: as :meth:`push`.
+        """
+        waiting: list[Any] = []
+        length, ahead = self.windows.frames, self.windows.ahead
+        for frame in frames:
+            waiting.append(frame)
+            if len(waiting) >= length + ahead:
+                yield from self.window(waiting[:length], waiting[length:])
+                del waiting[:length]
+        while waiting:
+            yield from self.window(waiting[:length], waiting[length : length + ahead])
+            del waiting[:length]
+
+    def window(self, frames: Sequence[Any], ahead: Sequence[Any] = ()) -> Iterator[NDArray[Any]]:
+        """Upscale the next frames of a scene, looking at those ``ahead``, which follow them.
+
+        Raises:
+            KSNetError: as :meth:`push`.
+        """
+        arrays, later = ([self._checked(frame) for frame in each] for each in (frames, ahead))
+        results: Iterator[NDArray[Any]] | None = None
+        for array in arrays:
+            started = time.perf_counter()
+            if results is None:
+                hr, results = self._begun(arrays, later)
+            else:
+                hr = next(results)
+            self.step_s += time.perf_counter() - started
+            self.steps += 1
+            yield crop(levels_of(hr, array.dtype), FrameSize(*array.shape[:2]).upscaled)
+
+    def _checked(self, frame: Any) -> NDArray[Any]:
+        """A frame as an array, for which the network is open."""
         frame = _as_array(frame)
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype not in (np.uint8, np.uint16):
             raise BackendError(
@@ -167,22 +233,23 @@ class Upscaler(Closing):
                 "uint16"
             )
         size = FrameSize(*frame.shape[:2])
-        runner = self.open(size, frame.dtype)
+        self.open(size, frame.dtype)
         if size != self._size:
             raise BackendError(f"the frame is {size}, those before were {self._size}; use another Upscaler for it")
-        started = time.perf_counter()
-        hr = self._step(pad(values_of(frame, runner.io)))
-        self.step_s += time.perf_counter() - started
-        self.steps += 1
-        return crop(levels_of(hr, frame.dtype), size.upscaled)
+        array: NDArray[Any] = frame
+        return array
 
-    def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
-        """A step, in smaller tiles if the memory does not hold the first one."""
+    def _begun(
+        self, frames: Sequence[NDArray[Any]], ahead: Sequence[NDArray[Any]]
+    ) -> tuple[NDArray[Any], Iterator[NDArray[Any]]]:
+        """The first result of a window and the others, in smaller tiles if the memory does not hold the first one."""
         while True:
             assert self._runner is not None
+            io = self._runner.io
+            results = self._runner.window(*([pad(values_of(frame, io)) for frame in each] for each in (frames, ahead)))
             fresh = not (self.steps or self._continues)  # a scene that has begun goes on as it began
             try:
-                return self._runner.step(lr)
+                return next(results), results
             except Exception as error:
                 if lower := fresh and self.network.step_down(error, self._on_note):
                     pass

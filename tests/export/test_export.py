@@ -342,12 +342,6 @@ def test_a_size_below_the_minimum_is_refused(small: Checkpoint, tmp_path: Path) 
         export_onnx(small, tmp_path / "a.onnx", size=FrameSize(8, 48))
 
 
-def test_bi_export_is_refused(tmp_path: Path) -> None:
-    bi = new_checkpoint(tmp_path, SMALL.replace(["direction=bi"]))
-    with pytest.raises(ConfigError, match="uni"):
-        export_onnx(bi, tmp_path / "a.onnx", size=FrameSize(32, 48))
-
-
 def test_a_missing_folder_is_one_sentence_and_leaves_nothing(small: Checkpoint, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="does not exist"):
         export_onnx(small, tmp_path / "none" / "a.onnx", size=FrameSize(32, 48))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,10 @@ class Recorder:
     def begin(self, size: FrameSize) -> None:
         self.sizes.append(size)
 
-    def enlarge(self, lr: np.ndarray) -> np.ndarray:
-        self.frames.append(lr)
-        return enlarge_bicubic(lr)
+    def enlarge(self, lrs: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for lr in lrs:
+            self.frames.append(lr)
+            yield enlarge_bicubic(lr)
 
 
 def textured(frames: int, height: int, width: int) -> np.ndarray:

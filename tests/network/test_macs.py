@@ -12,7 +12,14 @@ from ksnet_deploy.network.macs import macs_per_frame
 
 SETTINGS = (
     *("upsampler=direct", "slots=masked", "flow_guidance=none", "keep_ratio=0.5", "keep_ratio=1", "extract_blocks=1"),
-    *("reconstruct_blocks=3", "deform_groups=16", "offset_channels=8", "flow_channels=8", "channels=32"),
+    *(
+        "reconstruct_blocks=3",
+        "deform_groups=16",
+        "offset_channels=8",
+        "flow_channels=8",
+        "channels=32",
+        "direction=bi",
+    ),
 )
 
 

@@ -8,10 +8,12 @@ from networks import SMALL, randomise
 from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.network.blocks import BicubicUpsample
+from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.network.complexity import complexity
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.flow import warp
-from ksnet_deploy.network.model import KSNet
+from ksnet_deploy.network.model import KSNet, PropagateState, RefineState
+from ksnet_deploy.network.steps import Step
 
 PAPER_SIZE = FrameSize(180, 320)
 
@@ -42,9 +44,35 @@ def test_parameters_grow_with_the_keep_ratio_as_in_figure_8() -> None:
     assert params == sorted(set(params))
 
 
-def test_bi_has_the_parameters_of_uni() -> None:
-    uni, bi = (complexity(KSNetConfig(direction=d), FrameSize(32, 32)) for d in ("uni", "bi"))
-    assert uni.params_deploy == bi.params_deploy
+@pytest.mark.parametrize("name", ["uni", "lite", "paper"])
+def test_bi_has_the_parameters_and_the_work_of_uni_and_a_second_flow(name: str) -> None:
+    config = KSNetConfig.named(name)
+    uni, bi = (complexity(config.replace([f"direction={d}"]), PAPER_SIZE) for d in ("uni", "bi"))
+    assert (uni.params_training, uni.params_deploy) == (bi.params_training, bi.params_deploy)
+    still = complexity(config.replace(["flow_guidance=none"]), PAPER_SIZE)
+    flow = uni.gmacs_deploy - still.gmacs_deploy
+    assert flow > 0
+    assert bi.gmacs_deploy == pytest.approx(uni.gmacs_deploy + flow, rel=0.01)
+
+
+def test_the_steps_of_bi_are_its_window(small_bi: Checkpoint) -> None:
+    lrs = torch.rand(1, 4, 3, 20, 24)
+    model = small_bi.model
+    with torch.no_grad():
+        expected = model.forward_window(lrs)
+        props: list[torch.Tensor] = []
+        backward = model.fresh_state(PropagateState, lrs[:, 3])
+        for index in reversed(range(4)):
+            prop, backward = model.propagate_step(lrs[:, index], backward)
+            props.insert(0, prop)
+        forward = model.fresh_state(RefineState, lrs[:, 0])
+        for index, prop in enumerate(props):
+            hr, forward = model.refine_step(lrs[:, index], prop, forward)
+            assert torch.equal(hr, expected[:, index])
+    with pytest.raises(ConfigError, match="too small"):
+        model.propagate_step(torch.rand(1, 3, 15, 40), backward)
+    with pytest.raises(ConfigError, match="direction 'bi' has no step 'step', only propagate and refine"):
+        Step(model, "step")
 
 
 def test_multiply_adds_agree_with_a_count_by_hand() -> None:

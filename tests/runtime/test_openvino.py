@@ -20,6 +20,7 @@ from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.network.checkpoints import Checkpoint, load_checkpoint
 from ksnet_deploy.runtime import openvino
 from ksnet_deploy.runtime.onnx import OnnxRunner
+from ksnet_deploy.runtime.open import open_runner
 from ksnet_deploy.upscale.networks import find_network
 from ksnet_deploy.upscale.upscaler import Upscaler
 
@@ -105,6 +106,17 @@ def test_frames_that_the_flow_need_not_pad_are_run(small_onnx: Callable[..., Pat
 def test_a_dynamic_file_is_run_at_the_size_at_hand(small_onnx: Callable[..., Path]) -> None:
     with openvino.OpenVINORunner(small_onnx(None), SIZE) as runner:
         assert runner.step(moving_frames(SIZE, 1)[0]).shape == (128, 192, 3)
+
+
+@needs_openvino
+def test_a_bidirectional_network_runs_in_windows(small_bi_onnx: Path) -> None:
+    size = FrameSize(20, 24)
+    lrs = [frame.astype(np.float32) / 255 for frame in moving_frames(size, 5)]
+    with open_runner(small_bi_onnx, size, backend="openvino") as runner, open_runner(small_bi_onnx, size) as reference:
+        assert (runner.backend, reference.backend) == ("openvino", "onnxruntime")
+        for start, end in ((0, 3), (3, 5)):
+            found, expected = (np.stack([*each.window(lrs[start:end], lrs[end:])]) for each in (runner, reference))
+            np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @needs_openvino

@@ -15,6 +15,7 @@ from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.runtime.open import open_runner
+from ksnet_deploy.runtime.pair import files_of
 from ksnet_deploy.runtime.step_file import exported_metadata, load_exported
 from ksnet_deploy.runtime.tensorrt import cuda_bindings, cuda_pycuda
 from ksnet_deploy.runtime.tensorrt.runner import TensorRTRunner
@@ -51,6 +52,27 @@ def test_a_sequence_with_resets_equals_onnx_runtimes(engine: Path, small_onnx: S
                 runner.reset()
                 reference.reset()
             np.testing.assert_array_equal(runner.step(frame), reference.step(frame))
+
+
+@pytest.mark.usefixtures("gpu")
+def test_two_engines_run_the_windows_of_a_bidirectional_network(small_bi_onnx: Path, tmp_path: Path) -> None:
+    size, lrs = FrameSize(20, 24), [*(frames(5, FrameSize(20, 24)) / np.float32(255))]
+    engines = [tmp_path / f"bi.{step}.engine" for step in ("propagate", "refine")]
+    for file, engine in zip(files_of(small_bi_onnx), engines, strict=True):
+        fake_engine(file, engine, ("20x24", "20x24", "20x24"))
+    first, second = map(Sidecar.read, engines)
+    for engine, sidecar, other in ((engines[0], first, second), (engines[1], second, first)):
+        metadata = {"ksnet.step": engine.stem.rpartition(".")[2]}
+        replace(sidecar, metadata=metadata, other_engine_sha256=other.engine_sha256).write(engine)
+    with open_runner(tmp_path / "bi.engine", size) as runner, open_runner(small_bi_onnx, size) as reference:
+        assert runner.backend == "rtx"
+        for start, end in ((0, 3), (3, 5)):
+            found, expected = (np.stack([*each.window(lrs[start:end], lrs[end:])]) for each in (runner, reference))
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+        assert runner.timed_step(lrs[0]) > 0
+    replace(first, metadata={"ksnet.step": "propagate"}, other_engine_sha256="0" * 64).write(engines[0])
+    with pytest.raises(ArtifactError, match="were not made together"):
+        open_runner(tmp_path / "bi.engine", size)
 
 
 def test_steps_are_launches_of_two_recorded_graphs(gpu: FakeCuda, engine: Path) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from ksnet_deploy.runtime.base import StatelessRunner
+from ksnet_deploy.base.frames import FrameSize, FrameType
+from ksnet_deploy.runtime.base import Runner, SavedState, StatelessRunner
+from ksnet_deploy.runtime.windows import WindowRunner
 
-__all__ = ["RepeatRunner"]
+__all__ = ["BackwardRunner", "ForwardRunner", "RepeatRunner", "both_ways"]
 
 
 class RepeatRunner(StatelessRunner):
@@ -18,3 +21,52 @@ class RepeatRunner(StatelessRunner):
 
     def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
         return lr.repeat(4, axis=0).repeat(4, axis=1)
+
+
+class _Fading(Runner):
+    """Holds a mean that fades, so that a lost state or frame shows."""
+
+    backend = "fading"
+
+    def __init__(self, size: FrameSize, io: FrameType = "uint8") -> None:
+        super().__init__(size, io)
+        self._mean: NDArray[np.float32] | None = None
+
+    def _met(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        self._mean = values if self._mean is None else 0.7 * self._mean + np.float32(0.3) * values
+        return self._mean
+
+    def reset(self) -> None:
+        self._mean = None
+
+    @property
+    def state(self) -> SavedState:
+        return {} if self._mean is None else {"mean": self._mean.copy()}
+
+    @state.setter
+    def state(self, saved: SavedState) -> None:
+        self._mean = saved["mean"].copy() if saved else None
+
+
+class BackwardRunner(_Fading):
+    """First step of a bidirectional network: features are the mean of the frames from here on."""
+
+    gives = "prop"
+
+    def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
+        return self._met(lr.astype(np.float32)[None]).copy()
+
+
+class ForwardRunner(_Fading):
+    """Second step: every pixel becomes a 4x4 block of the mean of the features so far."""
+
+    takes = ("prop",)
+
+    def _step(self, lr: NDArray[Any], prop: NDArray[Any]) -> NDArray[Any]:
+        hr = self._met(prop)[0].repeat(4, axis=0).repeat(4, axis=1)
+        return np.rint(hr).astype(lr.dtype) if lr.dtype == np.uint8 else hr.astype(lr.dtype)
+
+
+def both_ways(size: FrameSize, io: FrameType = "uint8") -> WindowRunner:
+    """A bidirectional network that costs nothing."""
+    return WindowRunner(BackwardRunner(size, io), ForwardRunner(size, io))

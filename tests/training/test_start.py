@@ -50,6 +50,15 @@ def test_the_same_network_is_loaded_whole(tmp_path: Path) -> None:
         assert all(torch.equal(a, b) for a, b in zip(model.parameters(), checkpoint.model.parameters(), strict=True))
 
 
+def test_the_weights_of_one_direction_are_taken_for_both_with_a_note(tmp_path: Path) -> None:
+    checkpoint, notes = new_checkpoint(tmp_path, TINY), list[str]()
+    model = KSNet(replace(TINY, direction="bi"))
+    assert initialise(model, checkpoint.path, on_note=notes.append) == []
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), checkpoint.model.parameters(), strict=True))
+    (note,) = notes
+    assert note.endswith("was trained with other settings; its weights are taken for direction bi instead of uni.")
+
+
 def test_another_network_is_refused_and_the_option_named(tmp_path: Path) -> None:
     checkpoint = new_checkpoint(tmp_path, TINY)
     with pytest.raises(CheckpointError, match=r"holds another network .* tensors that fit with --init-partial"):

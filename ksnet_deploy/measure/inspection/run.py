@@ -84,6 +84,8 @@ def visualize(
         notes.append("This network has no flow.")
     if not records[-1].levels:
         notes.append("This network keeps all channels (keep_ratio 1): there is nothing to choose.")
+    if checkpoint.config.direction == "bi":
+        notes.append("This network sees later frames too; here the frame shown is the last that it saw.")
     if len(pictures) < frames:
         notes.append(f"No more than {len(pictures)} of the {frames} frames asked for are there up to that moment.")
     if len(pictures) == 1:

@@ -63,10 +63,12 @@ def floor_of(layers: Sequence[Layer], peaks: Peaks) -> Floor:
 
 
 def layers_of_file(path: Path) -> list[Layer]:
-    """Layers of an exported file. Raises ArtifactError where it cannot be read, or is for any size."""
+    """Layers of an exported file, or of the two of a pair. Raises ArtifactError where one cannot be read, or is for any
+    size."""
+    from ksnet_deploy.runtime.pair import files_of
     from ksnet_deploy.runtime.step_file import load_exported
 
-    return layers_of(load_exported(path))
+    return [layer for file in files_of(path) for layer in layers_of(load_exported(file))]
 
 
 def estimate_text(model: str, size: FrameSize, layers: Sequence[Layer], card: CardFigures) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -49,6 +49,8 @@ class Stretch:
     """Time of that frame in seconds from the beginning of the film."""
     display: DisplayMatrix | None = None
     """Turns and mirrors that a player applies."""
+    ahead: list[NDArray[Any]] = field(default_factory=list)
+    """Frames of the scene that follow the one to look at, for networks that see later frames too."""
 
 
 def choose_moments(source: Source, count: int, before: int) -> list[Moment]:
@@ -81,8 +83,9 @@ def choose_moments(source: Source, count: int, before: int) -> list[Moment]:
     return sorted(_unlike(found, count), key=lambda moment: moment.start_s or 0)
 
 
-def read_stretch(source: Source, start_s: Fraction | None, before: int) -> Stretch:
-    """The frame after ``before`` others of its scene, counted from a moment, or the last that can be had.
+def read_stretch(source: Source, start_s: Fraction | None, before: int, ahead: int = 0) -> Stretch:
+    """The frame after ``before`` others of its scene, counted from a moment, or the last that can be had; and up to
+    ``ahead`` that follow it.
 
     Where the scene changes on the way, counting begins again with the new one, as the network does.
 
@@ -90,20 +93,23 @@ def read_stretch(source: Source, start_s: Fraction | None, before: int) -> Stret
         InputError: there is no frame to read there.
     """
     kept: list[NDArray[Any]] = []
+    later: list[NDArray[Any]] = []
     time_s = Fraction(0)
     detector = SceneDetector()
     with VideoReader(replace(source, start_s=start_s)) as reader:
-        for frame in itertools.islice(reader.frames(), 3 * (before + 1)):
-            if detector.starts_scene(frame.rgb):
-                kept = []
-            kept.append(frame.rgb)
-            time_s = frame.pts * reader.time_base
+        for frame in itertools.islice(reader.frames(), 3 * (before + 1) + ahead):
+            cut = detector.starts_scene(frame.rgb)
             if len(kept) > before:
-                break
+                if cut or len(later) == ahead:
+                    break
+                later.append(frame.rgb)
+                continue
+            kept = [*([] if cut else kept), frame.rgb]
+            time_s = frame.pts * reader.time_base
         display = reader.display
     if not kept:
         raise InputError(f"not a single frame of {source.path} could be decoded; the file is damaged or empty")
-    return Stretch(kept, float((start_s or 0) + time_s), display)
+    return Stretch(kept, float((start_s or 0) + time_s), display, later)
 
 
 def thumbnail_of(frame: NDArray[Any]) -> NDArray[np.uint8]:

@@ -29,6 +29,7 @@ from ksnet_deploy.upscale.networks import Network, NetworkFile, default_model
 from ksnet_deploy.upscale.result import Events
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.upscale.values import parse_rate, parse_time
+from ksnet_deploy.upscale.windows import Windows
 from ksnet_deploy.upscale.work import Work
 from ksnet_deploy.video.kinds import DEFAULT_RATE, Source
 from ksnet_deploy.video.reading.reader import VideoReader
@@ -100,7 +101,7 @@ def preview(
     on_gpu = all(network.device == "cuda" for network in networks)
     most = len(moments) * (before + 1 if frames is None else min(before + 1, frames))
     shown = size if whole_frames or on_gpu else part_size(size, networks, most)
-    stretches, parts = _read(film, moments, before, shown)
+    stretches, parts = _read(film, moments, before, max(Windows.of(n, None, None).ahead for n in networks), shown)
     on_step()
     steps = sum(len(stretch.frames) for stretch in stretches)
     pictures = [{BICUBIC: bicubic_of(stretch)} for stretch in stretches]
@@ -154,14 +155,17 @@ def _networks(models: Sequence[str | Path | Network] | str | None, choices: Choi
     return [*networks.values()]
 
 
-def _read(film: Source, moments: Sequence[Moment], before: int, shown: FrameSize) -> tuple[list[Stretch], list[Area]]:
+def _read(
+    film: Source, moments: Sequence[Moment], before: int, ahead: int, shown: FrameSize
+) -> tuple[list[Stretch], list[Area]]:
     """The part with most detail of every moment, and where in the frames it is; never all of the frames at once."""
     stretches, parts = [], []
     for moment in moments:
-        stretch = read_stretch(film, moment.start_s, before)
+        stretch = read_stretch(film, moment.start_s, before, ahead)
         part = busiest(stretch.frames[-1], shown)
         parts.append(part)
-        stretches.append(replace(stretch, frames=[np.ascontiguousarray(part.of(frame)) for frame in stretch.frames]))
+        frames, later = ([np.ascontiguousarray(part.of(f)) for f in each] for each in (stretch.frames, stretch.ahead))
+        stretches.append(replace(stretch, frames=frames, ahead=later))
     return stretches, parts
 
 

@@ -15,6 +15,7 @@ from ksnet_deploy.measure.pages.areas import Area
 from ksnet_deploy.measure.preview.moments import Stretch
 from ksnet_deploy.upscale.networks import Network
 from ksnet_deploy.upscale.upscaler import Upscaler
+from ksnet_deploy.upscale.windows import Windows
 from ksnet_deploy.video.writing.comparison import Picture
 
 __all__ = ["BICUBIC", "Pace", "Spot", "bicubic_of", "part_size", "upscale_stretches"]
@@ -79,13 +80,16 @@ def upscale_stretches(
     for stretch in stretches:
         upscaler.reset()
         picture: NDArray[Any] | None = None
-        for frame in stretch.frames:
-            picture = upscaler.push(frame)
+        for hr in upscaler.window(stretch.frames, stretch.ahead[: upscaler.windows.ahead]):
+            picture = hr
             first = first or (upscaler.steps, upscaler.step_s)
             on_step()
         assert picture is not None
         found.append(_shown(values_of(picture, "uint8"), stretch))
     assert first is not None
+    if upscaler.is_bidirectional:  # its first frame comes when half of the work on all is done
+        seen = Windows(len(stretches[0].frames), min(len(stretches[0].ahead), upscaler.windows.ahead))
+        return found, Pace(upscaler.steps, upscaler.step_s * upscaler.windows.work / seen.work)
     if upscaler.steps == first[0]:
         return found, Pace(*first)
     return found, Pace(upscaler.steps - first[0], upscaler.step_s - first[1])

@@ -12,6 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.runtime.pair import files_of
 
 __all__ = ["LAYER_TYPES", "layer_shares", "shares_of"]
 
@@ -34,19 +35,20 @@ def layer_shares(path: Path, size: FrameSize, frames: Sequence[NDArray[Any]], de
     """Share of each layer type in the time of some steps, the first left out; from most to least.
 
     Args:
-        path: an exported file.
+        path: an exported file, or the name of a pair.
         frames: two or more, of the size.
     """
     from ksnet_deploy.runtime.onnx import OnnxRunner
 
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        OnnxRunner(path, size, device=device, profile=Path(folder) / "profile") as runner,
-    ):
-        for frame in frames:
-            runner.step(frame)
-        events = json.loads(runner.end_profile().read_text())
-    return shares_of(_without_first_run(events))
+    events: list[dict[str, Any]] = []
+    features: list[list[NDArray[Any]]] = [[] for _ in frames]
+    with tempfile.TemporaryDirectory() as folder:
+        for file in files_of(path):
+            with OnnxRunner(file, size, device=device, profile=Path(folder) / file.stem) as runner:
+                given = [runner.step(frame, *each) for frame, each in zip(frames, features, strict=True)]
+                events += _without_first_run(json.loads(runner.end_profile().read_text()))
+            features = [[each] for each in given]
+    return shares_of(events)
 
 
 def _without_first_run(events: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from ksnet_deploy.measure.memory import config_of_file
 from ksnet_deploy.measure.speed.ways import Way, ways_here
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.runtime.exported import describe
+from ksnet_deploy.runtime.pair import files_of, is_pair
 from ksnet_deploy.upscale.networks import NetworkFile, NetworkKind, find_network
 
 __all__ = ["DEFAULT_SIZE", "Subject", "find_subjects"]
@@ -42,7 +43,8 @@ class Subject:
             return True
         from ksnet_deploy.export.cache import cached_path
 
-        return cached_path(self.path, self.size, "uint8", way.export).is_file()
+        path = cached_path(self.path, self.size, "uint8", way.export)
+        return path.is_file() or is_pair(path)
 
     def is_reference(self, way: Way) -> bool:
         """Whether the others are compared with it: PyTorch in float32, or ONNX Runtime on a given float32 file."""
@@ -88,11 +90,11 @@ def _own_size(network: NetworkFile) -> FrameSize | None:
     if network.kind == "onnx":
         from ksnet_deploy.runtime.step_file import exported_size, load_exported
 
-        return exported_size(load_exported(network.path))
+        return exported_size(load_exported(files_of(network.path)[0]))
     if network.kind == "engine":
         from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
 
-        return Sidecar.read(network.path).spec.sizes.best
+        return Sidecar.read(files_of(network.path)[0]).spec.sizes.best
     return None
 
 
@@ -101,11 +103,11 @@ def _subject(network: NetworkFile, size: FrameSize) -> Subject:
     if network.kind == "engine":
         from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
 
-        flavour = Sidecar.read(network.path).spec.flavour
+        flavour = Sidecar.read(files_of(network.path)[0]).spec.flavour
     if network.kind == "onnx":
         from ksnet_deploy.runtime.step_file import exported_metadata, load_step
 
-        model = load_step(network.path, size.padded)
+        model = load_step(files_of(network.path)[0], size.padded)
         precision = exported_metadata(model).get("ksnet.precision", "fp32")
         macs = _macs(network.path)
     ways, missing = ways_here(network.kind, flavour)

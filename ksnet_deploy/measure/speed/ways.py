@@ -14,6 +14,7 @@ from ksnet_deploy.base.version import package_version
 from ksnet_deploy.network.config import Precision
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.open import open_runner
+from ksnet_deploy.runtime.windows import WindowRunner
 from ksnet_deploy.upscale.networks import NetworkKind, check_runtime, exported_precision
 
 __all__ = ["Way", "all_ways", "artifact_of", "open_way", "ways_here"]
@@ -137,5 +138,7 @@ def open_way(way: Way, artifact: Path, size: FrameSize) -> Runner:
         from ksnet_deploy.network.checkpoints import load_checkpoint
         from ksnet_deploy.runtime.torch import TorchRunner
 
-        return TorchRunner(load_checkpoint(artifact).model, size, device=way.device, recorded=False)
+        model = load_checkpoint(artifact).model
+        steps = [TorchRunner(model, size, device=way.device, recorded=False, step=s) for s in model.config.steps]
+        return WindowRunner(*steps) if len(steps) > 1 else steps[0]
     return open_runner(artifact, size, device=way.device, backend=way.backend)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,14 @@ from ksnet_deploy.measure.speed.frames import moving_frames
 from ksnet_deploy.measure.speed.timing import Clock, repeat, warm_up
 from ksnet_deploy.runtime.base import Runner
 
+if TYPE_CHECKING:
+    from ksnet_deploy.upscale.upscaler import Upscaler
+
 __all__ = ["Footage", "Worker"]
+
+WINDOW = 4
+"""Frames of the windows in which a bidirectional network is measured, fewer than ``upscale`` takes: of a heavy one
+those would take minutes. The work of a frame is the same, but for the look-ahead, which is left out."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class Worker:
 
     def warm_up(self, seconds: float) -> float:
         """Step for so long; milliseconds of the last step."""
-        return warm_up(lambda: self._runner.step(self._frame()), seconds, clock=self._clock)
+        return warm_up(lambda: self._runner.timed_step(self._frame()), seconds, clock=self._clock)
 
     def engine(self, seconds: float) -> list[float]:
         """Milliseconds of single steps, by the clock of the device."""
@@ -71,16 +78,18 @@ class Worker:
 
     def pipeline(self, seconds: float) -> list[float]:
         """Milliseconds from an 8-bit frame in memory to the larger one in memory, by the clock of the host."""
-        from ksnet_deploy.upscale.upscaler import Upscaler
-
         frames = self._footage.frames(self.FRAMES)
-        upscaler = Upscaler(open_runner=lambda _size, _io: self._runner)
+        upscaler = self._upscaler()
+        length = upscaler.windows.frames
         pushed = itertools.cycle(frames)
 
         def once() -> float:
+            """Milliseconds of a frame; of a network that takes windows, its part of one, without the look-ahead."""
+            window = [next(pushed) for _ in range(length)]
             before = self._clock()
-            upscaler.push(next(pushed))
-            return (self._clock() - before) * 1e3
+            for _ in upscaler.window(window):
+                pass
+            return (self._clock() - before) * 1e3 / length
 
         return repeat(once, seconds, clock=self._clock)
 
@@ -88,7 +97,7 @@ class Worker:
         """The first frames from a fresh state, (N, 4 H, 4 W, 3) uint8."""
         self._runner.reset()
         frames = [values_of(frame, self._runner.io) for frame in self._footage.frames(count)]
-        found = [self._runner.step(frame) for frame in frames]
+        found = [*self._runner.window(frames)]
         self._runner.reset()
         return np.stack([np.rint(np.clip(f, 0, 1) * 255).astype(np.uint8) if f.dtype != np.uint8 else f for f in found])
 
@@ -103,7 +112,6 @@ class Worker:
     def end_to_end(self, frames: int) -> float:
         """Frames per second from file to file: decoding, network, encoding in H.264. The runner is closed then."""
         from ksnet_deploy.upscale.run import upscale_video
-        from ksnet_deploy.upscale.upscaler import Upscaler
 
         self._runner.reset()
         with tempfile.TemporaryDirectory() as place:
@@ -118,8 +126,17 @@ class Worker:
                 source = self._footage.clip
                 with VideoReader(source) as reader:
                     end_s = frames / reader.rate
-            upscaler = Upscaler(open_runner=lambda _size, _io: self._runner)
-            return upscale_video(source, folder / "larger.mkv", upscaler, end_s=end_s).fps
+            return upscale_video(source, folder / "larger.mkv", self._upscaler(), end_s=end_s).fps
+
+    def _upscaler(self) -> Upscaler:
+        """The runner in an upscaler; in windows of :data:`WINDOW` frames where it takes windows."""
+        from ksnet_deploy.runtime.windows import WindowRunner
+        from ksnet_deploy.upscale.networks import GivenNetwork
+        from ksnet_deploy.upscale.upscaler import Upscaler
+
+        bidirectional = isinstance(self._runner, WindowRunner)
+        network = GivenNetwork(lambda _size, _io: self._runner, is_bidirectional=bidirectional)
+        return Upscaler(network, window=WINDOW if bidirectional else None, look_ahead=0 if bidirectional else None)
 
     def close(self) -> None:
         self._runner.close()

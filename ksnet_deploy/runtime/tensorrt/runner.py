@@ -95,10 +95,17 @@ class TensorRTRunner(Runner):
                 raise BackendError(f"TensorRT does not take {name} of shape {shape} in {path}; build the engine again")
         dtypes = {tensor.name: DTYPES[tensor.dtype] for tensor in (*sidecar.inputs, *sidecar.outputs)}
         self._lr = self._pinned((self.size.height, self.size.width, 3), self.io)
-        self._hr = self._pinned((self.size.upscaled.height, self.size.upscaled.width, 3), self.io)
+        result = next(tensor for tensor in sidecar.outputs if not tensor.name.startswith(NEXT_PREFIX))
+        self.takes = tuple(name for name in shapes if name != "lr" and not name.startswith(STATE_PREFIX))
+        self.gives = result.name
+        up = self.size.upscaled
+        shape = (up.height, up.width, 3) if self.gives == "hr" else result.at(self.size)
+        self._result = self._pinned(shape, self.io if self.gives == "hr" else dtypes[result.name])
         self._planes = self._pinned((3, self.size.height, self.size.width), "float32")
         self._lr_device = self._buffer(self._lr.array.nbytes)
-        self._hr_device = self._buffer(self._hr.array.nbytes)
+        self._given = {name: self._pinned(shapes[name], dtypes[name]) for name in self.takes}
+        self._features = {name: self._buffer(host.array.nbytes) for name, host in self._given.items()}
+        self._result_device = self._buffer(self._result.array.nbytes)
         self._state_kinds = {
             name.removeprefix(STATE_PREFIX): (shape, dtypes[name])
             for name, shape in shapes.items()
@@ -131,7 +138,7 @@ class TensorRTRunner(Runner):
             self._compiled = RuntimeCache(path, sidecar.engine_sha256, config)
         return (config,)
 
-    def timed_step(self, lr: NDArray[Any]) -> float:
+    def timed_step(self, lr: NDArray[Any], *features: NDArray[Any]) -> float:
         with self._device.current():
             if self._events is None:
                 self._events = self._device.event(), self._device.event()
@@ -141,19 +148,21 @@ class TensorRTRunner(Runner):
             begin.record(self._stream)
             self._after_step = end
             try:
-                self.step(lr)
+                self.step(lr, *features)
             finally:
                 self._after_step = None
             return end.ms_since(begin)
 
-    def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
+    def _step(self, lr: NDArray[Any], *features: NDArray[Any]) -> NDArray[Any]:
         with self._device.current():
-            return self._take_step(lr)
+            return self._take_step(lr, *features)
 
-    def _take_step(self, lr: NDArray[Any]) -> NDArray[Any]:
+    def _take_step(self, lr: NDArray[Any], *features: NDArray[Any]) -> NDArray[Any]:
         if self._fresh:
             self._clear_state(lr)
         self._lr.array[...] = lr
+        for name, array in zip(self.takes, features, strict=True):
+            self._given[name].array[...] = array
         if self._graphs is None:
             self._enqueue(self._current)
         else:
@@ -162,12 +171,14 @@ class TensorRTRunner(Runner):
             self._after_step.record(self._stream)
         self._stream.synchronize()
         self._current = 1 - self._current
-        return self._hr.array.copy()
+        return self._result.array.copy()
 
     def _enqueue(self, current: int) -> None:
         """Put a step on the stream: frame in, engine from one set of states to the other, frame out."""
         self._lr_device.load(self._lr, self._stream)
-        bindings = {"lr": self._lr_device, "hr": self._hr_device}
+        for name, host in self._given.items():
+            self._features[name].load(host, self._stream)
+        bindings = {"lr": self._lr_device, self.gives: self._result_device, **self._features}
         bindings |= {STATE_PREFIX + name: buffer for name, buffer in self._states[current].items()}
         bindings |= {NEXT_PREFIX + name: buffer for name, buffer in self._states[1 - current].items()}
         for name, buffer in bindings.items():
@@ -175,13 +186,17 @@ class TensorRTRunner(Runner):
                 raise BackendError(f"TensorRT does not know the tensor {name}; build the engine again")
         if not self._context.execute_async_v3(self._stream.handle):
             raise BackendError("TensorRT could not run the engine on this GPU; build it again for this machine")
-        self._hr_device.store(self._hr, self._stream)
+        self._result_device.store(self._result, self._stream)
 
     def _record_graphs(self) -> None:
         """Record the step for both roles of the states, where that computes what the plain step does."""
-        frames = np.random.default_rng(0).integers(0, 256, (2, *self._lr.array.shape))
+        rng = np.random.default_rng(0)
+        frames = rng.integers(0, 256, (2, *self._lr.array.shape))
         frames = frames.astype(self.io) if self.io == "uint8" else (frames / 255).astype(self.io)
-        plain = [self._take_step(frame) for frame in frames]  # and TensorRT wants a plain run before it is recorded
+        given = [rng.normal(0, 0.1, host.array.shape) for host in self._given.values()]
+        plain = [
+            self._take_step(frame, *given) for frame in frames
+        ]  # and TensorRT wants a plain run before it is recorded
         capturable = getattr(self._context, "is_stream_capturable", None)
         if capturable is None or capturable(self._stream.handle):
             self._graphs = self._recorded_graphs()
@@ -189,7 +204,8 @@ class TensorRTRunner(Runner):
             self.reset()
             self._current = 0
             least = min(
-                _likeness(self._take_step(frame), expected) for frame, expected in zip(frames, plain, strict=True)
+                _likeness(self._take_step(frame, *given), expected)
+                for frame, expected in zip(frames, plain, strict=True)
             )
             self.recorded = least >= RECORDED_PSNR_DB
             if not self.recorded:

@@ -14,6 +14,7 @@ from ksnet_deploy.base.errors import ArtifactError, ConfigError
 from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.sealed import read_sealed, write_sealed
+from ksnet_deploy.runtime.pair import pair_name
 from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
 from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, GpuTarget
 
@@ -64,6 +65,8 @@ class Sidecar:
     build_s: float
     verified: dict[str, Any] | None = None
     """Result of the comparison with float32, and with what it was made; None when there was none."""
+    other_engine_sha256: str | None = None
+    """The engine of the network's other step, where it has two."""
     format: int = FORMAT
 
     @property
@@ -168,8 +171,9 @@ class Sidecar:
         fp16 = " --fp16" if self.spec.precision == "fp16" else ""
         plugins = "on" if self.spec.plugins else "off"
         effort = "" if self.spec.effort is None else f" --effort {self.spec.effort}"
+        name = pair_name(engine)
         return (
-            f"build it again with 'ksnet-deploy build-engine {engine} --overwrite --model {self.model}{fp16} "
+            f"build it again with 'ksnet-deploy build-engine {name} --overwrite --model {self.model}{fp16} "
             f"--runtime {self.spec.flavour} --gpu {target} {sizes} --plugins {plugins}{effort}'"
         )
 

@@ -1,0 +1,75 @@
+"""A bidirectional network in windows: memory and latency follow from the window, not from the length of the video.
+
+The first branch of KSNet-bi runs backward in time, from the end of the video. Here it begins some frames after the end
+of each window, at the end of the look-ahead, with a fresh state: what it would have brought from farther away fades on
+the way (``benchmarks/bi_windows.py``). The second branch runs forward, and carries its state from window to window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ksnet_deploy.base.errors import BackendError
+from ksnet_deploy.runtime.base import Runner, SavedState
+
+__all__ = ["WindowRunner"]
+
+
+class WindowRunner(Runner):
+    """Runs the two steps of a bidirectional network over windows of frames.
+
+    The features of a window's frames are in the main memory between the two: (1, C, H, W) for each, of the type that
+    the network computes in.
+    """
+
+    def __init__(self, propagate: Runner, refine: Runner) -> None:
+        """Takes over two runners of one size and frame type."""
+        super().__init__(refine.size, refine.io)
+        self.backend = refine.backend
+        self.notes = tuple(dict.fromkeys((*propagate.notes, *refine.notes)))
+        self._propagate, self._refine = propagate, refine
+        self._timed_features: NDArray[Any] | None = None
+
+    def window(self, frames: Sequence[NDArray[Any]], ahead: Sequence[NDArray[Any]] = ()) -> Iterator[NDArray[Any]]:
+        self._check_open()
+        self._propagate.reset()
+        for lr in reversed(ahead):
+            self._propagate.step(lr)
+        props = [self._propagate.step(lr) for lr in reversed(frames)]
+        self._propagate.reset()
+        for lr in frames:
+            yield self._refine.step(lr, props.pop())
+
+    def _step(self, lr: NDArray[Any], *features: NDArray[Any]) -> NDArray[Any]:  # noqa: ARG002
+        raise BackendError(
+            "a bidirectional network sees the frames after each one too, so it takes windows of frames; give them to "
+            "Upscaler.upscale, or use a 'uni' network"
+        )
+
+    def timed_step(self, lr: NDArray[Any], *features: NDArray[Any]) -> float:  # noqa: ARG002
+        """Milliseconds of a frame: a step of each branch, without the look-ahead."""
+        if self._timed_features is None:
+            self._timed_features = self._propagate.step(lr)
+        return self._propagate.timed_step(lr) + self._refine.timed_step(lr, self._timed_features)
+
+    def reset(self) -> None:
+        self._propagate.reset()
+        self._refine.reset()
+
+    @property
+    def state(self) -> SavedState:
+        """State of the second branch; the first has none between two windows."""
+        return self._refine.state
+
+    @state.setter
+    def state(self, saved: SavedState) -> None:
+        self._check_open()
+        self._refine.state = saved
+
+    def _close(self) -> None:
+        self._timed_features = None
+        self._propagate.close()
+        self._refine.close()
