@@ -19,6 +19,7 @@ from pathlib import Path
 from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.files import replacing, sha256_of
 from ksnet_deploy.base.frames import FrameSize, FrameType
+from ksnet_deploy.base.hidden import LONGEST_NAME, shortened
 from ksnet_deploy.network.bundled import check_is_file
 from ksnet_deploy.network.checkpoint_config import config_of
 from ksnet_deploy.network.config import Precision
@@ -37,6 +38,7 @@ __all__ = [
     "fault_of",
     "hash_path",
     "made_cache_folder",
+    "name_in_cache",
     "note",
     "using_cache",
     "write_hash",
@@ -142,12 +144,17 @@ def fault_of(path: Path) -> str | None:
     return None
 
 
+def name_in_cache(stem: str) -> str:
+    """Beginning of the names of what is made of a checkpoint, with room for the rest, where a hash tells them apart."""
+    return shortened(stem, LONGEST_NAME // 2)
+
+
 def cached_path(checkpoint: Path, size: FrameSize | None, io: FrameType, precision: Precision) -> Path:
     """Path of what :func:`cached_onnx` gives, whether it is there or not. Raises CheckpointError without checkpoint."""
     check_is_file(checkpoint)
     identity = f"{sha256_of(checkpoint)} {size} {io} {precision} {code_sha256()} {version('torch')}"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    return cache_folder() / f"{checkpoint.stem}-{size or 'any'}-{io}-{precision}-{digest}.onnx"
+    return cache_folder() / f"{name_in_cache(checkpoint.stem)}-{size or 'any'}-{io}-{precision}-{digest}.onnx"
 
 
 def cached_onnx(

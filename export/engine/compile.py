@@ -28,6 +28,7 @@ from ksnet_deploy.export.cache import (
     fault_of,
     hash_path,
     made_cache_folder,
+    name_in_cache,
     note,
     using_cache,
 )
@@ -63,7 +64,7 @@ class EngineKey:
     def file_name(self, stem: str) -> str:
         """Name in the cache."""
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
-        return f"{stem}-{self.spec.precision}-{self.spec.flavour}-{self.spec.target}-{digest}.engine"
+        return f"{name_in_cache(stem)}-{self.spec.precision}-{self.spec.flavour}-{self.spec.target}-{digest}.engine"
 
     def fits(self, sidecar: Sidecar) -> bool:
         """Whether a sidecar says that its engine is this one."""

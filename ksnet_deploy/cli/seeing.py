@@ -43,10 +43,11 @@ def preview(
     as_json: Json = False,
 ) -> None:
     """Show a few frames of a film by several networks, in one page and one picture, and what all of it would take."""
+    from ksnet_deploy.base.hidden import fitting_name
     from ksnet_deploy.measure.preview.run import preview as make_preview
     from ksnet_deploy.video.kinds import Source
 
-    target = output or video.parent / f"{Source(video).stem}_preview"
+    target = output or video.parent / fitting_name(Source(video).stem, "_preview.html")
     with progress("Preview", show=not as_json) as bar:
         result = make_preview(
             video,
@@ -80,10 +81,11 @@ def visualize(
     as_json: Json = False,
 ) -> None:
     """Show what a network looks at: flow, gradient maps, and the channels that it keeps and passes on."""
+    from ksnet_deploy.base.hidden import fitting_name
     from ksnet_deploy.measure.inspection.run import visualize as look_inside
     from ksnet_deploy.video.kinds import Source
 
-    target = output or video.parent / f"{Source(video).stem}_inside"
+    target = output or video.parent / fitting_name(Source(video).stem, "_inside.html")
     with progress("Visualize", show=not as_json) as bar:
         result = look_inside(video, model, target, at_s=at, frames=frames, overwrite=overwrite, on_phase=bar.begin)
     _print(result, as_json)

@@ -70,7 +70,7 @@ def container_notes(tracks: TrackPlanner, target: Path | None, encoder: Encoder,
 def track_notes(plans: Sequence[TrackPlan]) -> list[str]:
     """Notes on the tracks that are not copied."""
     return [
-        f"The {plan.name} ({plan.codec}) was converted to {plan.codec_after}, because {plan.why}."
+        f"The {plan.name} ({plan.codec}) was converted to {plan.codec_after}{plan.mixed}, because {plan.why}."
         for plan in plans
         if plan.done == "converted"
     ]

@@ -133,7 +133,7 @@ def notes_on(reader: VideoReader, depth: int, io: str) -> list[str]:
         those = ", ".join(map(str, missing[:3])) + (", ..." if len(missing) > 3 else "")
         what = counted(len(missing), "number is", "numbers are")
         notes.append(f"{what} missing in the names of the pictures ({those}); frames may be too.")
-    if reader.has_alpha:
+    if reader.is_transparent:
         notes.append("The source's transparency is not in the output.")
     if reader.interlaced_frames:
         what = counted(

@@ -82,7 +82,7 @@ def _leave(error: BaseException, work: Work, job: Job, sink: _SegmentSink, outpu
         _keep_partial(job, sink, output, events)
     if work.resume and job.segments:
         finished = counted(job.frames, "frame is", "frames are")
-        events.on_note(f"{finished} finished; the same command goes on from there.")
+        events.on_note(f"{finished} finished; the same command goes on after {'it' if job.frames == 1 else 'them'}.")
     else:  # nothing that is worth keeping, or not wanted
         job.discard()
 
@@ -122,5 +122,6 @@ def _keep_partial(job: Job, sink: _SegmentSink, output: OutputFile, events: Even
     """Make a file of what is finished; the job itself stays as it is."""
     sink.end(provisional=True)
     if job.segments:
-        events.on_note(f"What is finished, {counted(job.frames, 'frame')}, is in {output.assemble_partial(job)}.")
+        finished = counted(job.frames, "frame is finished; it is", "frames are finished; they are")
+        events.on_note(f"{finished} in {output.assemble_partial(job)}.")
     job.drop_provisional()

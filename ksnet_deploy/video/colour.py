@@ -23,7 +23,7 @@ __all__ = [
     "Chroma",
     "Colour",
     "chroma_of",
-    "has_alpha",
+    "has_hidden_alpha",
     "is_grey",
     "is_rgb",
     "usual_matrix",
@@ -99,11 +99,9 @@ def is_yuvj(video_format: VideoFormat | None) -> bool:
     return video_format is not None and video_format.name.startswith("yuvj")
 
 
-def has_alpha(stream: VideoStream) -> bool:
-    """Whether some of a video may be transparent; of VP8 and VP9 FFmpeg decodes the rest only, and a tag tells."""
-    video_format = stream.codec_context.format
-    tagged = {key.lower(): value for key, value in stream.metadata.items()}.get("alpha_mode") == "1"
-    return tagged or (video_format is not None and len(video_format.components) in (2, 4))
+def has_hidden_alpha(stream: VideoStream) -> bool:
+    """Whether a tag tells of transparency in VP8 or VP9, of which FFmpeg decodes the rest only."""
+    return {key.lower(): value for key, value in stream.metadata.items()}.get("alpha_mode") == "1"
 
 
 def chroma_of(video_format: VideoFormat | None) -> Chroma:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.video.colour import SWS_MATRIX, SWSCALE, SWSCALE_LANCZOS, Colour, is_grey
 
-__all__ = ["picture_of", "resized", "rgb_of"]
+__all__ = ["is_transparent", "picture_of", "resized", "rgb_of"]
 
 LUMA_WEIGHTS = {
     1: (0.2126, 0.0722),  # BT.709
@@ -53,6 +53,12 @@ def rgb_of(frame: VideoFrame, colour: Colour, *, eight_bits: bool) -> NDArray[An
         rgb = np.rint(rgb * alpha[..., None])
     opaque: NDArray[Any] = rgb.astype(kind, copy=False)
     return opaque
+
+
+def is_transparent(frame: VideoFrame) -> bool:
+    """Whether some of a frame is."""
+    alpha = _alpha(frame)
+    return alpha is not None and bool(alpha.min() < 1)
 
 
 def _grey(frame: VideoFrame, colour: Colour, most: int) -> NDArray[Any]:

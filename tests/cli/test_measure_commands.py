@@ -1,4 +1,4 @@
-"""The files that bench and evaluate write, and options of theirs without effect."""
+"""The files that measuring commands write, and options of theirs without effect."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ def test_a_file_that_exists_is_replaced_only_where_that_is_asked_for(tmp_path: P
     assert "there.png" not in failure_of(run(command, *nowhere, option, there, "--overwrite"))
     assert there.read_text() == "mine"
     assert "is a folder" in failure_of(run(command, *nowhere, option, _folder(tmp_path / "a.png"), "--overwrite"))
+
+
+@pytest.mark.parametrize("command", ["preview", "visualize"])
+@pytest.mark.parametrize("stem", ["holiday.2024", "n" * 251])
+def test_a_page_is_named_after_any_film(tmp_path: Path, command: str, stem: str) -> None:
+    assert "does not exist" in failure_of(run(command, tmp_path / f"{stem}.mp4"))
 
 
 def _folder(path: Path) -> Path:

@@ -19,7 +19,16 @@ from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.sealed import read_sealed, write_sealed
 from ksnet_deploy.export import cache
 from ksnet_deploy.export import onnx as export
-from ksnet_deploy.export.cache import cached_files, cached_onnx, clear_cache, fault_of, hash_path, write_hash
+from ksnet_deploy.export.cache import (
+    cached_files,
+    cached_onnx,
+    cached_path,
+    clear_cache,
+    fault_of,
+    hash_path,
+    name_in_cache,
+    write_hash,
+)
 from ksnet_deploy.export.engine import compile as compiling
 from ksnet_deploy.export.engine import make
 from ksnet_deploy.export.engine.compile import EngineKey
@@ -126,6 +135,18 @@ def test_a_whole_export_is_taken_as_it_is_and_its_hash_is_that_of_sha256sum(
     assert {path.name for path in cached_files()} == {first.name, hash_path(first).name}
     assert clear_cache()[0] == 2
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("letter", ["n", "猫"])
+def test_a_checkpoint_with_the_longest_name_has_a_place(tmp_path: Path, letter: str) -> None:
+    checkpoint = tmp_path / ((letter * 200).encode()[:239].decode(errors="ignore") + ".safetensors")
+    checkpoint.write_bytes(b"weights")
+    path = cached_path(checkpoint, FrameSize(1080, 1920), "float32", "fp16")
+    assert path.name.startswith(letter)
+    assert len(os.fsencode(hash_path(path).name)) <= 255
+    assert (
+        len(os.fsencode(f"{name_in_cache(checkpoint.stem)}-fp16-tensorrt-rtx3080-{'0' * 16}.engine.json.sha256")) <= 255
+    )
 
 
 def test_a_note_that_nobody_asked_for_goes_to_the_error_output(

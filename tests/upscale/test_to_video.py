@@ -302,6 +302,8 @@ def test_sources_that_are_no_video_are_refused(tmp_path: Path) -> None:
         silence.rate = 44100
         container.mux(stream.encode(silence))
         container.mux(stream.encode(None))
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures/text.png").write_text("no picture")
     complete = make_video(tmp_path / "complete.mp4", SIZE).read_bytes()
     (tmp_path / "headless.mp4").write_bytes(complete[: len(complete) // 2])
     before = visible_files(tmp_path)
@@ -311,7 +313,9 @@ def test_sources_that_are_no_video_are_refused(tmp_path: Path) -> None:
         ("text.mp4", "cannot be read as a video"),
         ("empty.mp4", "cannot be read as a video"),
         ("noise.mp4", "cannot be read as a video"),
-        ("sound.mp4", "no video track"),
+        ("sound.mp4", r"no video track \(audio found\)"),
+        ("pictures/text.png", "cannot be read as a video or a picture: .* of another kind than its name says"),
+        ("pictures", "cannot be read as a video or a picture: .* of another kind than its name says"),
         ("headless.mp4", "cannot be read as a video"),
     ):
         with pytest.raises(InputError, match=message):

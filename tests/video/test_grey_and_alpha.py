@@ -255,6 +255,17 @@ def test_what_is_transparent_is_black_in_every_layout(tmp_path: Path, layout: st
     assert np.abs(rgb[:, 48:].astype(int) - 200 * level).max() <= 2 * level
 
 
+@pytest.mark.parametrize("transparent", [None, 0, 1])
+def test_transparency_is_told_where_there_is_some(tmp_path: Path, transparent: int | None) -> None:
+    """A layout that could have some is no sign: GIF's and CMYK's do."""
+    frames = [np.full((32, 48, 4), 255, np.uint8) for _ in range(2)]
+    if transparent is not None:
+        frames[transparent][3, 4, 3] = 254
+    source = folder_of(tmp_path / "in", [av.VideoFrame.from_ndarray(rgba, format="rgba") for rgba in frames])
+    notes = frames_of(source, tmp_path / "out").notes
+    assert ("The source's transparency is not in the output." in notes) == (transparent is not None)
+
+
 def test_a_palette_with_a_transparent_colour(tmp_path: Path) -> None:
     """As GIF has it: FFmpeg hands out the canvas."""
     palette = np.zeros((256, 4), np.uint8)  # of B, G, R, A in memory

@@ -14,9 +14,11 @@ import pytest
 from films import CLICKS_S, SOUNDS, clicks_of, encoder_for, film_with_sound, first_picture_s, wave
 from torture_run import upscale
 
+from ksnet_deploy.upscale.output import track_notes
 from ksnet_deploy.upscale.result import Events
 from ksnet_deploy.video.reading.reader import VideoReader
-from ksnet_deploy.video.writing.sound import SoundConverter, SoundFormat
+from ksnet_deploy.video.writing.sound import SoundConverter, SoundFormat, formats_for
+from ksnet_deploy.video.writing.tracks import TrackPlan
 
 
 @pytest.fixture(scope="module")
@@ -197,3 +199,18 @@ def test_conversion_keeps_nothing_but_the_frame_at_hand(tmp_path: Path) -> None:
         assert len(behind_s) > 100
         assert max(behind_s) < Fraction(1, 10)
         assert made + sum(1 for _ in converter.finish()) == pytest.approx(8.0 * 48000 / 1024, abs=4)
+
+
+@pytest.mark.parametrize(("layout", "mixed"), [("22.2", " and mixed from 24 channels to 8"), ("7.1", ""), ("mono", "")])
+def test_channels_that_no_encoder_takes_are_said_to_be_mixed(
+    film: Callable[[str], Path], layout: str, mixed: str
+) -> None:
+    heard = av.AudioFrame(format="s16", layout=layout, samples=64)
+    heard.sample_rate = 48000
+    with av.open(str(film("flac"))) as file:
+        sound = next(formats_for(file.streams.audio[0], heard))
+    plan = TrackPlan(1, "audio", "pcm_s16le", "converted", sound, "a .mp4 file cannot hold it")
+    assert track_notes([plan]) == [
+        f"The audio track 1 (pcm_s16le) was converted to flac{mixed}, because a .mp4 file cannot hold it."
+    ]
+    assert plan.cost == (0, int(bool(mixed)), 1)

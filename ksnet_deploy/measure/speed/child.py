@@ -74,7 +74,7 @@ def _serve(pipe: Connection, label: str, opener: Callable[[], Runner], footage: 
         while True:
             method, arguments = pipe.recv()
             pipe.send(getattr(worker, method)(*arguments))
-    except EOFError:  # the parent has gone
+    except (EOFError, ConnectionError):  # the parent has gone
         return
     except KSNetError as error:
         pipe.send(error)

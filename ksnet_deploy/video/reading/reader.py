@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from ksnet_deploy.base.closing import Closing
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.video.colour import Chroma, Colour, chroma_of, has_alpha, is_grey, is_rgb
-from ksnet_deploy.video.conversion import rgb_of
+from ksnet_deploy.video.colour import Chroma, Colour, chroma_of, has_hidden_alpha, is_grey, is_rgb
+from ksnet_deploy.video.conversion import is_transparent, rgb_of
 from ksnet_deploy.video.kinds import Source
 from ksnet_deploy.video.orientation import DisplayMatrix
 from ksnet_deploy.video.reading.clock import FrameClock
@@ -90,6 +90,8 @@ class VideoReader(Closing):
         """Counter-clockwise rotation in degrees that a player applies; known once a frame was read."""
         self.display: DisplayMatrix | None = None
         """Turns and mirrors that a player applies; None for none. Known once a frame was read."""
+        self.is_transparent = has_hidden_alpha(self.stream)
+        """Whether some of what was read is transparent."""
         self._frames_skipped = 0
         self.damaged_packets = self.decoded = self.interlaced_frames = 0
         self.hdr = HdrMetadata()
@@ -148,11 +150,6 @@ class VideoReader(Closing):
     def is_rgb(self) -> bool:
         """Whether the source is coded as R'G'B'."""
         return is_rgb(self.stream.codec_context.format)
-
-    @property
-    def has_alpha(self) -> bool:
-        """Whether some of it may be transparent."""
-        return has_alpha(self.stream)
 
     @property
     def frames_lost(self) -> int:
@@ -284,6 +281,7 @@ class VideoReader(Closing):
         colour.check(self.path)
         if self.decoded == 1:
             self.colour = colour
+        self.is_transparent = self.is_transparent or is_transparent(frame)
         return rgb_of(frame, colour, eight_bits=self._eight_bits)
 
     def reopened(self) -> VideoReader:

@@ -58,7 +58,7 @@ def open_source(path: Path, rate: Fraction) -> InputContainer:
             standard input is closed.
     """
     if str(path) == PIPE:
-        if sys.stdin is None or sys.stdin.closed:
+        if sys.stdin is None:
             raise InputError("standard input is closed; give YUV4MPEG through a pipe, or the path of a video")
         return av.open(sys.stdin.buffer, "r", format="yuv4mpegpipe")
     if not path.is_dir():
@@ -114,12 +114,20 @@ def video_of(container: InputContainer, path: Path) -> VideoStream:
             return video
     if container.streams.video and _is_animated_webp(path):
         raise InputError(f"{path} is an animated WebP, which FFmpeg does not decode; convert it to GIF or MP4 first")
-    kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "no track at all"
-    raise InputError(f"{path} has no video track that can be read ({kinds} found); give a file with video")
+    if any(not video.disposition & cover for video in container.streams.video):
+        raise InputError(
+            f"{path} cannot be read as a video or a picture: what should be its frames has no size; it is damaged, or "
+            "of another kind than its name says"
+        )
+    found = {"a cover" if stream.type == "video" else stream.type for stream in container.streams}
+    kinds = " and ".join(sorted(found)) or "no track at all"
+    raise InputError(f"{path} has no video track ({kinds} found); give a file with video")
 
 
 def _is_animated_webp(path: Path) -> bool:
     """Whether a file says so in its first bytes, by Google's "WebP Container Specification"."""
+    if not path.is_file():  # of a folder FFmpeg was given a list
+        return False
     with path.open("rb") as file:
         head = file.read(21)
     return len(head) == 21 and head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)

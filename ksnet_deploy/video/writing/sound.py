@@ -50,6 +50,12 @@ class SoundFormat:
     layout: str
     rate: int
     """Samples per second."""
+    mixed_from: int | None = None
+    """Channels of the source where these are fewer."""
+
+    @property
+    def channels(self) -> int:
+        return AudioLayout(self.layout).nb_channels
 
     @property
     def codec_name(self) -> str:
@@ -63,7 +69,7 @@ class SoundFormat:
     @property
     def bit_rate(self) -> int:
         """Bits per second, hard to tell from the source; of no effect where the codec is lossless."""
-        return min(AudioLayout(self.layout).nb_channels * min(96_000, 4 * self.rate), 512_000)
+        return min(self.channels * min(96_000, 4 * self.rate), 512_000)
 
     def describe_to(self, context: Any) -> None:
         context.format, context.layout, context.sample_rate = self.sample_format, self.layout, self.rate
@@ -101,7 +107,7 @@ class SoundFormat:
 
     def silence(self, samples: int) -> AudioFrame:
         """Frame of silence."""
-        channels = AudioLayout(self.layout).nb_channels
+        channels = self.channels
         shape = (channels, samples) if AudioFormat(self.sample_format).is_planar else (1, samples * channels)
         kind = {"s16": np.int16, "s32": np.int32, "flt": np.float32}[self.sample_format.removesuffix("p")]
         frame = AudioFrame.from_ndarray(np.zeros(shape, kind), format=self.sample_format, layout=self.layout)
@@ -130,7 +136,8 @@ def _format_for(encoder: av.Codec, heard: AudioFrame) -> SoundFormat | None:
     sample_format = formats.get(depth) or next(iter(formats.values()))
     channels = heard.layout.nb_channels
     for layout in (heard.layout.name, *(name for name in LAYOUTS if AudioLayout(name).nb_channels <= channels)):
-        found = SoundFormat(encoder.name, sample_format, layout, rate)
+        fewer = AudioLayout(layout).nb_channels < channels
+        found = SoundFormat(encoder.name, sample_format, layout, rate, channels if fewer else None)
         if "channels" not in layout and found.opens():
             return found
     return None

@@ -59,7 +59,8 @@ class TrackPlan:
     @property
     def cost(self) -> tuple[int, int, int]:
         """Cost of the plans, to be compared part by part: tracks left out, with loss, and converted."""
-        lossy = self.done == "converted" and not (isinstance(self.into, SoundFormat) and self.into.is_lossless)
+        sound = self.into if isinstance(self.into, SoundFormat) else None
+        lossy = self.done == "converted" and not (sound and sound.is_lossless and sound.mixed_from is None)
         return int(self.done == "left out"), int(lossy and self.kind == "audio"), int(self.done == "converted")
 
     @property
@@ -68,6 +69,13 @@ class TrackPlan:
         if self.done == "left out":
             return None
         return self.into.codec_name if isinstance(self.into, SoundFormat) else self.into or self.codec
+
+    @property
+    def mixed(self) -> str:
+        """Loss of channels in words, for a sentence; empty where there is none."""
+        if not isinstance(self.into, SoundFormat) or self.into.mixed_from is None:
+            return ""
+        return f" and mixed from {self.into.mixed_from} channels to {self.into.channels}"
 
     @property
     def name(self) -> str:
