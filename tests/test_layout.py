@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 import ksnet_deploy
 
 PACKAGE = Path(ksnet_deploy.__file__).parent
-ROOMS = ("cli", "training", "measure", "upscale", "export", "runtime", "network", "ops", "video", "base")
+ROOMS = ("cli", "web", "training", "measure", "upscale", "export", "runtime", "network", "ops", "video", "base")
 """From the top down: a room imports from those to its right, in functions and for types too."""
 FILES = {"__init__.py", "__main__.py", "py.typed"}
 LONGEST = 350
@@ -28,16 +29,24 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
-def imported(path: Path) -> Iterator[tuple[int, str]]:
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def imported(path: Path) -> tuple[tuple[int, str], ...]:
     """Line and module of every import of a file, wherever it stands; ``from a import b`` is ``a.b`` where b is one."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    found = []
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
+            found += [(node.lineno, alias.name) for alias in node.names]
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno} imports relatively; name the module whole"
             for alias in node.names:
                 name = f"{node.module}.{alias.name}"
-                yield node.lineno, name if name in MODULES else str(node.module)
+                found.append((node.lineno, name if name in MODULES else str(node.module)))
+    return tuple(found)
 
 
 def room_of(module: str) -> str | None:
@@ -93,6 +102,33 @@ def test_only_what_drives_the_browser_of_tests_imports_playwright() -> None:
     assert not [name for name, path in MODULES.items() for _, module in imported(path) if "playwright" in module]
 
 
+def importers(library: str) -> set[str]:
+    return {
+        name for name, path in MODULES.items() for _, module in imported(path) if module.partition(".")[0] == library
+    }
+
+
+def test_only_the_page_imports_gradio_and_only_its_command_imports_the_page() -> None:
+    assert importers("gradio") == {"ksnet_deploy.web.page"}
+    assert importers("fastapi") | importers("starlette") | importers("uvicorn") <= {
+        "ksnet_deploy.web.page",
+        "ksnet_deploy.web.server",
+    }
+    users = {name for name, path in MODULES.items() for _, module in imported(path) if "ksnet_deploy.web" in module}
+    assert {name for name in users if room_of(name) != "web"} == {"ksnet_deploy.cli.web"}
+
+
+def test_what_few_need_is_imported_in_functions_alone() -> None:
+    for name, path in MODULES.items():
+        top = {node for node in parsed(path).body if isinstance(node, (ast.Import, ast.ImportFrom))}
+        for node in top:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [str(node.module)]
+            libraries = {each.partition(".")[0] for each in names}
+            assert not libraries & {"matplotlib", "playwright", "uvicorn", "starlette"}, f"{path}:{node.lineno}"
+            if name != "ksnet_deploy.web.page":
+                assert not libraries & {"gradio", "fastapi"}, f"{path}:{node.lineno}"
+
+
 @pytest.mark.parametrize("room", ["ksnet_deploy", *(f"ksnet_deploy.{room}" for room in ROOMS)])
 def test_entering_a_room_costs_nothing(room: str) -> None:
     if room != "ksnet_deploy":
@@ -130,5 +166,5 @@ FRAGMENTS = re.compile(
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_docstring_begins_with_the_thing_itself(name: str) -> None:
-    found = docstrings(ast.parse(MODULES[name].read_text()).body)
+    found = docstrings(parsed(MODULES[name]).body)
     assert not [(line, text) for line, text in found if FRAGMENTS.match(text)]

@@ -52,6 +52,8 @@ def test_the_wheel_holds_everything_once(tmp_path: Path) -> None:
         "ksnet_deploy/bundled/uni.safetensors",
         "ksnet_deploy/bundled/models.json",
         "ksnet_deploy/training/loop.py",
+        "ksnet_deploy/web/look.css",
+        "ksnet_deploy/web/page.js",
         "ksnet_deploy/bundled/MODEL_CARD.md",
         "ksnet_deploy/bundled/city_lr.mp4",
         "ksnet_deploy/native/plugins/CMakeLists.txt",

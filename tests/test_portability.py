@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from test_layout import MODULES
+from test_layout import MODULES, imported
 
 POSIX_ONLY = ("fcntl", "grp", "posix_ipc", "pty", "pwd", "resource", "syslog", "termios", "tty")
 IMPORTING = """
@@ -19,13 +19,19 @@ for name in {modules!r}:
 """
 FOR_ONE_SYSTEM = {"ksnet_deploy.__main__", "ksnet_deploy.cli.__main__"}
 """They run the command line when they are imported."""
+OF_GRADIO = "ksnet_deploy.web.page"
+"""Takes seconds to import, and what its library needs of a system is that library's own affair."""
 
 
 def test_no_module_needs_a_posix_module() -> None:
-    modules = sorted(set(MODULES) - FOR_ONE_SYSTEM)
+    modules = sorted(set(MODULES) - FOR_ONE_SYSTEM - {OF_GRADIO})
     code = IMPORTING.format(blocked=list(POSIX_ONLY), modules=modules)
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-2000:]
+
+
+def test_the_page_s_module_imports_no_posix_module() -> None:
+    assert not {module.partition(".")[0] for _, module in imported(MODULES[OF_GRADIO])} & set(POSIX_ONLY)
 
 
 WITHOUT_PROC = """

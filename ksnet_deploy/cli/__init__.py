@@ -2,7 +2,7 @@
 
 - ``app.py``: the application; errors become a sentence and an exit code
 - ``upscale.py``, ``export.py``, ``engines.py``, ``measure.py``, ``compare.py``, ``seeing.py``, ``training.py``,
-  ``doctor.py``: the commands
+  ``doctor.py``, ``web.py``: the commands
 - ``convert.py``: weights of other tools to a checkpoint with its configuration
 - ``training_run.py``: a training with its progress shown
 - ``batch.py``, ``answers.py``: several videos; what is printed

@@ -28,6 +28,7 @@ from ksnet_deploy.cli.seeing import preview, visualize
 from ksnet_deploy.cli.terminal import complain, make_streams_last
 from ksnet_deploy.cli.training import evaluate, pack, train, train_flow
 from ksnet_deploy.cli.upscale import upscale
+from ksnet_deploy.cli.web import web
 
 EXIT_FAILED = 1
 
@@ -64,6 +65,7 @@ app = typer.Typer(
 COMMANDS: dict[Callable[..., None], tuple[str, str]] = {
     upscale: ("film.mkv", "holiday/ -o larger/ --codec hevc --skip-existing"),
     preview: ("film.mkv", "film.mkv --models lite,lite-video,uni -o look.html"),
+    web: ("", "--host 0.0.0.0 --auth anna:secret --max-upload 20GB"),
     visualize: ("film.mkv --at 12.5 -o page.html", "film.mkv --at 1:30 --model lite --frames 24"),
     export: ("lite.onnx --model lite --size 180x320", "uni16.onnx --model uni --precision fp16"),
     convert: ("net.pth net.safetensors --size uni", "net.ckpt net.safetensors --size lite"),

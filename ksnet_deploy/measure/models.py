@@ -18,7 +18,7 @@ from ksnet_deploy.network.bundled import FOLDER, bundled_checkpoint, bundled_nam
 from ksnet_deploy.network.checkpoint_config import config_of
 from ksnet_deploy.network.complexity import complexity
 
-__all__ = ["ModelInfo", "ModelList", "list_models"]
+__all__ = ["ModelInfo", "ModelList", "list_models", "purposes"]
 
 USUAL_SIZE = FrameSize(180, 320)
 """LR frames that work is told for, as in the paper."""
@@ -105,13 +105,24 @@ class ModelList:
         return "\n\n".join(blocks)
 
 
+def purposes() -> list[tuple[str, str]]:
+    """The bundled networks' names, each with what it is for."""
+    known = _known()
+    return [(name, known[name]["purpose"]) for name in bundled_names()]
+
+
+def _known() -> dict[str, dict[str, Any]]:
+    known: dict[str, dict[str, Any]] = json.loads((FOLDER / "models.json").read_text(encoding="utf-8"))
+    return known
+
+
 def list_models() -> ModelList:
     """Look at what is bundled and cached.
 
     Raises:
         OutputError: the cache folder cannot be read.
     """
-    known = json.loads((FOLDER / "models.json").read_text(encoding="utf-8"))
+    known = _known()
     files = [path.name for path in cached_files() if path.suffix in (".onnx", ".engine")]
     kept, models, mine = measured_speeds(), [], set[str]()
     for name in bundled_names():

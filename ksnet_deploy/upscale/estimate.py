@@ -107,7 +107,7 @@ class _Sample:
         upscaler.reset()
         plan = FramePlan(NoCuts(), reader.time_base, window=upscaler.windows.frames)
         planned = plan.of(itertools.islice(reader.frames(), FRAMES), 0)
-        network = NetworkStage(upscaler, {}, events.on_frame)
+        network = NetworkStage(upscaler, {}, events)
         sample.wall_s = run_stages(planned, network, take, flush=network.flush, finish=finish).wall_s
         sample.frames = plan.frames
         return sample

@@ -31,7 +31,7 @@ from ksnet_deploy.runtime.base import SavedState
 from ksnet_deploy.video.reading.sources import picture_files
 from ksnet_deploy.video.writing.encoding import EncodedPacket
 
-__all__ = ["Job", "Segment", "fingerprint", "job_folder", "unfinished_frames"]
+__all__ = ["Job", "Segment", "fingerprint", "finished_frames", "job_folder", "unfinished_frames"]
 
 SAMPLES, SAMPLE_BYTES = 64, 1 << 20
 
@@ -247,11 +247,15 @@ def unfinished_frames(target: Path, identity: Mapping[str, str]) -> int:
     Raises:
         OutputError: it was begun with another identity, or cannot be read.
     """
-    folder = job_folder(target)
-    if not folder.is_dir():
+    if not job_folder(target).is_dir():
         return 0
     _check_identity(target, identity)
-    return sum(segment.frames for segment in _intact(folder))
+    return finished_frames(target)
+
+
+def finished_frames(target: Path) -> int:
+    """Frames that are finished in the job of a target, whatever it was begun with; nothing is changed."""
+    return sum(segment.frames for segment in _intact(job_folder(target)))
 
 
 def _check_identity(target: Path, identity: Mapping[str, str]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ksnet_deploy.runtime.base import SavedState
 from ksnet_deploy.upscale.plan import Planned
+from ksnet_deploy.upscale.result import Events
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.video.reading.reader import Frame
 
@@ -26,8 +27,8 @@ class Upscaled:
 class NetworkStage:
     """Frames through the network, with its state forgotten where a scene begins."""
 
-    def __init__(self, upscaler: Upscaler, state: SavedState, on_frame: Callable[[], None]) -> None:
-        self._upscaler, self._on_frame = upscaler, on_frame
+    def __init__(self, upscaler: Upscaler, state: SavedState, events: Events) -> None:
+        self._upscaler, self._events = upscaler, events
         upscaler.state = state
         self._waiting: list[Planned] = []
         """Frames of one scene: a window, or its beginning, and then those after it."""
@@ -59,5 +60,6 @@ class NetworkStage:
         for planned in window:
             if not planned.duplicate:
                 self._last = next(hrs)
-            self._on_frame()
+            self._events.on_picture(self._last)
+            self._events.on_frame()
             yield Upscaled(replace(planned.frame, rgb=self._last), state if planned.starts_segment else None)

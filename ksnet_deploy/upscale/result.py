@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from numpy.typing import NDArray
+
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.words import counted
 from ksnet_deploy.upscale.stages import StageTimes
@@ -25,6 +27,9 @@ class Events:
     on_start: Callable[[FrameSize, int | None, int], None] = lambda _size, _frames, _done: None
     """The source's size, its number of frames (None when unknown), and how many of them are done already."""
     on_frame: Callable[[], None] = lambda: None
+    on_picture: Callable[[NDArray[Any]], None] = lambda _picture: None
+    """Takes each frame as it comes from the network, before ``on_frame``: (4 H, 4 W, 3) uint8 or uint16, not turned and
+    not resized; it is not to be changed."""
     on_note: Callable[[str], None] = lambda _sentence: None
 
 

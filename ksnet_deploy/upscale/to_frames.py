@@ -63,7 +63,7 @@ def write_frames(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResul
         else:
             sink = PictureFolder(target, _names(reader), overwrite=work.overwrite)
         plan = FramePlan(work.detector, reader.time_base, window=upscaler.windows.frames)
-        network = NetworkStage(upscaler, {}, events.on_frame)
+        network = NetworkStage(upscaler, {}, events)
         try:
             times = run_stages(
                 plan.of(frames, 0),

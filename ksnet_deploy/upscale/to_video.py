@@ -45,7 +45,7 @@ def write_video(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResult
                 tell_windows(reader, upscaler, events)
                 events.on_start(reader.size, reader.estimated_frames, done)
                 plan = FramePlan(work.detector, reader.time_base, prepared.segment, window=upscaler.windows.frames)
-                network = NetworkStage(upscaler, job.state() if done else {}, events.on_frame)
+                network = NetworkStage(upscaler, job.state() if done else {}, events)
                 times = run_stages(
                     plan.of(prepared.frames, done),
                     network,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["Page", "opened", "started"]
+__all__ = ["Page", "opened", "started", "visited"]
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 Page = Any
@@ -48,3 +48,28 @@ def opened(browser: Any, path: Path, width: int, *, touch: bool = False, dark: b
     yield page
     assert faults == []
     context.close()
+
+
+@contextmanager
+def visited(
+    browser: Any, address: str, width: int = 1400, *, expected: tuple[str, ...] = (), **settings: Any
+) -> Iterator[Page]:
+    """A page of a server on this machine; what it complains of, or asks of another host, fails the test.
+
+    Args:
+        expected: parts of complaints that are part of the test.
+        settings: of the browser's context.
+    """
+    context = browser.new_context(viewport={"width": width, "height": 900}, **settings)
+    page, faults = context.new_page(), []
+    own = address.split("?", maxsplit=1)[0].rstrip("/")
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on(
+        "request", lambda asked: None if asked.url.startswith((own, "data:", "blob:")) else faults.append(asked.url)
+    )
+    page.goto(address)
+    page.wait_for_selector("#panel h2, #panel .hint")
+    yield page
+    context.close()
+    assert [fault for fault in faults if not any(part in fault for part in expected)] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.runtime.base import Runner, SavedState, StatelessRunner
 from ksnet_deploy.runtime.windows import WindowRunner
 
-__all__ = ["BackwardRunner", "ForwardRunner", "RepeatRunner", "both_ways"]
+__all__ = ["BackwardRunner", "FadingRunner", "ForwardRunner", "RepeatRunner", "both_ways"]
 
 
 class RepeatRunner(StatelessRunner):
@@ -46,6 +47,21 @@ class _Fading(Runner):
     @state.setter
     def state(self, saved: SavedState) -> None:
         self._mean = saved["mean"].copy() if saved else None
+
+
+class FadingRunner(_Fading):
+    """Every pixel becomes a 4x4 block of the mean of all frames of the scene."""
+
+    delay_s = 0.0
+
+    def __init__(self, size: FrameSize, io: FrameType = "uint8") -> None:
+        super().__init__(size, io)
+        self.steps = 0
+
+    def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
+        time.sleep(self.delay_s)
+        self.steps += 1
+        return self._met(lr.astype(np.float32)[None])[0].repeat(4, axis=0).repeat(4, axis=1).astype(lr.dtype)
 
 
 class BackwardRunner(_Fading):

@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 from media import make_video, presentation_times
 from numpy.typing import NDArray
+from runners import FadingRunner
 
 from ksnet_deploy.base.errors import InputError, OutputError
-from ksnet_deploy.base.frames import FrameSize, FrameType
+from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.hidden import temporary_beside
 from ksnet_deploy.network.checkpoints import Checkpoint
-from ksnet_deploy.runtime.base import Runner, SavedState
 from ksnet_deploy.upscale.job import Job, job_folder, unfinished_frames
 from ksnet_deploy.upscale.output import OutputFile
 from ksnet_deploy.upscale.plan import LONGEST_SEGMENT, SHORTEST_SEGMENT
@@ -37,39 +37,6 @@ from ksnet_deploy.video.writing.presets import choose_encoder
 SIZE = FrameSize(16, 24)
 CUT = 150
 FRAMES = 400
-
-
-class FadingRunner(Runner):
-    """Every pixel becomes a 4x4 block of the mean of all frames of the scene, so that a lost state shows."""
-
-    backend = "fading"
-    delay_s = 0.0
-
-    def __init__(self, size: FrameSize, io: FrameType = "uint8") -> None:
-        super().__init__(size, io)
-        self._mean: NDArray[np.float32] | None = None
-        self.steps = 0
-
-    def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
-        time.sleep(self.delay_s)
-        self.steps += 1
-        mean = lr.astype(np.float32)[None]
-        self._mean = mean if self._mean is None else 0.9 * self._mean + np.float32(0.1) * mean
-        return self._mean[0].repeat(4, axis=0).repeat(4, axis=1).astype(lr.dtype)
-
-    def reset(self) -> None:
-        self._mean = None
-
-    @property
-    def state(self) -> SavedState:
-        return {} if self._mean is None else {"mean": self._mean.copy()}
-
-    @state.setter
-    def state(self, saved: SavedState) -> None:
-        self._mean = saved["mean"].copy() if saved else None
-
-    def close(self) -> None:
-        pass
 
 
 class Cuts:

@@ -65,7 +65,7 @@ def through(upscaler: Upscaler, lrs: list[NDArray[np.uint8]], cuts: frozenset[in
     """Frames as the stages of upscale give them to the network."""
     upscaler.open(FrameSize(*lrs[0].shape[:2]))
     plan = FramePlan(GivenCuts(cuts), Fraction(1, 25), 20, window=upscaler.windows.frames)
-    network = NetworkStage(upscaler, {}, lambda: None)
+    network = NetworkStage(upscaler, {}, Events())
     frames = (Frame(lr, index) for index, lr in enumerate(lrs))
     return [*itertools.chain.from_iterable(map(network, plan.of(frames, 0))), *network.flush()]
 

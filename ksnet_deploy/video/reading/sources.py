@@ -25,6 +25,7 @@ from ksnet_deploy.video.kinds import PICTURE_SUFFIXES, PIPE, Source, by_number
 
 __all__ = [
     "CopiedPacket",
+    "check_self_contained",
     "lossy_codec_of",
     "missing_numbers",
     "open_source",
@@ -44,6 +45,14 @@ LOSSY = 1 << 1
 
 HAS_PATTERNS = os.name != "nt"
 """Whether FFmpeg expands patterns of names; it has no glob() on Windows."""
+
+SELF_CONTAINED = (
+    *("mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "asf"),
+    *("ogg", "mxf", "rm", "dv", "nut", "ivf", "obu", "wtv", "h264", "hevc", "m4v", "yuv4mpegpipe", "gif", "apng"),
+    *("image2", "png_pipe", "jpeg_pipe", "webp_pipe", "webp", "tiff_pipe", "bmp_pipe"),
+)
+"""FFmpeg's names of the formats whose files hold all of their frames themselves, and name no others."""
+_ALONE = {"format_whitelist": ",".join(SELF_CONTAINED), "protocol_whitelist": "file"}
 
 CopiedPacket: TypeAlias = "Packet[Any]"
 """A compressed packet of a track that is not decoded."""
@@ -131,6 +140,22 @@ def _is_animated_webp(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(21)
     return len(head) == 21 and head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
+
+
+def check_self_contained(path: Path) -> None:
+    """Refuse a film that might have its frames from other files: a playlist names them, and whoever wrote it chose.
+
+    Raises:
+        InputError: it is of no kind in :data:`SELF_CONTAINED`, or no video.
+    """
+    try:
+        with av.open(f"file:{path}", "r", metadata_errors="ignore", options=_ALONE) as container:
+            video_of(container, path)
+    except (av.error.FFmpegError, OSError) as error:
+        raise InputError(
+            f"{path} cannot be read as a video of its own ({reason_of(error)}); it is damaged, no video, or a playlist "
+            "of other files, which is not taken here"
+        ) from error
 
 
 def lossy_codec_of(source: Source) -> str | None:

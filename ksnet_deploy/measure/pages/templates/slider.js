@@ -10,6 +10,7 @@ const make = (name, text, parent) => {
 const stage = at("stage"), divider = at("divider"), clip = at("clip");
 const pictures = [at("picture-left"), at("picture-right")];
 const MOST_ZOOM = 16; // screen pixels for one of the picture
+const inside = window.parent !== window; // in a frame of another page, which is as high as this one says
 let view = 0, sides = data.start, boundary = 0.5;
 let scale = 1, x = 0, y = 0, fitted = true; // CSS pixels for one of the picture; its top left corner in the stage
 
@@ -27,7 +28,8 @@ function fitScale() {
 
 function shape() { // as high as the picture at full width, but no higher than most of the window
   const ratio = size().height / size().width;
-  stage.style.height = `${Math.round(Math.max(Math.min(stage.clientWidth * ratio, window.innerHeight * 0.72), 160))}px`;
+  const seen = inside ? Math.min(window.screen.availHeight, 1000) : window.innerHeight;
+  stage.style.height = `${Math.round(Math.max(Math.min(stage.clientWidth * ratio, seen * 0.72), 160))}px`;
   if (fitted) fit(); else place();
 }
 
@@ -346,4 +348,7 @@ show();
 shape();
 new ResizeObserver(shape).observe(stage.parentElement);
 window.addEventListener("resize", shape);
+if (inside) {
+  new ResizeObserver(() => window.parent.postMessage({ previewHeight: document.body.offsetHeight }, "*")).observe(document.body);
+}
 document.documentElement.dataset.ready = "true";
