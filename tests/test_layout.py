@@ -13,7 +13,10 @@ import pytest
 import ksnet_deploy
 
 PACKAGE = Path(ksnet_deploy.__file__).parent
-ROOMS = ("cli", "web", "training", "measure", "upscale", "export", "runtime", "network", "ops", "video", "base")
+ROOMS = (
+    *("cli", "web", "cluster", "training", "measure", "upscale"),
+    *("export", "runtime", "network", "ops", "video", "base"),
+)
 """From the top down: a room imports from those to its right, in functions and for types too."""
 FILES = {"__init__.py", "__main__.py", "py.typed"}
 LONGEST = 350
@@ -93,6 +96,11 @@ def test_only_video_imports_pyav() -> None:
         if room_of(name) != "video":
             lines = [line for line, module in imported(path) if module.split(".")[0] == "av"]
             assert not lines, f"{path}:{lines[0]} imports av; only the room video does"
+
+
+def test_only_two_files_import_ray() -> None:
+    found = {name for name, path in MODULES.items() for _, module in imported(path) if module.split(".")[0] == "ray"}
+    assert found == {"ksnet_deploy.cluster.nodes", "ksnet_deploy.cluster.opening"}
 
 
 def test_only_what_drives_the_browser_of_tests_imports_playwright() -> None:

@@ -7,7 +7,7 @@ import platform
 import signal
 from pathlib import Path
 
-__all__ = ["cores", "cpu_flags", "cpu_name", "ending_signals", "peak_memory"]
+__all__ = ["cores", "cpu_flags", "cpu_name", "ending_signals", "peak_memory", "threads_told"]
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -19,6 +19,12 @@ def cores() -> int:
     import psutil  # which a machine with PyTorch alone lacks
 
     return psutil.cpu_count() or 1
+
+
+def threads_told() -> int | None:
+    """Threads that a runtime is to take, as ``OMP_NUM_THREADS`` says; None where it says nothing."""
+    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(told) if told.isdecimal() and int(told) > 0 else None
 
 
 def ending_signals() -> list[signal.Signals]:

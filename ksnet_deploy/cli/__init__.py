@@ -5,7 +5,7 @@
   ``doctor.py``, ``web.py``: the commands
 - ``convert.py``: weights of other tools to a checkpoint with its configuration
 - ``training_run.py``: a training with its progress shown
-- ``batch.py``, ``answers.py``: several videos; what is printed
+- ``batch.py``, ``together.py``, ``answers.py``: several videos; at once, on a cluster; what is printed
 - ``checks.py``, ``requirements.py``: what this machine can do; versions
 - ``inputs.py``, ``options.py``, ``terminal.py``: videos and values; shared options; progress
 """

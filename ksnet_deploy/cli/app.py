@@ -27,7 +27,7 @@ from ksnet_deploy.cli.measure import bench, info, models
 from ksnet_deploy.cli.seeing import preview, visualize
 from ksnet_deploy.cli.terminal import complain, make_streams_last
 from ksnet_deploy.cli.training import evaluate, pack, train, train_flow
-from ksnet_deploy.cli.upscale import upscale
+from ksnet_deploy.cli.upscale import UpscaleCommand, upscale
 from ksnet_deploy.cli.web import web
 
 EXIT_FAILED = 1
@@ -97,7 +97,8 @@ def root(
 for _command, _examples in COMMANDS.items():
     _name = _command.__name__.replace("_", "-")
     _lines = (f"Example: ksnet-deploy {_name} {example}".strip() for example in _examples)
-    app.command(_name, cls=Command, epilog="\n".join(_lines))(_command)
+    _kind = UpscaleCommand if _command is upscale else Command
+    app.command(_name, cls=_kind, epilog="\n".join(_lines))(_command)
 
 
 def _stop(signum: int, _frame: object) -> None:

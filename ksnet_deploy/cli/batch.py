@@ -1,19 +1,20 @@
-"""Videos that are upscaled one after the other, with the same settings; a part of the command ``upscale``."""
+"""Videos that are upscaled with the same settings, each by itself; a part of the command ``upscale``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ksnet_deploy.base.errors import ConfigError, KSNetError
 from ksnet_deploy.base.frames import SCALE
-from ksnet_deploy.cli.answers import Answer, Skipped
+from ksnet_deploy.cli.answers import Answer, Failed, Skipped
 from ksnet_deploy.cli.terminal import Progress, build_progress
 from ksnet_deploy.upscale.choice import choose_network
 from ksnet_deploy.upscale.destination import Destination, choose_destination, is_for_frames
-from ksnet_deploy.upscale.estimate import estimate
+from ksnet_deploy.upscale.estimate import Estimate, estimate
 from ksnet_deploy.upscale.ladder import Choices, this_machine
 from ksnet_deploy.upscale.prepare import output_size
 from ksnet_deploy.upscale.result import Events, UpscaleResult
@@ -26,6 +27,9 @@ from ksnet_deploy.video.kinds import Source
 from ksnet_deploy.video.writing.encoder import Encoder
 from ksnet_deploy.video.writing.presets import DEFAULT_ENCODER, choose_encoder
 from ksnet_deploy.video.writing.tracks import TrackChoice
+
+if TYPE_CHECKING:
+    from ksnet_deploy.cluster.front import Cluster
 
 __all__ = ["Batch"]
 
@@ -58,6 +62,8 @@ class Batch:
     overwrite: bool
     skip_existing: bool
     dry_run: bool
+    shared_source: bool = False
+    """Whether the workers of a cluster open the sources themselves."""
 
     def check(self, sources: Sequence[Source]) -> None:
         """Refuse what can be known to go wrong with the options, before any work.
@@ -99,8 +105,29 @@ class Batch:
             )
         return self._destinations[source]
 
-    def upscale(self, source: Source, bar: Progress) -> Answer:
-        """Upscale one of the videos, or estimate what it takes.
+    def attempt(
+        self,
+        source: Source,
+        bar: Progress,
+        take: Callable[[Answer], None],
+        *,
+        cluster: Cluster | None = None,
+        raises: bool,
+    ) -> None:
+        """Upscale one of the videos, and give the answer to ``take``; one that fails is complained of, or ``raises``
+        besides."""
+        try:
+            answer = self.upscale(source, bar, cluster)
+        except (KSNetError, OSError, MemoryError) as error:
+            answer = Answer(source.path, Failed(str(error) or type(error).__name__))
+            if raises:
+                take(answer)
+                raise
+            bar.complain(str(error) or type(error).__name__)
+        take(answer)
+
+    def upscale(self, source: Source, bar: Progress, cluster: Cluster | None = None) -> Answer:
+        """Upscale one of the videos, here or by the workers of a cluster, or estimate what it takes.
 
         Raises:
             KSNetError: it cannot be done.
@@ -131,9 +158,29 @@ class Batch:
         )
         model = self.model
         if model is None:
-            choice = choose_network(source, self.choices.settled_device(this_machine()))
+            device = self.choices.settled_device(this_machine()) if cluster is None else cluster.device
+            choice = choose_network(source, device)
             model = choice.name
             bar.say(choice.sentence())
+        outcome = (
+            self._upscale_here(work, model, bar, events)
+            if cluster is None
+            else cluster.upscale(
+                work,
+                model,
+                events,
+                tiles=self.tiles,
+                window=self.window,
+                look_ahead=self.look_ahead,
+                shared_source=self.shared_source,
+            )
+        )
+        if isinstance(work.detector, GivenCuts) and source.end_s is None and isinstance(outcome, UpscaleResult):
+            beyond = sum(cut >= outcome.frames for cut in work.detector.cuts)
+            outcome.notes.extend([f"{beyond} of the given cuts lie beyond the last frame."] if beyond else [])
+        return Answer(source.path, outcome, model)
+
+    def _upscale_here(self, work: Work, model: str, bar: Progress, events: Events) -> UpscaleResult | Estimate:
         upscaler = Upscaler(
             model,
             runtime=self.choices.runtime,
@@ -144,11 +191,7 @@ class Batch:
             on_note=bar.say,
             on_build=build_progress(bar),
         )
-        outcome = estimate(work, upscaler, events) if self.dry_run else carry_out(work, upscaler, events)
-        if isinstance(work.detector, GivenCuts) and source.end_s is None and isinstance(outcome, UpscaleResult):
-            beyond = sum(cut >= outcome.frames for cut in work.detector.cuts)
-            outcome.notes.extend([f"{beyond} of the given cuts lie beyond the last frame."] if beyond else [])
-        return Answer(source.path, outcome, model)
+        return estimate(work, upscaler, events) if self.dry_run else carry_out(work, upscaler, events)
 
     @cached_property
     def encoder(self) -> Encoder:

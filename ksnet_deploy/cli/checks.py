@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -289,6 +289,13 @@ def _cuda_bindings() -> Iterator[Check]:
     yield _package(next((r for r in wanted if fits(version, r.bounds)), wanted[0]))  # either TensorRT's will do
 
 
+def _ray() -> Iterator[Check]:
+    from ksnet_deploy.cluster.opening import seen_here
+
+    check = _package(next(r for r in requirements() if r.package == "ray"))
+    yield check if check.state == "missing" else replace(check, found=f"{check.found}, {seen_here()}")
+
+
 def _library(name: str, option: str) -> Iterator[Check]:
     from ksnet_deploy.ops.library import find_kernel_library, find_plugin_library
 
@@ -333,6 +340,7 @@ _LOOKS: tuple[tuple[str, bool, Callable[[], Iterator[Check]]], ...] = (
     ("tensorrt", False, partial(_tensorrt, "tensorrt", "tensorrt")),
     ("cuda-bindings", False, _cuda_bindings),
     ("fastest", False, _runtimes),
+    ("ray", False, _ray),
     ("plugin library", False, partial(_library, "plugin library", "")),
     ("kernel library", False, partial(_library, "kernel library", " --kernels-only")),
     ("nvcc", False, partial(_tool, "nvcc", r"release ([\d.]+)", "12", "install the CUDA toolkit")),

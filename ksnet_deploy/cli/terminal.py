@@ -23,6 +23,12 @@ class Progress(Protocol):
     def begin(self, what: str, total: int | None, done: int = 0) -> None:
         """Something of ``total`` steps begins, ``done`` of which were done before."""
 
+    def extend(self, total: int | None) -> None:
+        """Number of steps in all of what began, as far as it is known now."""
+
+    def tell(self, **counts: int) -> None:
+        """Counts beside the steps, by their names."""
+
     def advance(self) -> None:
         """A step is done."""
 
@@ -80,6 +86,7 @@ class Bar:
     def __init__(self, title: str, show: bool) -> None:
         self._progress: Any = None
         self._task: Any = None
+        self._what = ""
         if show:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -98,6 +105,7 @@ class Bar:
             self._progress.start()
 
     def begin(self, what: str, total: int | None, done: int = 0) -> None:
+        self._what = what
         if self._progress is not None:
             if self._task is not None:
                 self._progress.remove_task(self._task)
@@ -112,6 +120,16 @@ class Bar:
         """Set how much is done."""
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=done)
+
+    def extend(self, total: int | None) -> None:
+        """Set how much there is in all."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, total=total)
+
+    def tell(self, **counts: int) -> None:
+        """Show counts after the text."""
+        words = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
+        self.describe(f"{self._what} ({words})")
 
     def advance(self) -> None:
         if self._progress is not None and self._task is not None:
@@ -147,6 +165,7 @@ class JsonLines:
     def __init__(self) -> None:
         self._done = self._first = 0
         self._total: int | None = None
+        self._counts: dict[str, int] = {}
         self._began = self._told = time.monotonic()
 
     def _tell(self, event: str, *, file: TextIO | None = None, **values: Any) -> None:
@@ -166,6 +185,14 @@ class JsonLines:
         self._done = done - 1
         self.advance()
 
+    def extend(self, total: int | None) -> None:
+        """Set how much there is in all."""
+        self._total = total
+
+    def tell(self, **counts: int) -> None:
+        """Counts for the next line."""
+        self._counts = counts
+
     def advance(self) -> None:
         self._done += 1
         now = time.monotonic()
@@ -173,9 +200,9 @@ class JsonLines:
             self._told = now
             fps = (self._done - self._first) / max(now - self._began, 1e-9)
             left = (self._total - self._done) / fps if self._total and fps else None
-            self._tell(
-                "progress", done=self._done, total=self._total, fps=round(fps, 3), left_s=left and round(left, 1)
-            )
+            counts: dict[str, Any] = {**self._counts}
+            left_s = left and round(left, 1)
+            self._tell("progress", done=self._done, total=self._total, fps=round(fps, 3), left_s=left_s, **counts)
 
     def say(self, line: str) -> None:
         self._tell("note", text=line)

@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
-from ksnet_deploy.base.errors import KSNetError
+from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.base.words import counted
 from ksnet_deploy.cli.terminal import Progress, progress
 
 if TYPE_CHECKING:
     from ksnet_deploy.cli.answers import Answer
 
-__all__ = ["upscale"]
+__all__ = ["UpscaleCommand", "upscale"]
 
 EXIT_FAILED, EXIT_INCOMPLETE = 1, 3
 
 
 ADVANCED = "Advanced"
 """Group of the rarer options in the help."""
+
+
+HERE = "local"
+"""Word for a cluster that is started on this machine."""
+ADDRESS = re.compile(rf"{HERE}|auto|[^/\\]+:[0-9]+")
+
+
+class UpscaleCommand(TyperCommand):
+    """The command, whose ``--cluster`` may stand alone: what follows is its value only where it is an address."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        for place in (place for place in range(end) if args[place] == "--cluster"):
+            if place + 1 >= end or not ADDRESS.fullmatch(args[place + 1]):
+                args[place] = f"--cluster={HERE}"
+        return super().parse_args(ctx, args)
 
 
 def upscale(
@@ -126,6 +144,23 @@ def upscale(
         bool,
         typer.Option("--keep-partial", help="On Ctrl-C leave what is done.", rich_help_panel=ADVANCED),
     ] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="ADDR",
+            help="Many workers, here or there.",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", metavar="N", help="How many (default: all).", rich_help_panel=ADVANCED),
+    ] = None,
+    shared_source: Annotated[
+        bool,
+        typer.Option("--shared-source", help="Workers open it too.", rich_help_panel=ADVANCED),
+    ] = False,
     report: Annotated[
         Path | None,
         typer.Option("--report", metavar="FILE", help="Write what was done as JSON.", rich_help_panel=ADVANCED),
@@ -138,9 +173,10 @@ def upscale(
     ] = "bar",
 ) -> None:
     """Upscale videos, pictures, folders of either, or a y4m pipe four times."""
-    from ksnet_deploy.cli.answers import Answer, Failed, begin_report, write_report
+    from ksnet_deploy.cli.answers import Failed, begin_report, write_report
     from ksnet_deploy.cli.batch import Batch
     from ksnet_deploy.cli.inputs import find_videos
+    from ksnet_deploy.cli.together import upscale_together
     from ksnet_deploy.upscale.ladder import Choices
     from ksnet_deploy.upscale.values import parse_height, parse_rate, parse_scale, parse_tiles, parse_time
     from ksnet_deploy.video.kinds import DEFAULT_RATE, Source
@@ -167,27 +203,38 @@ def upscale(
         overwrite=overwrite,
         skip_existing=skip_existing,
         dry_run=dry_run,
+        shared_source=shared_source,
     )
     start_s, end_s = (None if moment is None else parse_time(moment) for moment in (start, end))
     rate = DEFAULT_RATE if fps is None else parse_rate(fps)
     sources = [Source(path, start_s, end_s, rate) for path in find_videos(inputs)]
     batch.check(sources)
+    if cluster is None and (workers is not None or shared_source):
+        name = "--shared-source" if workers is None else "--workers"
+        raise ConfigError(f"{name} is of --cluster; give both, or leave it out")
+    if workers is not None and workers < 1:
+        raise ConfigError(f"{workers} workers upscale nothing; give 1 or more")
+    if dry_run and cluster is not None:
+        raise ConfigError("--dry-run measures this machine alone; leave --cluster out")
     answers: list[Answer] = []
     if report is not None:
         begin_report(report, overwrite=overwrite)
     style = "none" if as_json and progress_as == "bar" else progress_as
     with progress("Upscaling", style=style) as bar:
+        raises = len(sources) == 1 and style != "json"
+
+        def take(answer: Answer) -> None:
+            answers.append(answer)
+            if not as_json and not (raises and isinstance(answer.outcome, Failed)):
+                (bar.say if answer.went_to_pipe else bar.say_result)(answer.as_text())
+
         try:
-            for source in sources:
-                try:
-                    answers.append(batch.upscale(source, bar))
-                except (KSNetError, OSError, MemoryError) as error:
-                    answers.append(Answer(source.path, Failed(str(error) or type(error).__name__)))
-                    if len(sources) == 1 and style != "json":
-                        raise
-                    bar.complain(str(error) or type(error).__name__)
-                if not as_json:
-                    (bar.say if answers[-1].went_to_pipe else bar.say_result)(answers[-1].as_text())
+            if cluster is None:
+                for source in sources:
+                    batch.attempt(source, bar, take, raises=raises)
+            else:
+                address = None if cluster == HERE else cluster
+                upscale_together(batch, sources, bar, take, address=address, workers=workers, raises=raises)
         finally:
             if report is not None:
                 write_report(report, answers)

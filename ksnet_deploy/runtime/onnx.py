@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.machine import threads_told
 from ksnet_deploy.ops.functions import use_cuda_operators, use_fast_operators
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
 from ksnet_deploy.runtime.step_file import (
@@ -180,6 +181,7 @@ def open_session(
     settings = ort.SessionOptions()
     # Planning memory over the whole graph costs 130 MB more at 180x320 and makes no step faster.
     settings.enable_mem_pattern = False
+    settings.intra_op_num_threads = threads_told() or 0  # 0 is a thread for every core
     settings.log_severity_level = 4  # what fails is raised, and told in our words
     if profile is not None:
         settings.enable_profiling, settings.profile_file_prefix = True, str(profile)

@@ -19,7 +19,7 @@ from onnx import TensorProto, numpy_helper
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.base.machine import cores, cpu_flags
+from ksnet_deploy.base.machine import cores, cpu_flags, threads_told
 from ksnet_deploy.network.config import Precision
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
 from ksnet_deploy.runtime.step_file import features_taken, frame_type, load_step, result_name
@@ -103,7 +103,7 @@ class OpenVINORunner(Runner):
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",  # for what the graph itself does not have in bfloat16
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": cores(),
+            "INFERENCE_NUM_THREADS": threads_told() or cores(),
             "ENABLE_CPU_PINNING": False,  # pinned threads wait for their core while others are free
         }
         try:

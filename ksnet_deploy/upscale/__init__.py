@@ -5,7 +5,8 @@
 - ``estimate.py``: how long and how large
 - ``prepare.py``, ``plan.py``, ``output.py``: all checks before the first frame; what is done with each; the file
 - ``work.py``, ``destination.py``, ``values.py``: what is asked for; where it goes; texts that users write
-- ``job.py``: the journal on disk, from which an interrupted job goes on
+- ``job.py``, ``journal.py``: the unfinished job on disk, from which an interrupted one goes on; its lines
+- ``segments.py``: runs of frames that are encoded together
 - ``upscaler.py``: frames in, frames out
 - ``stages.py``, ``network_stage.py``: decoding, network and encoding at once; the middle one
 - ``windows.py``: windows that a bidirectional network takes frames in, and what they cost

@@ -14,11 +14,12 @@ from ksnet_deploy.base.errors import ConfigError, InputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.words import counted
 from ksnet_deploy.upscale.job import unfinished_frames
-from ksnet_deploy.upscale.network_stage import NetworkStage, Upscaled
+from ksnet_deploy.upscale.network_stage import NetworkStage
 from ksnet_deploy.upscale.plan import FramePlan
 from ksnet_deploy.upscale.prepare import frame_dtype, prepare, tell_windows
 from ksnet_deploy.upscale.result import Events, common_values
 from ksnet_deploy.upscale.scenes import NoCuts
+from ksnet_deploy.upscale.segments import Upscaled
 from ksnet_deploy.upscale.stages import run_stages
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.upscale.work import Work
@@ -106,7 +107,7 @@ class _Sample:
 
         upscaler.reset()
         plan = FramePlan(NoCuts(), reader.time_base, window=upscaler.windows.frames)
-        planned = plan.of(itertools.islice(reader.frames(), FRAMES), 0)
+        planned = plan.of(itertools.islice(reader.frames(), FRAMES))
         network = NetworkStage(upscaler, {}, events)
         sample.wall_s = run_stages(planned, network, take, flush=network.flush, finish=finish).wall_s
         sample.frames = plan.frames

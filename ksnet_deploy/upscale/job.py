@@ -13,14 +13,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from ksnet_deploy.base.closing import Closing
 from ksnet_deploy.base.errors import OutputError
@@ -28,28 +27,26 @@ from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.hidden import hidden_name
 from ksnet_deploy.base.locks import Lock, being_written
 from ksnet_deploy.runtime.base import SavedState
+from ksnet_deploy.upscale.journal import (
+    JOURNAL,
+    Segment,
+    append_line,
+    frames_kept,
+    going_on,
+    intact_segments,
+    rewrite_lines,
+    save_durably,
+    unneeded_states,
+    write_durably,
+)
+from ksnet_deploy.upscale.plan import Planned
+from ksnet_deploy.upscale.segments import EncodedSegment
 from ksnet_deploy.video.reading.sources import picture_files
 from ksnet_deploy.video.writing.encoding import EncodedPacket
 
-__all__ = ["Job", "Segment", "fingerprint", "finished_frames", "job_folder", "unfinished_frames"]
+__all__ = ["Job", "fingerprint", "finished_frames", "job_folder", "unfinished_frames"]
 
 SAMPLES, SAMPLE_BYTES = 64, 1 << 20
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A line of the journal: consecutive frames that were encoded together."""
-
-    frames: int
-    file: str
-    sha256: str
-    header: str
-    """SHA-256 of the encoder's parameter sets."""
-    state: str | None
-    """File of the network's state after the last frame; None where a new scene begins."""
-    state_sha256: str | None
-    tiles: str | None
-    """Size of the tiles that the frames were upscaled in, for example 288x498; None for whole frames."""
 
 
 def job_folder(target: Path) -> Path:
@@ -92,7 +89,7 @@ class Job(Closing):
         """
         self.folder = job_folder(target)
         self._identity = dict(identity)
-        self.segments: list[Segment] = []
+        self._segments: dict[int, Segment] = {}
         self._provisional: Segment | None = None
         try:
             self.folder.mkdir(exist_ok=True)
@@ -109,91 +106,125 @@ class Job(Closing):
 
     def _open(self, target: Path) -> None:
         _check_identity(target, self._identity)
-        _write_durably(self.folder / "job.json", json.dumps(self._identity, indent=2).encode())
-        self.segments = _intact(self.folder)
-        known = {"lock", "job.json", "journal.jsonl"} | {s.file for s in self.segments}
-        self._empty(known | {s.state for s in self.segments[-1:] if s.state})
-        # Rewritten, because its last line may have been cut off.
-        lines = "".join(f"{json.dumps(asdict(segment))}\n" for segment in self.segments)
-        _write_durably(self.folder / "journal.jsonl", lines.encode())
+        write_durably(self.folder / "job.json", json.dumps(self._identity, indent=2).encode())
+        self._segments = intact_segments(self.folder)
+        self._empty({"lock", "job.json", JOURNAL} | {name for s in self.segments for name in (s.file, s.state) if name})
+        for segment in self.segments:
+            self._remove_states_before(segment)
+        rewrite_lines(self.folder, self.segments)  # its last line may have been cut off
+
+    @property
+    def segments(self) -> list[Segment]:
+        """The complete segments, in the order of the frames; between them others may lack."""
+        return [self._segments[first] for first in sorted(self._segments)]
 
     @property
     def frames(self) -> int:
-        """Number of frames in the complete segments."""
-        return sum(segment.frames for segment in self.segments)
+        """Number of frames that are not upscaled again when the job goes on."""
+        return frames_kept(self._segments, self.folder)
 
-    def state(self) -> SavedState:
-        """The network's state after the last complete segment; empty where a new scene begins.
+    @property
+    def beginning(self) -> list[Segment]:
+        """The complete segments up to the first that lacks."""
+        found: list[Segment] = []
+        while (segment := self._segments.get(found[-1].end if found else 0)) is not None:
+            found.append(segment)
+        return found
+
+    def remaining(self, frames: Iterator[Planned]) -> Iterator[Planned]:
+        """The frames of a source that are still to be upscaled; one in mid-scene that is the first has its state.
+
+        Where a segment lacks, the rest of its scene is upscaled, though later segments of it may be complete.
 
         Raises:
-            OutputError: it cannot be read.
+            OutputError: a saved state cannot be read.
         """
-        name = self.segments[-1].state if self.segments else None
-        if name is None:
-            return {}
+        place, before = 0, None
+        for planned in frames:
+            if planned.starts_chain and planned.index >= place:
+                place, before = going_on(self._segments, planned.index, self.folder)
+            if planned.index == place and before is not None:
+                yield replace(planned, state=self._state_after(before))
+            elif planned.index >= place:
+                yield planned
+
+    def _state_after(self, segment: Segment) -> SavedState:
+        assert segment.state is not None
         try:
-            return load_file(self.folder / name)
+            return load_file(self.folder / segment.state)
         except (OSError, SafetensorError) as error:
             raise OutputError(
                 f"the saved state in {self.folder} cannot be read ({error}); pass --no-resume to begin anew"
             ) from error
 
-    def add(
-        self,
-        packets: list[EncodedPacket],
-        pts: list[int],
-        durations: list[int],
-        header: bytes,
-        state: SavedState,
-        tiles: str | None = None,
-        *,
-        provisional: bool = False,
-    ) -> None:
+    def add(self, encoded: EncodedSegment, *, provisional: bool = False) -> bool:
         """Keep a complete segment, and the network's state after it. It is on disk when this returns.
 
         A provisional one is not in the journal, and gone with the next opening.
 
+        Returns:
+            False where it was there already, and nothing changed.
+
         Raises:
             OutputError: it cannot be written, or the disk is full.
         """
-        index = len(self.segments)
-        path, state_path = self.folder / f"{index:06}.segment", self.folder / f"{index:06}.state"
+        if (known := self._segments.get(encoded.first)) is not None:
+            if encoded.state and known.state is not None and known.state_sha256 is None:
+                self._keep_state(encoded.state, known)
+            return False
+        path, state_path = (self.folder / f"{encoded.first:08}.{kind}" for kind in ("segment", "state"))
+        packets = encoded.packets
         arrays = {
             "data": np.frombuffer(b"".join(p.data for p in packets), np.uint8),
             "sizes": np.array([len(p.data) for p in packets], np.int64),
             "packet_pts": np.array([p.pts for p in packets], np.int64),
             "keyframes": np.array([p.is_keyframe for p in packets], np.uint8),
-            "pts": np.array(pts, np.int64),
-            "durations": np.array(durations, np.int64),
+            "pts": np.array(encoded.pts, np.int64),
+            "durations": np.array(encoded.durations, np.int64),
         }
         try:
-            _save_durably(arrays, path)
-            if state:
-                _save_durably(state, state_path)
+            save_durably(arrays, path)
+            if encoded.state:
+                save_durably(encoded.state, state_path)
             segment = Segment(
-                frames=len(pts),
+                first=encoded.first,
+                frames=len(encoded.pts),
                 file=path.name,
                 sha256=sha256_of(path),
-                header=hashlib.sha256(header).hexdigest(),
-                state=state_path.name if state else None,
-                state_sha256=sha256_of(state_path) if state else None,
-                tiles=tiles,
+                header=hashlib.sha256(encoded.header).hexdigest(),
+                state=None if encoded.state == {} else state_path.name,
+                state_sha256=sha256_of(state_path) if encoded.state else None,
+                tiles=encoded.tiles,
             )
             if provisional:
                 self._provisional = segment
             else:
-                with (self.folder / "journal.jsonl").open("ab") as journal:
-                    journal.write(f"{json.dumps(asdict(segment))}\n".encode())
-                    _sync(journal)
-            if not provisional and self.segments and self.segments[-1].state:
-                (self.folder / self.segments[-1].state).unlink(missing_ok=True)
+                append_line(self.folder, segment)
+                self._remove_states_before(segment)
         except (OSError, SafetensorError) as error:
             raise _disk_error(error, self.folder) from error
-        self.segments.append(segment)
+        self._segments[segment.first] = segment
+        return True
+
+    def _keep_state(self, state: SavedState, segment: Segment) -> None:
+        try:
+            path = self.folder / str(segment.state)
+            save_durably(state, path)
+            segment = replace(segment, state_sha256=sha256_of(path))
+            self._segments[segment.first] = segment
+            rewrite_lines(self.folder, self.segments)
+            self._remove_states_before(segment)
+        except (OSError, SafetensorError) as error:
+            raise _disk_error(error, self.folder) from error
+
+    def _remove_states_before(self, segment: Segment) -> None:
+        if segment.state is None or segment.state_sha256 is not None:
+            for path in unneeded_states(self._segments, segment, self.folder):
+                path.unlink(missing_ok=True)
 
     def drop_provisional(self) -> None:
         if self._provisional is not None:
-            self.segments.remove(self._provisional)
+            del self._segments[self._provisional.first]
             (self.folder / self._provisional.file).unlink(missing_ok=True)
             self._provisional = None
 
@@ -209,11 +240,12 @@ class Job(Closing):
         ]
 
     def times(self) -> tuple[list[int], list[int], list[list[int]]]:
-        """Times of all frames: presentation times and durations, in order; and per segment, those of its packets."""
+        """Times of the frames of :attr:`beginning`: presentation times and durations, in order; and per segment, those
+        of its packets."""
         pts: list[int] = []
         durations: list[int] = []
         decoded: list[list[int]] = []
-        for segment in self.segments:
+        for segment in self.beginning:
             arrays = load_file(self.folder / segment.file)
             pts += arrays["pts"].tolist()
             durations += arrays["durations"].tolist()
@@ -255,12 +287,12 @@ def unfinished_frames(target: Path, identity: Mapping[str, str]) -> int:
 
 def finished_frames(target: Path) -> int:
     """Frames that are finished in the job of a target, whatever it was begun with; nothing is changed."""
-    return sum(segment.frames for segment in _intact(job_folder(target)))
+    return frames_kept(intact_segments(job_folder(target)), job_folder(target))
 
 
 def _check_identity(target: Path, identity: Mapping[str, str]) -> None:
     """Raise OutputError unless what is in a target's folder, if anything, is of this identity."""
-    settings, journal = (job_folder(target) / name for name in ("job.json", "journal.jsonl"))
+    settings, journal = (job_folder(target) / name for name in ("job.json", JOURNAL))
     if not settings.exists() and not journal.exists():
         return
     try:
@@ -285,46 +317,6 @@ def _change(name: str, before: str, after: str) -> str:
         kept = [" ".join(word for word in a.split() if word not in b.split()) for a, b in pairs]
         before, after = (text or "unset" for text in kept)
     return f"{name}: {before} -> {after}"
-
-
-def _intact(folder: Path) -> list[Segment]:
-    """The segments of a job up to the first that is not as the journal says."""
-    journal = folder / "journal.jsonl"
-    found = []
-    for line in journal.read_text(errors="replace").splitlines() if journal.exists() else ():
-        try:
-            segment = Segment(**json.loads(line))
-        except (ValueError, TypeError):
-            break
-        if not isinstance(segment.frames, int) or not _is_whole(folder, segment.file, segment.sha256):
-            break
-        found.append(segment)
-    while found and found[-1].state is not None and not _is_whole(folder, found[-1].state, found[-1].state_sha256):
-        found.pop()
-    return found
-
-
-def _is_whole(folder: Path, name: object, sha256: str | None) -> bool:
-    return isinstance(name, str) and (folder / name).is_file() and sha256_of(folder / name) == sha256
-
-
-def _save_durably(arrays: Mapping[str, Any], path: Path) -> None:
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
-    with path.open("r+b") as file:
-        _sync(file)
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(".part")
-    with temporary.open("wb") as file:
-        file.write(content)
-        _sync(file)
-    os.replace(temporary, path)
-
-
-def _sync(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _disk_error(error: Exception, folder: Path) -> OutputError:

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ksnet_deploy.runtime.base import SavedState
 from ksnet_deploy.upscale.plan import Planned
 from ksnet_deploy.upscale.result import Events
+from ksnet_deploy.upscale.segments import Upscaled
 from ksnet_deploy.upscale.upscaler import Upscaler
-from ksnet_deploy.video.reading.reader import Frame
 
-__all__ = ["NetworkStage", "Upscaled"]
-
-
-@dataclass(frozen=True)
-class Upscaled:
-    """A frame as it comes from the network."""
-
-    frame: Frame
-    state_before: SavedState | None
-    """The network's state before the frame, where it begins a segment; empty at a new scene. Else None."""
+__all__ = ["NetworkStage"]
 
 
 class NetworkStage:
@@ -36,7 +27,7 @@ class NetworkStage:
 
     def __call__(self, planned: Planned) -> Iterator[Upscaled]:
         """The frames of a window, once its look-ahead is there or its scene ends with this frame."""
-        if planned.starts_scene:
+        if planned.starts_scene or planned.state is not None:
             yield from self.flush()
         self._waiting.append(planned)
         if len(self._waiting) >= self._upscaler.windows.latency_frames:
@@ -54,6 +45,8 @@ class NetworkStage:
         if window[0].starts_scene:
             self._upscaler.reset()
         state = self._upscaler.state if window[0].starts_segment else None
+        if window[0].state is not None:  # in mid-scene; what was before it, if anything, ended with a scene
+            self._upscaler.state, state = window[0].state, {}
         # A repeated frame is not seen again: the network's state stays that of the one picture.
         new = (planned.frame.rgb for planned in window if not planned.duplicate)
         hrs = self._upscaler.window(list(new), [planned.frame.rgb for planned in ahead if not planned.duplicate])
@@ -62,4 +55,5 @@ class NetworkStage:
                 self._last = next(hrs)
             self._events.on_picture(self._last)
             self._events.on_frame()
-            yield Upscaled(replace(planned.frame, rgb=self._last), state if planned.starts_segment else None)
+            before = state if planned.starts_segment else None
+            yield Upscaled(replace(planned.frame, rgb=self._last), planned.index, before)

@@ -131,7 +131,7 @@ class OutputFile:
             probe.unlink(missing_ok=True)
 
     def assemble_partial(self, job: Job) -> Path:
-        """Put a file together from the segments that there are; its name."""
+        """Put a file together from the segments up to the first that lacks; its name."""
         path = self._target.with_name(fitting_name(self._target.stem, f".partial{self._target.suffix}"))
         pts, durations, _ = job.times()
         self.assemble(job, path, overwrite=True, end_s=(pts[-1] + durations[-1]) * self._picture.time_base)
@@ -148,12 +148,12 @@ class OutputFile:
         pts, durations, decoded = job.times()
         duration_of = dict(zip(pts, durations, strict=True))
         dts = decoding_times(decoded, pts)
-        packets = itertools.chain.from_iterable(map(job.packets, job.segments))
+        packets = itertools.chain.from_iterable(map(job.packets, job.beginning))
         unfinished = job.folder / "output.part"
         with self._reader.reopened() as tracks:
             writer = self._writer(unfinished, tracks)
             try:
-                for segment in job.segments:
+                for segment in job.beginning:
                     if segment.header != sha256(writer.header).hexdigest():
                         raise OutputError(
                             f"{self._encoder.name} begins its segments differently from the file; choose another "

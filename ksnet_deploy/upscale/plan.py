@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ksnet_deploy.runtime.base import SavedState
 from ksnet_deploy.upscale.scenes import CutDetector
 from ksnet_deploy.video.reading.reader import Frame
 
@@ -38,10 +39,19 @@ class Planned:
     """A decoded frame and what is to be done with it."""
 
     frame: Frame
+    index: int
+    """Number of the frame in the source, counted from 0."""
     starts_scene: bool
     starts_window: bool
     starts_segment: bool
     duplicate: bool
+    state: SavedState | None = None
+    """State that the network takes before the frame, where a job goes on in mid-scene; else None."""
+
+    @property
+    def starts_chain(self) -> bool:
+        """Whether nothing before it is needed for what follows: neither the network's state nor coded frames."""
+        return self.starts_scene and self.starts_segment
 
 
 class FramePlan:
@@ -61,8 +71,8 @@ class FramePlan:
         self.frames = self.duplicates = 0
         self.cuts: list[float] = []
 
-    def of(self, frames: Iterator[Frame], done: int) -> Iterator[Planned]:
-        """The frames after the first ``done``, which are looked at all the same."""
+    def of(self, frames: Iterator[Frame]) -> Iterator[Planned]:
+        """The frames of the video, each with its plan."""
         in_segment = in_window = 0
         before: Any = None
         for frame in frames:
@@ -78,8 +88,7 @@ class FramePlan:
             before = frame.rgb
             self.frames += 1
             self.duplicates += duplicate
-            if self.frames > done:
-                yield Planned(frame, scene, window, segment, duplicate)
+            yield Planned(frame, self.frames - 1, scene, window, segment, duplicate)
 
     def summary(self) -> dict[str, Any]:
         """Values for the result."""

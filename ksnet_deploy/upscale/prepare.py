@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,12 +18,29 @@ from ksnet_deploy.upscale.output import OutputFile, check_target, track_notes
 from ksnet_deploy.upscale.plan import longest_segment
 from ksnet_deploy.upscale.result import Events
 from ksnet_deploy.upscale.upscaler import Upscaler
+from ksnet_deploy.upscale.windows import Windows
 from ksnet_deploy.upscale.work import Work
 from ksnet_deploy.video.reading.reader import Frame, VideoReader
 from ksnet_deploy.video.writing.encoding import PictureFormat
 from ksnet_deploy.video.writing.tracks import TrackPlanner
 
-__all__ = ["Prepared", "first_frame_read", "frame_dtype", "output_size", "prepare", "tell_windows"]
+__all__ = ["Means", "Prepared", "first_frame_read", "frame_dtype", "output_size", "prepare", "tell_windows"]
+
+
+class Means(Protocol):
+    """Means of upscaling frames, before the first one: an :class:`ksnet_deploy.upscale.upscaler.Upscaler`, or many."""
+
+    windows: Windows
+    """Windows that frames are taken in."""
+
+    def macs_per_frame(self, size: FrameSize) -> int | None:
+        """Multiply-adds for an LR frame of a size; None where they are not known."""
+
+    def settle(self, size: FrameSize, dtype: np.dtype[Any]) -> None:
+        """Find out all that :meth:`identity` tells, for frames of a size and type. Raises KSNetError."""
+
+    def identity(self) -> dict[str, str]:
+        """Everything about them that changes the pictures, by names that a user understands."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +59,7 @@ class Prepared:
     """Everything that changes the output's bytes, by names that a user understands."""
 
 
-def prepare(reader: VideoReader, work: Work, upscaler: Upscaler) -> Prepared:
+def prepare(reader: VideoReader, work: Work, means: Means) -> Prepared:
     """Try out everything that can be before there is a picture.
 
     Raises:
@@ -56,16 +73,13 @@ def prepare(reader: VideoReader, work: Work, upscaler: Upscaler) -> Prepared:
     picture = PictureFormat.of(reader, size, encoder)
     output = OutputFile(TrackPlanner(reader, work.tracks), target, picture, encoder)
     output.try_out()
-    segment = longest_segment(upscaler.network.macs_per_frame(reader.size.padded))
-    if upscaler.network.settles_when_opened:
-        upscaler.open(reader.size, frame_dtype(reader))
+    segment = longest_segment(means.macs_per_frame(reader.size))
+    means.settle(reader.size, frame_dtype(reader))
     notes = [*work.destination.notes, *track_notes(output.tracks)]
-    return Prepared(picture, output, frames, notes, segment, _identity(reader, work, picture, segment, upscaler))
+    return Prepared(picture, output, frames, notes, segment, _identity(reader, work, picture, segment, means))
 
 
-def _identity(
-    reader: VideoReader, work: Work, picture: PictureFormat, segment: int, upscaler: Upscaler
-) -> dict[str, str]:
+def _identity(reader: VideoReader, work: Work, picture: PictureFormat, segment: int, means: Means) -> dict[str, str]:
     source, encoder = work.source, work.encoder
     return {
         "source": fingerprint(source.path),
@@ -79,7 +93,7 @@ def _identity(
         "other tracks": work.tracks,
         "ksnet-deploy": __version__,
         "av": version("av"),
-        **upscaler.identity(),
+        **means.identity(),
     }
 
 

@@ -66,7 +66,7 @@ def write_frames(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResul
         network = NetworkStage(upscaler, {}, events)
         try:
             times = run_stages(
-                plan.of(frames, 0),
+                plan.of(frames),
                 network,
                 lambda upscaled: sink.write(_shown(upscaled.frame, reader.display, size)),
                 flush=network.flush,

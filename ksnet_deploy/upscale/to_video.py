@@ -6,24 +6,62 @@ the last is there the output file is put together from them, checked, and given 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.words import counted
-from ksnet_deploy.runtime.base import SavedState
 from ksnet_deploy.upscale.job import Job
-from ksnet_deploy.upscale.network_stage import NetworkStage, Upscaled
+from ksnet_deploy.upscale.network_stage import NetworkStage
 from ksnet_deploy.upscale.output import OutputFile
-from ksnet_deploy.upscale.plan import FramePlan
-from ksnet_deploy.upscale.prepare import frame_dtype, prepare, tell_windows
+from ksnet_deploy.upscale.plan import FramePlan, Planned
+from ksnet_deploy.upscale.prepare import Means, frame_dtype, prepare, tell_windows
 from ksnet_deploy.upscale.result import Events, UpscaleResult, notes_on
-from ksnet_deploy.upscale.stages import run_stages
+from ksnet_deploy.upscale.segments import SegmentEncoder, Upscaled
+from ksnet_deploy.upscale.stages import StageTimes, run_stages
 from ksnet_deploy.upscale.upscaler import Upscaler
+from ksnet_deploy.upscale.values import TileChoice
 from ksnet_deploy.upscale.work import Work
 from ksnet_deploy.video.reading.reader import VideoReader
-from ksnet_deploy.video.writing.encoder import Encoder
-from ksnet_deploy.video.writing.encoding import EncodedPacket, FrameEncoder, PictureFormat
+from ksnet_deploy.video.writing.encoding import PictureFormat
 
-__all__ = ["write_video"]
+__all__ = ["Course", "Done", "write_video", "write_video_by"]
+
+
+@dataclass(frozen=True)
+class Course:
+    """A video on its way, all checks behind it: what is to be done between its frames and the segments of its job."""
+
+    work: Work
+    reader: VideoReader
+    picture: PictureFormat
+    frames: Iterator[Planned]
+    """Frames that are still to be upscaled."""
+    job: Job
+    events: Events
+
+    @property
+    def tiles(self) -> TileChoice | None:
+        """The tiles that the job was begun in, ``off`` for whole frames; None where it begins now."""
+        segments = self.job.segments
+        return (FrameSize.parse(segments[-1].tiles) if segments[-1].tiles else "off") if segments else None
+
+    def begin(self) -> None:
+        """Tell that the first frame is on its way."""
+        self.events.on_start(self.reader.size, self.reader.estimated_frames, self.job.frames)
+
+
+@dataclass(frozen=True)
+class Done:
+    """Times and counts of a video whose segments are complete."""
+
+    times: StageTimes
+    steps: int
+    step_s: float
+    tiles: str | None
+    io: str
+    """Type of the frames that the network took."""
 
 
 def write_video(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResult:
@@ -31,33 +69,27 @@ def write_video(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResult
 
     The upscaler is a new one, and is closed in the end.
     """
+    with upscaler:
+        return write_video_by(work, upscaler, lambda course: _upscale_here(course, upscaler), events)
+
+
+def write_video_by(work: Work, means: Means, upscale: Callable[[Course], Done], events: Events) -> UpscaleResult:
+    """Upscale a video to a file by means of ``upscale``, which adds all segments that lack to the job."""
     target = work.destination.path
-    with VideoReader(work.source) as reader, upscaler:
-        prepared = prepare(reader, work, upscaler)
+    with VideoReader(work.source) as reader:
+        prepared = prepare(reader, work, means)
         picture, output = prepared.picture, prepared.output
         with Job(target, prepared.identity, resume=work.resume) as job:
-            done, sink = job.frames, _SegmentSink(job, work.encoder, picture, upscaler)
+            resumed = job.frames
+            plan = FramePlan(work.detector, reader.time_base, prepared.segment, window=means.windows.frames)
+            remaining = job.remaining(plan.of(prepared.frames))
             try:
-                if done:  # in the tiles, or none, that it was begun with
-                    tiles = job.segments[-1].tiles
-                    upscaler.keep_tiles(FrameSize.parse(tiles) if tiles else "off")
-                runner = upscaler.open(reader.size, frame_dtype(reader))
-                tell_windows(reader, upscaler, events)
-                events.on_start(reader.size, reader.estimated_frames, done)
-                plan = FramePlan(work.detector, reader.time_base, prepared.segment, window=upscaler.windows.frames)
-                network = NetworkStage(upscaler, job.state() if done else {}, events)
-                times = run_stages(
-                    plan.of(prepared.frames, done),
-                    network,
-                    sink.take,
-                    flush=network.flush,
-                    finish=sink.end,
-                )
+                done = upscale(Course(work, reader, picture, remaining, job, events))
                 output.assemble(job, target, overwrite=work.overwrite)
             except BaseException as error:
-                _leave(error, work, job, sink, output, events)
+                _leave(error, work, job, output, events)
                 raise
-            notes = notes_on(reader, picture.depth, runner.io) + prepared.notes
+            notes = notes_on(reader, picture.depth, done.io) + prepared.notes
             if count := output.damaged_packets:
                 what = counted(count, "packet of other tracks was", "packets of other tracks were")
                 notes.append(f"{what} left out: damaged, or with a time before the last one's.")
@@ -67,61 +99,55 @@ def write_video(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResult
         target=target,
         size=picture.size,
         frames_lost=lost,
-        resumed_frames=done,
-        times=times,
+        resumed_frames=resumed,
+        steps=done.steps,
+        step_s=done.step_s,
+        tiles=done.tiles,
+        times=done.times,
         pixel_format=picture.pixel_format,
         notes=notes,
         tracks=output.tracks,
-        **(plan.summary() | upscaler.summary()),
+        **plan.summary(),
     )
 
 
-def _leave(error: BaseException, work: Work, job: Job, sink: _SegmentSink, output: OutputFile, events: Events) -> None:
+def _upscale_here(course: Course, upscaler: Upscaler) -> Done:
+    """Upscale in this process, and keep what is finished of the last segment where that is wanted."""
+    work, reader, job = course.work, course.reader, course.job
+    if course.tiles is not None:
+        upscaler.keep_tiles(course.tiles)
+    runner = upscaler.open(reader.size, frame_dtype(reader))
+    tell_windows(reader, upscaler, course.events)
+    course.begin()
+    segments = SegmentEncoder(work.encoder, course.picture, upscaler)
+
+    def take(upscaled: Upscaled) -> None:
+        if (segment := segments.take(upscaled)) is not None:
+            job.add(segment)
+
+    def finish(*, provisional: bool = False) -> None:
+        if (segment := segments.end()) is not None:
+            job.add(segment, provisional=provisional)
+
+    try:
+        network = NetworkStage(upscaler, {}, course.events)
+        times = run_stages(course.frames, network, take, flush=network.flush, finish=finish)
+    except (KeyboardInterrupt, SystemExit, InputError):
+        if work.keep_partial:
+            finish(provisional=True)
+        raise
+    return Done(times=times, io=runner.io, **upscaler.summary())
+
+
+def _leave(error: BaseException, work: Work, job: Job, output: OutputFile, events: Events) -> None:
     """Keep what is finished, where that is wanted, and throw away the rest."""
-    if work.keep_partial and isinstance(error, KeyboardInterrupt | SystemExit | InputError):
-        _keep_partial(job, sink, output, events)
+    if work.keep_partial and isinstance(error, KeyboardInterrupt | SystemExit | InputError) and job.beginning:
+        frames = sum(segment.frames for segment in job.beginning)
+        finished = counted(frames, "frame is finished; it is", "frames are finished; they are")
+        events.on_note(f"{finished} in {output.assemble_partial(job)}.")
+    job.drop_provisional()
     if work.resume and job.segments:
         finished = counted(job.frames, "frame is", "frames are")
         events.on_note(f"{finished} finished; the same command goes on after {'it' if job.frames == 1 else 'them'}.")
     else:  # nothing that is worth keeping, or not wanted
         job.discard()
-
-
-class _SegmentSink:
-    """The last stage: frames into encoded segments on disk."""
-
-    def __init__(self, job: Job, encoder: Encoder, picture: PictureFormat, upscaler: Upscaler) -> None:
-        self._job, self._given_encoder, self._picture, self._upscaler = job, encoder, picture, upscaler
-        self._encoder: FrameEncoder | None = None
-        self._packets: list[EncodedPacket] = []
-        self._frames: list[tuple[int, int]] = []
-
-    def take(self, upscaled: Upscaled) -> None:
-        if upscaled.state_before is not None:
-            self._close(upscaled.state_before)
-        if self._encoder is None:
-            self._encoder = FrameEncoder(self._given_encoder, self._picture)
-        self._packets += self._encoder.encode(upscaled.frame)
-        self._frames.append((upscaled.frame.pts, upscaled.frame.duration))
-
-    def end(self, *, provisional: bool = False) -> None:
-        """Close the last segment; a provisional one is not in the journal."""
-        self._close({}, provisional=provisional)
-
-    def _close(self, state: SavedState, *, provisional: bool = False) -> None:
-        if self._encoder is None:
-            return
-        self._packets += self._encoder.finish()
-        pts, durations = (list(column) for column in zip(*self._frames, strict=True))
-        tile = str(self._upscaler.tiling.tile) if self._upscaler.tiling else None
-        self._job.add(self._packets, pts, durations, self._encoder.header, state, tile, provisional=provisional)
-        self._encoder, self._packets, self._frames = None, [], []
-
-
-def _keep_partial(job: Job, sink: _SegmentSink, output: OutputFile, events: Events) -> None:
-    """Make a file of what is finished; the job itself stays as it is."""
-    sink.end(provisional=True)
-    if job.segments:
-        finished = counted(job.frames, "frame is finished; it is", "frames are finished; they are")
-        events.on_note(f"{finished} in {output.assemble_partial(job)}.")
-    job.drop_provisional()

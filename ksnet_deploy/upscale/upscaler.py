@@ -102,6 +102,15 @@ class Upscaler(Closing):
         """Everything about the network that changes its pictures, by names a user understands."""
         return {**self.network.identity(), "tiles": str(self.tiles), **self.windows.identity()}
 
+    def macs_per_frame(self, size: FrameSize) -> int | None:
+        """Multiply-adds for an LR frame of a size; None where the network's configuration is not known."""
+        return self.network.macs_per_frame(size.padded)
+
+    def settle(self, size: FrameSize, dtype: np.dtype[Any]) -> None:
+        """Let :meth:`identity` know all of what runs frames of a size and type, where only opening tells."""
+        if self.network.settles_when_opened:
+            self.open(size, dtype)
+
     def open(self, size: FrameSize, dtype: np.dtype[Any] = UINT8) -> Runner:
         """Load the network for frames of a size and type; :meth:`push` does so by itself.
 

@@ -49,21 +49,6 @@ class _Fading(Runner):
         self._mean = saved["mean"].copy() if saved else None
 
 
-class FadingRunner(_Fading):
-    """Every pixel becomes a 4x4 block of the mean of all frames of the scene."""
-
-    delay_s = 0.0
-
-    def __init__(self, size: FrameSize, io: FrameType = "uint8") -> None:
-        super().__init__(size, io)
-        self.steps = 0
-
-    def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
-        time.sleep(self.delay_s)
-        self.steps += 1
-        return self._met(lr.astype(np.float32)[None])[0].repeat(4, axis=0).repeat(4, axis=1).astype(lr.dtype)
-
-
 class BackwardRunner(_Fading):
     """First step of a bidirectional network: features are the mean of the frames from here on."""
 
@@ -86,3 +71,18 @@ class ForwardRunner(_Fading):
 def both_ways(size: FrameSize, io: FrameType = "uint8") -> WindowRunner:
     """A bidirectional network that costs nothing."""
     return WindowRunner(BackwardRunner(size, io), ForwardRunner(size, io))
+
+
+class FadingRunner(_Fading):
+    """Every pixel becomes a 4x4 block of the mean of all frames of the scene, so that a lost state shows."""
+
+    delay_s = 0.0
+
+    def __init__(self, size: FrameSize, io: FrameType = "uint8") -> None:
+        super().__init__(size, io)
+        self.steps = 0
+
+    def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
+        time.sleep(self.delay_s)
+        self.steps += 1
+        return self._met(lr.astype(np.float32)[None])[0].repeat(4, axis=0).repeat(4, axis=1).astype(lr.dtype)

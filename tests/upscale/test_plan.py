@@ -19,7 +19,7 @@ def frames(count: int) -> Iterator[Frame]:
 
 def segments(longest: int | None, cuts: frozenset[int], count: int = 60) -> list[int]:
     plan = FramePlan(GivenCuts(cuts), Fraction(1, 25), longest)
-    return [planned.frame.pts for planned in plan.of(frames(count), 0) if planned.starts_segment]
+    return [planned.frame.pts for planned in plan.of(frames(count)) if planned.starts_segment]
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def through(upscaler: Upscaler, lrs: list[NDArray[np.uint8]], cuts: frozenset[in
     plan = FramePlan(GivenCuts(cuts), Fraction(1, 25), 20, window=upscaler.windows.frames)
     network = NetworkStage(upscaler, {}, Events())
     frames = (Frame(lr, index) for index, lr in enumerate(lrs))
-    return [*itertools.chain.from_iterable(map(network, plan.of(frames, 0))), *network.flush()]
+    return [*itertools.chain.from_iterable(map(network, plan.of(frames))), *network.flush()]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_windows_begin_at_cuts_and_every_so_many_frames_and_segments_with_window
     cuts: frozenset[int], longest: int, windows: list[int], segments: list[int]
 ) -> None:
     plan = FramePlan(GivenCuts(cuts), Fraction(1, 25), longest, window=10)
-    found = [*plan.of((Frame(lr, index) for index, lr in enumerate(pictures(50))), 0)]
+    found = [*plan.of((Frame(lr, index) for index, lr in enumerate(pictures(50))))]
     assert [planned.frame.pts for planned in found if planned.starts_window] == windows
     assert [planned.frame.pts for planned in found if planned.starts_segment] == segments
 

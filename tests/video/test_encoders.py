@@ -153,6 +153,21 @@ def test_the_bytes_of_vp9_do_not_depend_on_the_number_of_threads() -> None:
     assert one == five
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="takes cores away as Linux does")
+@pytest.mark.parametrize("name", [*SOFTWARE, "libvpx"])
+def test_the_bytes_do_not_depend_on_the_number_of_cores(name: str) -> None:
+    if len(cores := os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two cores")
+    encoder = choose_encoder(name)
+    pictures = clip_frames(6, encoder.pixel_format(8, "420"))
+    several = encode(encoder, pictures)
+    try:
+        os.sched_setaffinity(0, {min(cores)})
+        assert encode(encoder, pictures) == several
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
 def test_h264_is_not_cut_into_slices_for_the_threads() -> None:
     packets, _ = encode(choose_encoder("h264"), clip_frames(6, "yuv420p"), threads=4)
     for content, *_ in packets:
@@ -241,7 +256,7 @@ def test_quality_and_speed_reach_the_encoder() -> None:
     for name in ("h264", "hevc", "av1", "vp9"):
         assert size(name=name, quality=10) > 2 * size(name=name, quality=45)
     assert size(name="h264", speed="ultrafast") != size(name="h264", speed="slow")
-    assert choose_encoder("libvpx", quality=20, speed="5").options == {"crf": "20", "cpu-used": "5"}
+    assert choose_encoder("libvpx", quality=20, speed="5").options == {"threads": "1", "crf": "20", "cpu-used": "5"}
 
 
 def test_an_ffmpeg_name_of_a_preset_has_its_settings() -> None:

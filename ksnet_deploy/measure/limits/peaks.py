@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ksnet_deploy.base.machine import cores
+from ksnet_deploy.base.machine import cores, threads_told
 
 __all__ = ["Peaks", "cpu_peaks", "gpu_peaks"]
 
@@ -111,8 +111,10 @@ def _convolution(element_type: int) -> onnx.ModelProto:
 def _convolution_in_onnxruntime() -> Callable[[], Any]:
     import onnxruntime as ort
 
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = threads_told() or 0
     session = ort.InferenceSession(
-        _convolution(TensorProto.FLOAT).SerializeToString(), providers=["CPUExecutionProvider"]
+        _convolution(TensorProto.FLOAT).SerializeToString(), settings, providers=["CPUExecutionProvider"]
     )
     x = np.random.default_rng(0).standard_normal((1, CHANNELS, SIDE, SIDE), np.float32)
     return lambda: session.run(None, {"x": x})
@@ -123,6 +125,6 @@ def _convolution_in_openvino() -> Callable[[], Any]:
 
     core = openvino.Core()
     model = core.read_model(_convolution(TensorProto.BFLOAT16).SerializeToString())
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": cores()})
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": threads_told() or cores()})
     run: Callable[[], Any] = compiled.create_infer_request().infer
     return run

@@ -182,6 +182,11 @@ class VideoReader(Closing):
                 f"no frame of {self.path} lies between {float(start_s or 0):g} s and {until}; choose another part of it"
             )
 
+    def seconds_of(self, frame: Frame) -> Fraction:
+        """Seconds from the beginning of the file to one of :meth:`frames`, as a source's ``start_s`` counts them."""
+        origin_s = Fraction(self.container.start_time or 0, av.time_base)
+        return (frame.pts - self._part.moved(0, self.time_base)) * self.time_base - origin_s
+
     def _seek(self) -> None:
         """Seek to before the part, if it does not begin with the file."""
         if self._part.start_s is not None and self.source.kind != "pipe":

@@ -93,8 +93,9 @@ def _videotoolbox(codec: str) -> _Settings:
 DEFAULT_ENCODER = "h264"
 """Preset that is taken where none is named."""
 _PRESETS = {
-    # PyAV's default is a slice per core in every frame, which takes more bits the more cores there are.
-    "h264": _x26x("libx264", 18, {"x264-params": f"sliced-threads=0{_SAFE_X264}"}),
+    # PyAV's default is a slice per core in every frame, which takes more bits the more cores there are; and the bytes
+    # depend on the number of threads, which by default is that of the cores and a half.
+    "h264": _x26x("libx264", 18, {"threads": "4", "x264-params": f"sliced-threads=0{_SAFE_X264}"}),
     # Without info=0 the header names the number of threads, and so differs between machines.
     "hevc": _x26x("libx265", 20, {"x265-params": "log-level=none:info=0"}, _SOUND),
     "av1": _Settings("libsvtav1", "crf", (1, 63), 24, speeds=tuple(map(str, range(14))), speed="6", least=_SOUND),
@@ -212,6 +213,7 @@ def _read_settings(name: str) -> _Settings:
         (max(listed[quality].min, 0), listed[quality].max) if quality else (0, 0),
         speed_option=speed,
         speeds=_values(listed[speed]) if speed else (),
+        options={"threads": "1"},  # the bytes of some depend on it, and others spin where there are fewer cores
     )
 
 
