@@ -357,17 +357,17 @@ def test_on_its_own_gpu_the_engine_itself_is_compared(
     """The engine's runner is ONNX Runtime here, once on the right network and once on another."""
     monkeypatch.setattr(tensorrt, "TensorRTRunner", OnnxRunner)
     source = small.path if from_checkpoint else half_onnx
-    proof = proof_on_gpu(source, half_onnx, half_onnx, FrameSize(32, 48), 3, lambda: None)
+    proof = proof_on_gpu(source, half_onnx, [half_onnx], FrameSize(32, 48), 3, lambda: None)
     assert proof["what"] == "the engine on the GPU"
     assert (proof["against"] == "float32") == from_checkpoint
     assert proof["frames"] == 3
     assert (proof["passed"], proof["required_db"], proof["faults"]) == (True, 45, [])
     if from_checkpoint:  # else both sides are one file, and equal
         least = proof["least_psnr_db"] + 1
-        proof = proof_on_gpu(source, half_onnx, half_onnx, FrameSize(32, 48), 3, lambda: None, least)
+        proof = proof_on_gpu(source, half_onnx, [half_onnx], FrameSize(32, 48), 3, lambda: None, least)
         assert (proof["passed"], proof["required_db"]) == (False, least)
     other = new_checkpoint(half_onnx.parent, small.config, seed=5)
-    proof = proof_on_gpu(other.path, half_onnx, half_onnx, FrameSize(32, 48), 3, lambda: None)
+    proof = proof_on_gpu(other.path, half_onnx, [half_onnx], FrameSize(32, 48), 3, lambda: None)
     assert not proof["passed"]  # which the sidecar says; the engine is there, for the user to judge
     assert "dB against float32, where at least 45 dB is accepted" in proof["faults"][0]
 

@@ -125,7 +125,7 @@ def test_an_engine_that_is_kept_below_its_bound_names_the_outputs_that_differ(
     pretend_gpu(monkeypatch)
     planted = with_planted_error(small_onnx("32x48"), "next.prop_1", tmp_path / "planted.onnx", 50)
     engine = fake_engine(planted, tmp_path / "small.engine", ("32x48", "32x48", "32x48"))
-    proof = proof_on_gpu(small.path, small_onnx("32x48"), engine, SIZE, 4, lambda: None)
+    proof = proof_on_gpu(small.path, small_onnx("32x48"), [engine], SIZE, 4, lambda: None)
     assert not proof["passed"]
     assert "dB against float32" in proof["faults"][0]
     assert "recorded steps, differ: next.prop_1 by 50 " in proof["faults"][-1]
