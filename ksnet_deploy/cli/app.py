@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
 from ksnet_deploy.base.errors import KSNetError
 from ksnet_deploy.base.machine import ending_signals
@@ -24,6 +24,7 @@ from ksnet_deploy.cli.doctor import doctor
 from ksnet_deploy.cli.engines import build_engine, build_plugins, cache
 from ksnet_deploy.cli.export import export
 from ksnet_deploy.cli.measure import bench, info, models
+from ksnet_deploy.cli.options import Command
 from ksnet_deploy.cli.seeing import preview, visualize
 from ksnet_deploy.cli.terminal import complain, make_streams_last
 from ksnet_deploy.cli.training import evaluate, pack, train, train_flow
@@ -42,16 +43,6 @@ class Commands(TyperGroup):
         except typer.BadParameter as error:
             error.message = error.message.removeprefix("Value error, ")
             raise
-
-
-class Command(TyperCommand):
-    """A command whose help does not spend a line on how to get it."""
-
-    def get_help_option(self, ctx: Any) -> Any:
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.hidden = True
-        return option
 
 
 app = typer.Typer(

@@ -1,10 +1,11 @@
-"""Options that several commands share."""
+"""What several commands share: options, and how their help looks."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 Model = Annotated[
     str, typer.Option("--model", "-m", help="A checkpoint (.safetensors, .pth), an exported .onnx, 'uni' or 'lite'.")
@@ -12,3 +13,13 @@ Model = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
 Size = Annotated[str, typer.Option("--size", "-s", help="LR frame size, HEIGHTxWIDTH.")]
+
+
+class Command(TyperCommand):
+    """A command whose help does not spend a line on how to get it."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.hidden = True
+        return option

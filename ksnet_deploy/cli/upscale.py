@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from typer.core import TyperCommand
 
 from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.base.words import counted
+from ksnet_deploy.cli.options import Command
 from ksnet_deploy.cli.terminal import Progress, progress
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ HERE = "local"
 ADDRESS = re.compile(rf"{HERE}|auto|[^/\\]+:[0-9]+")
 
 
-class UpscaleCommand(TyperCommand):
+class UpscaleCommand(Command):
     """The command, whose ``--cluster`` may stand alone: what follows is its value only where it is an address."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -53,8 +53,10 @@ def upscale(
         str | None,
         typer.Option("--model", "-m", metavar="NAME", help="lite, uni, a file (default: by the source)."),
     ] = None,
-    start: Annotated[str | None, typer.Option("--start", metavar="TIME", help="Begin there: 90 or 1:30.")] = None,
-    end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="Stop there.")] = None,
+    start: Annotated[
+        str | None, typer.Option("--start", metavar="TIME", help="Begin at 90 or 1:30; with --end TIME.")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--end", metavar="TIME", hidden=True, help="Stop there.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how long it takes and how large.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave out videos that are done.")] = False,
@@ -149,17 +151,17 @@ def upscale(
         typer.Option(
             "--cluster",
             metavar="ADDR",
-            help="Many workers, here or there.",
+            help="Many workers, or --workers N.",
             rich_help_panel=ADVANCED,
         ),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", metavar="N", help="How many (default: all).", rich_help_panel=ADVANCED),
+        typer.Option("--workers", metavar="N", hidden=True, help="How many (default: all)."),
     ] = None,
     shared_source: Annotated[
         bool,
-        typer.Option("--shared-source", help="Workers open it too.", rich_help_panel=ADVANCED),
+        typer.Option("--shared-source", hidden=True, help="Workers open the video themselves."),
     ] = False,
     report: Annotated[
         Path | None,
