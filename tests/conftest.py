@@ -12,6 +12,7 @@ from networks import SMALL, new_checkpoint
 from traces import SharedTraces
 
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.machine import same_priority
 from ksnet_deploy.export.onnx import export_onnx
 from ksnet_deploy.network.checkpoints import Checkpoint
 
@@ -67,6 +68,13 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _own_cache(shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep tests out of the user's cache, but share one among them."""
     monkeypatch.setenv("KSNET_CACHE_DIR", str(shared_folder / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _same_priority() -> Iterator[None]:
+    """Films that tests make with SVT-AV1 leave the priority of the tests as it was; see there."""
+    with same_priority():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-__all__ = ["cores", "cpu_flags", "cpu_name", "ending_signals", "peak_memory", "threads_told"]
+__all__ = ["cores", "cpu_flags", "cpu_name", "ending_signals", "peak_memory", "same_priority", "threads_told"]
 
 CPUINFO = Path("/proc/cpuinfo")
+TASKS = Path("/proc/self/task")
 
 
 def cores() -> int:
@@ -67,3 +71,32 @@ def peak_memory() -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+@contextlib.contextmanager
+def same_priority() -> Iterator[None]:
+    """Leave the priorities of this process as they are, and give its own to threads that are made inside.
+
+    SVT-AV1, where root runs it, as in most containers, makes all its threads real-time ones and the thread that opens
+    it too, for good; other programs, and our network, would wait for them.
+    """
+    if not hasattr(os, "sched_setscheduler") or not TASKS.is_dir():
+        yield
+        return
+    before, own = _priorities(), (os.sched_getscheduler(0), os.sched_getparam(0))
+    try:
+        yield
+    finally:
+        for thread, priority in _priorities().items():
+            if priority[0] != before.get(thread, own)[0]:
+                with contextlib.suppress(OSError):  # it has ended
+                    os.sched_setscheduler(thread, *before.get(thread, own))
+
+
+def _priorities() -> dict[int, tuple[int, Any]]:
+    """Scheduling policy of every thread of this process, with its parameters."""
+    priorities = {}
+    for thread in map(int, (entry.name for entry in TASKS.iterdir())):
+        with contextlib.suppress(OSError):
+            priorities[thread] = os.sched_getscheduler(thread), os.sched_getparam(thread)
+    return priorities

@@ -129,7 +129,7 @@ def test_the_announced_memory_is_within_a_quarter_of_the_peak(
 def test_a_folder_that_cannot_be_written_is_noticed_before_the_export(
     small: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ksnet_deploy.export.verified.export_onnx", lambda *_, **__: pytest.fail("exported"))
+    monkeypatch.setattr("ksnet_deploy.export.verified.exported_models", lambda *_, **__: pytest.fail("exported"))
     with pytest.raises(OutputError, match="cannot be written"):
         export_verified(
             small, Path("/proc/step.onnx"), FrameSize(20, 24), dynamic=False, io="uint8", precision="fp32", frames=2

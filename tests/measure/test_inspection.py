@@ -85,7 +85,7 @@ def test_features_and_flow_are_those_that_the_network_computes(
     with torch.inference_mode():
         state = model.initial_state(frames[:1])
         for lr, found in zip(frames, records, strict=True):
-            motion = model._observe(lr[None], state)
+            motion = model._observe(lr[None], state.prev_lr, state.flow_1)
             feat = model.extract(lr[None])
             branch = model.propagate
             aligned = branch.align(feat, state.feat_1, state.feat_2, motion)

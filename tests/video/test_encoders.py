@@ -24,9 +24,11 @@ from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.upscale.run import upscale_video
 from ksnet_deploy.upscale.upscaler import Upscaler
+from ksnet_deploy.video.colour import Colour
 from ksnet_deploy.video.writing import presets as encoders
 from ksnet_deploy.video.writing import trial
 from ksnet_deploy.video.writing.encoder import Encoder, PixelFormat
+from ksnet_deploy.video.writing.encoding import FrameEncoder, PictureFormat
 from ksnet_deploy.video.writing.presets import PRESETS, available_encoders, choose_encoder
 
 CLIP = Path(ksnet_deploy.__file__).parent / "bundled" / "city_hr.mp4"
@@ -379,3 +381,14 @@ def test_every_preset_keeps_the_colour_tags(tmp_path: Path, name: str) -> None:
         context = container.streams.video[0].codec_context
         found = context.colorspace, context.color_range, context.color_primaries, context.color_trc
     assert found == (9, 1, 9, 16)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may raise a priority")
+def test_no_encoder_raises_the_priority_of_the_process() -> None:
+    """SVT-AV1 makes its threads and the caller real-time ones where it may, and all else waits for them."""
+    before = os.sched_getscheduler(0)
+    picture = PictureFormat(FrameSize(64, 64), "yuv420p", Colour(6, 1, 2, 2), Fraction(1, 25), Fraction(25))
+    encoder = FrameEncoder(choose_encoder("av1"), picture)
+    found = {os.sched_getscheduler(int(thread.name)) for thread in Path("/proc/self/task").iterdir()}
+    encoder.finish()
+    assert found == {before} == {os.sched_getscheduler(0)}

@@ -14,6 +14,7 @@ from av.video.frame import VideoFrame
 
 from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.machine import same_priority
 from ksnet_deploy.video.colour import Colour
 from ksnet_deploy.video.conversion import picture_of
 from ksnet_deploy.video.reading.reader import Frame, VideoReader
@@ -105,7 +106,8 @@ class FrameEncoder:
         context.options = picture.options_for(encoder)
         context.flags |= Flags.global_header  # parameter sets in the file's header, where MP4 wants them
         try:
-            context.open()
+            with same_priority():
+                context.open()
         except (av.error.FFmpegError, ValueError) as error:
             raise OutputError(refusal(encoder, picture, error)) from error
         self._context = context
