@@ -8,6 +8,7 @@ not need, and what is too large. So the file routes of the library that draws th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import re
 import shutil
@@ -92,7 +93,10 @@ class Guard:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
         else:
-            await self._answer(scope, receive, send)
+            # A page that is open keeps a request waiting for news; it is cancelled where the server ends, which is no
+            # fault that anybody should read of.
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
