@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
+import secrets
 import shutil
 import signal
 import subprocess
@@ -175,9 +176,9 @@ def test_two_nodes_with_caches_of_their_own_share_nothing(film: Path, tmp_path: 
     """Two ``ray start`` on this machine, as on two: each with its own folder of files and its own cache."""
     port, folders = 6391, [short_folder(), short_folder()]
     caches = [tmp_path / "cache0", tmp_path / "cache1"]
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     envs = [
-        environment(0.01, TMPDIR=str(f), KSNET_CACHE_DIR=str(c), RAY_AUTH_MODE="token")
-        for f, c in zip(folders, caches, strict=True)
+        environment(0.01, TMPDIR=str(f), KSNET_CACHE_DIR=str(c), **token) for f, c in zip(folders, caches, strict=True)
     ]
     common = ("--num-cpus=1", "--num-gpus=0", "--disable-usage-stats", "--min-worker-port=0", "--max-worker-port=0")
     try:
@@ -193,7 +194,9 @@ def test_two_nodes_with_caches_of_their_own_share_nothing(film: Path, tmp_path: 
         ray("start", f"--address=127.0.0.1:{port}", *common, env=envs[1])
         target = tmp_path / "o.mp4"
         run = run_upscale(
-            *arguments(film, target, f"127.0.0.1:{port}"), step_s=0.01, env={"KSNET_CACHE_DIR": str(tmp_path / "own")}
+            *arguments(film, target, f"127.0.0.1:{port}"),
+            step_s=0.01,
+            env={"KSNET_CACHE_DIR": str(tmp_path / "own"), **token},
         )
         assert run.returncode == 0, run.stderr
         assert target.read_bytes() == whole
