@@ -17,6 +17,7 @@ from ksnet_deploy.cluster.pool import Chain, Film, Pool
 from ksnet_deploy.cluster.worker import Answer, FilmSettings, Opened, Totals
 from ksnet_deploy.upscale.networks import Network
 from ksnet_deploy.upscale.plan import Planned
+from ksnet_deploy.upscale.prepare import tell_windows
 from ksnet_deploy.upscale.stages import StageTimes
 from ksnet_deploy.upscale.to_video import Course, Done
 from ksnet_deploy.upscale.values import TileChoice
@@ -110,9 +111,7 @@ class ClusterFilm(Film):
         self.on_frame = course.events.on_frame
         if course.tiles is not None:
             self._fix_tiles(course.tiles)
-        if self._network.is_bidirectional:
-            size, config = course.reader.size.padded, self._network.config()
-            self.say(self.windows.sentence(course.reader.rate, size, config))
+        tell_windows(course.reader, self._network, self.windows, course.events)
         course.begin()
         began = time.perf_counter()
         try:

@@ -233,7 +233,7 @@ class _Line:
 
     def _run(self) -> None:
         try:
-            stage = NetworkStage(self._upscaler, {}, Events())
+            stage = NetworkStage(self._upscaler, Events())
             names = ("wait", "network", "encode")
             self._times = run_stages(
                 self._frames(), stage, self._take, names=names, flush=stage.flush, finish=self._finish

@@ -108,7 +108,7 @@ class _Sample:
         upscaler.reset()
         plan = FramePlan(NoCuts(), reader.time_base, window=upscaler.windows.frames)
         planned = plan.of(itertools.islice(reader.frames(), FRAMES))
-        network = NetworkStage(upscaler, {}, events)
+        network = NetworkStage(upscaler, events)
         sample.wall_s = run_stages(planned, network, take, flush=network.flush, finish=finish).wall_s
         sample.frames = plan.frames
         return sample
@@ -128,7 +128,7 @@ def estimate(work: Work, upscaler: Upscaler, events: Events) -> Estimate:
         target, picture = work.destination.path, prepared.picture
         finished = unfinished_frames(target, prepared.identity) if work.resume else 0
         upscaler.open(reader.size, frame_dtype(reader))
-        tell_windows(reader, upscaler, events)
+        tell_windows(reader, upscaler.network, upscaler.windows, events, upscaler.tiling)
         frames = reader.estimated_frames
         span_s = Fraction(0) if frames is None else frames / reader.rate
         moments = [source.start_s]

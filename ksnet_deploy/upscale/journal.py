@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -124,17 +125,22 @@ def _line(segment: Segment) -> bytes:
 
 
 def save_durably(arrays: Mapping[str, Any], path: Path) -> None:
-    temporary = path.with_suffix(".part")
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
-    with temporary.open("r+b") as file:
-        _sync(file)
-    os.replace(temporary, path)
+    with _durable(path) as temporary:
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
 
 
 def write_durably(path: Path, content: bytes) -> None:
+    with _durable(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def _durable(path: Path) -> Iterator[Path]:
+    """Context of a temporary path to write, which is renamed once all of it is on the disk. What a crash leaves of it
+    goes when the job is opened again."""
     temporary = path.with_suffix(".part")
-    with temporary.open("wb") as file:
-        file.write(content)
+    yield temporary
+    with temporary.open("r+b") as file:
         _sync(file)
     os.replace(temporary, path)
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from ksnet_deploy.runtime.base import SavedState
 from ksnet_deploy.upscale.plan import Planned
 from ksnet_deploy.upscale.result import Events
 from ksnet_deploy.upscale.segments import Upscaled
@@ -18,9 +17,9 @@ __all__ = ["NetworkStage"]
 class NetworkStage:
     """Frames through the network, with its state forgotten where a scene begins."""
 
-    def __init__(self, upscaler: Upscaler, state: SavedState, events: Events) -> None:
+    def __init__(self, upscaler: Upscaler, events: Events) -> None:
         self._upscaler, self._events = upscaler, events
-        upscaler.state = state
+        upscaler.state = {}  # a frame that a job goes on with in mid-scene brings its own
         self._waiting: list[Planned] = []
         """Frames of one scene: a window, or its beginning, and then those after it."""
         self._last: Any = None

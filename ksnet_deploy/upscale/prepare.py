@@ -13,11 +13,12 @@ import numpy as np
 from ksnet_deploy.base.errors import ConfigError, InputError
 from ksnet_deploy.base.frames import SCALE, FrameSize
 from ksnet_deploy.base.version import __version__
+from ksnet_deploy.runtime.tiles import TilePlan
 from ksnet_deploy.upscale.job import fingerprint
+from ksnet_deploy.upscale.networks import Network
 from ksnet_deploy.upscale.output import OutputFile, check_target, track_notes
 from ksnet_deploy.upscale.plan import longest_segment
 from ksnet_deploy.upscale.result import Events
-from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.upscale.windows import Windows
 from ksnet_deploy.upscale.work import Work
 from ksnet_deploy.video.reading.reader import Frame, VideoReader
@@ -97,12 +98,13 @@ def _identity(reader: VideoReader, work: Work, picture: PictureFormat, segment: 
     }
 
 
-def tell_windows(reader: VideoReader, upscaler: Upscaler, events: Events) -> None:
+def tell_windows(
+    reader: VideoReader, network: Network, windows: Windows, events: Events, tiling: TilePlan | None = None
+) -> None:
     """Tell, before the start, the latency and the memory of a network that takes windows; nothing of any other."""
-    if upscaler.is_bidirectional:
-        config, size = upscaler.network.config(), reader.size.padded
-        pixels = upscaler.tiling.pixels if upscaler.tiling else None
-        events.on_note(upscaler.windows.sentence(reader.rate, size, config, pixels))
+    if network.is_bidirectional:
+        pixels = tiling.pixels if tiling else None
+        events.on_note(windows.sentence(reader.rate, reader.size.padded, network.config(), pixels))
 
 
 def output_size(source: FrameSize, work: Work, *, even: bool = True) -> FrameSize:

@@ -53,7 +53,7 @@ def write_frames(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResul
         size = output_size(upright, work, even=kind == "pipe")
         runner = upscaler.open(reader.size, frame_dtype(reader))
         if kind != "picture":
-            tell_windows(reader, upscaler, events)
+            tell_windows(reader, upscaler.network, upscaler.windows, events, upscaler.tiling)
         events.on_start(reader.size, reader.estimated_frames, 0)
         sink: FrameSink
         if kind == "pipe":
@@ -63,7 +63,7 @@ def write_frames(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResul
         else:
             sink = PictureFolder(target, _names(reader), overwrite=work.overwrite)
         plan = FramePlan(work.detector, reader.time_base, window=upscaler.windows.frames)
-        network = NetworkStage(upscaler, {}, events)
+        network = NetworkStage(upscaler, events)
         try:
             times = run_stages(
                 plan.of(frames),

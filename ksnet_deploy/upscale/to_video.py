@@ -38,6 +38,8 @@ class Course:
     picture: PictureFormat
     frames: Iterator[Planned]
     """Frames that are still to be upscaled."""
+    resumed: int
+    """Number of those that were upscaled by an earlier run."""
     job: Job
     events: Events
 
@@ -49,7 +51,7 @@ class Course:
 
     def begin(self) -> None:
         """Tell that the first frame is on its way."""
-        self.events.on_start(self.reader.size, self.reader.estimated_frames, self.job.frames)
+        self.events.on_start(self.reader.size, self.reader.estimated_frames, self.resumed)
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def write_video_by(work: Work, means: Means, upscale: Callable[[Course], Done], 
             plan = FramePlan(work.detector, reader.time_base, prepared.segment, window=means.windows.frames)
             remaining = job.remaining(plan.of(prepared.frames))
             try:
-                done = upscale(Course(work, reader, picture, remaining, job, events))
+                done = upscale(Course(work, reader, picture, remaining, resumed, job, events))
                 output.assemble(job, target, overwrite=work.overwrite)
             except BaseException as error:
                 _leave(error, work, job, output, events)
@@ -117,7 +119,7 @@ def _upscale_here(course: Course, upscaler: Upscaler) -> Done:
     if course.tiles is not None:
         upscaler.keep_tiles(course.tiles)
     runner = upscaler.open(reader.size, frame_dtype(reader))
-    tell_windows(reader, upscaler, course.events)
+    tell_windows(reader, upscaler.network, upscaler.windows, course.events, upscaler.tiling)
     course.begin()
     segments = SegmentEncoder(work.encoder, course.picture, upscaler)
 
@@ -130,7 +132,7 @@ def _upscale_here(course: Course, upscaler: Upscaler) -> Done:
             job.add(segment, provisional=provisional)
 
     try:
-        network = NetworkStage(upscaler, {}, course.events)
+        network = NetworkStage(upscaler, course.events)
         times = run_stages(course.frames, network, take, flush=network.flush, finish=finish)
     except (KeyboardInterrupt, SystemExit, InputError):
         if work.keep_partial:
@@ -147,7 +149,7 @@ def _leave(error: BaseException, work: Work, job: Job, output: OutputFile, event
         events.on_note(f"{finished} in {output.assemble_partial(job)}.")
     job.drop_provisional()
     if work.resume and job.segments:
-        finished = counted(job.frames, "frame is", "frames are")
-        events.on_note(f"{finished} finished; the same command goes on after {'it' if job.frames == 1 else 'them'}.")
+        goes_on = "finished; the same command goes on after"
+        events.on_note(f"{counted(job.frames, f'frame is {goes_on} it', f'frames are {goes_on} them')}.")
     else:  # nothing that is worth keeping, or not wanted
         job.discard()

@@ -16,6 +16,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from interrupted import stop_after
 from media import make_video, presentation_times
 from numpy.typing import NDArray
 from runners import FadingRunner
@@ -67,16 +68,6 @@ def upscale(film: Path, target: Path, open_runner: Any = FadingRunner, **setting
 @pytest.fixture(scope="module")
 def whole(film: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return upscale(film, tmp_path_factory.mktemp("whole") / "o.mp4").target.read_bytes()
-
-
-def stop_after(frames: int) -> Events:
-    seen = iter(range(frames))
-
-    def on_frame() -> None:
-        if next(seen, None) is None:
-            raise KeyboardInterrupt
-
-    return Events(on_frame=on_frame)
 
 
 def names(folder: Path) -> set[str]:

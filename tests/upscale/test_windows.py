@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from clips import folder_of_frames
 from command import failure_of, run
+from interrupted import stop_after
 from media import make_video
 from networks import SMALL, new_checkpoint
 from numpy.typing import NDArray
@@ -65,7 +66,7 @@ def through(upscaler: Upscaler, lrs: list[NDArray[np.uint8]], cuts: frozenset[in
     """Frames as the stages of upscale give them to the network."""
     upscaler.open(FrameSize(*lrs[0].shape[:2]))
     plan = FramePlan(GivenCuts(cuts), Fraction(1, 25), 20, window=upscaler.windows.frames)
-    network = NetworkStage(upscaler, {}, Events())
+    network = NetworkStage(upscaler, Events())
     frames = (Frame(lr, index) for index, lr in enumerate(lrs))
     return [*itertools.chain.from_iterable(map(network, plan.of(frames))), *network.flush()]
 
@@ -174,16 +175,6 @@ def upscale(film: Path, target: Path, upscaler: Upscaler | None = None, **settin
 @pytest.fixture(scope="module")
 def whole(film: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return upscale(film, tmp_path_factory.mktemp("whole") / "o.mp4").target.read_bytes()
-
-
-def stop_after(frames: int) -> Events:
-    seen = iter(range(frames))
-
-    def on_frame() -> None:
-        if next(seen, None) is None:
-            raise KeyboardInterrupt
-
-    return Events(on_frame=on_frame)
 
 
 @pytest.mark.parametrize("stops", [[65], [125, 40]])
