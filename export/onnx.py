@@ -13,8 +13,8 @@ import onnx
 import onnx.inliner
 import torch
 
-from ksnet_deploy.base.errors import ArtifactError, ConfigError, OutputError
-from ksnet_deploy.base.files import check_place, replacing
+from ksnet_deploy.base.errors import ArtifactError, ConfigError
+from ksnet_deploy.base.files import check_place, replacing, writing
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.export.memory import check_memory, export_bytes
@@ -30,6 +30,7 @@ __all__ = ["DYNAMIC_TRACE_SIZE", "export_onnx", "exported_model", "exported_mode
 DYNAMIC_TRACE_SIZE = FrameSize(96, 128)
 """Size a dynamic graph is traced at; the graph does not depend on it."""
 MAX_SIDE = 8192
+WRITABLE = "give a path in an existing, writable folder"
 IR_VERSION = 9
 """Version of the file format: the first that goes with opset 20, which ONNX Runtime 1.17 reads."""
 
@@ -61,13 +62,8 @@ def export_onnx(
 def save_models(models: Mapping[StepName, onnx.ModelProto], files: Mapping[StepName, Path]) -> None:
     """Write each step to its file, whole or not at all. Raises OutputError where one cannot be written."""
     for step, model in models.items():
-        try:
-            with replacing(files[step]) as temporary:
-                onnx.save(model, temporary)
-        except OSError as error:
-            raise OutputError(
-                f"{files[step]} cannot be written ({error.strerror}); give a path in an existing, writable folder"
-            ) from error
+        with writing(files[step], WRITABLE), replacing(files[step]) as temporary:
+            onnx.save(model, temporary)
 
 
 def exported_models(

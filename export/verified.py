@@ -7,13 +7,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from ksnet_deploy.base.errors import ConfigError, OutputError
-from ksnet_deploy.base.files import check_place, replacing
+from ksnet_deploy.base.errors import ConfigError
+from ksnet_deploy.base.files import check_place, replacing, writing
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.export.memory import export_bytes, fits, in_gigabytes, verification_bytes
-from ksnet_deploy.export.onnx import DYNAMIC_TRACE_SIZE, exported_models, save_models
+from ksnet_deploy.export.onnx import DYNAMIC_TRACE_SIZE, WRITABLE, exported_models, save_models
 from ksnet_deploy.export.polygraphy import check_polygraphy
-from ksnet_deploy.export.proof.explanation import explained, explained_pair
+from ksnet_deploy.export.proof.explanation import explained, named_outputs, named_outputs_of_pair
 from ksnet_deploy.export.proof.float32 import FLOAT32_TIE_GAP, SequenceReport, verify_onnx
 from ksnet_deploy.export.proof.half import HALF_TIE_GAP, PSNR_FLOOR_DB, HalfReport, verify_half
 from ksnet_deploy.export.proof.near_ties import RetakingRunner
@@ -152,12 +152,8 @@ def export_verified(
 
 def _check_writable(temporary: Path, path: Path) -> None:
     """Find out now what would else come out after the export."""
-    try:
+    with writing(path, WRITABLE):
         temporary.touch()
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written ({error.strerror}); give a path in an existing, writable folder"
-        ) from error
 
 
 def verify(
@@ -182,7 +178,8 @@ def verify(
     if len(files) > 1:
         return _verify_pair(model, files, size, precision, frames, least_psnr_db, on_frame)
     path = files["step"]
-    with explained(lambda: float32_runner(model, path, size), lambda: proof_runner(path, size, precision), precision):
+    sides = lambda: float32_runner(model, path, size), lambda: proof_runner(path, size, precision), precision
+    with explained(lambda: named_outputs(*sides)):
         if precision == "fp32":
             return verify_onnx(model, path, size, frames=frames, on_frame=on_frame)
         return verify_half(model, path, size, frames=frames, least_psnr_db=least_psnr_db, on_frame=on_frame)
@@ -206,7 +203,7 @@ def _verify_pair(
     def candidate(step: StepName) -> OnnxRunner:
         return proof_runner(files[step], size, precision)
 
-    with explained_pair(reference, candidate, precision):
+    with explained(lambda: named_outputs_of_pair(reference, candidate, precision)):
         if precision == "fp16":
             return compare_halves(reference, candidate, frames, least_psnr_db=least_psnr_db, on_frame=on_frame)
         # As verify_onnx: with the function bodies of the files, then as they are run.

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from ksnet_deploy.base import errors
-from ksnet_deploy.base.errors import BackendError, OutputError
-from ksnet_deploy.base.files import check_place, sha256_of
+from ksnet_deploy.base.errors import BackendError
+from ksnet_deploy.base.files import check_place, sha256_of, writing
 from ksnet_deploy.base.leftovers import remove_leftover_folders
 from ksnet_deploy.export.cache import (
     UNFINISHED_PREFIX,
@@ -156,12 +156,8 @@ def _unfinished_folder(engine: Path) -> Path:
     killed go."""
     check_place(engine)
     remove_leftover_folders(engine.parent, UNFINISHED_PREFIX)
-    try:
+    with writing(engine, "give a path in a writable folder with room"):
         return Path(tempfile.mkdtemp(prefix=f"{UNFINISHED_PREFIX}{os.getpid()}-", dir=engine.parent))
-    except OSError as error:
-        raise OutputError(
-            f"{engine} cannot be written ({error.strerror}); give a path in a writable folder with room"
-        ) from error
 
 
 def _environment(spec: EngineSpec, library: Path | None, folder: Path) -> dict[str, str]:

@@ -66,7 +66,11 @@ def proof_on_gpu(
         return OnnxRunner(onnx, size) if source == onnx else float32_runner(model, onnx, size)
 
     sides = open_reference, lambda: TensorRTRunner(engine, size), precision_of(onnx)
-    with explained(*sides), TensorRTRunner(engine, size) as candidate, open_reference() as reference:
+    with (
+        explained(lambda: named_outputs(*sides)),
+        TensorRTRunner(engine, size) as candidate,
+        open_reference() as reference,
+    ):
         images, reset_at = proof_frames(candidate, frames), reset_before(frames)
         report = compare_runners(
             *(reference, candidate, images),

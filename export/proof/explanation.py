@@ -11,7 +11,7 @@ from ksnet_deploy.network.config import Precision, StepName
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.pair import PAIR
 
-__all__ = ["explained", "explained_pair", "named_outputs"]
+__all__ = ["explained", "named_outputs", "named_outputs_of_pair"]
 
 Open = Callable[[], Runner]
 OpenStep = Callable[[StepName], Runner]
@@ -20,23 +20,12 @@ NAMED_WITH_POLYGRAPHY = "with polygraphy installed, the outputs that differ are 
 
 
 @contextmanager
-def explained(open_reference: Open, open_candidate: Open, precision: Precision) -> Iterator[None]:
-    """Let a VerificationError name the outputs that differ, as :func:`named_outputs` finds them."""
+def explained(name: Callable[[], str]) -> Iterator[None]:
+    """A proof; one that fails ends with the outputs that differ, which ``name`` finds."""
     try:
         yield
     except VerificationError as error:
-        raise VerificationError(f"{error}; {named_outputs(open_reference, open_candidate, precision)}") from error
-
-
-@contextmanager
-def explained_pair(open_reference: OpenStep, open_candidate: OpenStep, precision: Precision) -> Iterator[None]:
-    """:func:`explained` for the two steps of a bidirectional network."""
-    try:
-        yield
-    except VerificationError as error:
-        raise VerificationError(
-            f"{error}; {named_outputs_of_pair(open_reference, open_candidate, precision)}"
-        ) from error
+        raise VerificationError(f"{error}; {name()}") from error
 
 
 def named_outputs_of_pair(open_reference: OpenStep, open_candidate: OpenStep, precision: Precision) -> str:

@@ -18,6 +18,7 @@ __all__ = [
     "publish",
     "replacing",
     "sha256_of",
+    "writing",
 ]
 
 
@@ -51,6 +52,15 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(what: object, remedy: str) -> Iterator[None]:
+    """Context that turns the system's refusal to write something into an OutputError, with the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{what} cannot be written ({error.strerror or error}); {remedy}") from error
 
 
 def publish(finished: Path, path: Path, *, overwrite: bool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ksnet_deploy.base.errors import OutputError
-from ksnet_deploy.base.files import check_new_file, replacing
+from ksnet_deploy.base.files import check_new_file, replacing, writing
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.upscale.estimate import Estimate
 from ksnet_deploy.upscale.result import UpscaleResult
@@ -82,10 +82,8 @@ def begin_report(path: Path, *, overwrite: bool) -> None:
     if path.exists() and not overwrite and not _is_report(path):
         raise OutputError(f"{path} exists and is no report; pass --overwrite to replace it, or another name")
     check_new_file(path, ".json", overwrite=True)
-    try:
+    with writing(f"the report {path}", "choose another place"):
         write_report(path, [])
-    except OSError as error:
-        raise OutputError(f"the report {path} cannot be written ({error.strerror}); choose another place") from error
 
 
 def write_report(path: Path, answers: list[Answer]) -> None:

@@ -62,7 +62,7 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure every way that this machine has to run a network: a step, the pipeline, and from file to file."""
-    from ksnet_deploy.base.files import check_new_file
+    from ksnet_deploy.base.files import check_new_file, replacing, writing
     from ksnet_deploy.base.frames import FrameSize
     from ksnet_deploy.base.machine import cores, cpu_name
     from ksnet_deploy.measure.plotting import check_plotting
@@ -107,7 +107,8 @@ def bench(
 
         plot_bench(report, plot)
     if csv is not None:
-        _write_table(report.as_csv(), csv)
+        with writing(csv, "choose another place"), replacing(csv) as temporary:
+            temporary.write_text(report.as_csv())
     if any(change.verdict == "slower" for change in compared):
         raise typer.Exit(EXIT_SLOWER)
 
@@ -118,17 +119,6 @@ def _check_effect(given: Mapping[str, object]) -> None:
 
     if useless := [name for name, value in given.items() if value is not None]:
         raise ConfigError(f"--estimate measures nothing; leave {' and '.join(useless)} out, which would have no effect")
-
-
-def _write_table(table: str, path: Path) -> None:
-    from ksnet_deploy.base.errors import OutputError
-    from ksnet_deploy.base.files import replacing
-
-    try:
-        with replacing(path) as temporary:
-            temporary.write_text(table)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror}); choose another place") from error
 
 
 def info(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ksnet_deploy.base.errors import BackendError, OutputError
-from ksnet_deploy.base.files import check_new_file, replacing
+from ksnet_deploy.base.files import check_new_file, replacing, writing
 from ksnet_deploy.measure.evaluation import EvaluationReport
 
 if TYPE_CHECKING:
@@ -38,11 +38,8 @@ def save_figure(figure: Figure, path: Path) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    try:
-        with replacing(path) as temporary:
-            figure.savefig(temporary, dpi=120, format=path.suffix.lower().removeprefix("."))
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror or error}); choose another place") from error
+    with writing(path, "choose another place"), replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120, format=path.suffix.lower().removeprefix("."))
 
 
 def plot_psnr(report: EvaluationReport, path: Path) -> None:

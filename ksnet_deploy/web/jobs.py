@@ -13,15 +13,14 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from ksnet_deploy.base.closing import Closing
-from ksnet_deploy.base.errors import ConfigError, InputError, OutputError
-from ksnet_deploy.base.files import replacing
+from ksnet_deploy.base.errors import ConfigError, InputError
+from ksnet_deploy.base.files import replacing, writing
 from ksnet_deploy.base.locks import Lock
 from ksnet_deploy.upscale.job import finished_frames, job_folder
 from ksnet_deploy.video.kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES
@@ -151,7 +150,7 @@ class JobStore(Closing):
         """Folders whose ``job.json`` cannot be read; they are left alone."""
         self._access = threading.RLock()
         self._jobs: dict[str, FilmJob] = {}
-        with _writing(self.folder):
+        with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = Lock(
                 self.folder / "lock",
@@ -162,6 +161,11 @@ class JobStore(Closing):
             for path in sorted(self.folder.iterdir()):
                 if ID.fullmatch(path.name) and path.is_dir():
                     self._load(path)
+
+    def _writing(self) -> AbstractContextManager[None]:
+        """Context that turns what the file system refuses into an OutputError."""
+        remedy = "make room there and give access, or give another with --folder"
+        return writing(f"the folder of the jobs, {self.folder},", remedy)
 
     def _load(self, path: Path) -> None:
         if not (path / "job.json").exists():  # killed while it was added or removed
@@ -231,7 +235,7 @@ class JobStore(Closing):
             f"film{suffix if suffix in VIDEO_SUFFIXES | PICTURE_SUFFIXES else ''}",
             time.time(),
         )
-        with self._access, _writing(self.folder):
+        with self._access, self._writing():
             self.place(job).mkdir(mode=0o700)
             try:
                 _give_second_name(upload, self.source(job))
@@ -242,12 +246,20 @@ class JobStore(Closing):
         return job
 
     def change(self, job_id: str, **values: Any) -> FilmJob:
-        """Change some of a job's values, on disk too. Raises InputError, OutputError."""
-        counted = self._counted(replace(self.get(job_id), **values)).finished  # which may take seconds
-        with self._access, _writing(self.folder):
-            job = replace(self.get(job_id), **values, finished=counted)
+        """Change some of a job's values, on disk too. Raises InputError, OutputError.
+
+        The finished frames stay as they were last counted; :meth:`count` is for when a work has ended.
+        """
+        with self._access, self._writing():
+            job = replace(self.get(job_id), **values)
             self._write(job)
             return job
+
+    def count(self, job_id: str) -> None:
+        """Count a job's finished frames anew, which reads all of them. Raises InputError."""
+        counted = self._counted(self.get(job_id)).finished
+        with self._access:
+            self._jobs[job_id] = replace(self.get(job_id), finished=counted)
 
     def _write(self, job: FilmJob) -> None:
         with replacing(self.place(job) / "job.json") as temporary:
@@ -261,7 +273,7 @@ class JobStore(Closing):
 
     def remove(self, job_id: str) -> None:
         """Remove a job with all its files. Raises InputError, OutputError."""
-        with self._access, _writing(self.folder):
+        with self._access, self._writing():
             job = self.get(job_id)
             (self.place(job) / "job.json").unlink(missing_ok=True)  # first: what is left of it then is swept away
             shutil.rmtree(self.place(job), ignore_errors=True)
@@ -290,15 +302,3 @@ def _give_second_name(path: Path, new: Path) -> None:
         os.link(path, new)
     except OSError:
         shutil.copyfile(path, new)
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Context that turns what the file system refuses into an OutputError."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"the folder of the jobs, {folder}, cannot be written ({error.strerror or error}); make room there and "
-            "give access, or give another with --folder"
-        ) from error

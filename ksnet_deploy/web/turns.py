@@ -161,5 +161,7 @@ class Turns(Closing):
             job = self._store.get(turn.job_id)
             changes = {"state": state} if turn.kind == "upscale" else {}
             self._store.change(job.id, message=named(message, self._store, job), **changes)
+            if turn.kind == "upscale":
+                self._store.count(job.id)
         except KSNetError as error:  # a full disk: what is on it says that the job is not done, which is so
             print(f"Error: {error}.", file=sys.stderr)

@@ -95,7 +95,7 @@ def upscale_film(store: JobStore, job: FilmJob, progress: Progress, *, anew: boo
     )
     if before is not None and before != target:
         before.unlink(missing_ok=True)
-    job = store.change(job.id, state="done", result=target.name)
+    job = store.change(job.id, state="done", result=target.name, finished=0)
     return store.change(job.id, message=named(result.as_text(), store, job))
 
 
