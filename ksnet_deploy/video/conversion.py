@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.video.colour import SWS_MATRIX, SWSCALE, SWSCALE_LANCZOS, Colour, is_grey
 
-__all__ = ["is_transparent", "picture_of", "resized", "rgb_of"]
+__all__ = ["picture_of", "resized", "rgb_and_transparency", "rgb_of"]
 
 LUMA_WEIGHTS = {
     1: (0.2126, 0.0722),  # BT.709
@@ -38,7 +38,13 @@ FLOATS = ("grayf", "yaf")
 
 
 def rgb_of(frame: VideoFrame, colour: Colour, *, eight_bits: bool) -> NDArray[Any]:
-    """(H, W, 3) R'G'B' of a decoded frame, over black where it is transparent: uint16 in 0..65535, or uint8.
+    """The picture of :func:`rgb_and_transparency` alone."""
+    return rgb_and_transparency(frame, colour, eight_bits=eight_bits)[0]
+
+
+def rgb_and_transparency(frame: VideoFrame, colour: Colour, *, eight_bits: bool) -> tuple[NDArray[Any], bool]:
+    """(H, W, 3) R'G'B' of a decoded frame, over black where it is transparent: uint16 in 0..65535, or uint8; and
+    whether some of it is.
 
     Args:
         colour: its tags.
@@ -49,16 +55,11 @@ def rgb_of(frame: VideoFrame, colour: Colour, *, eight_bits: bool) -> NDArray[An
     alpha, rgb = _alpha(frame), _grey(frame, colour, most) if is_grey(frame.format) else None
     if rgb is None:
         rgb = _coloured(frame, colour, eight_bits=eight_bits)
-    if alpha is not None and alpha.min() < 1:
+    is_transparent = alpha is not None and bool(alpha.min() < 1)
+    if alpha is not None and is_transparent:
         rgb = np.rint(rgb * alpha[..., None])
     opaque: NDArray[Any] = rgb.astype(kind, copy=False)
-    return opaque
-
-
-def is_transparent(frame: VideoFrame) -> bool:
-    """Whether some of a frame is."""
-    alpha = _alpha(frame)
-    return alpha is not None and bool(alpha.min() < 1)
+    return opaque, is_transparent
 
 
 def _grey(frame: VideoFrame, colour: Colour, most: int) -> NDArray[Any]:

@@ -21,7 +21,7 @@ from ksnet_deploy.base.closing import Closing
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.video.colour import Chroma, Colour, chroma_of, has_hidden_alpha, is_grey, is_rgb
-from ksnet_deploy.video.conversion import is_transparent, rgb_of
+from ksnet_deploy.video.conversion import rgb_and_transparency
 from ksnet_deploy.video.kinds import Source
 from ksnet_deploy.video.orientation import DisplayMatrix
 from ksnet_deploy.video.reading.clock import FrameClock
@@ -286,8 +286,9 @@ class VideoReader(Closing):
         colour.check(self.path)
         if self.decoded == 1:
             self.colour = colour
-        self.is_transparent = self.is_transparent or is_transparent(frame)
-        return rgb_of(frame, colour, eight_bits=self._eight_bits)
+        rgb, is_transparent = rgb_and_transparency(frame, colour, eight_bits=self._eight_bits)
+        self.is_transparent |= is_transparent
+        return rgb
 
     def reopened(self) -> VideoReader:
         """Another reader of the same part of the file, at its beginning; it knows what this one has seen."""
