@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -90,3 +91,12 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from media import make_video  # needs PyAV, which not every machine with a GPU has
 
     return make_video(tmp_path_factory.mktemp("clip") / "clip.mp4", FrameSize(32, 48), frames=8, sound=True)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """The system's Chromium; skips, with the reason, where there is none."""
+    from browser import started
+
+    with started() as found:
+        yield found

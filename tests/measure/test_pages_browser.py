@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from browser import Page, opened, started
+from browser import Page, opened
 from clips import folder_of_frames
 from media import make_video
 from networks import SMALL, new_checkpoint
@@ -24,12 +23,6 @@ from ksnet_deploy.upscale.networks import GivenNetwork
 
 WIDTHS = (1400, 400)
 HOSTILE = '"><img src=x onerror=alert(1)> very-long-name-without-a-break-that-goes-on-and-on-and-on-and-on.mp4'
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with started() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

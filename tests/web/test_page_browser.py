@@ -12,7 +12,7 @@ from typing import Any
 import command
 import numpy as np
 import pytest
-from browser import Page, started, visited
+from browser import Page, visited
 from media import make_video
 from PIL import Image
 from web_server import SEGMENT, WebServer, serving
@@ -26,12 +26,6 @@ FRAMES = 60
 STEP_S = 0.1
 HOSTILE = '"><img src=x onerror=alert(1)> ${alert(2)} {{alert(3)}} long-without-a-break-that-goes-on-and-on-and-on.mp4'
 REFUSED = "Failed to load resource: the server responded with a status of"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with started() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
