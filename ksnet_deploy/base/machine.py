@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import platform
 import signal
@@ -10,7 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["cores", "cpu_flags", "cpu_name", "ending_signals", "peak_memory", "same_priority", "threads_told"]
+__all__ = [
+    "cores",
+    "cpu_flags",
+    "cpu_name",
+    "ending_signals",
+    "give_free_memory_back",
+    "peak_memory",
+    "same_priority",
+    "threads_told",
+]
 
 CPUINFO = Path("/proc/cpuinfo")
 TASKS = Path("/proc/self/task")
@@ -100,3 +110,13 @@ def _priorities() -> dict[int, tuple[int, Any]]:
         with contextlib.suppress(OSError):
             priorities[thread] = os.sched_getscheduler(thread), os.sched_getparam(thread)
     return priorities
+
+
+def give_free_memory_back() -> None:
+    """Give the memory that lies free in this process back to the system, where the C library is glibc.
+
+    It keeps a pool of memory for nearly every thread; a process whose threads come and go grows for hours (from 200 MB
+    to 480 MB over 30 scenes with an encoder each) though nothing is lost.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

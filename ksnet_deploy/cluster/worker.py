@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from ksnet_deploy.base.errors import BackendError, InputError
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.machine import give_free_memory_back
 from ksnet_deploy.cluster.chunks import Chunk, check_of
 from ksnet_deploy.cluster.parcel import NetworkParcel
 from ksnet_deploy.export.cache import made_cache_folder
@@ -182,6 +183,7 @@ class Worker:
         line, self._line = self._going(), None
         totals = line.end()
         self._close_source()
+        give_free_memory_back()  # every chain has threads of its own
         return line.answer(), totals
 
     def abort(self) -> None:

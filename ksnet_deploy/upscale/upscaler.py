@@ -123,9 +123,12 @@ class Upscaler(Closing):
         return self._runner
 
     def keep_tiles(self, tiles: TileChoice) -> None:
-        """Take those tiles, or none, from now on; for a network without a state, which is opened anew if need be."""
+        """Take those tiles, or none, from now on; for a network without a state, which is opened anew if need be.
+
+        ``auto`` leaves a network that is open as it is.
+        """
         self.tiles = tiles
-        if self._runner is not None and (self.tiling.tile if self.tiling else "off") != tiles:
+        if tiles != "auto" and self._runner is not None and (self.tiling.tile if self.tiling else "off") != tiles:
             self.close()
 
     def _opened_by_first_way(self) -> Runner:

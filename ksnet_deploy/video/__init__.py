@@ -7,6 +7,7 @@ had in the file.
 - ``writing/``: encoders, containers, files, folders and pipes of frames
 - ``reading/``: decoding, clocks, parts of a film
 - ``side_data.py``, ``conversion.py``, ``colour.py``: HDR metadata; RGB and Y'CbCr; tags
+- ``scaling.py``: swscale's contexts and FFmpeg's filters, kept from frame to frame
 - ``picture.py``, ``jpeg.py``, ``webp.py``: single pictures; JPEG and WebP as libjpeg and libwebp have them
 - ``compression.py``: a clip through an encoder and back
 - ``orientation.py``, ``timecode.py``: turns and mirrors; the recorder's count of frames

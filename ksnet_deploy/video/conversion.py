@@ -9,17 +9,16 @@ they stand for, where MPEG-1 and JPEG put them. All others put them at the left.
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from av.filter import Graph
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.video.colour import SWS_MATRIX, SWSCALE, SWSCALE_LANCZOS, Colour, is_grey
+from ksnet_deploy.video.scaling import filtered, reformatted
 
 __all__ = ["picture_of", "resized", "rgb_and_transparency", "rgb_of"]
 
@@ -123,12 +122,12 @@ def _coloured(frame: VideoFrame, colour: Colour, *, eight_bits: bool) -> NDArray
     if colour.siting_unsaid:
         frame = _with_chroma_at_the_left(frame)
     if eight_bits:
-        return frame.to_ndarray(format="rgb24", interpolation=SWSCALE)
+        return reformatted(frame, format="rgb24", interpolation=SWSCALE).to_ndarray()
     if frame.format.is_rgb:
-        return frame.to_ndarray(format="rgb48le", interpolation=SWSCALE)
+        return reformatted(frame, format="rgb48le", interpolation=SWSCALE).to_ndarray()
     depth = frame.format.components[0].bits
     frame.color_range = LIMITED  # else swscale would scale full range to 16 bits, and not always by the same
-    codes = frame.to_ndarray(format="yuv444p16le", interpolation=SWSCALE, dst_color_range=LIMITED)
+    codes = reformatted(frame, format="yuv444p16le", interpolation=SWSCALE, dst_color_range=LIMITED).to_ndarray()
     matrix, zero, span = _equations(colour, depth)
     # Of H.273, eqs. (41) to (43) solved for R'G'B'.
     values = codes.astype(np.float32) / np.float32(2 ** (16 - depth)) - zero
@@ -148,7 +147,7 @@ def _with_whole_chroma(frame: VideoFrame) -> VideoFrame:
     width, height = -(-frame.width // across) * across, -(-frame.height // down) * down
     if (width, height) == (frame.width, frame.height):
         return frame
-    larger = _filtered(frame, "pad", f"{width}:{height}")  # which keeps what is said of the chroma, not all of it
+    larger = filtered(frame, "pad", f"{width}:{height}")  # which keeps what is said of the chroma, not all of it
     if larger.format.name != frame.format.name:
         return frame
     for new, old in zip(larger.planes, frame.planes, strict=True):
@@ -172,7 +171,8 @@ def picture_of(
     depth = VideoFormat(pixel_format).components[0].bits
     if depth == 8 and rgb.dtype == np.uint8 and colour.range != FULL:
         frame = VideoFrame.from_ndarray(rgb, format="rgb24")
-        return (frame if centred else _with_chroma_at_the_left(frame)).reformat(
+        return reformatted(
+            frame if centred else _with_chroma_at_the_left(frame),
             format=pixel_format,
             dst_colorspace=SWS_MATRIX[colour.matrix],
             dst_color_range=colour.range,
@@ -189,7 +189,7 @@ def picture_of(
         plane.update(rows.tobytes())
     frame.colorspace, frame.color_range = colour.matrix, colour.range
     sited = frame if centred else _with_chroma_at_the_left(frame)
-    return sited.reformat(format=pixel_format, dst_color_range=colour.range, **scaling)
+    return reformatted(sited, format=pixel_format, dst_color_range=colour.range, **scaling)
 
 
 def resized(rgb: NDArray[Any], size: FrameSize) -> NDArray[Any]:
@@ -198,28 +198,15 @@ def resized(rgb: NDArray[Any], size: FrameSize) -> NDArray[Any]:
         return rgb
     name = "rgb24" if rgb.dtype == np.uint8 else "rgb48le"
     frame = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format=name)
-    frame = frame.reformat(width=size.width, height=size.height, interpolation=SWSCALE_LANCZOS)
-    levels: NDArray[Any] = frame.to_ndarray()
+    levels: NDArray[Any] = reformatted(
+        frame, width=size.width, height=size.height, interpolation=SWSCALE_LANCZOS
+    ).to_ndarray()
     return levels
 
 
 def _with_chroma_at_the_left(frame: VideoFrame) -> VideoFrame:
     """The frame, saying so of its own chroma and of that of what is made of it."""
-    return _filtered(frame, "setparams", "chroma_location=left")
-
-
-def _filtered(frame: VideoFrame, name: str, options: str) -> VideoFrame:
-    """The frame after one of FFmpeg's filters, in another format where the filter does not take its own."""
-    graph = Graph()
-    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25))
-    filtering, sink = graph.add(name, options), graph.add("buffersink")
-    source.link_to(filtering)
-    filtering.link_to(sink)
-    graph.configure()
-    source.push(frame)
-    filtered = sink.pull()
-    assert isinstance(filtered, VideoFrame)
-    return filtered
+    return filtered(frame, "setparams", "chroma_location=left")
 
 
 def _equations(colour: Colour, depth: int) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]]:

@@ -143,6 +143,17 @@ def test_a_scene_that_has_begun_does_not_change_its_tiles(monkeypatch: pytest.Mo
             resumed.push(frame)
 
 
+def test_a_network_that_is_open_keeps_its_tiles_unless_others_are_named(small_onnx: SmallOnnx) -> None:
+    with Upscaler(str(small_onnx("32x48"))) as upscaler:
+        opened = upscaler.open(SIZE)
+        for same in ("auto", "off"):
+            upscaler.keep_tiles(same)
+            assert upscaler.open(SIZE) is opened
+        upscaler.keep_tiles(FrameSize(16, 16))
+        with pytest.raises(ConfigError, match="whole frames"):
+            upscaler.open(SIZE)
+
+
 def test_frames_that_would_not_fit_are_tiled_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = LittleMemory(10**6, monkeypatch)
     monkeypatch.setattr("ksnet_deploy.upscale.memory.available_memory", lambda: 850_000_000)

@@ -1,0 +1,71 @@
+"""swscale's contexts and FFmpeg's filters, kept from frame to frame.
+
+To set one up takes a millisecond or two, often more than the frame takes after that; so each thread keeps those of its
+last kinds of frames. A frame is of the same kind where it has the same size, format, matrix and range; where its chroma
+lies, which PyAV does not tell, swscale looks up for each frame by itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from fractions import Fraction
+from typing import Any
+
+from av.filter import Graph
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+__all__ = ["filtered", "reformatted"]
+
+KINDS = 8
+"""Most kinds of frames that a thread keeps contexts, and filters, for: a film that changes its tags has few."""
+
+
+class _Kept(threading.local):
+    """Contexts, or filters, of the last kinds of frames of a thread."""
+
+    def __init__(self) -> None:
+        self._by_kind: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def get(self, kind: Hashable, make: Callable[[], Any]) -> Any:
+        found = self._by_kind.pop(kind) if kind in self._by_kind else make()
+        self._by_kind[kind] = found
+        if len(self._by_kind) > KINDS:
+            self._by_kind.popitem(last=False)
+        return found
+
+
+_reformatters, _filters = _Kept(), _Kept()
+
+
+def reformatted(frame: VideoFrame, **how: Any) -> VideoFrame:
+    """The frame as ``VideoFrame.reformat`` gives it; ``how``: its keywords."""
+    kind = (*_kind(frame), *sorted((name, str(value)) for name, value in how.items()))
+    scaled = _reformatters.get(kind, VideoReformatter).reformat(frame, **how)
+    assert isinstance(scaled, VideoFrame)
+    return scaled
+
+
+def filtered(frame: VideoFrame, name: str, options: str) -> VideoFrame:
+    """The frame after one of FFmpeg's filters, in another format where the filter does not take its own."""
+    source, sink, _ = _filters.get((*_kind(frame), name, options), lambda: _filter(frame, name, options))
+    source.push(frame)
+    result = sink.pull()
+    assert isinstance(result, VideoFrame)
+    return result
+
+
+def _kind(frame: VideoFrame) -> tuple[Hashable, ...]:
+    return frame.format.name, frame.width, frame.height, int(frame.colorspace), int(frame.color_range)
+
+
+def _filter(frame: VideoFrame, name: str, options: str) -> tuple[Any, Any, Graph]:
+    graph = Graph()
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25))
+    filtering, sink = graph.add(name, options), graph.add("buffersink")
+    source.link_to(filtering)
+    filtering.link_to(sink)
+    graph.configure()
+    return source, sink, graph
