@@ -16,7 +16,7 @@ import heapq
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -86,8 +86,10 @@ class Run:
     """Seconds that the driver read and planned frames."""
     worker_s: float
     """Seconds that workers computed and encoded, of all of them."""
+    around_s: float
+    """Seconds before the first frame is asked for and after the last segment is there, whatever the film's length."""
     put_together_s: float
-    """Seconds after the last segment, until the file has its name."""
+    """Seconds in which the segments become the file."""
     driver_cpu_s: float
     sent_bytes: int
     received_bytes: int
@@ -97,6 +99,28 @@ class Run:
     @property
     def fps(self) -> float:
         return self.frames / self.wall_s
+
+
+@dataclass(frozen=True)
+class Timed:
+    result: UpscaleResult
+    wall_s: float
+
+    @property
+    def around_s(self) -> float:
+        """Seconds in which no frame was read, upscaled or encoded."""
+        return self.wall_s - self.result.times.wall_s
+
+
+def timed(upscale: Callable[[], UpscaleResult]) -> Timed:
+    began = time.perf_counter()
+    result = upscale()
+    return Timed(result, time.perf_counter() - began)
+
+
+def per_frame(short: Timed, full: Timed) -> float:
+    """Seconds in which a frame is put into the file: what more frames cost around the work."""
+    return max(full.around_s - short.around_s, 0) / (full.result.frames - short.result.frames)
 
 
 def measured(film: Path, cuts: frozenset[int], workers: int, folder: Path, model: str) -> Run:
@@ -111,19 +135,20 @@ def measured(film: Path, cuts: frozenset[int], workers: int, folder: Path, model
             return cluster.upscale(work, model, Events())
 
         upscale(Source(film, end_s=Fraction(5)), "warm.mkv")  # every worker loads the network
+        short = timed(lambda: upscale(Source(film, end_s=Fraction(5)), "short.mkv"))
         process = psutil.Process()
         sent, received, cpu = cluster.sent_bytes, cluster.received_bytes, sum(process.cpu_times()[:2])
-        began = time.perf_counter()
-        result = upscale(Source(film), f"{workers}.mkv")
-        wall_s = time.perf_counter() - began
+        full = timed(lambda: upscale(Source(film), f"{workers}.mkv"))
+        result, put_together_s = full.result, per_frame(short, full) * full.result.frames
         children = [c for c in process.children(recursive=True) if "ray::Worker" in " ".join(c.cmdline())]
         return Run(
             workers=workers,
-            wall_s=wall_s,
+            wall_s=full.wall_s,
             frames=result.frames,
             read_s=result.times.busy_s["decode"],
             worker_s=sum(result.times.busy_s[name] for name in ("network", "encode")) * workers,
-            put_together_s=wall_s - result.times.wall_s,
+            around_s=full.around_s - put_together_s,
+            put_together_s=put_together_s,
             driver_cpu_s=sum(process.cpu_times()[:2]) - cpu,
             sent_bytes=cluster.sent_bytes - sent,
             received_bytes=cluster.received_bytes - received,
@@ -153,8 +178,8 @@ class Costs:
     """Seconds of a worker."""
     read_s: float
     """Seconds in which the driver can read, plan and send another frame, whatever is the slowest of it."""
-    put_together_s: float
-    """Seconds of the driver once the last segment of the last film is there."""
+    around_s: float
+    """Seconds before the first frame of the first film and after the last segment of the last."""
 
 
 def simulated(scenes: Iterator[int], workers: int, costs: Costs, waiting: int) -> tuple[float, float]:
@@ -175,7 +200,7 @@ def simulated(scenes: Iterator[int], workers: int, costs: Costs, waiting: int) -
         started[place] = start
         place = (place + 1) % waiting
         work += seconds
-    return max(free) + costs.put_together_s, work
+    return max(free) + costs.around_s, work
 
 
 def film_scenes(films: int, rng: np.random.Generator) -> Iterator[int]:
@@ -200,7 +225,7 @@ def driver_limits(run: Run, reading: tuple[float, float]) -> dict[str, float]:
 def scale_up(run: Run, limits: dict[str, float]) -> list[dict[str, Any]]:
     """Rows of the simulation for GPUs."""
     pixels = GPU_SIZE.height * GPU_SIZE.width / (SIZE.height * SIZE.width)
-    together = run.put_together_s / run.frames * pixels * FILM_FRAMES
+    together = run.around_s + run.put_together_s / run.frames * pixels * FILM_FRAMES
     rows = []
     for films in (1, 100, 10_000):
         alone = limits["one film's reading"] * min(films, DRIVER_CORES)
@@ -277,7 +302,7 @@ def main() -> None:
         same = (folder / "1.mkv").read_bytes() == (folder / "2.mkv").read_bytes()
     best = {workers: min((r for r in runs if r.workers == workers), key=lambda r: r.wall_s) for workers in (1, 2)}
     one, two = best[1], best[2]
-    costs = Costs(one.worker_s / one.frames, one.read_s / one.frames, one.put_together_s)
+    costs = Costs(one.worker_s / one.frames, one.read_s / one.frames, one.around_s + one.put_together_s)
     checks = {}
     for workers, run in best.items():
         wall, _ = simulated(iter(scenes), workers, costs, 2 * workers + 2)
