@@ -114,6 +114,10 @@ def _package(wanted: Requirement, *, needed: bool = False) -> Check:
     return _compared(wanted.package, version, wanted.bounds, needed=needed)
 
 
+def _extra(package: str) -> Iterator[Check]:
+    yield _package(next(wanted for wanted in requirements() if wanted.package == package))
+
+
 def _python() -> Iterator[Check]:
     version, bounds = platform.python_version(), importlib.metadata.metadata(_NAME)["Requires-Python"]
     yield _compared("python", version, bounds, needed=True, found=f"{version} on {platform.platform()}")
@@ -124,9 +128,8 @@ def _packages() -> Iterator[Check]:
 
 
 def _onnxruntime() -> Iterator[Check]:
-    builds = [
-        r for r in requirements() if r.package.startswith("onnxruntime") and r.extra and package_version(r.package)
-    ]
+    known = [r for r in requirements() if r.package.startswith("onnxruntime") and r.extra]
+    builds = [r for r in known if package_version(r.package)]
     if not builds:
         remedy = f"pip install '{_NAME}[cpu]', or '{_NAME}[gpu]' for CUDA"
         yield Check("onnxruntime", "missing", "not installed", remedy, True)
@@ -146,14 +149,12 @@ def _onnxruntime() -> Iterator[Check]:
 def _openvino() -> Iterator[Check]:
     from ksnet_deploy.runtime.openvino import export_precision
 
-    wanted = next(r for r in requirements() if r.package == "openvino")
-    version = package_version("openvino")
-    if version is None:
-        remedy = f"optional, faster where the processor has bfloat16: pip install '{_NAME}[openvino]'"
-        yield Check("openvino", "missing", "not installed", remedy)
-        return
-    kind = "bfloat16" if export_precision() == "fp16" else "float32, which ONNX Runtime is faster in"
-    yield _compared("openvino", version, wanted.bounds, found=f"{version}, computes in {kind}")
+    (check,) = _extra("openvino")
+    if check.state == "missing":
+        yield replace(check, remedy=f"optional, faster where the processor has bfloat16: {check.remedy}")
+    else:
+        kind = "bfloat16" if export_precision() == "fp16" else "float32, which ONNX Runtime is faster in"
+        yield replace(check, found=f"{check.found}, computes in {kind}")
 
 
 def _checkpoint(name: str) -> Iterator[Check]:
@@ -195,12 +196,11 @@ def _cpu() -> Iterator[Check]:
 def _memory() -> Iterator[Check]:
     from ksnet_deploy.upscale.memory import available_memory
 
-    available = available_memory()
-    if available is None:
+    if (available := available_memory()) is not None:
+        yield Check("memory", "ok", f"{available / 1e9:.1f} GB free for this process")
+    else:
         remedy = "should a frame not fit, give smaller --tiles"
         yield Check("memory", "not here", "this system does not say how much is free", remedy)
-    else:
-        yield Check("memory", "ok", f"{available / 1e9:.1f} GB free for this process")
 
 
 def _disk() -> Iterator[Check]:
@@ -248,8 +248,8 @@ def _torch_cuda() -> Iterator[Check]:
 
         cuda = torch.version.cuda
     if cuda is None:
-        remedy = "for --device cuda, install a CUDA build from pytorch.org"
-        yield Check("torch cuda", "not here", f"PyTorch {version} is built without CUDA", remedy)
+        found, remedy = f"PyTorch {version} is built without CUDA", "install a CUDA build from pytorch.org"
+        yield Check("torch cuda", "not here", found, f"for --device cuda, {remedy}")
     elif torch.cuda.is_available():
         yield Check("torch cuda", "ok", f"CUDA {cuda} on {torch.cuda.get_device_name(0)}")
     else:
@@ -292,7 +292,7 @@ def _cuda_bindings() -> Iterator[Check]:
 def _ray() -> Iterator[Check]:
     from ksnet_deploy.cluster.opening import seen_here
 
-    check = _package(next(r for r in requirements() if r.package == "ray"))
+    (check,) = _extra("ray")
     yield check if check.state == "missing" else replace(check, found=f"{check.found}, {seen_here()}")
 
 
@@ -341,6 +341,7 @@ _LOOKS: tuple[tuple[str, bool, Callable[[], Iterator[Check]]], ...] = (
     ("cuda-bindings", False, _cuda_bindings),
     ("fastest", False, _runtimes),
     ("ray", False, _ray),
+    *((name, False, partial(_extra, name)) for name in ("gradio", "matplotlib")),
     ("plugin library", False, partial(_library, "plugin library", "")),
     ("kernel library", False, partial(_library, "kernel library", " --kernels-only")),
     ("nvcc", False, partial(_tool, "nvcc", r"release ([\d.]+)", "12", "install the CUDA toolkit")),

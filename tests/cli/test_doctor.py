@@ -51,7 +51,7 @@ NAMES = [
     "memory",
 ]
 NAMES += ["disk", "nvidia gpu", "torch cuda", "tensorrt-rtx", "tensorrt", "cuda-bindings"]
-NAMES += ["fastest", "ray", "plugin library", "kernel library", "nvcc", "cmake"]
+NAMES += ["fastest", "ray", "gradio", "matplotlib", "plugin library", "kernel library", "nvcc", "cmake"]
 
 
 def look(name: str) -> list[Check]:
