@@ -3,7 +3,8 @@
 - ``model.py``: one recurrent step, (lr, state) -> (hr, state)
 - ``steps.py``: the recurrent steps of a network, the one of uni and the two of bi, as one interface
 - ``state_names.py``: the parts of the state that a configuration reads
-- ``channel_selection.py``, ``blocks.py``, ``flow.py``: the kernel split; re-parameterized convolutions; SpyNet
+- ``alignment.py``, ``channel_selection.py``: past features brought to the current frame; the kernel split
+- ``blocks.py``, ``flow.py``: re-parameterized convolutions; SpyNet
 - ``folding.py``: the fold, as algebra on (weight, bias)
 - ``checkpoints.py``, ``weights_file.py``: weights in files of ours; weights as other tools leave them
 - ``bundled.py``: checkpoints by name and path; the weights that ship with the package

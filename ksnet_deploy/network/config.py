@@ -9,13 +9,24 @@ from typing import Any, Literal, get_args
 
 from ksnet_deploy.base.errors import ConfigError
 
-__all__ = ["Alignment", "Direction", "FlowGuidance", "KSNetConfig", "Precision", "Slots", "StepName", "Upsampler"]
+__all__ = [
+    "Alignment",
+    "Direction",
+    "FlowGuidance",
+    "KSNetConfig",
+    "Precision",
+    "RefineAlignment",
+    "Slots",
+    "StepName",
+    "Upsampler",
+]
 
 FlowGuidance = Literal["none", "prev1", "prev2", "multi"]
 Alignment = Literal["literal", "consistent"]
 Direction = Literal["uni", "bi"]
 Slots = Literal["order", "rank", "masked"]
 Upsampler = Literal["progressive", "direct"]
+RefineAlignment = Literal["deformable", "flow"]
 Precision = Literal["fp32", "fp16"]
 """Precision of the convolutions of an exported network; see ``precision.py``."""
 StepName = Literal["step", "propagate", "refine"]
@@ -26,14 +37,16 @@ WIDEST = 1024
 """Largest of the numbers of channels, blocks and levels; far beyond what any machine trains."""
 _WIDTHS = (
     *("channels", "extract_blocks", "reconstruct_blocks", "deform_groups", "split_levels"),
-    *("flow_channels", "offset_channels"),
+    *("flow_channels", "flow_levels", "offset_channels", "offset_stride"),
 )
+_MOST = {"flow_levels": 6, "offset_stride": 2}
 _CHOICES: dict[str, Any] = {
     "flow_guidance": FlowGuidance,
     "alignment": Alignment,
     "direction": Direction,
     "slots": Slots,
     "upsampler": Upsampler,
+    "refine_alignment": RefineAlignment,
 }
 _SIZES: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -86,16 +99,24 @@ class KSNetConfig:
     """``progressive``: two 2x pixel shuffles with convolutions at HR size. ``direct``: one 4x pixel shuffle to RGB."""
     flow_channels: int = 32
     """Width of SpyNet: each level is 8 -> f -> 2f -> f -> f/2 -> 2 channels; the public weights have 32."""
+    flow_levels: int = 6
+    """Levels of SpyNet, from the coarsest, each of twice the size; fewer give a flow of a part of the frame's size,
+    which is enlarged."""
     offset_channels: int = 64
     """Width between the two convolutions that predict the sampling offsets."""
+    offset_stride: int = 1
+    """1: offsets are predicted for every pixel; 2: for every other in height and width, and enlarged."""
+    refine_alignment: RefineAlignment = "deformable"
+    """Alignment of the second branch: ``deformable`` as the first's, or by the ``flow`` alone."""
     reparameterize: bool = True
     """Train RCBs that fold into plain convolutions; False trains plain ones (the paper's Table 2)."""
 
     def __post_init__(self) -> None:
         for name in _WIDTHS:
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= WIDEST:
-                raise ConfigError(f"{name} is {value!r}; it must be a whole number from 1 to {WIDEST}")
+            most = _MOST.get(name, WIDEST)
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+                raise ConfigError(f"{name} is {value!r}; it must be a whole number from 1 to {most}")
         if self.flow_channels < 2:
             raise ConfigError(f"flow_channels is {self.flow_channels}; the flow network's narrowest layer needs 2")
         if self.channels % self.deform_groups:

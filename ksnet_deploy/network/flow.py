@@ -28,7 +28,7 @@ def warp(x: Tensor, flow: Tensor, padding_mode: str = "zeros") -> Tensor:
 
 
 class SpyNet(nn.Module):
-    """Coarse-to-fine optical flow (Ranjan and Black, 2017): six levels of five 7x7 convolutions.
+    """Coarse-to-fine optical flow (Ranjan and Black, 2017): at most six levels of five 7x7 convolutions.
 
     The layer sizes and the normalisation are those of the public SpyNet weights.
     """
@@ -37,11 +37,16 @@ class SpyNet(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, channels: int = 32) -> None:
-        """``channels`` is the width of a level's first convolution; 32 are the paper's and the public weights'."""
+    def __init__(self, channels: int = 32, levels: int = LEVELS) -> None:
+        """New weights.
+
+        Args:
+            channels: width of a level's first convolution; 32 are the paper's and the public weights'.
+            levels: how many of the six there are, from the coarsest, which sees a 32nd of the frame's size.
+        """
         super().__init__()
         self.channels = channels
-        self.levels = nn.ModuleList(self._level(channels) for _ in range(self.LEVELS))
+        self.levels = nn.ModuleList(self._level(channels) for _ in range(levels))
         self.register_buffer("mean", torch.tensor((0.485, 0.456, 0.406))[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor((0.229, 0.224, 0.225))[:, None, None], persistent=False)
 
@@ -58,12 +63,22 @@ class SpyNet(nn.Module):
             layers[-2].weight.mul_(0.1)  # type: ignore[operator]
         return nn.Sequential(*layers[:-1])
 
+    @property
+    def finer_levels(self) -> set[str]:
+        """Names of the tensors of the levels that there are not, of the six."""
+        names = [name.split(".", 2)[2] for name in self.state_dict() if name.startswith("levels.0.")]
+        return {f"levels.{level}.{name}" for level in range(len(self.levels), self.LEVELS) for name in names}
+
     def forward(self, lr: Tensor, ref: Tensor) -> Tensor:
         """Flow from lr to ref, both (N, 3, H, W): ``ref(p + flow) ~ lr(p)``."""
-        return self.pyramid(lr, ref)[-1]
+        h, w = lr.shape[-2:]
+        flow = self.pyramid(lr, ref)[-1]
+        for _ in range(self.LEVELS - len(self.levels)):
+            flow = self._enlarged(flow)
+        return flow[..., :h, :w]
 
     def pyramid(self, lr: Tensor, ref: Tensor) -> list[Tensor]:
-        """The flows of all levels, coarsest first, each in pixels of its own size; the last is cut to (H, W)."""
+        """The flows of all levels, coarsest first, each in pixels of its own size; a sixth is cut to (H, W)."""
         h, w = lr.shape[-2:]
         multiple = 2 ** (self.LEVELS - 1)
         # Not -w % multiple: for a free size, TensorRT-RTX cannot tell then that the padded one is positive.
@@ -79,10 +94,14 @@ class SpyNet(nn.Module):
         dtype = self.levels[0][0].weight.dtype  # type: ignore[index]
         flow = torch.zeros_like(coarsest[:, :2])
         flows = []
-        for level, (image, reference) in zip(self.levels, reversed(pyramid), strict=True):
+        for level, (image, reference) in zip(self.levels, reversed(pyramid), strict=False):
             if image is not coarsest:
-                flow = 2 * F.interpolate(flow, scale_factor=2.0, mode="bilinear", align_corners=True)
+                flow = self._enlarged(flow)
             seen = torch.cat((image, warp(reference, flow, "border"), flow), dim=1)
             flow = flow + level(seen.to(dtype)).float()
             flows.append(flow)
         return [*flows[:-1], flow[..., :h, :w]]
+
+    @staticmethod
+    def _enlarged(flow: Tensor) -> Tensor:
+        return 2 * F.interpolate(flow, scale_factor=2.0, mode="bilinear", align_corners=True)

@@ -16,8 +16,8 @@ def macs_per_frame(config: KSNetConfig, size: FrameSize) -> int:
     c, groups = config.channels, config.deform_groups
     extract = _conv(3, 3, c) + 2 * config.extract_blocks * _conv(3, c, c)
     offsets = _conv(3, 2 * c, config.offset_channels) + _conv(3, config.offset_channels, 27 * groups)
-    align_and_fuse = _conv(3, c, c) + _conv(3, 3 * c, c)
-    branch = offsets + align_and_fuse + _selection(config)
+    deformable = round(offsets / config.offset_stride**2) + _conv(3, c, c)
+    branch = _conv(3, 3 * c, c) + _selection(config)
     reconstruct = _conv(1, 2 * c, c) + 2 * config.reconstruct_blocks * _conv(3, c, c)
     if config.upsampler == "direct":
         upsample = _conv(3, c, c) + _conv(3, c, 48)
@@ -25,7 +25,8 @@ def macs_per_frame(config: KSNetConfig, size: FrameSize) -> int:
         upsample = _conv(3, c, 4 * c) + 4 * _conv(3, c, 4 * c) + 16 * (_conv(3, c, c) + _conv(3, c, 3))
     base = 3 * 16 * 25
     flows = _flow(config) * len(config.steps)  # each branch of bi has a neighbour of its own
-    return (extract + flows + 2 * branch + reconstruct + upsample + base) * size.height * size.width
+    alignments = deformable * (1 if config.refine_alignment == "flow" else 2)
+    return (extract + flows + alignments + 2 * branch + reconstruct + upsample + base) * size.height * size.width
 
 
 def _conv(side: int, inputs: int, outputs: int) -> int:
@@ -33,12 +34,12 @@ def _conv(side: int, inputs: int, outputs: int) -> int:
 
 
 def _flow(config: KSNetConfig) -> int:
-    """SpyNet: six levels, each of a quarter of the pixels of the finer one."""
+    """SpyNet: up to six levels, each of a quarter of the pixels of the finer one."""
     if config.flow_guidance == "none":
         return 0
     f = config.flow_channels
     level = sum(_conv(7, a, b) for a, b in ((8, f), (f, 2 * f), (2 * f, f), (f, f // 2), (f // 2, 2)))
-    return round(level * sum(4.0**-level_index for level_index in range(6)))
+    return round(level * sum(4.0**-level_index for level_index in range(6 - config.flow_levels, 6)))
 
 
 def _selection(config: KSNetConfig) -> int:

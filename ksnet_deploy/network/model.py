@@ -1,7 +1,7 @@
 """The KSNet network: forward of one recurrent step, (lr, state) -> (hr, state); of bi, a step for each branch.
 
 From the whole to its parts: :class:`KSNet` is extract -> two recurrent branches -> reconstruct; a
-:class:`RecurrentBranch` is alignment (:class:`FlowGuidedAlignment`) -> fusion -> channel selection
+:class:`RecurrentBranch` is alignment (``alignment.py``) -> fusion -> channel selection
 (``channel_selection.py``). Equation numbers are of "Kernel Dimension Matters" (MM '23).
 
 Frames are RGB in [0, 1], (N, 3, H, W) with H, W >= 16. Flows are in pixels, dx before dy; see ``flow.py``.
@@ -17,18 +17,15 @@ from torch import Tensor, nn
 from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.base.frames import SCALE, FrameSize
 from ksnet_deploy.base.memory import available_memory
+from ksnet_deploy.network.alignment import FlowAlignment, FlowGuidedAlignment, Motion
 from ksnet_deploy.network.blocks import BicubicUpsample, ResidualBlock, activation, initialise, zero_conv3x3
 from ksnet_deploy.network.channel_selection import channel_selection
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.flow import SpyNet, warp
-from ksnet_deploy.ops.reference import deform_conv2d
 
-__all__ = ["FlowGuidedAlignment", "KSNet", "PropagateState", "RefineState", "State", "new_network"]
+__all__ = ["KSNet", "PropagateState", "RefineState", "State", "new_network"]
 
 S = TypeVar("S", bound="State | PropagateState | RefineState")
-
-MAX_RESIDUAL_OFFSET_PX = 10.0
-"""Bound of the offsets that the alignment adds to the flow."""
 
 
 class KSNet(nn.Module):
@@ -42,17 +39,18 @@ class KSNet(nn.Module):
             *(nn.Conv2d(3, c, 3, padding=1), activation()),
             *(ResidualBlock(c, reparameterize=config.reparameterize) for _ in range(config.extract_blocks)),
         )
-        self.propagate = RecurrentBranch(config)
-        self.refine = RecurrentBranch(config)
+        self.propagate = RecurrentBranch(config, FlowGuidedAlignment(config))
+        refine_by_flow = config.refine_alignment == "flow"
+        self.refine = RecurrentBranch(config, FlowAlignment(config) if refine_by_flow else FlowGuidedAlignment(config))
         self.reconstruct = Reconstruction(config)
         initialise(self)
-        self.flow = SpyNet(config.flow_channels) if config.flow_guidance != "none" else None
+        self.flow = SpyNet(config.flow_channels, config.flow_levels) if config.flow_guidance != "none" else None
         self.base = BicubicUpsample()
 
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of the weights and features. Frames, flows and offsets are always float32 (``precision.py``)."""
-        dtype: torch.dtype = self.propagate.align.weight.dtype
+        dtype: torch.dtype = self.reconstruct.join.weight.dtype
         return dtype
 
     def initial_state(self, lr: Tensor) -> State:
@@ -212,26 +210,13 @@ class RefineState(NamedTuple):
     refine_1: Tensor
 
 
-class Motion(NamedTuple):
-    """Motion up to the current frame, n; the names count frames back from it. Flows are zero without SpyNet."""
-
-    to_1: Tensor
-    """(N, 2, H, W) flow s1: n -> n-1."""
-    from_1_to_2: Tensor
-    """(N, 2, H, W) flow s2: n-1 -> n-2, the last step's ``to_1``."""
-    to_2: Tensor
-    """(N, 2, H, W) flow sbar: n -> n-2, composed, Eq. (10)."""
-    o: Tensor
-    """(N, 1, H, W) temporal offset map of Eq. (2): mean absolute difference of the colours of n and n-1."""
-
-
 class RecurrentBranch(nn.Module):
     """Alignment, fusion and channel selection of one recurrent branch."""
 
-    def __init__(self, config: KSNetConfig) -> None:
+    def __init__(self, config: KSNetConfig, align: FlowAlignment) -> None:
         super().__init__()
         c = config.channels
-        self.align = FlowGuidedAlignment(config)
+        self.align = align
         self.fuse = nn.Sequential(nn.Conv2d(3 * c, c, 3, padding=1), activation())
         self.select = channel_selection(config)
 
@@ -240,57 +225,6 @@ class RecurrentBranch(nn.Module):
         aligned = self.align(u, u_1, u_2, motion)
         y: Tensor = self.select(self.fuse(torch.cat((aligned, u, g_1), dim=1)), motion.o)
         return y
-
-
-class FlowGuidedAlignment(nn.Module):
-    """Multiple flow deformable alignment, Eqs. (11) and (12): past features brought to the current frame."""
-
-    def __init__(self, config: KSNetConfig) -> None:
-        super().__init__()
-        c, taps = config.channels, 9 * config.deform_groups
-        self.guidance = config.flow_guidance
-        self.consistent = config.alignment == "consistent"
-        self.groups = config.deform_groups
-        self.deform_conv2d = deform_conv2d  # a runtime may put a faster one in its place
-        self.offsets = nn.Sequential(
-            nn.Conv2d(2 * c, config.offset_channels, 3, padding=1),
-            activation(),
-            zero_conv3x3(config.offset_channels, 3 * taps),
-        )
-        self.weight = nn.Parameter(torch.empty(c, c, 3, 3))
-        self.bias = nn.Parameter(torch.zeros(c))
-        nn.init.kaiming_normal_(self.weight, a=0.1)
-
-    def forward(self, u: Tensor, u_1: Tensor, u_2: Tensor, motion: Motion) -> Tensor:
-        """Align u_1, u_2 (N, C, H, W), one and two frames back, with u."""
-        source, flow, warped = self._guide(u_1, u_2, motion)
-        raw = self.offsets(torch.cat((warped, u), dim=1))
-        taps = 9 * self.groups
-        offset = MAX_RESIDUAL_OFFSET_PX * torch.tanh(raw[:, : 2 * taps].float())
-        mask = torch.sigmoid(raw[:, 2 * taps :])
-        if flow is not None:
-            offset = offset + flow
-        return self.deform_conv2d(source, self.weight, offset, self.bias, mask)
-
-    def _guide(self, u_1: Tensor, u_2: Tensor, motion: Motion) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Features to sample, flow to sample them at (None: at rest), and the warped features that offsets see."""
-        if self.guidance == "none":
-            return u_1, None, u_1
-        if self.guidance == "prev1":
-            return u_1, self._per_tap(motion.to_1, self.groups), warp(u_1, motion.to_1)
-        if self.guidance == "prev2":
-            return u_2, self._per_tap(motion.to_2, self.groups), warp(u_2, motion.to_2)
-        warped = warp(u_2, motion.from_1_to_2) + warp(u_1, motion.to_1)  # (11)
-        if not self.consistent:
-            return u_1, self._per_tap(motion.to_2, self.groups), warped
-        half = u_1.shape[1] // 2
-        near, far = (self._per_tap(flow, self.groups // 2) for flow in (motion.to_1, motion.to_2))
-        return torch.cat((u_1[:, :half], u_2[:, half:]), dim=1), torch.cat((near, far), dim=1), warped
-
-    @staticmethod
-    def _per_tap(flow: Tensor, groups: int) -> Tensor:
-        """(N, 2, H, W) as dx, dy -> (N, groups * 18, H, W) as dy, dx for every tap."""
-        return torch.cat((flow[:, 1:], flow[:, :1]), dim=1).repeat(1, groups * 9, 1, 1)
 
 
 class Reconstruction(nn.Module):

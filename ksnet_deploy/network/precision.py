@@ -14,9 +14,10 @@ import copy
 
 from torch import nn
 
+from ksnet_deploy.network.alignment import FlowGuidedAlignment
 from ksnet_deploy.network.blocks import BicubicUpsample
 from ksnet_deploy.network.config import Precision
-from ksnet_deploy.network.model import FlowGuidedAlignment, KSNet
+from ksnet_deploy.network.model import KSNet
 
 __all__ = ["with_precision"]
 

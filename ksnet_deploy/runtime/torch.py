@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.base.frames import FrameSize, FrameType
+from ksnet_deploy.network.alignment import FlowGuidedAlignment
 from ksnet_deploy.network.channel_selection import SplitLevel
 from ksnet_deploy.network.config import Precision, StepName
 from ksnet_deploy.network.elements import check_elements
 from ksnet_deploy.network.folding import fold as folded
-from ksnet_deploy.network.model import FlowGuidedAlignment, KSNet
+from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.network.precision import with_precision
 from ksnet_deploy.network.steps import AnyState, Step
 from ksnet_deploy.runtime.base import Runner, SavedState, fitting_state

@@ -34,11 +34,17 @@ def load_flow_weights(path: Path, model: SpyNet) -> tuple[dict[str, Tensor], tup
     expected = model.state_dict()
     renamed: dict[str, Tensor] = {}
     unknown = []
+    finer = 0
     for name, tensor in found.items():
         ours = _flow_name(name)
+        if ours in model.finer_levels:
+            finer += 1
+            continue
         if ours not in expected or ours in renamed:
             unknown.append(name)
         renamed[ours] = tensor
+    if finer:
+        notes.append(f"Of {path.name}, the {len(model.levels)} coarsest levels were taken, as many as the network has.")
     wrong = [name for name, tensor in expected.items() if name not in renamed or renamed[name].shape != tensor.shape]
     if wrong or unknown:
         faults = [

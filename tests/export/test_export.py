@@ -120,6 +120,19 @@ def test_states_that_the_network_does_not_read_are_not_in_the_file(guidance: str
     assert {f"state.{name}" for name in names} <= used
 
 
+@pytest.mark.parametrize(
+    ("precision", "dynamic"),
+    [("fp32", False), *(pytest.param(p, True, marks=pytest.mark.slow) for p in ("fp32", "fp16"))],
+)
+def test_less_work_for_the_alignment_is_exported_too(precision: Precision, dynamic: bool, tmp_path: Path) -> None:
+    config = SMALL.replace(["flow_levels=5", "offset_stride=2", "refine_alignment=flow", "flow_guidance=prev1"])
+    checkpoint, path, size = new_checkpoint(tmp_path, config), tmp_path / "step.onnx", FrameSize(21, 27)
+    report = export_verified(checkpoint, path, size, dynamic=dynamic, io="float32", precision=precision, frames=6)
+    assert report is not None
+    deformable = [node for node in onnx.load(path).graph.node if node.op_type == "KsDeformConv2d"]
+    assert len(deformable) == 1
+
+
 @pytest.mark.parametrize(("frames", "said"), [(2, "no reset"), (3, "no reset"), (4, "reset at 2"), (5, "reset at 2")])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_both_proofs_reset_in_the_middle_of_what_is_long_enough(

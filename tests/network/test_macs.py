@@ -19,6 +19,9 @@ SETTINGS = (
         "flow_channels=8",
         "channels=32",
         "direction=bi",
+        "flow_levels=5",
+        "offset_stride=2",
+        "refine_alignment=flow",
     ),
 )
 

@@ -7,11 +7,12 @@ from networks import SMALL, randomise
 
 from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.network.alignment import FlowGuidedAlignment, Motion
 from ksnet_deploy.network.blocks import BicubicUpsample
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.network.complexity import complexity
 from ksnet_deploy.network.config import KSNetConfig
-from ksnet_deploy.network.flow import warp
+from ksnet_deploy.network.flow import SpyNet, warp
 from ksnet_deploy.network.model import KSNet, PropagateState, RefineState
 from ksnet_deploy.network.steps import Step
 
@@ -110,12 +111,59 @@ def test_every_lambda_receives_a_gradient() -> None:
         ["keep_ratio=0.5"],
         ["direction=bi"],
         ["direction=bi", "flow_guidance=none"],
+        ["flow_levels=5", "offset_stride=2", "refine_alignment=flow"],
+        ["flow_levels=1", "offset_stride=2", "alignment=consistent"],
+        ["refine_alignment=flow", "direction=bi", "flow_guidance=multi"],
     ],
 )
 def test_every_configuration_runs(settings: list[str]) -> None:
     model = randomise(KSNet(SMALL.replace(settings))).eval()
     with torch.no_grad():
         assert model.forward_window(torch.rand(1, 3, 3, 17, 19)).shape == (1, 3, 3, 68, 76)
+
+
+def test_fewer_levels_of_flow_give_the_coarser_flow_enlarged() -> None:
+    torch.manual_seed(0)
+    whole = SpyNet(8)
+    fewer = SpyNet(8, levels=4)
+    fewer.load_state_dict({k: v for k, v in whole.state_dict().items() if int(k.split(".")[1]) < 4})
+    one, other = torch.rand(2, 1, 3, 45, 70)
+    with torch.no_grad():
+        expected = whole.pyramid(one, other)[3]
+        for _ in range(2):
+            expected = 2 * F.interpolate(expected, scale_factor=2.0, mode="bilinear", align_corners=True)
+        found = fewer(one, other)
+    assert found.shape == (1, 2, 45, 70)
+    torch.testing.assert_close(found, expected[..., :45, :70])
+    assert found.std() > 1e-3
+
+
+@pytest.mark.parametrize(("h", "w"), [(16, 24), (17, 19)])
+def test_offsets_for_every_other_pixel_are_enlarged(h: int, w: int) -> None:
+    """Where they are the same everywhere, they are those of every pixel; where not, they lie between neighbours."""
+    torch.manual_seed(0)
+    every = FlowGuidedAlignment(SMALL)
+    other = FlowGuidedAlignment(SMALL.replace(["offset_stride=2"]))
+    torch.nn.init.normal_(every.offsets[2].bias, std=0.1)  # type: ignore[arg-type]
+    other.load_state_dict(every.state_dict())
+    u, u_1, u_2 = torch.rand(3, 1, 16, h, w)
+    motion = Motion(*torch.randn(3, 1, 2, h, w), torch.rand(1, 1, h, w))
+    with torch.no_grad():
+        torch.testing.assert_close(other(u, u_1, u_2, motion), every(u, u_1, u_2, motion))
+        ramp = torch.arange((w + 1) // 2).expand(1, 1, (h + 1) // 2, -1).float()
+        enlarged = other._for_every_pixel(ramp, u)
+    assert enlarged.shape == (1, 1, h, w)
+    torch.testing.assert_close(enlarged[0, 0, 0, 1:7], torch.tensor([0.25, 0.75, 1.25, 1.75, 2.25, 2.75]))
+
+
+def test_the_second_branch_can_be_aligned_by_the_flow_alone() -> None:
+    torch.manual_seed(0)
+    model = KSNet(SMALL.replace(["refine_alignment=flow", "flow_guidance=prev1"]))
+    assert isinstance(model.propagate.align, FlowGuidedAlignment)
+    u, u_1, u_2 = torch.rand(3, 1, 16, 16, 24)
+    motion = Motion(*torch.randn(3, 1, 2, 16, 24), torch.rand(1, 1, 16, 24))
+    torch.testing.assert_close(model.refine.align(u, u_1, u_2, motion), warp(u_1, motion.to_1))
+    assert not [name for name, _ in model.named_parameters() if name.startswith("refine.align")]
 
 
 def test_literal_and_consistent_readings_differ() -> None:

@@ -12,10 +12,11 @@ from networks import SMALL, new_checkpoint
 
 from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.network.alignment import FlowGuidedAlignment
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.elements import LIMIT, check_elements, largest_tensor
-from ksnet_deploy.network.model import FlowGuidedAlignment, KSNet
+from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.runtime.torch import TorchRunner, use_native_kernels
 
 SIZE = FrameSize(16, 24)
