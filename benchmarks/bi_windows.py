@@ -6,9 +6,8 @@
 
 HR clips (default: the bundled one) are reduced by bicubic, and their middle is upscaled: once over the whole clip, and
 in windows with each look-ahead. A row has the PSNR between the two for every frame; equal frames count as 100 dB.
-``--memory WINDOW:AHEAD:FRAMES`` measures the peak of a process that upscales so many frames of a video. Without
-``--model`` it is the bundled ``bi`` or, where that is not there, uni's weights run in both directions. The result and
-its plot go to benchmarks/results/bi-windows.json and .png.
+``--memory WINDOW:AHEAD:FRAMES`` measures the peak of a process that upscales so many frames of a video. The network is
+the bundled ``bi``, without ``--model``. The result and its plot go to benchmarks/results/bi-windows.json and .png.
 """
 
 from __future__ import annotations
@@ -32,9 +31,8 @@ from ksnet_deploy.base.machine import peak_memory
 from ksnet_deploy.base.metrics import PSNR_LIMIT, psnr
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.measure.degradation import degrade
-from ksnet_deploy.network.bundled import FOLDER, bundled_checkpoint, bundled_names
-from ksnet_deploy.network.checkpoints import load_checkpoint, save_checkpoint
-from ksnet_deploy.network.model import KSNet
+from ksnet_deploy.network.bundled import FOLDER, bundled_checkpoint
+from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.upscale.networks import find_network
 from ksnet_deploy.upscale.windows import Windows
 from ksnet_deploy.video.clips.clip import Clip
@@ -44,17 +42,11 @@ RESULT = Path(__file__).parent / "results" / "bi-windows.json"
 KEYS = {"likeness": ("clip", "size", "window", "ahead"), "memory": ("network", "size", "window", "ahead", "frames")}
 
 
-def checkpoint_of(model: str | None, folder: Path) -> tuple[Path, str]:
+def checkpoint_of(model: str | None) -> tuple[Path, str]:
     """A bidirectional checkpoint, and what it is in words."""
     if model is not None:
         return Path(model), load_checkpoint(Path(model)).metadata.get("training", "not said")
-    if "bi" in bundled_names():
-        return bundled_checkpoint("bi"), "the bundled bi"
-    uni = load_checkpoint(bundled_checkpoint("uni"))
-    bi = KSNet(uni.config.replace(["direction=bi"]))
-    bi.load_state_dict(uni.model.state_dict())
-    save_checkpoint(bi, folder / "uni-as-bi.safetensors", training="uni's weights, not trained on", licence="as uni's")
-    return folder / "uni-as-bi.safetensors", "uni's weights, not trained in both directions"
+    return bundled_checkpoint("bi"), "the bundled bi"
 
 
 def middle_of(clip: Clip, size: FrameSize, most: int) -> NDArray[np.uint8]:
@@ -160,15 +152,14 @@ def main() -> None:
         with replacing(RESULT) as temporary:
             temporary.write_text(json.dumps(results, indent=1) + "\n")
 
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint, training = checkpoint_of(options.model, Path(folder))
-        facts = {"version": __version__, "weights_sha256": sha256_of(checkpoint), "weights": training}
-        for asked in options.memory or ():
-            add("memory", peak(checkpoint, options.size, asked) | facts)
-        if not options.memory and not options.draw:
-            for clip in (clip for path in options.clips for clip in find_clips(path)):
-                for row in likeness(checkpoint, clip, options.size, options.frames, options.window, options.ahead):
-                    add("likeness", row | facts)
+    checkpoint, training = checkpoint_of(options.model)
+    facts = {"version": __version__, "weights_sha256": sha256_of(checkpoint), "weights": training}
+    for asked in options.memory or ():
+        add("memory", peak(checkpoint, options.size, asked) | facts)
+    if not options.memory and not options.draw:
+        for clip in (clip for path in options.clips for clip in find_clips(path)):
+            for row in likeness(checkpoint, clip, options.size, options.frames, options.window, options.ahead):
+                add("likeness", row | facts)
     if results["likeness"]:
         draw(results)
 

@@ -47,6 +47,7 @@ def test_the_wheel_holds_everything_once(tmp_path: Path) -> None:
     for needed in (
         "ksnet_deploy/cli/app.py",
         "ksnet_deploy/export/onnx.py",
+        "ksnet_deploy/bundled/bi.safetensors",
         "ksnet_deploy/bundled/lite.safetensors",
         "ksnet_deploy/bundled/lite-video.safetensors",
         "ksnet_deploy/bundled/uni.safetensors",

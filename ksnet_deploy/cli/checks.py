@@ -321,14 +321,13 @@ def _run(*command: str) -> tuple[int, str]:
     return run.returncode, run.stdout.strip() or run.stderr.strip()
 
 
+_CHECKPOINTS = {"lite": True, "lite-video": True, "uni": False, "bi": False}
 _LOOKS: tuple[tuple[str, bool, Callable[[], Iterator[Check]]], ...] = (
     ("python", True, _python),
     ("packages", True, _packages),
     ("onnxruntime", True, _onnxruntime),
     ("openvino", False, _openvino),
-    ("checkpoint lite", True, partial(_checkpoint, "lite")),
-    ("checkpoint lite-video", True, partial(_checkpoint, "lite-video")),
-    ("checkpoint uni", False, partial(_checkpoint, "uni")),
+    *((f"checkpoint {name}", needed, partial(_checkpoint, name)) for name, needed in _CHECKPOINTS.items()),
     ("encoders", True, _encoders),
     ("cache", True, _cache),
     ("cpu", False, _cpu),

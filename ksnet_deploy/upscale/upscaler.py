@@ -6,7 +6,7 @@ with Upscaler("lite") as upscaler:
 
 A bidirectional network sees later frames too, so it is given them all, one after the other, and takes them in windows:
 
-with Upscaler("bi.safetensors") as upscaler:
+with Upscaler("bi") as upscaler:
     for larger in upscaler.upscale(frames):
         ...
 """

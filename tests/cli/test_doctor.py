@@ -45,6 +45,7 @@ NAMES = [
     "checkpoint lite",
     "checkpoint lite-video",
     "checkpoint uni",
+    "checkpoint bi",
     *ENCODERS,
     "cache",
     "cpu",

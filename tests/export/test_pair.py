@@ -23,9 +23,8 @@ from ksnet_deploy.export.proof.float32 import SequenceReport
 from ksnet_deploy.export.proof.half import HalfReport
 from ksnet_deploy.export.verified import export_verified, verify
 from ksnet_deploy.network.bundled import bundled_checkpoint
-from ksnet_deploy.network.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from ksnet_deploy.network.checkpoints import Checkpoint, load_checkpoint
 from ksnet_deploy.network.config import Precision
-from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.runtime.open import open_runner
 from ksnet_deploy.runtime.pair import PAIR, files_of, part_path
 from ksnet_deploy.runtime.step_file import exported_metadata, load_exported
@@ -192,14 +191,9 @@ def test_both_engines_are_built_without_a_gpu_and_name_each_other(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_the_paper_size_agrees_over_thirty_frames(tmp_path: Path, precision: Precision) -> None:
-    """With uni's weights, which fit bi too."""
-    uni = load_checkpoint(bundled_checkpoint("uni"))
-    bi = KSNet(uni.config.replace(["direction=bi"]))
-    bi.load_state_dict(uni.model.state_dict())
-    save_checkpoint(bi, tmp_path / "bi.safetensors", training="uni's", licence="as uni's")
+def test_the_bundled_bi_agrees_over_thirty_frames(tmp_path: Path, precision: Precision) -> None:
     report = export_verified(
-        load_checkpoint(tmp_path / "bi.safetensors"),
+        load_checkpoint(bundled_checkpoint("bi")),
         tmp_path / "bi.onnx",
         FrameSize(36, 64),
         dynamic=False,
