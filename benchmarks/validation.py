@@ -4,7 +4,8 @@
 
 Each clip is played forward and back until there are so many frames, so that the same picture comes again and again with
 an ever longer past. ``drift`` is the mean PSNR of the last pass minus that of the first full one: a network whose state
-decays over time shows a negative figure. The result goes to benchmarks/results/validation-MODEL.json.
+decays over time shows a negative figure; with fewer frames than two passes there is none. The result goes to
+benchmarks/results/validation-MODEL.json.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ksnet_deploy.video.clips.clip import Clip
 from ksnet_deploy.video.clips.find import find_clips
 
 RESULTS = Path(__file__).parent / "results"
+FIGURES = ("gain", "drift")
 
 
 def measure(clip: Clip, model: str, frames: int) -> dict[str, Any]:
@@ -38,12 +40,14 @@ def measure(clip: Clip, model: str, frames: int) -> dict[str, Any]:
     with Upscaler(model) as upscaler:
         upscaled = upscaler.upscale(lr[i] for i in index)
         found = [psnr(luma(hr), reference[i]) for i, hr in zip(index, upscaled, strict=True)]
-    return {
+    row = {
         "frames": len(hr),
         "bicubic_psnr_y": float(np.mean(bicubic)),
         "gain": float(np.mean(found[: len(hr)]) - np.mean(bicubic)),
-        "drift": float(np.mean(found[-period:]) - np.mean(found[:period])),
     }
+    if frames >= 2 * period:
+        row["drift"] = float(np.mean(found[-period:]) - np.mean(found[:period]))
+    return row
 
 
 def main() -> None:
@@ -56,19 +60,23 @@ def main() -> None:
     for clip in find_clips(arguments.clips):
         if clip.frames > 1:
             rows[clip.name] = row = measure(clip, arguments.model, arguments.frames)
-            print(f"{clip.name:<44}{row['bicubic_psnr_y']:8.2f}{row['gain']:+8.3f}{row['drift']:+8.3f}", flush=True)
+            figures = "".join(f"{row[name]:+8.3f}" for name in FIGURES if name in row)
+            print(f"{clip.name:<44}{row['bicubic_psnr_y']:8.2f}{figures}", flush=True)
+    measured = [name for name in FIGURES if all(name in row for row in rows.values())]
     summary = {
         "version": __version__,
         "weights_sha256": sha256_of(bundled_checkpoint(arguments.model)),
         "frames": arguments.frames,
-        **{f"mean_{name}": float(np.mean([r[name] for r in rows.values()])) for name in ("gain", "drift")},
-        **{f"least_{name}": min(r[name] for r in rows.values()) for name in ("gain", "drift")},
+        **{f"mean_{name}": float(np.mean([r[name] for r in rows.values()])) for name in measured},
+        **{f"least_{name}": min(r[name] for r in rows.values()) for name in measured},
         "clips": rows,
     }
     path = RESULTS / f"validation-{arguments.model}.json"
     path.write_text(json.dumps(summary, indent=1) + "\n")
-    print(f"mean gain {summary['mean_gain']:+.3f} dB, least {summary['least_gain']:+.3f}; mean drift "
-          f"{summary['mean_drift']:+.3f} dB, least {summary['least_drift']:+.3f}; written to {path}")  # fmt: skip
+    told = (
+        f"{name}: mean {summary[f'mean_{name}']:+.3f} dB, least {summary[f'least_{name}']:+.3f}" for name in measured
+    )
+    print(f"{'; '.join(told)}; written to {path}")
 
 
 if __name__ == "__main__":
