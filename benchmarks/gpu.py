@@ -1,12 +1,13 @@
 """What each technique is worth on a CUDA GPU: kernels against PyTorch and the memory's speed, the step as a waterfall.
 
-    python benchmarks/gpu.py [--size 180x320] [--model uni] [--engine uni.engine] [--seconds 2] [--output folder]
+    python benchmarks/gpu.py [--size 180x320] [--model uni] [--engine uni.engine ...] [--seconds 2] [--output folder]
 
 Needs PyTorch with CUDA; takes the native kernels where `ksnet-deploy build-plugins --kernels-only` has built them,
-torchvision's deformable convolution where it is installed, and an engine where one is given. All rows are measured in
-one run, medians of CUDA events; a row that fails says why and costs no other. The result is written after every row, to
-benchmarks/results/ or the folder of `--output`. `--device cpu` tries the script where there is no GPU; it measures
-nothing worth keeping, and writes only where `--output` is given. Not yet run on a GPU.
+torchvision's deformable convolution where it is installed, and engines where some are given, of any --batch. The step
+is measured for 1, 2, 4 and 8 scenes side by side too, and whether each comes out as it does alone. All rows are
+measured in one run, medians of CUDA events; a row that fails says why and costs no other. The result is written after
+every row, to benchmarks/results/ or the folder of `--output`. `--device cpu` tries the script where there is no GPU; it
+measures nothing worth keeping, and writes only where `--output` is given. Not yet run on a GPU.
 """
 
 from __future__ import annotations
@@ -34,10 +35,20 @@ from ksnet_deploy.network.model import KSNet, State
 from ksnet_deploy.network.precision import with_precision
 from ksnet_deploy.ops import reference
 from ksnet_deploy.ops.library import find_kernel_library
-from ksnet_deploy.runtime.torch import RecordedStep, decode_frame, encode_frame, exact_and_tuned, use_native_kernels
+from ksnet_deploy.runtime.lanes import Lanes
+from ksnet_deploy.runtime.torch import (
+    RecordedStep,
+    TorchRunner,
+    decode_frame,
+    encode_frame,
+    exact_and_tuned,
+    use_native_kernels,
+)
 
 RESULTS = Path(__file__).parent / "results"
 WARM_UP, FRAMES = 5, 30
+LANES, LANE_STEPS = (1, 2, 4, 8), 3
+"""Scenes side by side, the most last; frames of each that are compared with those of the scene alone."""
 INPUT_SETS = 4
 """That the kernels take in turn: one set of uni's at 180x320 is 56 MB, which the cache of an H100 nearly holds."""
 
@@ -242,25 +253,68 @@ def step_rows(attempt: Attempt, size: FrameSize, model: KSNet, device: str, seco
     add("+ CUDA graph, with the copies", prepare_recorded)
 
 
+def lane_rows(attempt: Attempt, size: FrameSize, model: KSNet, device: str, seconds: float) -> None:
+    """Scenes side by side, as ``upscale --scenes-in-flight`` runs them, with the copies, on the host's clock; each is
+    held to itself alone, in the first row."""
+    frames = [frame[0].numpy() for frame in frames_of(size, "cpu")]
+    scenes = [[frames[(7 * lane + step) % FRAMES] for step in range(LANE_STEPS)] for lane in range(LANES[-1])]
+    alone: list[list[np.ndarray]] = []
+    one_ms: list[float] = []
+
+    def measure(lanes: int) -> dict[str, Any]:
+        with TorchRunner(model, size, device=device, lanes=lanes) as runner:
+            side_by_side, found = Lanes(runner), list[list[np.ndarray]]()
+            for first in range(0, LANES[-1], lanes):
+                for lane in range(lanes):
+                    side_by_side.reset(lane)
+                steps = zip(*scenes[first : first + lanes], strict=True)
+                results = [side_by_side.step(dict(enumerate(pictures))) for pictures in steps]
+                found += [[result[lane].copy() for result in results] for lane in range(lanes)]
+            ms = milliseconds(lambda: side_by_side.step({n: frames[n] for n in range(lanes)}), "cpu", seconds)
+        alone[:], one_ms[:] = alone or found, one_ms or [ms]
+        pairs = [pair for each in zip(found, alone, strict=True) for pair in zip(*each, strict=True)]
+        least = min(psnr(*pair) for pair in pairs)
+        row = {"ms": ms, "fps": lanes * 1e3 / ms, "least_psnr_db": None if np.isinf(least) else least}
+        return row | {"speed_up": lanes * one_ms[0] / ms, "same_bits": all(np.array_equal(*pair) for pair in pairs)}
+
+    for lanes in LANES:
+        attempt("lanes", {"scenes side by side": lanes}, lambda lanes=lanes: measure(lanes))  # type: ignore[misc]
+
+
 def engine_row(path: Path, size: FrameSize, seconds: float) -> dict[str, Any]:
     """An engine from frame to frame, copies to and from the device included, on the host's clock."""
     from ksnet_deploy.runtime.open import open_runner
+    from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
 
-    frame = frames_of(size, "cpu")[0][0].numpy()
-    with open_runner(path, size) as runner:
-        ms = milliseconds(lambda: runner.step(frame), "cpu", seconds)
-        return {"backend": runner.backend, "ms": ms, "fps": 1e3 / ms, "least_psnr_db": None}
+    frame, lanes = frames_of(size, "cpu")[0][0].numpy(), Sidecar.read(path).spec.batch
+    with open_runner(path, size, lanes=lanes) as runner:
+        side_by_side = Lanes(runner)
+        ms = milliseconds(lambda: side_by_side.step(dict.fromkeys(range(lanes), frame)), "cpu", seconds)
+        row = {"backend": runner.backend, "scenes side by side": lanes, "ms": ms}
+        return row | {"fps": lanes * 1e3 / ms, "least_psnr_db": None}
 
 
 def line(row: dict[str, Any]) -> str:
     """A row for people."""
-    figures = {"ms", "fps", "memory_floor_ms", "over_floor", "least_psnr_db", "speed_up", "tflop_s", "error"}
-    text = f"{' '.join(str(value) for key, value in row.items() if key not in figures):<64}"
+    figures = {
+        "ms",
+        "fps",
+        "memory_floor_ms",
+        "over_floor",
+        "least_psnr_db",
+        "speed_up",
+        "tflop_s",
+        "error",
+        "same_bits",
+    }
+    names = {key: f"{key} {value}" if isinstance(value, int) else str(value) for key, value in row.items()}
+    text = f"{' '.join(name for key, name in names.items() if key not in figures):<64}"
     if "error" in row:
         return f"{text} failed: {row['error']}"
     text += f"{row['ms']:>9.3f} ms" if "ms" in row else f"{row['tflop_s']:>9.1f} TFLOP/s"
     text += f"{row['over_floor']:>8.1f} x the memory floor" if "over_floor" in row else ""
     text += f"{row['fps']:>8.1f} fps" if "fps" in row else ""
+    text += ", each as alone" if row.get("same_bits") else ""
     return text + (f"{row['least_psnr_db']:>8.1f} dB" if row.get("least_psnr_db") else "")
 
 
@@ -268,7 +322,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=FrameSize.parse, default=FrameSize(180, 320))
     parser.add_argument("--model", default="uni")
-    parser.add_argument("--engine", type=Path)
+    parser.add_argument("--engine", type=Path, nargs="*", default=[])
     parser.add_argument("--seconds", type=float, default=2.0, help="per row")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--output", type=Path, help="folder (default: benchmarks/results)")
@@ -305,9 +359,10 @@ def main() -> None:
     ceiling_rows(attempt, model, options.size, options.device, options.seconds)
     kernel_rows(attempt, options.size, model, options.device, gb_s, options.seconds)
     step_rows(attempt, options.size, model, options.device, options.seconds)
-    if options.engine:
-        measure_engine = lambda: engine_row(options.engine, options.size, options.seconds)  # noqa: E731
-        attempt("steps", {"step": "engine, with the copies"}, measure_engine)
+    lane_rows(attempt, options.size, model, options.device, options.seconds)
+    for engine in options.engine:
+        names = {"step": f"{engine.name}, with the copies"}
+        attempt("steps", names, lambda engine=engine: engine_row(engine, options.size, options.seconds))  # type: ignore[misc]
     if path is not None:
         print(f"Written to {path}")
 

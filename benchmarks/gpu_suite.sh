@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All that is worth knowing of a GPU, in one call, in under nine minutes, on a machine with PyTorch for CUDA and nothing of
 # ours: no network, TensorRT, PyAV or installation. The kernels are built, compared and timed, the runners tested, the step
-# measured; then a network is trained for the rest of the time. Not yet run on a GPU.
+# measured, of one scene and of 2, 4 and 8 side by side; then a network is trained for the rest of the time. Not yet run on a GPU.
 #
 #   bash benchmarks/gpu_suite.sh [CLIPS]      CLIPS: a folder of videos and stills to train on; without it nothing is trained
 #

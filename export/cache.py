@@ -149,12 +149,13 @@ def name_in_cache(stem: str) -> str:
     return shortened(stem, LONGEST_NAME // 2)
 
 
-def cached_path(checkpoint: Path, size: FrameSize | None, io: FrameType, precision: Precision) -> Path:
+def cached_path(checkpoint: Path, size: FrameSize | None, io: FrameType, precision: Precision, batch: int = 1) -> Path:
     """Path of what :func:`cached_onnx` gives, whether it is there or not. Raises CheckpointError without checkpoint."""
     check_is_file(checkpoint)
-    identity = f"{sha256_of(checkpoint)} {size} {io} {precision} {code_sha256()} {version('torch')}"
+    identity = f"{sha256_of(checkpoint)} {size} {io} {precision} {batch} {code_sha256()} {version('torch')}"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    return cache_folder() / f"{name_in_cache(checkpoint.stem)}-{size or 'any'}-{io}-{precision}-{digest}.onnx"
+    what = f"{size or 'any'}{'' if batch == 1 else f'x{batch}'}-{io}-{precision}"
+    return cache_folder() / f"{name_in_cache(checkpoint.stem)}-{what}-{digest}.onnx"
 
 
 def cached_onnx(
@@ -163,14 +164,15 @@ def cached_onnx(
     io: FrameType = "uint8",
     precision: Precision = "fp32",
     *,
+    batch: int = 1,
     on_export: Callable[[], None] = lambda: None,
     on_note: Callable[[str], None] = note,
 ) -> Path:
     """The ONNX step of a checkpoint at a size (None: any), exported now if it is not in the cache, whole. Of a
     bidirectional network it is the name of a pair (:mod:`ksnet_deploy.runtime.pair`).
 
-    Everything that changes the file's bytes is in its name: weights, size, frame type, precision, this package's code
-    and the version of PyTorch that exports it.
+    Everything that changes the file's bytes is in its name: weights, size, frame type, precision, batch, this package's
+    code and the version of PyTorch that exports it.
 
     Args:
         on_export: called before an export, which takes some ten seconds.
@@ -180,7 +182,7 @@ def cached_onnx(
         CheckpointError: the checkpoint cannot be loaded.
         OutputError: the cache folder cannot be used.
     """
-    path = cached_path(checkpoint, size, io, precision)
+    path = cached_path(checkpoint, size, io, precision, batch)
     files = [part_path(path, step) for step in config_of(checkpoint).steps]
     check_cache_place(*files, *map(hash_path, files))
     with using_cache():
@@ -196,7 +198,7 @@ def cached_onnx(
 
     on_export()
     made_cache_folder()
-    models = exported_models(load_checkpoint(checkpoint), size=size, io=io, precision=precision)
+    models = exported_models(load_checkpoint(checkpoint), size=size, io=io, precision=precision, batch=batch)
     with using_cache():
         for file in files:  # so that of two files, one new and one old are never believed
             hash_path(file).unlink(missing_ok=True)

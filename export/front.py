@@ -33,6 +33,7 @@ def export_onnx(
     io: FrameType = "uint8",
     precision: Precision = "fp32",
     inline: bool = False,
+    batch: int = 1,
     record: Path | str | None = None,
     verify_frames: int = 8,
     overwrite: bool = False,
@@ -53,6 +54,7 @@ def export_onnx(
         io: element type of the frames.
         precision: of the convolutions.
         inline: write the custom operators as standard ones, for runtimes that know no ONNX functions.
+        batch: frames that the step takes at once, of as many scenes.
         record: the ``.json`` to write recorded steps of the file to, for ``polygraphy run --load-inputs``.
         verify_frames: recurrent frames to compare; 0 for none, which gives None.
         overwrite: replace an existing file.
@@ -87,6 +89,7 @@ def export_onnx(
         io=io,
         precision=precision,
         inline=inline,
+        batch=batch,
         record=None if record is None else Path(record),
         frames=verify_frames,
         on_plan=on_plan,
@@ -108,6 +111,7 @@ def build_engine(
     runtime: Flavour | Literal["auto"] = "auto",
     plugins: PluginChoice = "auto",
     effort: int | None = None,
+    batch: int = 1,
     compare: bool = False,
     verify_frames: int = 30,
     least_psnr_db: float = PSNR_FLOOR_DB,
@@ -129,6 +133,7 @@ def build_engine(
         runtime: ``rtx``, which can build for another machine's GPU, or ``tensorrt`` (default: what is installed).
         plugins: ``on``, ``off``, or ``auto`` for the native plugins where they are built.
         effort: builder optimization level of full TensorRT, 0 to 5 (default: TensorRT's own).
+        batch: frames that a step takes at once, of as many scenes.
         compare: compare each output over recorded states too.
         verify_frames: recurrent frames to compare; 0 for none.
         least_psnr_db: of every frame; an engine below it is there all the same, and its sidecar's ``fault`` says so.
@@ -158,6 +163,7 @@ def build_engine(
         least_psnr_db=least_psnr_db,
         model=str(model),
         effort=effort,
+        batch=batch,
         compare=compare,
     )
     made = make_engine(request, say=say, on_verify=on_verify, on_frame=on_frame, on_progress=on_progress)

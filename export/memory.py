@@ -27,18 +27,18 @@ RESERVE = 0.9
 """Share of the available memory that may be planned with."""
 
 
-def export_bytes(config: KSNetConfig, size: FrameSize) -> int:
+def export_bytes(config: KSNetConfig, size: FrameSize, batch: int = 1) -> int:
     """Peak of a process that exports a network for frames of a size: the tracer's example of every state, and one."""
     from ksnet_deploy.network.state_names import state_names  # loads PyTorch, which the other figures do without
 
     features = max(sum(name not in ("prev_lr", "flow_1") for name in state_names(config, s)) for s in config.steps)
     features += len(config.steps) - 1  # those that one step of two takes from the other
-    return BASE_BYTES + 4 * (config.channels * (features + 1) + 10) * size.height * size.width
+    return BASE_BYTES + 4 * (config.channels * (features + 1) + 10) * batch * size.height * size.width
 
 
-def verification_bytes(config: KSNetConfig, size: FrameSize, precision: Precision) -> int:
-    """Peak of a process that verifies an exported file at a size."""
-    per_pixel = VERIFICATION_BYTES[config.upsampler, precision] * config.channels
+def verification_bytes(config: KSNetConfig, size: FrameSize, precision: Precision, batch: int = 1) -> int:
+    """Peak of a process that verifies an exported file at a size; of a batch at most so many times one frame's."""
+    per_pixel = VERIFICATION_BYTES[config.upsampler, precision] * config.channels * batch
     return BASE_BYTES + per_pixel * size.height * size.width
 
 

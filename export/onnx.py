@@ -43,6 +43,7 @@ def export_onnx(
     io: FrameType = "uint8",
     precision: Precision = "fp32",
     inline: bool = False,
+    batch: int = 1,
 ) -> dict[StepName, onnx.ModelProto]:
     """Write :func:`exported_models` to a file, or to the two files of a bidirectional network
     (:mod:`ksnet_deploy.runtime.pair`), each whole or not at all.
@@ -54,7 +55,7 @@ def export_onnx(
     files = step_files(path, checkpoint.config)
     for file in files.values():
         check_place(file)
-    models = exported_models(checkpoint, size=size, io=io, precision=precision, inline=inline)
+    models = exported_models(checkpoint, size=size, io=io, precision=precision, inline=inline, batch=batch)
     save_models(models, files)
     return models
 
@@ -73,10 +74,11 @@ def exported_models(
     io: FrameType = "uint8",
     precision: Precision = "fp32",
     inline: bool = False,
+    batch: int = 1,
 ) -> dict[StepName, onnx.ModelProto]:
     """:func:`exported_model` of each of a network's steps. Of two, each names the other by the SHA-256 of its graph."""
     models = {
-        step: exported_model(checkpoint, size=size, io=io, precision=precision, inline=inline, step=step)
+        step: exported_model(checkpoint, size=size, io=io, precision=precision, inline=inline, step=step, batch=batch)
         for step in checkpoint.config.steps
     }
     digests = {step: hashlib.sha256(model.SerializeToString()).hexdigest() for step, model in models.items()}
@@ -95,29 +97,31 @@ def exported_model(
     precision: Precision = "fp32",
     inline: bool = False,
     step: StepName = "step",
+    batch: int = 1,
 ) -> onnx.ModelProto:
     """Fold the checkpoint and trace it as an ONNX step, checked by ``onnx.checker`` in full mode.
 
-    Inputs are ``lr`` (1, H, W, 3) and ``state.<name>`` (1, C, H, W); outputs ``hr`` (1, 4 H, 4 W, 3) and
-    ``next.<name>``, for the names of :func:`ksnet_deploy.network.state_names.state_names`. The caller keeps the state
-    and starts a scene with zeros and ``prev_lr`` the frame itself. The step ``propagate`` of a bidirectional network
-    gives ``prop`` (1, C, H, W) instead of ``hr``, and ``refine`` takes it after ``lr``.
+    Inputs are ``lr`` (N, H, W, 3) and ``state.<name>`` (N, C, H, W); outputs ``hr`` (N, 4 H, 4 W, 3) and
+    ``next.<name>``, for the names of :func:`ksnet_deploy.network.state_names.state_names`; N is the batch. The caller
+    keeps the state and starts a scene with zeros and ``prev_lr`` the frame itself. The step ``propagate`` of a
+    bidirectional network gives ``prop`` (1, C, H, W) instead of ``hr``, and ``refine`` takes it after ``lr``.
 
     Args:
         size: of the LR frames; None for a graph with free height and width, 16 to 8192 each.
         io: element type of the frames.
         precision: of the convolutions; ``fp16`` leaves the islands of :mod:`ksnet_deploy.network.precision` in float32.
         inline: write the custom operators out as standard operators, for runtimes that know no ONNX functions.
+        batch: frames that it takes at once, of as many scenes, each with a state of its own.
 
     Raises:
         ConfigError: the network has no such step or its slots are not in channel order, the size is below the
-            network's minimum, or the memory is too small.
+            network's minimum, the batch is none or of a bidirectional network, or the memory is too small.
         ArtifactError: the exported graph does not pass the checker.
     """
-    _check_exportable(checkpoint, size)
+    _check_exportable(checkpoint, size, batch)
     check_memory(
         f"to export for frames of {size or 'any size'}",
-        export_bytes(checkpoint.config, size or DYNAMIC_TRACE_SIZE),
+        export_bytes(checkpoint.config, size or DYNAMIC_TRACE_SIZE, batch),
         "export with --dynamic, which takes no more for larger frames, or for smaller ones",
     )
     module = StepModule(checkpoint.model, io, precision, step)
@@ -125,7 +129,7 @@ def exported_model(
     with _quiet_exporter():
         program = torch.onnx.export(
             module,
-            module.example_inputs(size or DYNAMIC_TRACE_SIZE),
+            module.example_inputs(size or DYNAMIC_TRACE_SIZE, batch),
             dynamo=True,
             opset_version=OPSET,
             input_names=["lr", *features, *(STATE_PREFIX + name for name in names)],
@@ -160,7 +164,14 @@ def exported_model(
     return model
 
 
-def _check_exportable(checkpoint: Checkpoint, size: FrameSize | None) -> None:
+def _check_exportable(checkpoint: Checkpoint, size: FrameSize | None, batch: int) -> None:
+    if batch < 1:
+        raise ConfigError(f"a step of {batch} frames computes nothing; give --batch 1 or more")
+    if batch > 1 and checkpoint.config.direction == "bi":
+        raise ConfigError(
+            f"{checkpoint.path.name} is bidirectional and takes windows of one scene at a time; leave --batch out, or "
+            "export a 'uni' network"
+        )
     if checkpoint.config.slots != "order":
         raise ConfigError(
             f"{checkpoint.path} has slots '{checkpoint.config.slots}', which cannot be exported; only networks with "

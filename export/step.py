@@ -19,7 +19,7 @@ __all__ = ["StepModule"]
 class StepModule(nn.Module):
     """(lr, *features, *state) -> (result, *next): a folded step with the conversion of the frames inside.
 
-    Frames are (1, H, W, 3) of type ``io``, features and states (1, C, H, W), those of the step's ``takes`` and
+    Frames are (N, H, W, 3) of type ``io``, features and states (N, C, H, W), those of the step's ``takes`` and
     ``names``: ``prev_lr`` and ``flow_1`` float32, all others of the precision.
     """
 
@@ -38,9 +38,9 @@ class StepModule(nn.Module):
             result = encode_frame(result, self.dtype)
         return result, *self.step.read_part(following).values()
 
-    def example_inputs(self, size: FrameSize) -> tuple[Tensor, ...]:
-        """Arguments of :meth:`forward` for one frame of the size."""
-        lr = torch.zeros(1, size.height, size.width, 3, dtype=self.dtype)
+    def example_inputs(self, size: FrameSize, batch: int = 1) -> tuple[Tensor, ...]:
+        """Arguments of :meth:`forward` for so many frames of the size."""
+        lr = torch.zeros(batch, size.height, size.width, 3, dtype=self.dtype)
         planes = decode_frame(lr)
         state = self.step.read_part(self.step.initial_state(planes))
         # Copies, because the tracer must see independent states where the reset shares one tensor of zeros.

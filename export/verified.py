@@ -24,6 +24,8 @@ from ksnet_deploy.export.proof.sequence import check_frames, proof_size
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.network.config import KSNetConfig, Precision, StepName
 from ksnet_deploy.network.model import KSNet
+from ksnet_deploy.runtime.base import Runner
+from ksnet_deploy.runtime.lanes import as_one
 from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.runtime.pair import step_files
 from ksnet_deploy.runtime.step_file import frame_type, load_exported
@@ -55,20 +57,20 @@ class VerificationPlan:
 
 
 def plan_verification(
-    config: KSNetConfig, size: FrameSize, *, dynamic: bool, precision: Precision, frames: int
+    config: KSNetConfig, size: FrameSize, *, dynamic: bool, precision: Precision, frames: int, batch: int = 1
 ) -> VerificationPlan:
     """The size that a file for frames of a size is verified at: that size, or a small one where it does not fit.
 
     What memory the export itself takes is looked at by :func:`ksnet_deploy.export.onnx.exported_model`.
     """
-    exporting = export_bytes(config, DYNAMIC_TRACE_SIZE if dynamic else size)
+    exporting = export_bytes(config, DYNAMIC_TRACE_SIZE if dynamic else size, batch)
     if not frames:
         return VerificationPlan(size, exporting)
-    wanted = verification_bytes(config, size, precision)
+    wanted = verification_bytes(config, size, precision, batch)
     small = proof_size(size)
     if fits(wanted) or small == size:
         return VerificationPlan(size, max(exporting, wanted))
-    return VerificationPlan(small, max(exporting, verification_bytes(config, small, precision)), wanted)
+    return VerificationPlan(small, max(exporting, verification_bytes(config, small, precision, batch)), wanted)
 
 
 def export_verified(
@@ -81,6 +83,7 @@ def export_verified(
     precision: Precision,
     frames: int,
     inline: bool = False,
+    batch: int = 1,
     record: Path | None = None,
     on_plan: Callable[[VerificationPlan], None] = lambda _plan: None,
     on_verify: Callable[[], None] = lambda: None,
@@ -95,7 +98,7 @@ def export_verified(
         path: of the file, or the name of the two files of a bidirectional network.
         size: of the frames; with ``dynamic``, of those of the verification only.
         frames: to verify over; 0 for none, which gives None.
-        inline: as for :func:`ksnet_deploy.export.onnx.exported_model`.
+        inline, batch: as for :func:`ksnet_deploy.export.onnx.exported_model`.
         record: the JSON to write recorded steps of the file to, for Polygraphy's ``--load-inputs``; None for none.
         on_plan: told where the file will be verified and what memory that takes, before any work.
         on_verify: called when the export is done.
@@ -109,18 +112,17 @@ def export_verified(
         check_place(file)
     if record is not None:
         check_polygraphy()
-        if len(files) > 1:
-            raise ConfigError(
-                f"steps are recorded of networks that have one, and {checkpoint.path.name} has two; leave --record out"
-            )
+        if len(files) > 1 or batch > 1:
+            why = "of one frame" if batch > 1 else f"of networks that have one, and {checkpoint.path.name} has two"
+            raise ConfigError(f"steps are recorded {why}; leave --record out{' or --batch' * (batch > 1)}")
         check_place(record)
     if frames:
         check_frames(frames)
-    plan = plan_verification(checkpoint.config, size, dynamic=dynamic, precision=precision, frames=frames)
+    plan = plan_verification(checkpoint.config, size, dynamic=dynamic, precision=precision, frames=frames, batch=batch)
 
     def export(targets: Mapping[StepName, Path], target_size: FrameSize) -> None:
         exported_size = None if dynamic else target_size
-        models = exported_models(checkpoint, size=exported_size, io=io, precision=precision, inline=inline)
+        models = exported_models(checkpoint, size=exported_size, io=io, precision=precision, inline=inline, batch=batch)
         save_models(models, targets)
 
     with ExitStack() as writing:
@@ -200,7 +202,7 @@ def _verify_pair(
     def reference(step: StepName) -> RetakingRunner:
         return float32_runner(model, files[step], size, step, gap)
 
-    def candidate(step: StepName) -> OnnxRunner:
+    def candidate(step: StepName) -> Runner:
         return proof_runner(files[step], size, precision)
 
     with explained(lambda: named_outputs_of_pair(reference, candidate, precision)):
@@ -211,9 +213,9 @@ def _verify_pair(
         return compare_pairs(reference, candidate, frames, on_frame=on_frame)
 
 
-def proof_runner(path: Path, size: FrameSize, precision: Precision) -> OnnxRunner:
-    """An exported file as its proof runs it: in ONNX Runtime, every half result rounded."""
-    return OnnxRunner(path, size, rewrite=round_half_results) if precision == "fp16" else OnnxRunner(path, size)
+def proof_runner(path: Path, size: FrameSize, precision: Precision) -> Runner:
+    """An exported file as its proof runs it: in ONNX Runtime, every half result rounded, of several lanes the last."""
+    return as_one(OnnxRunner(path, size, rewrite=round_half_results if precision == "fp16" else None))
 
 
 def float32_runner(

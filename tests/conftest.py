@@ -45,6 +45,13 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 
 @pytest.fixture(scope="session")
+def smallest(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """Checkpoint of a network with one of every part but flow."""
+    config = SMALL.replace(["flow_guidance=none", "upsampler=direct", "split_levels=1"])
+    return new_checkpoint(tmp_path_factory.mktemp("smallest"), config)
+
+
+@pytest.fixture(scope="session")
 def small_onnx(small: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Exports of the small network, each made once: ``small_onnx(size_text_or_None, io)``."""
     folder = tmp_path_factory.mktemp("onnx")

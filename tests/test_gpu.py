@@ -23,6 +23,7 @@ from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.folding import fold
 from ksnet_deploy.network.precision import with_precision
+from ksnet_deploy.runtime.lanes import Lanes
 from ksnet_deploy.runtime.torch import TorchRunner, decode_frame, encode_frame, exact_and_tuned, use_native_kernels
 
 PLAYED = os.environ.get("KSNET_TEST_DEVICE") == "cpu"
@@ -92,6 +93,24 @@ def test_half_on_the_gpu_stays_near_float32_on_the_cpu_over_thirty_frames(name: 
     least = least_db(found, expected)
     print(f"{name}: least PSNR of half against float32 {least:.1f} dB")
     assert least > 40
+
+
+def test_scenes_side_by_side_stay_near_each_alone() -> None:
+    """Two lanes, of which one begins another scene in between, with a state that is kept and given back."""
+    model, lrs = load_checkpoint(bundled_checkpoint("lite" if PLAYED else "uni")).model, moving(6)
+    with TorchRunner(model, SIZE, device="cuda") as alone, TorchRunner(model, SIZE, device="cuda", lanes=2) as runner:
+        expected = [alone.step(lr) for lr in lrs]
+        alone.reset()
+        begun_anew = [alone.step(lr) for lr in lrs[3:]]
+        lanes, found = Lanes(runner), list[dict[int, np.ndarray]]()
+        for step, lr in enumerate(lrs):
+            if step == 3:
+                lanes.reset(1)
+            if step == 5:
+                lanes.go_on(0, lanes.state(0))
+            found.append(lanes.step({0: lr, 1: lr}))
+    assert least_db([pictures[0] for pictures in found], expected) > 50
+    assert least_db([pictures[1] for pictures in found], expected[:3] + begun_anew) > 50
 
 
 @pytest.mark.parametrize("layer", ["cuda-bindings", "pycuda"])

@@ -99,6 +99,7 @@ def test_a_row_that_fails_costs_no_other_row(monkeypatch: pytest.MonkeyPatch, tm
         raise RuntimeError("CUDA error:\n misaligned address")
 
     monkeypatch.setattr(gpu.reference, "deform_conv2d", out_of_order)
+    monkeypatch.setattr(gpu, "LANES", (1, 2))
     arguments = ["gpu.py", "--size", "16x24", "--model", "lite", "--seconds", "0.01", "--device", "cpu", "--output"]
     monkeypatch.setattr(sys, "argv", [*arguments, str(tmp_path)])
     gpu.main()
@@ -107,6 +108,9 @@ def test_a_row_that_fails_costs_no_other_row(monkeypatch: pytest.MonkeyPatch, tm
     assert rows["deform_conv2d"]["error"] == "RuntimeError: CUDA error: misaligned address"
     assert rows["topk_split"]["ms"] > 0
     assert report["steps"][0]["fps"] > 0
+    one, two = report["lanes"]
+    assert one["same_bits"]
+    assert (two["scenes side by side"], two["speed_up"] > 0) == (2, True)
     assert len(report["ceilings"]) == 2
 
 

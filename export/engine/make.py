@@ -11,17 +11,22 @@ from typing import TYPE_CHECKING, Any, Literal
 from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
 from ksnet_deploy.base.files import check_place, sha256_of
 from ksnet_deploy.base.frames import FrameType
-from ksnet_deploy.base.sealed import read_sealed, write_sealed
 from ksnet_deploy.base.words import counted
 from ksnet_deploy.export.cache import cache_folder, cached_onnx, check_cache_place, made_cache_folder, note, using_cache
 from ksnet_deploy.export.engine.compile import EngineKey, OnProgress, build_engine, check_buildable
-from ksnet_deploy.export.engine.proof import proof_on_gpu
+from ksnet_deploy.export.engine.proof import proof_of_export, proof_on_gpu
 from ksnet_deploy.export.proof.half import PSNR_FLOOR_DB
-from ksnet_deploy.export.proof.sequence import check_frames, proof_size
+from ksnet_deploy.export.proof.sequence import check_frames
 from ksnet_deploy.network.config import Precision
 from ksnet_deploy.ops.library import find_plugin_library
 from ksnet_deploy.runtime.pair import PAIR, files_of, part_path
-from ksnet_deploy.runtime.step_file import exported_metadata, exported_size, has_custom_operators, load_exported
+from ksnet_deploy.runtime.step_file import (
+    exported_lanes,
+    exported_metadata,
+    exported_size,
+    has_custom_operators,
+    load_exported,
+)
 from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar, sidecar_path
 from ksnet_deploy.runtime.tensorrt.spec import EngineSpec, PluginIdentity
 from ksnet_deploy.runtime.tensorrt.target import Flavour, GpuTarget, SizeRange, choose_flavour
@@ -62,6 +67,8 @@ class EngineRequest:
     """Whether to compare each output over recorded states too."""
     io: FrameType = "uint8"
     """Type of a checkpoint's frames."""
+    batch: int = 1
+    """Frames that a step takes at once, of as many scenes."""
 
 
 @dataclass(frozen=True)
@@ -120,13 +127,16 @@ def make_engine(
     target, at_hand = _target(request.gpu, flavour)
     library = _plugins(request)
     plugins = PluginIdentity.of(library) if library else None
-    spec = EngineSpec(flavour, target, request.precision, request.sizes, plugins, request.effort)
+    spec = EngineSpec(flavour, target, request.precision, request.sizes, plugins, request.effort, request.batch)
     check_buildable(spec, library)
     frames = request.verify_frames
     onnx = _exported(request, say)
     parts = files_of(onnx)
-    if request.compare and len(parts) > 1:
-        raise ConfigError(f"--compare is for networks with one step, and {request.source.name} has two; leave it out")
+    if request.compare and (len(parts) > 1 or request.batch > 1):
+        raise ConfigError(
+            f"--compare is for networks with one step, of one frame; {request.source.name} has {len(parts)}, of "
+            f"{request.batch}; leave it out"
+        )
 
     def made(sidecars: Sequence[Sidecar], *, reused: bool) -> MadeEngine:
         if not request.compare:
@@ -270,6 +280,7 @@ def _exported(request: EngineRequest, say: Callable[[str], None]) -> Path:
             size,
             request.io,
             request.precision,
+            batch=request.batch,
             on_export=lambda: say(f"Exporting {request.source.name} in {request.precision}, once."),
             on_note=say,
         )
@@ -280,6 +291,11 @@ def _exported(request: EngineRequest, say: Callable[[str], None]) -> Path:
         raise ArtifactError(
             f"{request.source} is {precision}, and an engine in {request.precision} was asked for; export it again "
             f"with 'ksnet-deploy export --precision {request.precision}', or {remedy}"
+        )
+    if (batch := exported_lanes(model)) != request.batch:
+        raise ArtifactError(
+            f"{request.source} takes {counted(batch, 'frame')} at once, and an engine for {request.batch} was asked "
+            f"for; give --batch {batch}, or export it again"
         )
     size = exported_size(model)
     if size is not None and SizeRange.fixed(size) != request.sizes:
@@ -296,55 +312,7 @@ def _proof(
     on_verify: Callable[[int], None],
     on_frame: Callable[[], None],
 ) -> dict[str, Any] | None:
-    """The comparison of a checkpoint's export, at a size of its own, with float32; made once, and kept beside it."""
-    frames, size = request.verify_frames, proof_size(request.sizes.best)
-    if not frames:
-        return None
-    onnx = cached_onnx(
-        request.source,
-        size,
-        precision=request.precision,
-        on_export=lambda: say(f"Exporting for frames of {size}, once."),
-        on_note=say,
-    )
-    path = onnx.with_suffix(".proof.json")
-    check_cache_place(path)
-    digest = " ".join(map(sha256_of, files_of(onnx)))
-    known = _known_proof(path, digest, say)
-    enough = request.precision == "fp32" or (known or {}).get("least_psnr_db", 0) >= request.least_psnr_db
-    if known is not None and known["frames"] >= frames and enough:
-        return known
-    from ksnet_deploy.export.verified import verify
-    from ksnet_deploy.network.checkpoints import load_checkpoint
-
-    say(f"Comparing the exported network with float32 over {counted(frames, 'frame')} of {size}, once.")
-    on_verify(frames)
-    model = load_checkpoint(request.source).model
-    report = verify(
-        *(model, onnx, size),
-        precision=request.precision,
-        frames=frames,
-        least_psnr_db=request.least_psnr_db,
-        on_frame=on_frame,
-    )
-    proof = {"what": f"the network exported for {size}, in ONNX Runtime", "against": "float32", **report.as_dict()}
-    with using_cache():
-        write_sealed(path, {"onnx_sha256": digest, "proof": proof})
-    return proof
-
-
-def _known_proof(path: Path, onnx_sha256: str, say: Callable[[str], None]) -> dict[str, Any] | None:
-    """A comparison in the cache; None where there is none of this file, or it is damaged."""
-    try:
-        with using_cache():
-            if not path.exists():
-                return None
-            values = read_sealed(path)
-        proof: dict[str, Any] = values["proof"]
-        fault = None if values["onnx_sha256"] == onnx_sha256 else "it is of another file"
-    except (ValueError, KeyError) as error:
-        fault = f"it is damaged: {error}"
-    if fault is None:
-        return proof
-    say(f"The cached comparison {path} is not believed ({fault}); it is made anew.")
-    return None
+    """The comparison of a checkpoint's export with float32; None where no frames are to be compared."""
+    asked = request.source, request.sizes.best, request.precision, request.batch
+    frames, least_psnr_db = request.verify_frames, request.least_psnr_db
+    return proof_of_export(*asked, frames, say, on_verify, on_frame, least_psnr_db) if frames else None

@@ -21,6 +21,7 @@ from ksnet_deploy.export.proof.sequence import check_frames, proof_frames, reset
 from ksnet_deploy.export.proof.stepping import Features, compare_frames
 from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.runtime.base import Runner, SavedState
+from ksnet_deploy.runtime.lanes import as_one
 from ksnet_deploy.runtime.onnx import OnnxRunner
 
 __all__ = ["FLOAT32_TIE_GAP", "FrameError", "SequenceReport", "compare_to_float32", "verify_onnx"]
@@ -114,12 +115,12 @@ def verify_onnx(
             (a gap under 1e-5 of their standard deviation) does not make PyTorch give the file's result.
     """
     check_frames(frames)
-    with OnnxRunner(path, size, device=device, rewrite=lambda _model: None) as as_it_is:
+    with as_one(OnnxRunner(path, size, device=device, rewrite=lambda _model: None)) as as_it_is:
         io = as_it_is.io
         with RetakingRunner(model, size, io=io, gap=FLOAT32_TIE_GAP) as reference:
             compare_to_float32(reference, as_it_is, proof_frames(as_it_is, 2), reset_at=None)
     with (
-        OnnxRunner(path, size, device=device) as runner,
+        as_one(OnnxRunner(path, size, device=device)) as runner,
         RetakingRunner(model, size, io=io, gap=FLOAT32_TIE_GAP) as reference,
     ):
         images = proof_frames(runner, frames)

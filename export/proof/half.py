@@ -24,6 +24,7 @@ from ksnet_deploy.export.proof.sequence import check_frames, proof_frames, reset
 from ksnet_deploy.export.proof.stepping import Features, compare_frames
 from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.runtime.base import Runner
+from ksnet_deploy.runtime.lanes import as_one
 from ksnet_deploy.runtime.onnx import OnnxRunner
 
 __all__ = ["HALF_TIE_GAP", "PSNR_FLOOR_DB", "HalfReport", "compare_runners", "verify_half"]
@@ -102,7 +103,7 @@ def verify_half(
     """
     check_frames(frames)
     with (
-        OnnxRunner(path, size, rewrite=round_half_results) as candidate,
+        as_one(OnnxRunner(path, size, rewrite=round_half_results)) as candidate,
         RetakingRunner(model, size, io=candidate.io, gap=HALF_TIE_GAP) as reference,
     ):
         images = proof_frames(candidate, frames)

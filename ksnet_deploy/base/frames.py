@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.base.errors import ConfigError
 
-__all__ = ["IO_TYPES", "SCALE", "FrameSize", "FrameType", "crop", "levels_of", "pad", "values_of"]
+__all__ = ["IO_TYPES", "SCALE", "FrameSize", "FrameType", "as_array", "crop", "levels_of", "pad", "values_of"]
 
 
 SCALE = 4
@@ -98,3 +98,11 @@ def levels_of(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
         return widened
     levels: NDArray[Any] = np.rint(np.clip(values.astype(np.float32), 0, 1) * np.float32(most)).astype(dtype)
     return levels
+
+
+def as_array(frame: Any) -> NDArray[Any]:
+    """A frame in the main memory, whatever library holds it."""
+    if hasattr(frame, "detach"):  # a tensor, which may be on a GPU
+        frame = frame.detach().cpu().numpy()
+    array: NDArray[Any] = np.asarray(frame)
+    return array

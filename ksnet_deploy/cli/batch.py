@@ -19,7 +19,7 @@ from ksnet_deploy.upscale.ladder import Choices, this_machine
 from ksnet_deploy.upscale.prepare import output_size
 from ksnet_deploy.upscale.result import Events, UpscaleResult
 from ksnet_deploy.upscale.run import carry_out
-from ksnet_deploy.upscale.scenes import CutDetector, GivenCuts, NoCuts, SceneDetector, read_cuts
+from ksnet_deploy.upscale.scenes import CutDetector, GivenCuts, NoCuts, SceneDetector, is_one_scene, read_cuts
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.upscale.values import TileChoice
 from ksnet_deploy.upscale.work import Work
@@ -62,6 +62,8 @@ class Batch:
     overwrite: bool
     skip_existing: bool
     dry_run: bool
+    scenes_in_flight: int = 1
+    """Scenes that go through the network side by side."""
     shared_source: bool = False
     """Whether the workers of a cluster open the sources themselves."""
 
@@ -78,6 +80,8 @@ class Batch:
             raise ConfigError("--cuts counts frames from the start of the file; leave --start out")
         if self.height is not None and self.scale is not None:
             raise ConfigError("--target and --scale contradict each other; give one of them")
+        if self.scenes_in_flight != 1 and self.dry_run:
+            raise ConfigError("--dry-run measures one scene at a time; leave --scenes-in-flight out")
         if self.overwrite and self.skip_existing:
             raise ConfigError("--overwrite and --skip-existing contradict each other; give one of them")
         if len(sources) > 1 and self.output is not None and not self.output.is_dir():
@@ -181,6 +185,10 @@ class Batch:
         return Answer(source.path, outcome, model)
 
     def _upscale_here(self, work: Work, model: str, bar: Progress, events: Events) -> UpscaleResult | Estimate:
+        scenes = self.scenes_in_flight
+        if scenes > 1 and is_one_scene(work.detector):
+            bar.say("There are no cuts, so there is one scene, which goes by itself; --scenes-in-flight has no effect.")
+            scenes = 1
         upscaler = Upscaler(
             model,
             runtime=self.choices.runtime,
@@ -188,6 +196,7 @@ class Batch:
             tiles=self.tiles,
             window=self.window,
             look_ahead=self.look_ahead,
+            scenes_in_flight=scenes,
             on_note=bar.say,
             on_build=build_progress(bar),
         )
@@ -227,6 +236,7 @@ class Batch:
         single = destination.kind == "picture"
         given = {
             "--dry-run": self.dry_run,
+            "--scenes-in-flight": self.scenes_in_flight > 1,
             "--codec": self.codec is not None,
             "--crf": self.crf is not None,
             "--preset": self.preset is not None,

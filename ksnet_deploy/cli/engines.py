@@ -56,6 +56,9 @@ def build_engine(
             max=5,
         ),
     ] = None,
+    batch: Annotated[
+        int, typer.Option("--batch", help="Frames at once, of as many scenes, for 'upscale --scenes-in-flight'.", min=1)
+    ] = 1,
     verify_frames: Annotated[
         int, typer.Option("--verify-frames", help="Recurrent frames to compare with float32; 0 for none.", min=0)
     ] = 30,
@@ -84,6 +87,7 @@ def build_engine(
             runtime=runtime,
             plugins=plugins,
             effort=effort,
+            batch=batch,
             compare=compare,
             verify_frames=verify_frames,
             least_psnr_db=min_psnr,

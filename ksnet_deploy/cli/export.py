@@ -35,6 +35,9 @@ def export(
             help="Write the custom operators as standard ones, for runtimes without ONNX functions (OpenVINO).",
         ),
     ] = False,
+    batch: Annotated[
+        int, typer.Option("--batch", help="Frames at once, of as many scenes, for 'upscale --scenes-in-flight'.", min=1)
+    ] = 1,
     verify_frames: Annotated[
         int, typer.Option("--verify-frames", help="Recurrent frames to compare with PyTorch; 0 for none.", min=0)
     ] = 8,
@@ -68,6 +71,7 @@ def export(
             io=io,
             precision=precision,
             inline=inline,
+            batch=batch,
             record=record,
             verify_frames=verify_frames,
             overwrite=overwrite,

@@ -146,6 +146,10 @@ def upscale(
         bool,
         typer.Option("--keep-partial", help="On Ctrl-C leave what is done.", rich_help_panel=ADVANCED),
     ] = False,
+    scenes_in_flight: Annotated[
+        int,
+        typer.Option("--scenes-in-flight", metavar="N", hidden=True, help="Scenes as one batch (default: 1)."),
+    ] = 1,
     cluster: Annotated[
         str | None,
         typer.Option(
@@ -205,6 +209,7 @@ def upscale(
         overwrite=overwrite,
         skip_existing=skip_existing,
         dry_run=dry_run,
+        scenes_in_flight=scenes_in_flight,
         shared_source=shared_source,
     )
     start_s, end_s = (None if moment is None else parse_time(moment) for moment in (start, end))
@@ -216,6 +221,8 @@ def upscale(
         raise ConfigError(f"{name} is of --cluster; give both, or leave it out")
     if workers is not None and workers < 1:
         raise ConfigError(f"{workers} workers upscale nothing; give 1 or more")
+    if scenes_in_flight != 1 and cluster is not None:
+        raise ConfigError("a worker of a cluster takes one scene at a time; leave --scenes-in-flight or --cluster out")
     if dry_run and cluster is not None:
         raise ConfigError("--dry-run measures this machine alone; leave --cluster out")
     answers: list[Answer] = []

@@ -20,9 +20,15 @@ def largest_tensor(config: KSNetConfig, size: FrameSize) -> int:
     return max(per_pixel) * size.height * size.width
 
 
-def check_elements(config: KSNetConfig, size: FrameSize) -> None:
-    """Raise ConfigError for frames that no GPU runtime takes whole."""
-    if (count := largest_tensor(config, size)) >= LIMIT:
+def check_elements(config: KSNetConfig, size: FrameSize, lanes: int = 1) -> None:
+    """Raise ConfigError for frames, or for so many at once, that no GPU runtime takes whole."""
+    one = largest_tensor(config, size)
+    if one < LIMIT <= one * lanes:
+        raise ConfigError(
+            f"{lanes} frames of {size} at once make a tensor of {one * lanes / 2**31:.2f} x 2^31 elements, more than "
+            f"GPU libraries count; give --scenes-in-flight {(LIMIT - 1) // one} or less"
+        )
+    if (count := one) >= LIMIT:
         most = (LIMIT - 1) * size.height * size.width // count
         raise ConfigError(
             f"frames of {size} make a tensor of {count / 2**31:.2f} x 2^31 elements, more than GPU libraries count, "

@@ -20,12 +20,13 @@ STATE_PREFIX, NEXT_PREFIX = "state.", "next."
 """Prefixes of the names that an exported step gives its recurrent inputs and outputs."""
 
 SavedState = dict[str, NDArray[Any]]
-"""Recurrent state by name, (1, C, H, W) each; empty before the first frame of a scene."""
+"""Recurrent state by name, (1, C, H, W) each, or (lanes, C, H, W); empty before the first frame of a scene."""
 
 
 def reset_planes(lr: NDArray[Any]) -> NDArray[np.float32]:
-    """State ``prev_lr`` of a new scene, (3, H, W) in [0, 1], from its first frame (H, W, 3) of any frame type."""
-    planes = lr.transpose(2, 0, 1).astype(np.float32)
+    """State ``prev_lr`` of a new scene, (3, H, W) in [0, 1], from its first frame (H, W, 3) of any frame type; or of
+    several, (N, H, W, 3)."""
+    planes = np.moveaxis(lr, -1, -3).astype(np.float32)
     return planes / np.float32(255) if lr.dtype == np.uint8 else planes
 
 
@@ -66,6 +67,9 @@ class Runner(Closing):
     network, else none."""
     gives: str = "hr"
     """Name of what a step gives: ``prop``, features of the frame, in the first step of a bidirectional network."""
+    lanes = 1
+    """Scenes whose next frames a step takes as one batch, each with a state of its own. Where there are several, that
+    axis comes first in frames, results and states, and :class:`ksnet_deploy.runtime.lanes.Lanes` tells them apart."""
 
     def __init__(self, size: FrameSize, io: FrameType = "uint8") -> None:
         self.size = size
@@ -75,17 +79,18 @@ class Runner(Closing):
         """Super-resolve the next frame; in a bidirectional network a part of that.
 
         Args:
-            lr: (H, W, 3) RGB of type ``io`` and the runner's size.
+            lr: (H, W, 3) RGB of type ``io`` and the runner's size; (lanes, H, W, 3) where there are several.
             features: those that it ``takes``, as another runner of the network gave them for the frame.
 
         Returns:
-            (4 H, 4 W, 3) RGB of type ``io``; or features (1, C, H, W) in the type that the network computes in.
+            (4 H, 4 W, 3) RGB of type ``io``, (lanes, 4 H, 4 W, 3) where there are several; or features (1, C, H, W) in
+            the type that the network computes in.
 
         Raises:
             BackendError: the frame's shape or type is another, features are missing, or the runner is closed.
         """
         self._check_open()
-        expected = (self.size.height, self.size.width, 3)
+        expected = (*self.lane_axis, self.size.height, self.size.width, 3)
         if lr.shape != expected or lr.dtype != np.dtype(self.io):
             raise BackendError(
                 f"a frame of shape {lr.shape} and type {lr.dtype} was given to a runner for {expected} {self.io}; "
@@ -107,6 +112,11 @@ class Runner(Closing):
         """
         for lr in frames:
             yield self.step(lr)
+
+    @property
+    def lane_axis(self) -> tuple[int, ...]:
+        """Axis that frames and results have before all others: of the lanes, where there are several; else none."""
+        return () if self.lanes == 1 else (self.lanes,)
 
     def timed_step(self, lr: NDArray[Any], *features: NDArray[Any]) -> float:
         """Milliseconds that a step takes, by the clock of the device that runs it."""
@@ -137,6 +147,22 @@ class Runner(Closing):
     @state.setter
     @abstractmethod
     def state(self, saved: SavedState) -> None: ...
+
+    def zero_state(self) -> SavedState:
+        """A state of zeros, in the shapes and types of the real one; empty where there is none."""
+        return {}
+
+    def read_lane(self, lane: int) -> SavedState:
+        """Copy of one lane's part of the state, (1, C, H, W) each; empty where no step was taken yet."""
+        return {name: array[lane : lane + 1].copy() for name, array in self.state.items()}
+
+    def write_lane(self, lane: int, saved: SavedState) -> None:
+        """Put tensors, (1, C, H, W) each, in one lane's place in the state, and zeros for those that are not given; the
+        other lanes keep theirs."""
+        state = self.state or self.zero_state()
+        for name, array in state.items():
+            array[lane] = saved[name][0] if name in saved else 0
+        self.state = state
 
     def close(self) -> None:
         """Release the network and its state; closing again does nothing."""

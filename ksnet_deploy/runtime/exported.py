@@ -72,6 +72,7 @@ def metadata_of(path: Path) -> dict[str, str]:
 
 def _of_onnx(path: Path) -> tuple[FrameSize | None, dict[str, str], dict[str, str]]:
     from ksnet_deploy.runtime.step_file import (
+        exported_lanes,
         exported_metadata,
         exported_size,
         frame_type,
@@ -80,7 +81,7 @@ def _of_onnx(path: Path) -> tuple[FrameSize | None, dict[str, str], dict[str, st
     )
 
     model = load_exported(path)
-    size, metadata = exported_size(model), exported_metadata(model)
+    size, metadata, lanes = exported_size(model), exported_metadata(model), exported_lanes(model)
     return (
         size,
         metadata,
@@ -88,6 +89,7 @@ def _of_onnx(path: Path) -> tuple[FrameSize | None, dict[str, str], dict[str, st
             "frames": f"{size or 'of any size'} (height x width), {frame_type(path, model)}",
             "precision": metadata.get("ksnet.precision", UNSAID),
             "custom operators": "as ONNX functions" if has_custom_operators(model) else "written out (--inline)",
+            **({"frames at once": str(lanes)} if lanes > 1 else {}),
         },
     )
 
@@ -104,6 +106,7 @@ def _of_engine(path: Path) -> tuple[FrameSize | None, dict[str, str], dict[str, 
         {
             "frames": f"{spec.sizes} (height x width)",
             "precision": spec.precision,
+            **({"frames at once": str(spec.batch)} if spec.batch > 1 else {}),
             "GPU": str(spec.target),
             "runtime": f"{FLAVOURS[spec.flavour]} {sidecar.version}",
             "native plugins": spec.plugins.name if spec.plugins else "none",

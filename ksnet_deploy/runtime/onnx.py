@@ -21,6 +21,7 @@ from ksnet_deploy.ops.functions import use_cuda_operators, use_fast_operators
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
 from ksnet_deploy.runtime.step_file import (
     check_countable,
+    exported_lanes,
     exported_metadata,
     features_taken,
     frame_type,
@@ -81,9 +82,10 @@ class OnnxRunner(Runner):
         """
         model = load_step(path, size)
         if device == "cuda":
-            check_countable(exported_metadata(model), size)
+            check_countable(exported_metadata(model), size, exported_lanes(model))
         (rewrite or use_device_operators(device))(model)
         super().__init__(size, frame_type(path, model))
+        self.lanes = exported_lanes(model)
         self._feature_types = features_taken(model)
         self.takes, self.gives = tuple(self._feature_types), result_name(model)
         self._device = device
@@ -93,9 +95,10 @@ class OnnxRunner(Runner):
         self._state: dict[str, ort.OrtValue] | None = None
 
     def _step(self, lr: NDArray[Any], *features: NDArray[Any]) -> NDArray[Any]:
-        state = self._state if self._state is not None else self._initial_state(lr)
+        batch = lr.reshape(self.lanes, *lr.shape[-3:])
+        state = self._state if self._state is not None else self._initial_state(batch)
         binding = self._binding
-        binding.bind_cpu_input("lr", lr[None])
+        binding.bind_cpu_input("lr", batch)
         for name, array in zip(self.takes, features, strict=True):
             binding.bind_cpu_input(name, np.ascontiguousarray(array, self._feature_types[name]))
         for name, value in state.items():
@@ -109,10 +112,10 @@ class OnnxRunner(Runner):
         binding.clear_binding_inputs()
         binding.clear_binding_outputs()
         found: NDArray[Any] = result.numpy()
-        return found[0] if self.gives == "hr" else found
+        return found[0] if self.gives == "hr" and self.lanes == 1 else found
 
-    def _initial_state(self, lr: NDArray[Any]) -> dict[str, ort.OrtValue]:
-        arrays = self._zeros | {"prev_lr": np.ascontiguousarray(reset_planes(lr)[None])}
+    def _initial_state(self, batch: NDArray[Any]) -> dict[str, ort.OrtValue]:
+        arrays = self._zeros | {"prev_lr": np.ascontiguousarray(reset_planes(batch))}
         return {name: self._to_device(array) for name, array in arrays.items()}
 
     def _to_device(self, array: NDArray[Any]) -> ort.OrtValue:
@@ -127,6 +130,9 @@ class OnnxRunner(Runner):
         self._check_open()
         fitting = fitting_state(saved, self._zeros) if saved else {}
         self._state = {name: self._to_device(array.copy()) for name, array in fitting.items()} or None
+
+    def zero_state(self) -> SavedState:
+        return {name: array.copy() for name, array in self._zeros.items()}
 
     def reset(self) -> None:
         self._state = None

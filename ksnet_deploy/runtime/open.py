@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError
 from ksnet_deploy.base.frames import FrameSize, FrameType
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.network.bundled import CHECKPOINT_SUFFIXES, is_checkpoint
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.exported import metadata_of
@@ -21,7 +22,13 @@ ENGINE_SUFFIX = ".engine"
 
 
 def open_runner(
-    artifact: Path, size: FrameSize, *, device: str = "cpu", io: FrameType = "uint8", backend: str | None = None
+    artifact: Path,
+    size: FrameSize,
+    *,
+    device: str = "cpu",
+    io: FrameType = "uint8",
+    backend: str | None = None,
+    lanes: int = 1,
 ) -> Runner:
     """Open the runtime that the artifact is made for.
 
@@ -33,10 +40,35 @@ def open_runner(
         device: ``cpu`` or ``cuda``; engines always run on the GPU.
         io: type of the frames for a checkpoint; the others have their own.
         backend: ``onnxruntime`` or ``openvino`` for an ``.onnx`` (default: onnxruntime).
+        lanes: scenes that go side by side (:mod:`ksnet_deploy.runtime.lanes`); an exported file was made for so many.
 
     Raises:
         KSNetError: the artifact cannot be used, or its runtime is missing on this machine.
     """
+    if artifact.suffix == ENGINE_SUFFIX and not is_pair(artifact):
+        from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
+
+        _check_lanes(artifact, Sidecar.read(artifact).spec.batch, lanes)  # before a GPU is asked for
+    runner = _opened(artifact, size, device, io, backend, lanes)
+    try:
+        _check_lanes(artifact, runner.lanes, lanes)
+    except ArtifactError:
+        runner.close()
+        raise
+    return runner
+
+
+def _check_lanes(artifact: Path, found: int, wanted: int) -> None:
+    if found != wanted:
+        was = "was" if wanted == 1 else "were"
+        remedy = "" if found == 1 else f"; or give a film that has cuts --scenes-in-flight {found}"
+        raise ArtifactError(
+            f"{artifact} takes {counted(found, 'frame')} at once, of as many scenes, and {wanted} {was} asked for; "
+            f"make it again with --batch {wanted}{remedy}"
+        )
+
+
+def _opened(artifact: Path, size: FrameSize, device: str, io: FrameType, backend: str | None, lanes: int) -> Runner:
     if is_pair(artifact):
         check_pair(artifact, *map(metadata_of, files_of(artifact)))
         first, second = (open_runner(part, size, device=device, backend=backend) for part in files_of(artifact))
@@ -64,7 +96,7 @@ def open_runner(
         from ksnet_deploy.runtime.torch import TorchRunner
 
         model = load_checkpoint(artifact).model
-        steps = [TorchRunner(model, size, device=device, io=io, step=step) for step in model.config.steps]
+        steps = [TorchRunner(model, size, device=device, io=io, step=step, lanes=lanes) for step in model.config.steps]
         return WindowRunner(*steps) if len(steps) > 1 else steps[0]
     if artifact.suffix == ENGINE_SUFFIX:
         from ksnet_deploy.runtime.tensorrt.runner import TensorRTRunner

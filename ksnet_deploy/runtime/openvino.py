@@ -22,7 +22,7 @@ from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.machine import cores, cpu_flags, threads_told
 from ksnet_deploy.network.config import Precision
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
-from ksnet_deploy.runtime.step_file import features_taken, frame_type, load_step, result_name
+from ksnet_deploy.runtime.step_file import exported_lanes, features_taken, frame_type, load_step, result_name
 
 __all__ = [
     "OpenVINORunner",
@@ -97,6 +97,7 @@ class OpenVINORunner(Runner):
 
         model = onnx.inliner.inline_local_functions(load_step(path, size))
         super().__init__(size, frame_type(path, model))
+        self.lanes = exported_lanes(model)
         self.takes, self.gives = tuple(features_taken(model)), result_name(model)
         if has_bfloat16() and with_bfloat16(model):
             self.notes = (IN_BFLOAT16,)
@@ -132,17 +133,18 @@ class OpenVINORunner(Runner):
     def _shape(self, model: onnx.ModelProto, value: Any) -> list[int]:
         """A static shape of an input, of which a dynamic file leaves height and width free."""
         if _own_name(model, value) == "lr":
-            return [1, self.size.height, self.size.width, 3]
-        return [1, value.partial_shape[1].get_length(), self.size.height, self.size.width]
+            return [self.lanes, self.size.height, self.size.width, 3]
+        return [self.lanes, value.partial_shape[1].get_length(), self.size.height, self.size.width]
 
     def _step(self, lr: NDArray[Any], *features: NDArray[Any]) -> NDArray[Any]:
         before, following = self._states[self._current], self._states[1 - self._current]
+        batch = lr.reshape(self.lanes, *lr.shape[-3:])
         if self._fresh:
             for tensor in before.values():
                 tensor.data.fill(0)
-            before["prev_lr"].data[...] = reset_planes(lr)
+            before["prev_lr"].data[...] = reset_planes(batch)
             self._fresh = False
-        self._lr.data[0] = lr
+        self._lr.data[...] = batch
         for tensor, array in zip(self._features, features, strict=True):
             tensor.data[...] = array  # where it is bfloat16, both sides show its bits as 16-bit floats
         for name in self._names:
@@ -151,7 +153,10 @@ class OpenVINORunner(Runner):
         self._request.infer()
         self._current = 1 - self._current
         found: NDArray[Any] = self._request.get_tensor(self.gives).data.copy()
-        return found[0] if self.gives == "hr" else found
+        return found[0] if self.gives == "hr" and self.lanes == 1 else found
+
+    def zero_state(self) -> SavedState:
+        return {name: np.zeros(tensor.shape, np.float32) for name, tensor in self._states[0].items()}
 
     def reset(self) -> None:
         self._fresh = True
@@ -166,8 +171,7 @@ class OpenVINORunner(Runner):
     @state.setter
     def state(self, saved: SavedState) -> None:
         self._check_open()
-        like = {name: np.empty(tensor.shape, np.float32) for name, tensor in self._states[0].items()}
-        fitting = fitting_state(saved, like) if saved else {}
+        fitting = fitting_state(saved, self.zero_state()) if saved else {}
         self._fresh = not saved
         for name, array in fitting.items():
             values = _values(self._states[self._current][name])

@@ -18,6 +18,7 @@ from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, SavedState
 
 __all__ = [
     "check_countable",
+    "exported_lanes",
     "exported_metadata",
     "exported_size",
     "features_taken",
@@ -51,10 +52,10 @@ def exported_metadata(model: onnx.ModelProto) -> dict[str, str]:
     return {entry.key: entry.value for entry in model.metadata_props}
 
 
-def check_countable(metadata: Mapping[str, str], size: FrameSize) -> None:
+def check_countable(metadata: Mapping[str, str], size: FrameSize, lanes: int = 1) -> None:
     """Raise ConfigError for frames too large for any GPU runtime, of a network as its export describes it."""
     if config := metadata.get("ksnet.config"):
-        check_elements(KSNetConfig.from_json(config), size)
+        check_elements(KSNetConfig.from_json(config), size, lanes)
 
 
 def has_custom_operators(model: onnx.ModelProto) -> bool:
@@ -69,6 +70,12 @@ def exported_size(model: onnx.ModelProto) -> FrameSize | None:
     if not (height.HasField("dim_value") and width.HasField("dim_value")):
         return None
     return FrameSize(height.dim_value, width.dim_value)
+
+
+def exported_lanes(model: onnx.ModelProto) -> int:
+    """Scenes whose frames a step takes as one batch."""
+    lr = next(value for value in model.graph.input if value.name == "lr")
+    return int(lr.type.tensor_type.shape.dim[0].dim_value) or 1
 
 
 def load_step(path: Path, size: FrameSize) -> onnx.ModelProto:
@@ -110,7 +117,7 @@ def zero_state(model: onnx.ModelProto, size: FrameSize) -> SavedState:
     """A step's recurrent inputs by name, all zero."""
     return {
         value.name.removeprefix(STATE_PREFIX): np.zeros(
-            (1, value.type.tensor_type.shape.dim[1].dim_value, size.height, size.width),
+            (exported_lanes(model), value.type.tensor_type.shape.dim[1].dim_value, size.height, size.width),
             onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type),
         )
         for value in model.graph.input

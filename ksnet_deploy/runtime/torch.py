@@ -70,13 +70,16 @@ class TorchRunner(Runner):
         fold: bool = True,
         recorded: bool = True,
         step: StepName = "step",
+        lanes: int = 1,
     ) -> None:
         """``precision`` is fp32 on the CPU and fp16 on CUDA unless given; ``fold=False`` runs the training form;
-        ``recorded=False`` launches a step's kernels one by one on CUDA; ``step`` is one of the network's."""
+        ``recorded=False`` launches a step's kernels one by one on CUDA; ``step`` is one of the network's; ``lanes``
+        scenes go side by side."""
         super().__init__(size, io)
+        self.lanes = lanes
         on_cuda = device == "cuda"
         if on_cuda:
-            check_elements(model.config, size)
+            check_elements(model.config, size, lanes)
         self._place = cuda_device() if on_cuda else torch.device("cpu")
         network = with_precision(folded(model) if fold else model, precision or ("fp16" if on_cuda else "fp32"))
         self._model = network.to(self._place)
@@ -88,7 +91,7 @@ class TorchRunner(Runner):
             self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             use_native_kernels(self._model)
         if on_cuda and recorded:
-            self._recorded = RecordedStep(self._advance, self._model, size, self._dtype, step)
+            self._recorded = RecordedStep(self._advance, self._model, size, self._dtype, step, lanes)
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -111,7 +114,7 @@ class TorchRunner(Runner):
 
     @torch.inference_mode()
     def _step(self, lr: NDArray[Any], *features: NDArray[Any]) -> NDArray[Any]:
-        frame = torch.from_numpy(lr)[None]
+        frame = torch.from_numpy(lr).reshape(self.lanes, *lr.shape[-3:])
         given = [torch.from_numpy(array).to(self._model.dtype) for array in features]
         if self._recorded is not None:
             result = self._recorded(frame, *given, fresh=self._state is None)
@@ -122,7 +125,7 @@ class TorchRunner(Runner):
             state = self._state if self._state is not None else self._part.initial_state(decode_frame(frame))
             result, self._state = self._advance(frame, state, *given)
             array = result.cpu().numpy()
-        return array[0] if self.gives == "hr" else array
+        return array[0] if self.gives == "hr" and self.lanes == 1 else array
 
     def reset(self) -> None:
         self._state = None
@@ -137,19 +140,39 @@ class TorchRunner(Runner):
         self._check_open()
         self._state = None
         if saved:
-            fitting = fitting_state(saved, self._arrays(self._part.initial_state(self._black)))
-            tensors = self._part.completed({name: torch.from_numpy(array.copy()) for name, array in fitting.items()})
-            if self._recorded is not None:
-                self._recorded.state = tensors
-            self._state = tensors if self._recorded is None else self._recorded.state
+            fitting = fitting_state(saved, self.zero_state())
+            self._take({name: torch.from_numpy(array.copy()) for name, array in fitting.items()})
 
-    def _arrays(self, state: AnyState) -> SavedState:
-        return {name: t.cpu().numpy().copy() for name, t in self._part.read_part(state).items()}
+    def _take(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Go on from the tensors that the network reads."""
+        state = self._part.completed(tensors)
+        if self._recorded is not None:
+            self._recorded.state = state
+        self._state = state if self._recorded is None else self._recorded.state
+
+    @torch.inference_mode()
+    def zero_state(self) -> SavedState:
+        return self._arrays(self._part.initial_state(self._black))
+
+    def read_lane(self, lane: int) -> SavedState:
+        return {} if self._state is None else self._arrays(self._state, slice(lane, lane + 1))
+
+    @torch.inference_mode()
+    def write_lane(self, lane: int, saved: SavedState) -> None:  # what the other lanes have stays on the device
+        self._check_open()
+        state = self._state if self._state is not None else self._part.initial_state(self._black)
+        tensors = {name: tensor.clone() for name, tensor in self._part.read_part(state).items()}
+        for name, tensor in tensors.items():
+            tensor[lane] = torch.from_numpy(saved[name][0].copy()) if name in saved else 0
+        self._take(tensors)
+
+    def _arrays(self, state: AnyState, lanes: slice = slice(None)) -> SavedState:
+        return {name: t[lanes].cpu().numpy().copy() for name, t in self._part.read_part(state).items()}
 
     @property
     def _black(self) -> torch.Tensor:
         place = next(self._model.parameters()).device
-        return torch.zeros(1, 3, self.size.height, self.size.width, device=place)
+        return torch.zeros(self.lanes, 3, self.size.height, self.size.width, device=place)
 
     def _close(self) -> None:
         self.reset()
@@ -197,20 +220,26 @@ class RecordedStep:
     """
 
     def __init__(
-        self, advance: Advance, network: KSNet, size: FrameSize, dtype: torch.dtype, step: StepName = "step"
+        self,
+        advance: Advance,
+        network: KSNet,
+        size: FrameSize,
+        dtype: torch.dtype,
+        step: StepName = "step",
+        lanes: int = 1,
     ) -> None:
-        """``advance`` computes that step of the network on frames of that type, on the network's device."""
+        """``advance`` computes that step of the network on so many frames of that type, on the network's device."""
         self._part = Step(network, step)
         place = next(network.parameters()).device
         on_cuda = place.type == "cuda"
         with torch.inference_mode(), exact_and_tuned():
-            self._lr = torch.zeros(1, size.height, size.width, 3, dtype=dtype, pin_memory=on_cuda)
+            self._lr = torch.zeros(lanes, size.height, size.width, 3, dtype=dtype, pin_memory=on_cuda)
             self._frame = self._lr.to(place)
-            shape, kind = (1, network.config.channels, size.height, size.width), network.dtype
+            shape, kind = (lanes, network.config.channels, size.height, size.width), network.dtype
             self._given = [torch.zeros(shape, dtype=kind, pin_memory=on_cuda) for _ in self._part.takes]
             self._features = [host.to(place) for host in self._given]
             if self._part.gives == "hr":
-                shape, kind = (1, size.upscaled.height, size.upscaled.width, 3), dtype
+                shape, kind = (lanes, size.upscaled.height, size.upscaled.width, 3), dtype
             self._result = torch.zeros(shape, dtype=kind, pin_memory=on_cuda)
             self._states = [self._memory(), self._memory()]
             self._current = 0

@@ -9,6 +9,7 @@
 - ``segments.py``: runs of frames that are encoded together
 - ``upscaler.py``: frames in, frames out
 - ``stages.py``, ``network_stage.py``: decoding, network and encoding at once; the middle one
+- ``lanes.py``, ``side_by_side.py``: the middle one with several scenes side by side; what that takes
 - ``windows.py``: windows that a bidirectional network takes frames in, and what they cost
 - ``memory.py``, ``networks.py``: when tiles are needed; networks by name
 - ``ladder.py``: the fastest way to run a network here

@@ -123,6 +123,8 @@ def estimate(work: Work, upscaler: Upscaler, events: Events) -> Estimate:
     source = work.source
     if work.destination.kind != "video":
         raise ConfigError(f"{work.destination.path} is no video file, and only of those an estimate is made")
+    if upscaler.scenes_in_flight > 1:
+        raise ConfigError("an estimate is made of one scene at a time; leave --scenes-in-flight out")
     with VideoReader(source) as reader, upscaler:
         prepared = prepare(reader, work, upscaler)
         target, picture = work.destination.path, prepared.picture

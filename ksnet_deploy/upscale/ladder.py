@@ -16,14 +16,7 @@ from typing import TYPE_CHECKING, get_args
 
 from ksnet_deploy.base.errors import BackendError, ConfigError, KSNetError
 from ksnet_deploy.base.frames import FrameSize, FrameType
-from ksnet_deploy.upscale.networks import (
-    Device,
-    Network,
-    NetworkFile,
-    default_model,
-    fastest_on_cpu,
-    find_network,
-)
+from ksnet_deploy.upscale.networks import Device, Network, NetworkFile, default_model, fastest_on_cpu, find_network
 
 if TYPE_CHECKING:
     from ksnet_deploy.network.config import KSNetConfig
@@ -217,7 +210,7 @@ class Ladder(Network):
         self.label, self.is_bidirectional = file.label, file.is_bidirectional
         self._file, self._rungs, self._machine, self._on_build = file, list(rungs), machine, on_build
         self._taken: NetworkFile | None = None
-        self._made_for: tuple[Rung, FrameSize, FrameType] | None = None
+        self._made_for: tuple[Rung, FrameSize, FrameType, int] | None = None
         self._told: Rung | None = None
 
     @property
@@ -237,6 +230,10 @@ class Ladder(Network):
     @property
     def can_be_tiled(self) -> bool:  # type: ignore[override]
         return self._network.can_be_tiled
+
+    @property
+    def lanes_are_exact(self) -> bool:  # type: ignore[override]
+        return self._network.lanes_are_exact
 
     @property
     def device(self) -> str:  # type: ignore[override]
@@ -259,11 +256,12 @@ class Ladder(Network):
         io: FrameType,
         tiling: TilePlan | None = None,
         *,
+        lanes: int = 1,
         on_note: Tell = lambda _line: None,
     ) -> Runner:
-        if self.rung.is_engine and self._made_for != (self.rung, size, io):
-            self._taken, self._made_for = self._engine(size, io, on_note), (self.rung, size, io)
-        runner = self._network.open(size, io, tiling, on_note=on_note)
+        if self.rung.is_engine and self._made_for != (wanted := (self.rung, size, io, lanes)):
+            self._taken, self._made_for = self._engine(size, io, lanes, on_note), wanted
+        runner = self._network.open(size, io, tiling, lanes=lanes, on_note=on_note)
         if self._told != self.rung:
             self._told = self.rung
             on_note(f"Running {self.label} with {self.rung.on(self._machine)}{self._hint()}.")
@@ -280,7 +278,7 @@ class Ladder(Network):
         tell(f"{failed.title} cannot run {self.label} here ({' '.join(reason.split())}); {going_on}.")
         return True
 
-    def _engine(self, size: FrameSize, io: FrameType, tell: Tell) -> NetworkFile:
+    def _engine(self, size: FrameSize, io: FrameType, lanes: int, tell: Tell) -> NetworkFile:
         """The engine of this network, size and card from the cache, built now where there is none."""
         from ksnet_deploy.export.engine.make import EngineRequest, make_engine
         from ksnet_deploy.runtime.tensorrt.target import SizeRange
@@ -294,6 +292,7 @@ class Ladder(Network):
             verify_frames=compared,
             model=self.label,
             io=io,
+            batch=lanes,
         )
         building = f"Building the engine for {size} on your {self._machine.gpu}, once."
         made = make_engine(request, say=tell, on_build=lambda _what: tell(building), on_progress=self._on_build)

@@ -21,6 +21,7 @@ from ksnet_deploy.upscale.windows import Windows
 __all__ = [
     "OVERLAP",
     "PIPELINE_BYTES",
+    "RESERVE",
     "available_memory",
     "choose_tiles",
     "is_out_of_memory",

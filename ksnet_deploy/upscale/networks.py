@@ -60,6 +60,8 @@ class Network(ABC):
     device: str = "cpu"
     is_bidirectional = False
     """Whether it looks at later frames too, and so is run in windows."""
+    lanes_are_exact = False
+    """Whether scenes side by side come out as each does alone, to the bit."""
     settles_when_opened = False
     """Whether only opening it tells what runs it, so that its identity is known then."""
 
@@ -74,6 +76,7 @@ class Network(ABC):
         io: FrameType,
         tiling: TilePlan | None = None,
         *,
+        lanes: int = 1,
         on_note: Callable[[str], None] = lambda _line: None,
     ) -> Runner:
         """A runner for LR frames of a size.
@@ -81,6 +84,7 @@ class Network(ABC):
         Args:
             io: type of the frames, where the network leaves a choice; an exported file has its own.
             tiling: the tiles that frames are run in, where :attr:`can_be_tiled`; None for whole frames.
+            lanes: scenes that go side by side, in whole frames.
             on_note: told that a checkpoint is being exported, which happens once per size.
 
         Raises:
@@ -107,9 +111,11 @@ class Network(ABC):
 class GivenNetwork(Network):
     """A network that a function opens, for whole frames."""
 
-    opener: Callable[[FrameSize, FrameType], Runner]
+    opener: Callable[..., Runner]
+    """Given a size and a frame type; and ``lanes``, where scenes are to go side by side."""
     label: str = "the given network"
     is_bidirectional: bool = False
+    lanes_are_exact: bool = False
 
     def identity(self) -> dict[str, str]:
         return {}
@@ -120,9 +126,10 @@ class GivenNetwork(Network):
         io: FrameType,
         tiling: TilePlan | None = None,  # noqa: ARG002
         *,
+        lanes: int = 1,
         on_note: Callable[[str], None] = lambda _line: None,  # noqa: ARG002
     ) -> Runner:
-        return self.opener(size, io)
+        return self.opener(size, io, **({"lanes": lanes} if lanes > 1 else {}))
 
 
 @dataclass(frozen=True)
@@ -153,6 +160,11 @@ class NetworkFile(Network):
     def is_bidirectional(self) -> bool:  # type: ignore[override]
         config = self.config()
         return config is not None and config.direction == "bi"
+
+    @property
+    def lanes_are_exact(self) -> bool:  # type: ignore[override]
+        """ONNX Runtime's kernels for the CPU go over a batch frame by frame; other libraries choose by its size."""
+        return self.backend == "onnxruntime" and self.device == "cpu"
 
     @property
     def precision(self) -> str | None:
@@ -197,19 +209,20 @@ class NetworkFile(Network):
         io: FrameType,
         tiling: TilePlan | None = None,
         *,
+        lanes: int = 1,
         on_note: Callable[[str], None] = lambda _line: None,
     ) -> Runner:
         from ksnet_deploy.runtime.open import open_runner
 
         if self.kind == "engine":
-            return open_runner(self.path, size)
+            return open_runner(self.path, size, lanes=lanes)
         if self.kind == "checkpoint":
             from ksnet_deploy.network.checkpoint_config import notes_of
 
             for note in notes_of(self.path):
                 on_note(note)
         if self.backend == "torch" or self.kind == "onnx":
-            return open_runner(self.path, size, device=self.device, io=io, backend=self.backend)
+            return open_runner(self.path, size, device=self.device, io=io, backend=self.backend, lanes=lanes)
         from ksnet_deploy.export.cache import cached_onnx
 
         backend: str = "onnxruntime" if tiling else self.backend
@@ -224,6 +237,7 @@ class NetworkFile(Network):
             exported,
             io,
             "fp16" if self.device == "cuda" and not tiling else exported_precision(backend),
+            batch=lanes,
             on_export=lambda: on_note(f"Exporting {self.label} for frames of {exported}, once."),
         )
         if tiling:
@@ -237,7 +251,7 @@ class NetworkFile(Network):
                 for file in files_of(path)
             ]
             return WindowRunner(*steps) if len(steps) > 1 else steps[0]
-        return open_runner(path, size, device=self.device, io=io, backend=backend)
+        return open_runner(path, size, device=self.device, io=io, backend=backend, lanes=lanes)
 
 
 def find_network(model: str | Path, backend: str | None = None, device: str | None = None) -> NetworkFile:

@@ -24,7 +24,7 @@ from ksnet_deploy.upscale.picture_change import (
     _weigh,
 )
 
-__all__ = ["CutDetector", "GivenCuts", "NoCuts", "SceneDetector", "read_cuts"]
+__all__ = ["CutDetector", "GivenCuts", "NoCuts", "SceneDetector", "is_one_scene", "read_cuts"]
 
 CHANGE_LIMIT = 575
 """Limit per mille that the change between two pictures of one scene hardly ever exceeds."""
@@ -121,6 +121,11 @@ class SceneDetector:
             return True
         self._changes.append(change)
         return False
+
+
+def is_one_scene(detector: CutDetector) -> bool:
+    """Whether it is known beforehand that there are no cuts."""
+    return isinstance(detector, NoCuts) or (isinstance(detector, GivenCuts) and detector.cuts == {0})
 
 
 def read_cuts(path: Path) -> frozenset[int]:

@@ -22,6 +22,10 @@ class Upscaled:
     """Number of the frame in the source, counted from 0."""
     state_before: SavedState | None
     """The network's state before the frame, where it begins a segment; empty at a new scene. Else None."""
+    lane: int = 0
+    """Lane that it comes from, where scenes go side by side."""
+    ends_chain: bool = False
+    """Whether nothing follows in its lane before another scene; False where that is not known yet."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class SegmentEncoder:
         return ended
 
     def end(self) -> EncodedSegment | None:
-        """The last segment; None where no frame was taken since the one before. Raises OutputError."""
+        """The segment that was begun, which no frame follows; None where none was. Raises OutputError."""
         return self._close({})
 
     def _close(self, state: SavedState) -> EncodedSegment | None:

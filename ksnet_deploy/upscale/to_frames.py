@@ -16,6 +16,7 @@ from ksnet_deploy.upscale.output import check_target
 from ksnet_deploy.upscale.plan import FramePlan
 from ksnet_deploy.upscale.prepare import first_frame_read, frame_dtype, output_size, tell_windows
 from ksnet_deploy.upscale.result import Events, UpscaleResult, notes_on
+from ksnet_deploy.upscale.side_by_side import several_at_once
 from ksnet_deploy.upscale.stages import run_stages
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.upscale.work import Work
@@ -39,9 +40,12 @@ def write_frames(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResul
 
     Raises:
         InputError: the source cannot be read.
+        ConfigError: several scenes are to go side by side, whose frames come in no order.
         OutputError: the folder exists already, may not be replaced, or cannot be written.
     """
     target, kind = work.destination.path, work.destination.kind
+    if upscaler.scenes_in_flight > 1:
+        raise several_at_once(upscaler.scenes_in_flight)
     with ExitStack() as locks, VideoReader(work.source) as reader, upscaler:
         if kind == "picture":
             check_target(reader, target, overwrite=work.overwrite)

@@ -13,12 +13,14 @@ from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.words import counted
 from ksnet_deploy.upscale.job import Job
+from ksnet_deploy.upscale.lanes import LaneStage
 from ksnet_deploy.upscale.network_stage import NetworkStage
 from ksnet_deploy.upscale.output import OutputFile
 from ksnet_deploy.upscale.plan import FramePlan, Planned
 from ksnet_deploy.upscale.prepare import Means, frame_dtype, prepare, tell_windows
 from ksnet_deploy.upscale.result import Events, UpscaleResult, notes_on
 from ksnet_deploy.upscale.segments import SegmentEncoder, Upscaled
+from ksnet_deploy.upscale.side_by_side import most_waiting
 from ksnet_deploy.upscale.stages import StageTimes, run_stages
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.upscale.values import TileChoice
@@ -64,6 +66,8 @@ class Done:
     tiles: str | None
     io: str
     """Type of the frames that the network took."""
+    notes: tuple[str, ...] = ()
+    """Notes for a user, one sentence each."""
 
 
 def write_video(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResult:
@@ -91,7 +95,7 @@ def write_video_by(work: Work, means: Means, upscale: Callable[[Course], Done], 
             except BaseException as error:
                 _leave(error, work, job, output, events)
                 raise
-            notes = notes_on(reader, picture.depth, done.io) + prepared.notes
+            notes = [*notes_on(reader, picture.depth, done.io), *prepared.notes, *done.notes]
             if count := output.damaged_packets:
                 what = counted(count, "packet of other tracks was", "packets of other tracks were")
                 notes.append(f"{what} left out: damaged, or with a time before the last one's.")
@@ -120,25 +124,38 @@ def _upscale_here(course: Course, upscaler: Upscaler) -> Done:
         upscaler.keep_tiles(course.tiles)
     runner = upscaler.open(reader.size, frame_dtype(reader))
     tell_windows(reader, upscaler.network, upscaler.windows, course.events, upscaler.tiling)
+    scenes, events = upscaler.scenes_in_flight, course.events
+    waiting = most_waiting(scenes)
+    if scenes > 1:
+        events.on_note(f"{scenes} scenes go side by side; frames that wait take {waiting / 1e6:,.0f} MB at most.")
+    network = LaneStage(upscaler, events, waiting) if scenes > 1 else NetworkStage(upscaler, events)
     course.begin()
-    segments = SegmentEncoder(work.encoder, course.picture, upscaler)
+    lanes = [SegmentEncoder(work.encoder, course.picture, upscaler) for _ in range(scenes)]
 
     def take(upscaled: Upscaled) -> None:
-        if (segment := segments.take(upscaled)) is not None:
+        lane = lanes[upscaled.lane]
+        for segment in (lane.take(upscaled), lane.end() if upscaled.ends_chain else None):
+            if segment is not None:
+                job.add(segment)
+
+    def finish() -> None:
+        for segment in filter(None, [lane.end() for lane in lanes]):
             job.add(segment)
 
-    def finish(*, provisional: bool = False) -> None:
-        if (segment := segments.end()) is not None:
-            job.add(segment, provisional=provisional)
+    def finish_provisionally() -> None:
+        follows = job.beginning[-1].end if job.beginning else 0
+        for segment in filter(None, [lane.end() for lane in lanes]):
+            if segment.first == follows:
+                job.add(segment, provisional=True)
 
     try:
-        network = NetworkStage(upscaler, course.events)
         times = run_stages(course.frames, network, take, flush=network.flush, finish=finish)
     except (KeyboardInterrupt, SystemExit, InputError):
         if work.keep_partial:
-            finish(provisional=True)
+            finish_provisionally()
         raise
-    return Done(times=times, io=runner.io, **upscaler.summary())
+    notes = tuple(network.notes()) if isinstance(network, LaneStage) else ()
+    return Done(times=times, io=runner.io, notes=notes, **upscaler.summary())
 
 
 def _leave(error: BaseException, work: Work, job: Job, output: OutputFile, events: Events) -> None:

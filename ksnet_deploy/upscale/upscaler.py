@@ -14,27 +14,30 @@ with Upscaler("bi") as upscaler:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ksnet_deploy.base.closing import Closing
 from ksnet_deploy.base.errors import BackendError, ConfigError
-from ksnet_deploy.base.frames import FrameSize, FrameType, crop, levels_of, pad, values_of
+from ksnet_deploy.base.frames import FrameSize, FrameType, as_array, crop, levels_of, pad, values_of
 from ksnet_deploy.runtime.base import Runner, SavedState
+from ksnet_deploy.runtime.lanes import Lanes
 from ksnet_deploy.runtime.tiles import TilePlan
 from ksnet_deploy.upscale.ladder import Choices, OnBuild, find_fastest
 from ksnet_deploy.upscale.memory import choose_tiles, is_out_of_memory, smaller_tiles
 from ksnet_deploy.upscale.networks import GivenNetwork, Network
+from ksnet_deploy.upscale.side_by_side import check_memory, check_scenes, several_at_once
 from ksnet_deploy.upscale.values import TileChoice, parse_tiles
 from ksnet_deploy.upscale.windows import Windows
 
 __all__ = ["Upscaler"]
 
 UINT8 = np.dtype(np.uint8)
+T = TypeVar("T")
 
 
 class Upscaler(Closing):
@@ -50,6 +53,7 @@ class Upscaler(Closing):
         tiles: TileChoice | str = "auto",
         window: int | None = None,
         look_ahead: int | None = None,
+        scenes_in_flight: int = 1,
         on_note: Callable[[str], None] = lambda _sentence: None,
         on_build: OnBuild = lambda _phase, _done, _total: None,
         open_runner: Callable[[FrameSize, FrameType], Runner] | None = None,
@@ -68,12 +72,14 @@ class Upscaler(Closing):
                 largest that the memory allows). Exported files and PyTorch run whole frames only.
             window, look_ahead: frames that a bidirectional network takes at a time, and those that it looks at after
                 them (default: 32 and 8).
+            scenes_in_flight: scenes of a video file that go through the network side by side, as one batch; frames are
+                taken by :meth:`step` then (default: 1).
             on_note: told what a user should know, a sentence at a time: what runs it on a GPU, an export, tiles.
             on_build: told the progress of an engine that is built now: its phase, the steps done and their number.
             open_runner: opens the network for whole frames, instead of all these.
 
         Raises:
-            KSNetError: there is no such network, backend, device, size of tiles or window.
+            KSNetError: there is no such network, backend, device, size of tiles or window, or number of scenes.
         """
         self.tiles = parse_tiles(tiles)
         self.tiling: TilePlan | None = None
@@ -92,6 +98,10 @@ class Upscaler(Closing):
         """Whether the network looks at later frames too, so that :meth:`push` is refused."""
         self.windows = Windows.of(self.network, window, look_ahead)
         """The windows that it takes frames in; of one frame for a network that looks back only."""
+        self.scenes_in_flight = scenes_in_flight
+        check_scenes(scenes_in_flight, self.network, self.tiles)
+        self.lanes: Lanes
+        """The scenes side by side, once it is open for several."""
         self._on_note = on_note
         self._runner: Runner | None = None
         self._size: FrameSize | None = None
@@ -100,7 +110,9 @@ class Upscaler(Closing):
 
     def identity(self) -> dict[str, str]:
         """Everything about the network that changes its pictures, by names a user understands."""
-        return {**self.network.identity(), "tiles": str(self.tiles), **self.windows.identity()}
+        alike = self.scenes_in_flight == 1 or self.network.lanes_are_exact
+        scenes = {} if alike else {"scenes in flight": str(self.scenes_in_flight)}
+        return {**self.network.identity(), "tiles": str(self.tiles), **self.windows.identity(), **scenes}
 
     def macs_per_frame(self, size: FrameSize) -> int | None:
         """Multiply-adds for an LR frame of a size; None where the network's configuration is not known."""
@@ -127,6 +139,7 @@ class Upscaler(Closing):
 
         ``auto`` leaves a network that is open as it is.
         """
+        check_scenes(self.scenes_in_flight, self.network, tiles)
         self.tiles = tiles
         if tiles != "auto" and self._runner is not None and (self.tiling.tile if self.tiling else "off") != tiles:
             self.close()
@@ -136,7 +149,9 @@ class Upscaler(Closing):
         assert self._size is not None
         while True:
             try:
-                self.tiling = choose_tiles(self._size.padded, self.network, self.tiles, self.windows)
+                scenes, size = self.scenes_in_flight, self._size.padded
+                self.tiling = choose_tiles(size, self.network, self.tiles, self.windows) if scenes == 1 else None
+                check_memory(size, self.network, scenes)
                 return self._opened()
             except Exception as error:  # the libraries' own exceptions share no base class
                 if not self.network.step_down(error, self._on_note):
@@ -149,7 +164,10 @@ class Upscaler(Closing):
             if self.tiling is not None:
                 self._on_note(f"Upscaling {self.tiling}.")
             try:
-                runner = self.network.open(self._size.padded, self._io, self.tiling, on_note=self._on_note)
+                scenes, size = self.scenes_in_flight, self._size.padded
+                runner = self.network.open(size, self._io, self.tiling, lanes=scenes, on_note=self._on_note)
+                if scenes > 1:
+                    self.lanes = Lanes(runner)
                 for note in runner.notes:
                     self._on_note(note)
                 return runner
@@ -163,12 +181,12 @@ class Upscaler(Closing):
             raise error
         smaller = None
         # Tiles keep states of their own, so a scene that has begun cannot go on in others.
-        if self.tiles == "auto" and not (self.steps or self._continues):
+        if self.tiles == "auto" and self.scenes_in_flight == 1 and not (self.steps or self._continues):
             smaller = smaller_tiles(self._size.padded, self.tiling, self.network)
         if smaller is None:
             raise BackendError(
                 f"the memory does not hold the network on frames of {self._size}; close other programs, or give "
-                "smaller tiles with --tiles"
+                + ("smaller tiles with --tiles" if self.scenes_in_flight == 1 else "a smaller --scenes-in-flight")
             ) from error
         self._on_note(f"The memory does not hold {self.tiling or 'a whole frame'}.")
         self.tiling = smaller
@@ -224,6 +242,8 @@ class Upscaler(Closing):
         Raises:
             KSNetError: as :meth:`push`.
         """
+        if self.scenes_in_flight > 1:
+            raise several_at_once(self.scenes_in_flight)
         arrays, later = ([self._checked(frame) for frame in each] for each in (frames, ahead))
         results: Iterator[NDArray[Any]] | None = None
         for array in arrays:
@@ -236,9 +256,34 @@ class Upscaler(Closing):
             self.steps += 1
             yield crop(levels_of(hr, array.dtype), FrameSize(*array.shape[:2]).upscaled)
 
+    def step(self, frames: Mapping[int, Any]) -> dict[int, NDArray[Any]]:
+        """Upscale the next frames of several scenes as one batch, each as :meth:`push` takes it, by its lane, from 0.
+
+        Raises:
+            KSNetError: as :meth:`push`.
+        """
+        arrays = {lane: self._checked(frame) for lane, frame in frames.items()}
+        started = time.perf_counter()
+
+        def step(runner: Runner) -> dict[int, NDArray[Any]]:
+            return self.lanes.step({lane: pad(values_of(array, runner.io)) for lane, array in arrays.items()})
+
+        hrs = self._by_first_way(step)
+        self.step_s += time.perf_counter() - started
+        self.steps += len(arrays)
+        return {
+            lane: crop(levels_of(hrs[lane], array.dtype), FrameSize(*array.shape[:2]).upscaled)
+            for lane, array in arrays.items()
+        }
+
+    def go_on(self, lane: int, saved: SavedState) -> None:
+        """Go on in a lane from a saved state. Raises BackendError where it is of another network or size."""
+        self.lanes.go_on(lane, saved)
+        self._continues = True
+
     def _checked(self, frame: Any) -> NDArray[Any]:
         """A frame as an array, for which the network is open."""
-        frame = _as_array(frame)
+        frame = as_array(frame)
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype not in (np.uint8, np.uint16):
             raise BackendError(
                 f"a frame of shape {frame.shape} and type {frame.dtype} cannot be upscaled; give (H, W, 3) of uint8 or "
@@ -254,14 +299,21 @@ class Upscaler(Closing):
     def _begun(
         self, frames: Sequence[NDArray[Any]], ahead: Sequence[NDArray[Any]]
     ) -> tuple[NDArray[Any], Iterator[NDArray[Any]]]:
-        """The first result of a window and the others, in smaller tiles if the memory does not hold the first one."""
+        """The first result of a window and the others."""
+
+        def begin(runner: Runner) -> tuple[NDArray[Any], Iterator[NDArray[Any]]]:
+            results = runner.window(*([pad(values_of(frame, runner.io)) for frame in each] for each in (frames, ahead)))
+            return next(results), results
+
+        return self._by_first_way(begin)
+
+    def _by_first_way(self, run: Callable[[Runner], T]) -> T:
+        """Result of a run, in smaller tiles if the memory does not hold the first, or of the network's next way."""
         while True:
             assert self._runner is not None
-            io = self._runner.io
-            results = self._runner.window(*([pad(values_of(frame, io)) for frame in each] for each in (frames, ahead)))
             fresh = not (self.steps or self._continues)  # a scene that has begun goes on as it began
             try:
-                return next(results), results
+                return run(self._runner)
             except Exception as error:
                 if lower := fresh and self.network.step_down(error, self._on_note):
                     pass
@@ -295,11 +347,3 @@ class Upscaler(Closing):
         if self._runner is not None:
             self._runner.close()
             self._runner = None
-
-
-def _as_array(frame: Any) -> NDArray[Any]:
-    """A frame in the main memory, whatever library holds it."""
-    if hasattr(frame, "detach"):  # a tensor, which may be on a GPU
-        frame = frame.detach().cpu().numpy()
-    array: NDArray[Any] = np.asarray(frame)
-    return array

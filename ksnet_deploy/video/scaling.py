@@ -7,6 +7,7 @@ lies, which PyAV does not tell, swscale looks up for each frame by itself.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -36,8 +37,17 @@ class _Kept(threading.local):
             self._by_kind.popitem(last=False)
         return found
 
+    def leave(self) -> None:
+        """Begin anew; what is kept is neither used nor released."""
+        _left.append(self._by_kind)
+        self._by_kind = OrderedDict()
 
+
+_left: list[object] = []
 _reformatters, _filters = _Kept(), _Kept()
+if hasattr(os, "register_at_fork"):  # a forked process lacks the threads that its parent's contexts would wait for
+    for _kept in (_reformatters, _filters):
+        os.register_at_fork(after_in_child=_kept.leave)
 
 
 def reformatted(frame: VideoFrame, **how: Any) -> VideoFrame:

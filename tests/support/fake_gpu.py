@@ -292,7 +292,10 @@ def fake_engine(exported: Path, path: Path, sizes: tuple[str, str, str]) -> Path
         return EngineTensor(value.name, KINDS[kind.elem_type], tuple(dim.dim_value or -1 for dim in kind.shape.dim))
 
     Sidecar(
-        spec=EngineSpec("rtx", GpuTarget(86), "fp32", SizeRange(*map(FrameSize.parse, sizes))),
+        spec=EngineSpec(
+            *("rtx", GpuTarget(86), "fp32", SizeRange(*map(FrameSize.parse, sizes))),
+            batch=graph.input[0].type.tensor_type.shape.dim[0].dim_value,
+        ),
         engine_sha256=sha256_of(path),
         onnx_sha256="",
         version="1.7.1",

@@ -34,7 +34,11 @@ class _Fading(Runner):
         self._mean: NDArray[np.float32] | None = None
 
     def _met(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        self._mean = values if self._mean is None else 0.7 * self._mean + np.float32(0.3) * values
+        before = self._mean
+        if before is None:
+            self._mean = values
+        else:
+            self._mean = np.where(np.isnan(before), values, 0.7 * before + np.float32(0.3) * values)
         return self._mean
 
     def reset(self) -> None:
@@ -78,11 +82,19 @@ class FadingRunner(_Fading):
 
     delay_s = 0.0
 
-    def __init__(self, size: FrameSize, io: FrameType = "uint8") -> None:
+    def __init__(self, size: FrameSize, io: FrameType = "uint8", lanes: int = 1) -> None:
         super().__init__(size, io)
-        self.steps = 0
+        self.steps, self.lanes = 0, lanes
 
     def _step(self, lr: NDArray[Any]) -> NDArray[Any]:
         time.sleep(self.delay_s)
         self.steps += 1
-        return self._met(lr.astype(np.float32)[None])[0].repeat(4, axis=0).repeat(4, axis=1).astype(lr.dtype)
+        mean = self._met(lr.astype(np.float32).reshape(self.lanes, *lr.shape[-3:]))
+        return mean.reshape(lr.shape).repeat(4, axis=-3).repeat(4, axis=-2).astype(lr.dtype)
+
+    def zero_state(self) -> SavedState:
+        return {"mean": np.zeros((self.lanes, self.size.height, self.size.width, 3), np.float32)}
+
+    def write_lane(self, lane: int, saved: SavedState) -> None:
+        blank = {"mean": np.full((1, self.size.height, self.size.width, 3), np.nan, np.float32)}
+        super().write_lane(lane, blank if "prev_lr" in saved else saved)  # with which a scene begins

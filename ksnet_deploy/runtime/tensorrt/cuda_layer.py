@@ -6,6 +6,7 @@ error of theirs is a BackendError with CUDA's own words.
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -41,6 +42,12 @@ class DeviceBuffer(Closing):
 
     size_bytes: int
     pointer: int
+
+    def part(self, first: int, size_bytes: int) -> DeviceBuffer:
+        """So many of its bytes from one on; only the whole is closed."""
+        part = copy.copy(self)
+        part.pointer, part.size_bytes = self.pointer + first, size_bytes
+        return part
 
     @abstractmethod
     def zero(self, stream: Stream) -> None:

@@ -60,8 +60,9 @@ class TensorRTRunner(Runner):
         sidecar.check(path, size, flavour_version=trt.__version__, device=target, plugin_library=library)
         if device is None:
             raise BackendError(f"{path} needs a GPU: {reason}")
-        check_countable(sidecar.metadata, size)
+        check_countable(sidecar.metadata, size, sidecar.spec.batch)
         super().__init__(size, _frame_type(path, sidecar))
+        self.lanes = sidecar.spec.batch
         self.backend = sidecar.spec.flavour
         self._device = device
         self._cleanup = ExitStack()
@@ -95,14 +96,14 @@ class TensorRTRunner(Runner):
             if not self._context.set_input_shape(name, shape):
                 raise BackendError(f"TensorRT does not take {name} of shape {shape} in {path}; build the engine again")
         dtypes = {tensor.name: DTYPES[tensor.dtype] for tensor in (*inputs, *outputs)}
-        self._lr = self._pinned((self.size.height, self.size.width, 3), self.io)
+        self._lr = self._pinned((*self.lane_axis, self.size.height, self.size.width, 3), self.io)
         result = next(tensor for tensor in outputs if not tensor.name.startswith(NEXT_PREFIX))
         self.takes = tuple(name for name in shapes if name != "lr" and not name.startswith(STATE_PREFIX))
         self.gives = result.name
         up = self.size.upscaled
-        shape = (up.height, up.width, 3) if self.gives == "hr" else result.at(self.size)
+        shape = (*self.lane_axis, up.height, up.width, 3) if self.gives == "hr" else result.at(self.size)
         self._result = self._pinned(shape, self.io if self.gives == "hr" else dtypes[result.name])
-        self._planes = self._pinned((3, self.size.height, self.size.width), "float32")
+        self._planes = self._pinned((*self.lane_axis, 3, self.size.height, self.size.width), "float32")
         self._lr_device = self._buffer(self._lr.array.nbytes)
         self._given = {name: self._pinned(shapes[name], dtypes[name]) for name in self.takes}
         self._features = {name: self._buffer(host.array.nbytes) for name, host in self._given.items()}
@@ -112,7 +113,7 @@ class TensorRTRunner(Runner):
             for name, shape in shapes.items()
             if name.startswith(STATE_PREFIX)
         }
-        self._state_hosts: dict[str, PinnedArray] | None = None
+        self._lane_hosts: dict[str, PinnedArray] = {}
         self._states = [
             {
                 name: self._buffer(int(np.prod(shape)) * np.dtype(dtype).itemsize)
@@ -263,32 +264,52 @@ class TensorRTRunner(Runner):
 
     @property
     def state(self) -> SavedState:
-        if self._fresh:
-            return {}
-        saved = {}
-        with self._device.current():
-            for name, host in self._state_arrays().items():
-                self._states[self._current][name].store(host, self._stream)
-                self._stream.synchronize()
-                saved[name] = host.array.copy()
-        return saved
+        parts = [self.read_lane(lane) for lane in range(self.lanes)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     @state.setter
     def state(self, saved: SavedState) -> None:
         self._check_open()
-        fitting = fitting_state(saved, {n: np.empty(*kind) for n, kind in self._state_kinds.items()}) if saved else {}
+        fitting = fitting_state(saved, self.zero_state()) if saved else {}
         self._fresh = not saved
+        for lane in range(self.lanes) if saved else ():
+            self.write_lane(lane, {name: array[lane : lane + 1] for name, array in fitting.items()})
+
+    def zero_state(self) -> SavedState:
+        return {name: np.zeros(*kind) for name, kind in self._state_kinds.items()}
+
+    def read_lane(self, lane: int) -> SavedState:
+        saved = {}
         with self._device.current():
-            for name, host in self._state_arrays().items() if saved else ():
-                host.array[...] = fitting[name]
-                self._states[self._current][name].load(host, self._stream)
+            for name in () if self._fresh else self._state_kinds:
+                part, host = self._lane(lane, name)
+                part.store(host, self._stream)
+                self._stream.synchronize()
+                saved[name] = host.array.copy()
+        return saved
+
+    def write_lane(self, lane: int, saved: SavedState) -> None:
+        self._check_open()
+        with self._device.current():
+            for buffer in self._states[self._current].values() if self._fresh else ():
+                buffer.zero(self._stream)
+            self._fresh = False
+            for name in self._state_kinds:
+                part, host = self._lane(lane, name)
+                if name not in saved:
+                    part.zero(self._stream)
+                    continue
+                host.array[...] = saved[name]
+                part.load(host, self._stream)
                 self._stream.synchronize()
 
-    def _state_arrays(self) -> dict[str, PinnedArray]:
-        """Host memory for each state; made when a state is first saved, for most runs never save one."""
-        if self._state_hosts is None:
-            self._state_hosts = {name: self._pinned(*kind) for name, kind in self._state_kinds.items()}
-        return self._state_hosts
+    def _lane(self, lane: int, name: str) -> tuple[DeviceBuffer, PinnedArray]:
+        """A lane's part of a state, and host memory for it; made when first asked for, for most runs never save one."""
+        (_, *shape), dtype = self._state_kinds[name]
+        if name not in self._lane_hosts:
+            self._lane_hosts[name] = self._pinned((1, *shape), dtype)
+        host = self._lane_hosts[name]
+        return self._states[self._current][name].part(lane * host.array.nbytes, host.array.nbytes), host
 
     def _close(self) -> None:
         self.reset()

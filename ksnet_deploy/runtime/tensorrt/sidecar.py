@@ -36,10 +36,10 @@ class EngineTensor:
     """Shape, with -1 where it is free."""
 
     def at(self, size: FrameSize) -> tuple[int, ...]:
-        """Shape of an input at a frame size: frames are (1, H, W, 3), states (1, C, H, W)."""
+        """Shape of an input at a frame size: frames are (N, H, W, 3), states (N, C, H, W)."""
         if self.name == "lr":
-            return (1, size.height, size.width, self.shape[3])
-        return (1, self.shape[1], size.height, size.width)
+            return (self.shape[0], size.height, size.width, self.shape[3])
+        return (self.shape[0], self.shape[1], size.height, size.width)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> EngineTensor:
@@ -171,10 +171,11 @@ class Sidecar:
         fp16 = " --fp16" if self.spec.precision == "fp16" else ""
         plugins = "on" if self.spec.plugins else "off"
         effort = "" if self.spec.effort is None else f" --effort {self.spec.effort}"
+        batch = "" if self.spec.batch == 1 else f" --batch {self.spec.batch}"
         name = pair_name(engine)
         return (
             f"build it again with 'ksnet-deploy build-engine {name} --overwrite --model {self.model}{fp16} "
-            f"--runtime {self.spec.flavour} --gpu {target} {sizes} --plugins {plugins}{effort}'"
+            f"--runtime {self.spec.flavour} --gpu {target} {sizes} --plugins {plugins}{effort}{batch}'"
         )
 
 

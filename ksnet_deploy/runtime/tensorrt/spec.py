@@ -38,6 +38,8 @@ class EngineSpec:
     """Plugin library; None where the function bodies are used."""
     effort: int | None = None
     """Builder optimization level of full TensorRT, 0 to 5; None for its own."""
+    batch: int = 1
+    """Scenes whose frames it takes at once."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -50,6 +52,7 @@ class EngineSpec:
             "most": str(self.sizes.most),
             "plugins": self.plugins and asdict(self.plugins),
             "effort": self.effort,
+            "batch": self.batch,
         }
 
     @classmethod
@@ -64,7 +67,9 @@ class EngineSpec:
             sizes=SizeRange(*(FrameSize.parse(values.pop(key)) for key in ("least", "best", "most"))),
             plugins=plugins and PluginIdentity(**plugins),
             effort=values.pop("effort", None),
+            batch=values.pop("batch", 1),
         )
 
     def __str__(self) -> str:
-        return f"{self.target} with {self.flavour}, {self.precision}, frames of {self.sizes}"
+        frames = "frames" if self.batch == 1 else f"{self.batch} frames at once"
+        return f"{self.target} with {self.flavour}, {self.precision}, {frames} of {self.sizes}"
