@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,7 @@ from ksnet_deploy.network.config import Precision, StepName
 from ksnet_deploy.ops.functions import DOMAIN, OPSET, function_bodies, name_nodes
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX
 from ksnet_deploy.runtime.pair import step_files
+from ksnet_deploy.runtime.step_file import OTHER_SEAL, SEAL, graph_sha256
 
 __all__ = ["DYNAMIC_TRACE_SIZE", "export_onnx", "exported_model", "exported_models", "save_models"]
 
@@ -76,16 +76,16 @@ def exported_models(
     inline: bool = False,
     batch: int = 1,
 ) -> dict[StepName, onnx.ModelProto]:
-    """:func:`exported_model` of each of a network's steps. Of two, each names the other by the SHA-256 of its graph."""
+    """:func:`exported_model` of each of a network's steps, with a hash of itself. Of two, each has the other's too."""
     models = {
         step: exported_model(checkpoint, size=size, io=io, precision=precision, inline=inline, step=step, batch=batch)
         for step in checkpoint.config.steps
     }
-    digests = {step: hashlib.sha256(model.SerializeToString()).hexdigest() for step, model in models.items()}
+    digests = {step: graph_sha256(model) for step, model in models.items()}
     for step, model in models.items():
+        model.metadata_props.add(key=SEAL, value=digests[step])
         for other in models.keys() - {step}:
-            model.metadata_props.add(key="ksnet.graph_sha256", value=digests[step])
-            model.metadata_props.add(key="ksnet.other_graph_sha256", value=digests[other])
+            model.metadata_props.add(key=OTHER_SEAL, value=digests[other])
     return models
 
 

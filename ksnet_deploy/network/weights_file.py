@@ -1,7 +1,7 @@
 """Weights files as training tools leave them, read as one dictionary of tensors: :func:`read_state_dict`.
 
 What a file is, its first bytes say and not its name. Pickled files are read by PyTorch's restricted unpickler, which
-builds tensors and plain containers only.
+builds tensors, plain containers and NumPy's numbers only.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from torch import Tensor
 from ksnet_deploy.base.errors import CheckpointError
 from ksnet_deploy.base.files import replacing
 from ksnet_deploy.network.bundled import check_is_file, is_safetensors
+from ksnet_deploy.network.checkpoint_values import numpy_globals
 
 __all__ = ["StateDict", "check_finite", "finite_float32", "read_content", "read_state_dict", "save_state_dict"]
 
@@ -169,7 +170,8 @@ def _check_zip(path: Path, what: str) -> None:
 
 def _unpickled(path: Path, what: str) -> Any:
     try:
-        with path.open("rb") as file, warnings.catch_warnings():  # of a path, PyTorch would go by the name
+        # Of a path, PyTorch would go by the name.
+        with path.open("rb") as file, warnings.catch_warnings(), torch.serialization.safe_globals(numpy_globals()):
             warnings.simplefilter("ignore")  # on pickle protocols and storages, which users can do nothing about
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that are no pickle make the unpickler raise almost anything
@@ -268,7 +270,8 @@ def _without_prefixes(tensors: Mapping[str, Tensor], place: str, name: str) -> t
         del found["n_averaged"]  # the counter of torch.optim.swa_utils.AveragedModel
     if removed:
         kinds = " and ".join(f"'{prefix}'" for prefix in sorted(removed))
-        notes.append(f"The prefix {kinds} was left out of the names in {name}.")
+        what = "prefix" if " and " not in kinds else "prefixes"
+        notes.append(f"The {what} {kinds} {'was' if what == 'prefix' else 'were'} left out of the names in {name}.")
     return found, notes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,15 @@ from ksnet_deploy.ops.functions import DOMAIN
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, SavedState
 
 __all__ = [
+    "OTHER_SEAL",
+    "SEAL",
     "check_countable",
     "exported_lanes",
     "exported_metadata",
     "exported_size",
     "features_taken",
     "frame_type",
+    "graph_sha256",
     "has_custom_operators",
     "load_exported",
     "load_step",
@@ -31,8 +35,17 @@ __all__ = [
 ]
 
 
+SEAL = "ksnet.graph_sha256"
+"""Metadata entry with :func:`graph_sha256`, by which a damaged file is known."""
+OTHER_SEAL = "ksnet.other_graph_sha256"
+"""Metadata entry with that of the other step's file, where a network has two."""
+
+
 def load_exported(path: Path) -> onnx.ModelProto:
-    """Load an exported step. Raises ArtifactError when the file is missing, broken or not a KSNet step."""
+    """Load an exported step. Raises ArtifactError when the file is missing, damaged or not a KSNet step.
+
+    What carries no hash of itself, as files of older versions and of other programs do not, is taken as it is.
+    """
     if not path.is_file():
         raise ArtifactError(f"{path} does not exist or is not a file; make one with 'ksnet-deploy export'")
     try:
@@ -44,7 +57,21 @@ def load_exported(path: Path) -> onnx.ModelProto:
     names = {value.name for value in model.graph.input}
     if "lr" not in names or "state.prev_lr" not in names:
         raise ArtifactError(f"{path} is not a KSNet step: it has no input 'lr' with states; export it again")
+    if exported_metadata(model).get(SEAL) not in (None, graph_sha256(model)):
+        raise ArtifactError(
+            f"{path} is not the file that was exported: it is damaged, or another program changed it; export it again "
+            "with 'ksnet-deploy export'"
+        )
     return model
+
+
+def graph_sha256(model: onnx.ModelProto) -> str:
+    """SHA-256 of a step's file, without the hashes in it."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    del bare.metadata_props[:]
+    bare.metadata_props.extend(entry for entry in model.metadata_props if entry.key not in (SEAL, OTHER_SEAL))
+    return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
 
 
 def exported_metadata(model: onnx.ModelProto) -> dict[str, str]:

@@ -158,7 +158,7 @@ def notes_on(reader: VideoReader, depth: int, io: str) -> list[str]:
         notes.append(f"The source has {reader.depth} bits per sample; the output has {depth}.")
     if reader.colour.guessed:
         notes.append(f"The source does not name its colour matrix; {reader.colour.matrix_name} was taken, by its size.")
-    if reader.repaired_timestamps:
+    if reader.repaired_timestamps and reader.decoded > 1:  # a single frame needs none
         what = counted(
             reader.repaired_timestamps,
             "frame had a missing or repeated timestamp and was",

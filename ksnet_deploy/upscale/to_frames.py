@@ -100,7 +100,7 @@ def _shown(frame: Frame, display: DisplayMatrix | None, size: FrameSize) -> Fram
 def _display_notes(display: DisplayMatrix | None) -> list[str]:
     if display is None or display.turns is not None:
         return []
-    return ["The source is shown turned by no quarter turn; the frames are as they are stored."]
+    return ["The source is shown changed in a way that is no turn or mirror; the frames are as they are stored."]
 
 
 def _profile_notes(reader: VideoReader) -> list[str]:

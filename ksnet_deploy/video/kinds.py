@@ -95,6 +95,9 @@ def by_number(path: Path) -> list[str | int]:
 def check_is_no_address(path: Path) -> None:
     """Raise InputError for an address such as ``https://example.com/film.mp4``, of which a path keeps one slash."""
     if (found := re.match(r"([a-z][a-z0-9+.-]+:)/", str(path), re.IGNORECASE)) and not os.path.exists(path):  # noqa: PTH110 - Path's fails on long names
+        if found[1].lower() == "file:":
+            place = "/" + str(path)[found.end() :].lstrip("/")
+            raise InputError(f"file://{place} is an address; give the path alone, {place}")
         address = f"{found[1]}//{str(path)[found.end() :].removeprefix('/')}"
         raise InputError(f"{address} is an address, not a file; download the video first and give its path")
 

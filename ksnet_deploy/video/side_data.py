@@ -28,6 +28,15 @@ NAMES = {
 """Names of the side data that is worth a word where it is lost."""
 
 
+_CAPTIONS = (b"\xb5\x00\x31GA94\x03", b"\x00\x00\x01\xb2GA94\x03")
+"""Beginnings of captions (EIA-608, CEA-708) in a packet of H.264 or HEVC, and in one of MPEG-2 (ATSC A/53 Part 4)."""
+
+
+def captions_in(packet: bytes) -> list[str]:
+    """Names, as in :func:`named_side_data`, of the captions in a coded picture, which may begin anywhere in a film."""
+    return [NAMES[Type.A53_CC]] if any(start in packet for start in _CAPTIONS) else []
+
+
 def named_side_data(frame: VideoFrame) -> list[str]:
     """Names of what a frame carries and a user may miss."""
     return list(dict.fromkeys(NAMES[kind] for kind in _side_data(frame) if kind in NAMES))

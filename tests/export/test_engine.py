@@ -15,7 +15,7 @@ from pathlib import Path
 import onnx
 import pytest
 from command import run
-from networks import new_checkpoint
+from networks import new_checkpoint, save_as_exported
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError, OutputError, VerificationError
 from ksnet_deploy.base.frames import FrameSize
@@ -131,7 +131,7 @@ def test_a_file_that_cannot_be_parsed_is_refused_with_the_parsers_reason(half_on
     pytest.importorskip("tensorrt_rtx")
     model = onnx.load(half_onnx)
     model.graph.node[0].op_type = "Voodoo"
-    onnx.save(model, path := tmp_path / "voodoo.onnx")
+    save_as_exported(model, path := tmp_path / "voodoo.onnx")
     with pytest.raises(ArtifactError, match=r"cannot parse .*voodoo\.onnx \(.*Voodoo"):
         build_small(path, tmp_path / "s.engine")
 

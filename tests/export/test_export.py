@@ -13,7 +13,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from networks import SMALL, new_checkpoint
+from networks import SMALL, new_checkpoint, save_as_exported
 
 from ksnet_deploy.base.errors import ConfigError, OutputError, VerificationError
 from ksnet_deploy.base.frames import FrameSize
@@ -266,7 +266,7 @@ def test_verification_catches_a_wrong_body(small_onnx: SmallOnnx, small: Checkpo
     grid_sample = next(node for node in body.node if node.op_type == "GridSample")
     next(a for a in grid_sample.attribute if a.name == "padding_mode").s = b"border"
     path = tmp_path / "wrong.onnx"
-    onnx.save(model, path)
+    save_as_exported(model, path)
     with pytest.raises(VerificationError, match="differs from PyTorch on frame"):
         verify_onnx(small.model, path, FrameSize(32, 48), frames=2)
 
@@ -278,7 +278,7 @@ def test_verification_catches_a_wrong_weight(small_onnx: SmallOnnx, small: Check
     array[0, 0, 0, 0] += 0.05
     weight.CopyFrom(onnx.numpy_helper.from_array(array, weight.name))
     path = tmp_path / "wrong.onnx"
-    onnx.save(model, path)
+    save_as_exported(model, path)
     with pytest.raises(VerificationError, match="differs from PyTorch on frame 0"):
         verify_onnx(small.model, path, FrameSize(32, 48), frames=4)
 
@@ -293,7 +293,7 @@ def test_verification_catches_a_state_that_is_not_passed_on(
             del node.input[:]
             node.input.append("state.feat_2")
     path = tmp_path / "wrong.onnx"
-    onnx.save(model, path)
+    save_as_exported(model, path)
     with pytest.raises(VerificationError, match="'feat_2'"):
         verify_onnx(small.model, path, FrameSize(32, 48), frames=4)
 

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from fake_gpu import fake_engine, pretend_gpu
+from networks import save_as_exported
 from runners import RepeatRunner
 
 from ksnet_deploy.base.errors import BackendError, VerificationError
@@ -47,7 +48,7 @@ def with_planted_error(path: Path, output: str, target: Path, shift: float = 0.0
                 node.input[index] = f"{output}.right"
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(shift), "planted"))
     model.graph.node.append(onnx.helper.make_node("Add", [f"{output}.right", "planted"], [output]))
-    onnx.save(model, target)
+    save_as_exported(model, target)
     return target
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from command import failure_of, run
-from networks import SMALL, new_checkpoint
+from networks import SMALL, new_checkpoint, save_as_exported
 from test_engine import rtx
 
 from ksnet_deploy.base.errors import ArtifactError, VerificationError
@@ -98,7 +98,7 @@ def test_a_mistake_in_either_step_is_found_and_named(
     model = onnx.load(planted)
     weight = next(w for w in model.graph.initializer if len(w.dims) == 4 and w.name.startswith(f"network.{step}"))
     weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) * np.float32(1.01), weight.name))
-    onnx.save(model, planted)
+    save_as_exported(model, planted)
     with pytest.raises(VerificationError, match=r"differs from PyTorch on frame.*; propagate: .*refine: .*") as caught:
         verify(small_bi.model, tmp_path / "bi.onnx", SIZE, precision="fp32", frames=2)
     parts = str(caught.value).split("refine: ")

@@ -15,9 +15,10 @@ from clips import ArrayClip, folder_of_frames, noise
 from command import failure_of, run
 
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.memory import available_memory
 from ksnet_deploy.export import memory as export_memory
 from ksnet_deploy.measure.evaluation import BicubicMethod, evaluate, frames_at_a_time
-from ksnet_deploy.measure.memory import benchmark_bytes, config_of_file, evaluation_bytes
+from ksnet_deploy.measure.memory import benchmark_bytes, config_of_file, evaluation_bytes, process_bytes
 from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.upscale import memory as upscale_memory
@@ -152,3 +153,50 @@ def test_bench_takes_what_it_announced() -> None:
     """At the size that it takes by itself; at 1080x1920 it would be 24 GB, more than most machines have."""
     announced, taken = announced_and_taken("bench", "-m", "lite", "--size", "180x320", "--seconds", "1")
     assert 0.8 <= announced / taken <= 1.25
+
+
+PROCESS = """
+import sys
+from pathlib import Path
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.measure.speed.worker import Footage, Worker
+from ksnet_deploy.runtime.open import open_runner
+size = FrameSize.parse(sys.argv[2])
+worker = Worker(lambda: open_runner(Path(sys.argv[1]), size), Footage(size))
+worker.pictures(2)
+print(1e6 * worker.peak_memory_mb())
+"""
+EXPORT = """
+import sys
+from pathlib import Path
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.export.cache import cached_onnx
+print(cached_onnx(Path(sys.argv[1]), FrameSize.parse(sys.argv[2])))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
+@pytest.mark.parametrize(
+    ("backend", "size"),
+    [("torch", "360x640"), ("onnxruntime", "360x640"), ("onnxruntime", "540x960"), ("torch", "1080x1920")],
+)
+def test_a_measured_process_takes_what_was_announced(backend: str, size: str) -> None:
+    """Each process of a benchmark by itself, as the whole at 1080x1920 takes more than most machines have."""
+    config = config_of_file(LITE)
+    assert config is not None
+    announced = process_bytes(config, FrameSize.parse(size), backend)
+    available = available_memory()
+    if available is not None and available < 1.2 * announced:
+        pytest.skip(f"takes {announced / 1e9:.0f} GB, and {available / 1e9:.0f} GB are free")
+    file = LITE if backend == "torch" else Path(printed(EXPORT, LITE, size))
+    taken = float(printed(PROCESS, file, size))
+    print(f"{backend} {size}: {announced / 1e9:.2f} GB announced, {taken / 1e9:.2f} GB taken")
+    assert 0.8 <= announced / taken <= 1.25
+
+
+def printed(program: str, *arguments: object) -> str:
+    """Last line that a Python program prints in a process of its own."""
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    env = os.environ | {"OMP_WAIT_POLICY": "passive"}
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout.splitlines()[-1]

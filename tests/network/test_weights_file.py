@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from command import failure_of, run
@@ -182,6 +183,16 @@ def test_what_is_no_weights_file_is_said(tmp_path: Path, content: bytes, words: 
         load_checkpoint(path)
     with pytest.raises(CheckpointError, match=f"flow weights .*{words}"):
         load_flow_weights(path, SpyNet(4))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.float64(27.1), np.int64(3), np.bool_(True), np.arange(3.0), np.dtype("float32"), np.random.get_state()],  # noqa: NPY002
+    ids=["float", "integer", "truth", "array", "type", "random state"],
+)
+def test_numbers_of_numpy_beside_the_weights_are_no_danger(tmp_path: Path, weights: Tensors, value: object) -> None:
+    torch.save({"model": weights, "config": TINY.to_json(), "best": value}, tmp_path / "a.pth")
+    assert same(dict(load_checkpoint(tmp_path / "a.pth").model.state_dict()), weights)
 
 
 @pytest.mark.parametrize("value", [Path("x"), argparse.Namespace(lr=1)])

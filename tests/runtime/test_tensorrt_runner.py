@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from fake_gpu import FakeCuda, FakeEngine, fake_engine, pretend_gpu
+from networks import save_as_exported
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
 from ksnet_deploy.base.frames import FrameSize
@@ -86,7 +87,7 @@ def test_a_state_that_the_engine_has_lost_is_not_asked_for(
     spare = copy.deepcopy(next(value for value in model.graph.output if value.name == "next.prop_1"))
     spare.name = "next.spare"
     model.graph.output.append(spare)
-    onnx.save(model, tmp_path / "spare.onnx")
+    save_as_exported(model, tmp_path / "spare.onnx")
     path = fake_engine(tmp_path / "spare.onnx", tmp_path / "spare.engine", ("32x48", "32x48", "32x48"))
     sidecar = Sidecar.read(path)
     lost = replace(next(tensor for tensor in sidecar.inputs if tensor.name == "state.prop_1"), name="state.spare")

@@ -172,7 +172,7 @@ def test_two_files_go_by_one_name_and_must_belong_together(
     assert named_pair(part_path(pair, "refine")) == named_pair(pair) == pair
     copied = copy_pair(tmp_path)
     model = onnx.load(part_path(copied, "refine"))
-    digest = next(entry for entry in model.metadata_props if entry.key == "ksnet.graph_sha256")
+    digest = next(entry for entry in model.metadata_props if entry.key == "ksnet.other_graph_sha256")
     digest.value = "0" * 64  # as of another export
     onnx.save(model, part_path(copied, "refine"))
     with pytest.raises(ArtifactError, match="were not made together; export both again"):

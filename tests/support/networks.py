@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import torch
 from torch import nn
 
@@ -11,6 +12,7 @@ from ksnet_deploy.network.blocks import RCB
 from ksnet_deploy.network.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.model import KSNet
+from ksnet_deploy.runtime.step_file import SEAL, graph_sha256
 
 SMALL = KSNetConfig(channels=16, extract_blocks=1, deform_groups=4)
 """Every part of the network at little cost."""
@@ -40,3 +42,11 @@ def new_checkpoint(folder: Path, config: KSNetConfig, seed: int = 0) -> Checkpoi
     torch.manual_seed(seed)
     save_checkpoint(randomise(KSNet(config), seed), path, training="random", licence="Apache-2.0")
     return load_checkpoint(path)
+
+
+def save_as_exported(model: onnx.ModelProto, path: Path) -> None:
+    """Write a step that a test has changed, with the hash of what it is now: as a mistake in the exporter would."""
+    for entry in model.metadata_props:
+        if entry.key == SEAL:
+            entry.value = graph_sha256(model)
+    onnx.save(model, path)

@@ -53,6 +53,31 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("place", range(5))
+def test_a_damaged_picture_costs_itself_alone_wherever_it_is(folder: Path, place: int) -> None:
+    """With a thread a frame, one near the end took the last ones along."""
+    damaged = folder / f"frame_{place + 7:04}.png"
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    result = upscale_video(folder, None, Upscaler(open_runner=RepeatRunner))
+    assert (result.frames, result.frames_lost) == (4, 1)
+    for index, picture in enumerate(pictures(5)):
+        written = result.target / f"frame_{index + 7:04}.png"
+        assert written.exists() == (index != place)
+        if index != place:
+            np.testing.assert_array_equal(read_picture(written), enlarged(picture))
+
+
+@pytest.mark.parametrize("name", ["frame_0009.png", "frame_0011.png", "frame_9.png"])
+def test_an_empty_picture_is_refused_for_frames_behind_it_would_be_lost(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(b"")
+    with pytest.raises(InputError, match=f"{name} is empty; replace it, or take it out of the folder"):
+        upscale_video(folder, None, Upscaler(open_runner=RepeatRunner))
+    (folder / name).unlink()
+    (folder / name).symlink_to("nowhere.png")
+    with pytest.raises(InputError, match=f"{name} cannot be opened"):
+        upscale_video(folder, None, Upscaler(open_runner=RepeatRunner))
+
+
 def test_a_folder_of_frames_becomes_one_with_the_same_names(folder: Path) -> None:
     result = upscale_video(folder, None, Upscaler(open_runner=RepeatRunner))
     assert result.target == folder.with_name("shot [1] 100%_x4")

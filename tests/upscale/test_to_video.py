@@ -311,7 +311,7 @@ def test_sources_that_are_no_video_are_refused(tmp_path: Path) -> None:
         ("none.mp4", "does not exist"),
         ("", "holds no pictures"),
         ("text.mp4", "cannot be read as a video"),
-        ("empty.mp4", "cannot be read as a video"),
+        ("empty.mp4", "is not a video: it is empty"),
         ("noise.mp4", "cannot be read as a video"),
         ("sound.mp4", r"no video track \(audio found\)"),
         ("pictures/text.png", "cannot be read as a video or a picture: .* of another kind than its name says"),

@@ -44,6 +44,12 @@ def test_an_address_keeps_its_slashes(tmp_path: Path, address: str) -> None:
     assert Source(tmp_path / "a:/b.mp4").kind == "file"
 
 
+@pytest.mark.parametrize("address", ["file:///films/a.mp4", "FILE:/films/a.mp4"])
+def test_the_address_of_a_file_is_answered_with_its_path(address: str) -> None:
+    with pytest.raises(InputError, match=r"^file:///films/a.mp4 is an address; give the path alone, /films/a.mp4$"):
+        Source(Path(address))
+
+
 def test_a_line_break_in_a_folders_name_is_said(tmp_path: Path) -> None:
     (tmp_path / "a\nb").mkdir()
     for number in (9, 10):

@@ -93,7 +93,10 @@ def test_a_video_keeps_a_turn_by_any_angle(tmp_path: Path) -> None:
     source = make(tmp_path / "v.mp4", matrix)
     assert shown_by(upscale(source, tmp_path / "o.mp4").target) == list(matrix)
     result = frames_of(source, tmp_path / "frames")
-    assert "The source is shown turned by no quarter turn; the frames are as they are stored." in result.notes
+    assert (
+        "The source is shown changed in a way that is no turn or mirror; the frames are as they are stored."
+        in result.notes
+    )
 
 
 def test_a_video_that_is_shown_as_it_is_gets_no_matrix(tmp_path: Path) -> None:

@@ -98,16 +98,43 @@ def test_pictures_do_not_keep_hdr_metadata_and_it_is_said(tmp_path: Path) -> Non
     assert LOST in result.notes
 
 
-def test_closed_captions_are_named_as_lost(tmp_path: Path) -> None:
-    """CEA-708 in an SEI message before the first frame (ATSC A/53, part 4)."""
-    message = bytes.fromhex("b50031") + b"GA94" + bytes.fromhex("03 c1 ff fc8080 ff".replace(" ", ""))
-    unit = b"\0\0\0\1\6\4" + bytes([len(message)]) + message + b"\x80"
-    path = make(Case("captions", ".h264", options={"x264-params": "annexb=1"}), tmp_path)
+CAPTIONS = b"GA94" + bytes.fromhex("03c1fffc8080ff")
+"""One pair of bytes of EIA-608 as ATSC A/53 part 4 wraps it."""
+SEI = b"\0\0\1\6\4" + bytes([3 + len(CAPTIONS)]) + bytes.fromhex("b50031") + CAPTIONS + b"\x80"
+USER_DATA = b"\0\0\1\xb2" + CAPTIONS
+
+
+@pytest.mark.parametrize(
+    ("case", "before", "unit", "place"),
+    [
+        (Case("captions", ".h264", options={"x264-params": "annexb=1"}), b"\0\0\1\x65", SEI, "first"),
+        (Case("captions", ".h264", options={"x264-params": "annexb=1"}), b"\0\0\1\x41", SEI, "last"),
+        (
+            Case("captions", ".m2v", codec="mpeg2video", clock=Fraction(1, 25), pts=tuple(range(6))),
+            b"\0\0\1\1",
+            USER_DATA,
+            "first",
+        ),
+        (
+            Case("captions", ".m2v", codec="mpeg2video", clock=Fraction(1, 25), pts=tuple(range(6))),
+            b"\0\0\1\1",
+            USER_DATA,
+            "last",
+        ),
+    ],
+    ids=["h264, first frame", "h264, a later one", "mpeg2, first frame", "mpeg2, a later one"],
+)
+def test_closed_captions_are_named_as_lost(tmp_path: Path, case: Case, before: bytes, unit: bytes, place: str) -> None:
+    path = make(case, tmp_path)
     content = path.read_bytes()
-    first = content.index(b"\0\0\1\x65")  # the slice of the keyframe
-    path.write_bytes(content[:first] + unit[1:] + content[first:])
+    at = content.index(before) if place == "first" else content.rindex(before)
+    path.write_bytes(content[:at] + unit + content[at:])
+    with av.open(str(path)) as file:
+        carrying = ["A53_CC" in {item.type.name for item in frame.side_data} for frame in file.decode(video=0)]
+    assert sum(carrying) == 1
+    assert carrying[0] == (place == "first")
     result = upscale(path)
-    assert "Not copied: closed captions in the picture." in result.notes
+    assert result.notes.count("Not copied: closed captions in the picture.") == 1
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from ksnet_deploy.video.kinds import Source
-from ksnet_deploy.video.reading.sources import CopiedPacket
+from ksnet_deploy.video.reading.sources import CopiedPacket, picture_files
 
 __all__ = ["FrameCount"]
 
@@ -30,11 +30,13 @@ class FrameCount:
 
     @property
     def expected(self) -> int | None:
-        """Frames that the file says it has; None when it does not say.
+        """Frames that the file says it has, or files of a folder; None when it does not say.
 
         Only MP4 and MOV list their frames. What an edit list hides, as in a clip trimmed without re-encoding, is not
         counted: the index holds it marked as discarded, or not at all.
         """
+        if self._source.kind == "folder" and not self._source.is_part:
+            return len(picture_files(self._source.path))
         if "mp4" not in self._container.format.name or self._source.is_part:
             return None
         return sum(not entry.is_discard for entry in self._stream.index_entries) or None

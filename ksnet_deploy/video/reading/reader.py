@@ -29,9 +29,10 @@ from ksnet_deploy.video.reading.counting import FrameCount
 from ksnet_deploy.video.reading.part import Part
 from ksnet_deploy.video.reading.sample import SamplePacket, first_packet, first_packets
 from ksnet_deploy.video.reading.seeking import place_before
-from ksnet_deploy.video.reading.sources import CopiedPacket, open_source, open_video
+from ksnet_deploy.video.reading.sources import ICON, INTRA_ONLY, CopiedPacket, open_source, open_video
+from ksnet_deploy.video.reading.stills import pictures_left_out
 from ksnet_deploy.video.reading.tracks import COPIED, is_cover, is_text, is_timecode, is_unread
-from ksnet_deploy.video.side_data import HdrMetadata, display_matrix, named_side_data, shape_of_pixels
+from ksnet_deploy.video.side_data import HdrMetadata, captions_in, display_matrix, named_side_data, shape_of_pixels
 from ksnet_deploy.video.timecode import with_timecode_advanced
 
 __all__ = ["Frame", "VideoReader"]
@@ -67,7 +68,9 @@ class VideoReader(Closing):
         if self.source.kind != "pipe" and not path.exists():
             raise InputError(f"{path} does not exist; give the path of a video file")
         self.container, self.stream = open_video(self.source)
-        self.stream.thread_type = "AUTO"
+        # With a thread for each frame, a damaged one near the end would take the whole ones after it along.
+        intra = self.source.kind == "folder" or self.stream.codec_context.codec.properties & INTRA_ONLY
+        self.stream.thread_type = "SLICE" if intra else "AUTO"
         self.size = FrameSize(self.stream.codec_context.height, self.stream.codec_context.width)
         self._codec = self.stream.codec_context.codec.canonical_name
         self.colour = Colour.of(self.stream.codec_context, self._codec)
@@ -78,7 +81,9 @@ class VideoReader(Closing):
         """Tracks that can be in the output beside the video."""
         others = [s for s in self.container.streams if s not in self.tracks and s is not self.stream]
         # FFmpeg discards the text track in which MP4 keeps chapters, because it has read them.
-        self.left_out = [f"{s.type} track {s.index}" for s in others if not (is_timecode(s) or is_unread(s))]
+        self.left_out = pictures_left_out(self.source, self.container)
+        if self.container.format.name != ICON:
+            self.left_out += [f"{s.type} track {s.index}" for s in others if not (is_timecode(s) or is_unread(s))]
         """Names of what is not in the output; see :meth:`keeps`."""
         origin_s = Fraction(self.container.start_time or 0, av.time_base)
         self._part = Part(
@@ -260,12 +265,14 @@ class VideoReader(Closing):
             self.damaged_packets += 1
             self._clock.packet_lost()
             return
+        captions = captions_in(bytes(packet))
         for frame in frames:
             if isinstance(frame, VideoFrame):
                 self.decoded += 1
                 self.interlaced_frames += frame.interlaced_frame
                 if self.decoded == 1:
                     self._notice(frame)
+                self.left_out += [name for name in captions if name not in self.left_out]
                 pts, duration = self._clock.time_of(frame, self.decoded), self._clock.duration_of(frame)
                 yield Frame(self._rgb(frame), pts, duration)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import io
 import os
@@ -22,8 +23,11 @@ from av.video.stream import VideoStream
 
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.video.kinds import PICTURE_SUFFIXES, PIPE, Source, by_number
+from ksnet_deploy.video.reading.beginnings import kind_in_words, starts_as_jpeg
 
 __all__ = [
+    "ICON",
+    "INTRA_ONLY",
     "CopiedPacket",
     "check_self_contained",
     "lossy_codec_of",
@@ -40,8 +44,11 @@ __all__ = [
 av.logging.restore_default_callback()
 av.logging.set_libav_level(av.logging.PANIC)
 
-LOSSY = 1 << 1
-"""Flag AV_CODEC_PROP_LOSSY of FFmpeg's codec_desc.h."""
+INTRA_ONLY, LOSSY = 1 << 0, 1 << 1
+"""Flags AV_CODEC_PROP_INTRA_ONLY and AV_CODEC_PROP_LOSSY of FFmpeg's codec_desc.h."""
+
+ICON = "ico"
+"""FFmpeg's name of the format of icons, whose tracks are the same picture in several sizes."""
 
 HAS_PATTERNS = os.name != "nt"
 """Whether FFmpeg expands patterns of names; it has no glob() on Windows."""
@@ -104,6 +111,8 @@ def open_video(source: Source) -> tuple[InputContainer, VideoStream]:
     try:
         container = open_source(source.path, source.rate)
     except (av.error.FFmpegError, OSError) as error:
+        with contextlib.suppress(OSError):
+            _refuse_other_kinds(source.path)
         raise InputError(
             f"{source.path} cannot be read as a video ({reason_of(error)}); it is damaged or not a video file"
         ) from error
@@ -114,15 +123,32 @@ def open_video(source: Source) -> tuple[InputContainer, VideoStream]:
         raise
 
 
+def _refuse_other_kinds(path: Path) -> None:
+    """Raise InputError where a file's first bytes say that it is no video. Raises OSError where it cannot be read."""
+    if kind := kind_in_words(path):
+        raise InputError(f"{path} is not a video: it is {kind}")
+
+
 def video_of(container: InputContainer, path: Path) -> VideoStream:
-    """The first video track of a file that is no cover. Raises InputError where there is none."""
+    """The first video track of a file that is no cover, of an icon the largest picture. Raises InputError where there
+    is none."""
+    if container.format.name == "mjpeg" and path.is_file() and not starts_as_jpeg(path):
+        _refuse_other_kinds(path)  # in which FFmpeg finds pictures
+        raise InputError(f"{path} is not a video, though there are JPEG pictures in it; extract them first")
     cover = av.stream.Disposition.attached_pic
-    for video in container.streams.video:
+    videos = list(container.streams.video)
+    if container.format.name == ICON:
+        videos.sort(key=lambda video: -video.codec_context.width * video.codec_context.height)
+    for video in videos:
         # A text file named .mp4 is sometimes taken for subtitles or raw data; a stream without a size is no video.
         if not video.disposition & cover and video.codec_context is not None and video.codec_context.width > 0:
             return video
     if container.streams.video and _is_animated_webp(path):
         raise InputError(f"{path} is an animated WebP, which FFmpeg does not decode; convert it to GIF or MP4 first")
+    if any(video.codec_context is None for video in container.streams.video):
+        raise InputError(
+            f"the video in {path} is of a codec that FFmpeg does not know, or has no decoder for here; convert it first"
+        )
     if any(not video.disposition & cover for video in container.streams.video):
         raise InputError(
             f"{path} cannot be read as a video or a picture: what should be its frames has no size; it is damaged, or "
@@ -130,6 +156,7 @@ def video_of(container: InputContainer, path: Path) -> VideoStream:
         )
     found = {"a cover" if stream.type == "video" else stream.type for stream in container.streams}
     kinds = " and ".join(sorted(found)) or "no track at all"
+    _refuse_other_kinds(path)
     raise InputError(f"{path} has no video track ({kinds} found); give a file with video")
 
 
@@ -178,7 +205,7 @@ def picture_files(folder: Path) -> list[Path]:
     """The pictures of a folder in the order of the frames: by name, numbers by their value.
 
     Raises:
-        InputError: there is none, or they are of several kinds.
+        InputError: there is none, they are of several kinds, or one is empty or cannot be opened.
     """
     pictures = (p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith("."))
     files = sorted(pictures, key=lambda path: (by_number(path), path))
@@ -187,6 +214,10 @@ def picture_files(folder: Path) -> list[Path]:
         raise InputError(
             f"{folder} holds {' and '.join(kinds) or 'no'} pictures; give a folder whose frames are of one kind"
         )
+    for file in files:
+        if not os.access(file, os.R_OK) or not file.stat().st_size:  # at which FFmpeg ends the sequence
+            what = "is empty" if os.access(file, os.R_OK) else "cannot be opened"
+            raise InputError(f"the picture {file} {what}; replace it, or take it out of the folder")
     return files
 
 
