@@ -44,7 +44,12 @@ def replacing(path: Path) -> Iterator[Path]:
     """Context of a temporary path to write; renamed to ``path`` on success, removed on any exception.
 
     What killed processes left behind under such a name is removed first.
+
+    Raises:
+        OutputError: there is something that is no file, such as a device, whose place the file would take.
     """
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{path} is there already and is not a regular file; give another name")
     remove_leftovers(path)
     temporary = temporary_beside(path)
     try:

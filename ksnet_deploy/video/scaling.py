@@ -3,6 +3,9 @@
 To set one up takes a millisecond or two, often more than the frame takes after that; so each thread keeps those of its
 last kinds of frames. A frame is of the same kind where it has the same size, format, matrix and range; where its chroma
 lies, which PyAV does not tell, swscale looks up for each frame by itself.
+
+A context has threads of its own. They are not there in a forked process, as one that loads data for a training is:
+both to use and to free such a context would wait for them for ever, so that process begins with none.
 """
 
 from __future__ import annotations
@@ -24,30 +27,38 @@ KINDS = 8
 """Most kinds of frames that a thread keeps contexts, and filters, for: a film that changes its tags has few."""
 
 
+class _ByKind(OrderedDict[Hashable, Any]):
+    """Contexts that are freed by the process that made them alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.process = os.getpid()
+
+    def __del__(self) -> None:
+        if self.process != os.getpid():
+            _never_freed.append(dict(self))
+
+
+_never_freed: list[dict[Hashable, Any]] = []
+
+
 class _Kept(threading.local):
     """Contexts, or filters, of the last kinds of frames of a thread."""
 
     def __init__(self) -> None:
-        self._by_kind: OrderedDict[Hashable, Any] = OrderedDict()
+        self._by_kind = _ByKind()
 
     def get(self, kind: Hashable, make: Callable[[], Any]) -> Any:
+        if self._by_kind.process != os.getpid():
+            self._by_kind = _ByKind()
         found = self._by_kind.pop(kind) if kind in self._by_kind else make()
         self._by_kind[kind] = found
         if len(self._by_kind) > KINDS:
             self._by_kind.popitem(last=False)
         return found
 
-    def leave(self) -> None:
-        """Begin anew; what is kept is neither used nor released."""
-        _left.append(self._by_kind)
-        self._by_kind = OrderedDict()
 
-
-_left: list[object] = []
 _reformatters, _filters = _Kept(), _Kept()
-if hasattr(os, "register_at_fork"):  # a forked process lacks the threads that its parent's contexts would wait for
-    for _kept in (_reformatters, _filters):
-        os.register_at_fork(after_in_child=_kept.leave)
 
 
 def reformatted(frame: VideoFrame, **how: Any) -> VideoFrame:

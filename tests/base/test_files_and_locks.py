@@ -38,6 +38,15 @@ def test_a_file_with_the_longest_name_is_replaced_whole(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_what_is_no_file_keeps_its_place(tmp_path: Path) -> None:
+    """As /dev/null, which root could replace."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="is not a regular file"), replacing(tmp_path / "pipe"):
+        pytest.fail("it would be written")
+    assert (tmp_path / "pipe").is_fifo()
+
+
 @pytest.mark.parametrize("name", ["a.onnx", ".hidden", "a.4194999.part", "n" * 251 + ".txt"])
 def test_what_killed_processes_left_of_a_name_goes_and_nothing_else(tmp_path: Path, name: str) -> None:
     gone, running = 4194999, os.getppid()  # the first is beyond the largest process id

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from ksnet_deploy.base.metrics import luma, psnr, ssim
 
@@ -16,6 +15,8 @@ def noisy_pair(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("size", [(40, 51), (11, 11), (64, 12)])
 def test_psnr_and_ssim_agree_with_scikit_image(size: tuple[int, int]) -> None:
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity  # takes a second
+
     a, b = map(luma, noisy_pair(*size))
     assert psnr(b, a) == pytest.approx(peak_signal_noise_ratio(a, b, data_range=255), abs=1e-4)
     # Scikit-image averages over the frame without the half-window border, as MATLAB's script does.

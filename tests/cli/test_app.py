@@ -41,9 +41,9 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_upscaling_with_an_exported_network_never_loads_torch(
-    clip: Path, small_onnx: SmallOnnx, tmp_path: Path
+    clip: Path, plain_onnx: SmallOnnx, tmp_path: Path
 ) -> None:
-    arguments = ["ksnet-deploy", "upscale", str(clip), "-o", str(tmp_path / "o.mp4"), "-m", str(small_onnx("32x48"))]
+    arguments = ["ksnet-deploy", "upscale", str(clip), "-o", str(tmp_path / "o.mp4"), "-m", str(plain_onnx("32x48"))]
     code = f"import sys; sys.argv = {arguments!r}\nfrom ksnet_deploy.cli.app import main\n"
     code += "try: main()\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -67,15 +67,15 @@ def test_upscale_needs_no_argument_but_the_video(tmp_path: Path) -> None:
     assert "Using the network 'lite" in first.stderr
 
 
-def test_upscale_json_is_one_object(clip: Path, small_onnx: SmallOnnx, tmp_path: Path) -> None:
-    result = run("upscale", clip, "-o", tmp_path / "o.mkv", "-m", small_onnx("32x48"), "--json")
+def test_upscale_json_is_one_object(clip: Path, plain_onnx: SmallOnnx, tmp_path: Path) -> None:
+    result = run("upscale", clip, "-o", tmp_path / "o.mkv", "-m", plain_onnx("32x48"), "--json")
     answer = json.loads(result.stdout)
     assert result.stderr == ""
     assert (answer["height"], answer["width"], answer["frames"], answer["frames_lost"]) == (128, 192, 8, 0)
 
 
-def test_a_failed_upscale_is_one_sentence(clip: Path, small_onnx: SmallOnnx, tmp_path: Path) -> None:
-    network = small_onnx("32x48")
+def test_a_failed_upscale_is_one_sentence(clip: Path, plain_onnx: SmallOnnx, tmp_path: Path) -> None:
+    network = plain_onnx("32x48")
     existing = tmp_path / "existing.mp4"
     existing.write_text("precious")
     (tmp_path / "empty").mkdir()
@@ -113,11 +113,11 @@ def test_bad_checkpoints_are_one_sentence(clip: Path, small: Checkpoint, tmp_pat
     assert not (tmp_path / "o.mp4").exists()
 
 
-def test_a_truncated_video_ends_with_its_own_exit_code(small_onnx: SmallOnnx, tmp_path: Path) -> None:
+def test_a_truncated_video_ends_with_its_own_exit_code(plain_onnx: SmallOnnx, tmp_path: Path) -> None:
     whole = make_video(tmp_path / "w.mp4", FrameSize(32, 48), frames=60, options={"movflags": "+faststart"})
     content = whole.read_bytes()
     (tmp_path / "v.mp4").write_bytes(content[: int(len(content) * 0.7)])
-    result = run("upscale", tmp_path / "v.mp4", "-m", small_onnx("32x48"))
+    result = run("upscale", tmp_path / "v.mp4", "-m", plain_onnx("32x48"))
     sentence = failure_of(result, code=3)
     lost, kept = re.search(r"(\d+) frames could not be decoded, (\d+) were upscaled", sentence).groups()
     assert int(lost) + int(kept) == 60
@@ -139,10 +139,10 @@ def test_a_closed_terminal_ends_a_command_like_ctrl_c_unless_that_is_ignored(mon
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_stopped_run_has_no_output_and_the_same_command_goes_on(
-    small_onnx: SmallOnnx, tmp_path: Path, number: signal.Signals
+    plain_onnx: SmallOnnx, tmp_path: Path, number: signal.Signals
 ) -> None:
     video = make_video(tmp_path / "v.mp4", FrameSize(32, 48), frames=300)
-    arguments = ["upscale", str(video), "-m", str(small_onnx("32x48"))]
+    arguments = ["upscale", str(video), "-m", str(plain_onnx("32x48"))]
     process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     journal = job_folder(tmp_path / "v_x4.mp4") / "journal.jsonl"
@@ -187,13 +187,13 @@ def test_export_of_bad_arguments_is_one_sentence(small: Checkpoint, tmp_path: Pa
 
 
 def test_a_failed_verification_keeps_the_older_file(
-    small: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plain: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "step.onnx"
     path.write_text("an older, good file")
     monkeypatch.setattr(verify, "TOLERANCE", 0.0)
     with pytest.raises(VerificationError, match="differs from PyTorch on frame"):
-        export_verified(small, path, FrameSize(20, 24), dynamic=False, io="float32", precision="fp32", frames=3)
+        export_verified(plain, path, FrameSize(20, 24), dynamic=False, io="float32", precision="fp32", frames=3)
     assert path.read_text() == "an older, good file"
     assert [p.name for p in tmp_path.iterdir()] == ["step.onnx"]
 

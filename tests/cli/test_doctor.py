@@ -14,9 +14,6 @@ from pathlib import Path
 import pytest
 import torch
 import typer
-from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
-from packaging.version import Version
 from typer.testing import CliRunner
 
 from ksnet_deploy.base.machine import cores
@@ -24,7 +21,7 @@ from ksnet_deploy.cli import checks as doctor
 from ksnet_deploy.cli.checks import Check, Diagnosis, diagnose
 from ksnet_deploy.cli.doctor import BACKENDS
 from ksnet_deploy.cli.doctor import doctor as command
-from ksnet_deploy.cli.requirements import fits, requirements
+from ksnet_deploy.cli.requirements import requirements
 from ksnet_deploy.network import bundled as checkpoints
 from ksnet_deploy.upscale import memory
 from ksnet_deploy.upscale.networks import find_network
@@ -167,40 +164,6 @@ def test_nothing_heavy_is_loaded_before_it_is_asked_for() -> None:
     code += "print({'torch', 'onnx', 'onnxruntime', 'av', 'numpy'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
-
-
-@pytest.mark.parametrize("bounds", [">=2.13,<2.14", "<19,>=18", "==23.1.5", ">=12", ">1.9", "<=3.0.0", ">=18.0", ""])
-def test_bounds_are_understood_as_pip_does(bounds: str) -> None:
-    for version in (
-        "2.13",
-        "2.13.0+cpu",
-        "2.14",
-        "2.14.1",
-        "18",
-        "18.1.0",
-        "19.0",
-        "23.1.5",
-        "12.0",
-        "1.9",
-        "3",
-        "3.1",
-    ):
-        assert fits(version, bounds) == (Version(version) in SpecifierSet(bounds)), version
-
-
-def test_a_bound_of_another_kind_is_not_guessed_at() -> None:
-    with pytest.raises(ValueError, match=r"'~=1\.4' is no bound"):
-        fits("1.5", "~=1.4")
-
-
-def test_the_requirements_are_read_as_pip_does() -> None:
-    expected = [Requirement(line) for line in importlib.metadata.requires("ksnet-deploy") or []]
-    for mine, other in zip(requirements(), expected, strict=True):
-        assert mine.package == other.name
-        assert SpecifierSet(mine.bounds) == other.specifier
-        extras = {"cpu", "gpu", "rtx", "tensorrt", "plots", "dev"}
-        needs = {e for e in extras if other.marker is not None and other.marker.evaluate({"extra": e})}
-        assert needs <= ({mine.extra} if mine.extra else set())
 
 
 def test_a_requirement_with_extras_of_its_own_is_a_package_with_bounds(monkeypatch: Patch) -> None:

@@ -25,7 +25,6 @@ from ksnet_deploy.export.engine.compile import build_engine
 from ksnet_deploy.export.engine.make import EngineRequest, make_engine
 from ksnet_deploy.export.engine.proof import proof_on_gpu
 from ksnet_deploy.export.engine.request import BuildRequest
-from ksnet_deploy.export.onnx import export_onnx
 from ksnet_deploy.export.polygraphy import environment_of
 from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.network.checkpoints import Checkpoint
@@ -36,7 +35,7 @@ from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar, sidecar_path
 from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
 from ksnet_deploy.runtime.tensorrt.target import GpuTarget, SizeRange
 
-SmallOnnx = Callable[..., Path]
+PlainOnnx = Callable[..., Path]
 SIZE = SizeRange.fixed(FrameSize(32, 48))
 MANY = SizeRange(FrameSize(90, 160), FrameSize(180, 320), FrameSize(540, 960))
 SM86 = GpuTarget(86)
@@ -50,10 +49,9 @@ rtx = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def half_onnx(small: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("engine") / "small.onnx"
-    export_onnx(small, path, size=FrameSize(32, 48), precision="fp16")
-    return path
+def half_onnx(plain_onnx: PlainOnnx) -> Path:
+    """Of the plain network: TensorRT builds an engine of it in a second."""
+    return plain_onnx("32x48", precision="fp16")
 
 
 def build_small(onnx: Path, path: Path, **changes: object) -> Sidecar:
@@ -144,8 +142,8 @@ def test_without_polygraphy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 @rtx
 @pytest.mark.slow
-def test_an_engine_for_many_sizes(small_onnx: SmallOnnx, tmp_path: Path) -> None:
-    sidecar = build_small(small_onnx(None, "float32"), tmp_path / "any.engine", precision="fp32", sizes=MANY)
+def test_an_engine_for_many_sizes(plain_onnx: PlainOnnx, tmp_path: Path) -> None:
+    sidecar = build_small(plain_onnx(None, "float32"), tmp_path / "any.engine", precision="fp32", sizes=MANY)
     assert {tensor.name: tensor.shape for tensor in sidecar.inputs}["lr"] == (1, -1, -1, 3)
     assert sidecar.spec.sizes == MANY
 
@@ -171,10 +169,10 @@ def test_the_trained_network_becomes_an_fp16_engine_for_many_sizes(tmp_path: Pat
 
 
 @rtx
-def test_progress_is_reported_and_fp32_builds_too(small_onnx: SmallOnnx, tmp_path: Path) -> None:
+def test_progress_is_reported_and_fp32_builds_too(plain_onnx: PlainOnnx, tmp_path: Path) -> None:
     steps: list[tuple[str, int, int]] = []
     sidecar = build_small(
-        small_onnx("32x48"), tmp_path / "s.engine", precision="fp32", on_progress=lambda *step: steps.append(step)
+        plain_onnx("32x48"), tmp_path / "s.engine", precision="fp32", on_progress=lambda *step: steps.append(step)
     )
     assert set(sidecar.layers["CONVOLUTION"]) == {"FLOAT"}
     assert len({phase for phase, _, _ in steps}) > 3
@@ -184,9 +182,9 @@ def test_progress_is_reported_and_fp32_builds_too(small_onnx: SmallOnnx, tmp_pat
 
 @rtx
 def test_a_float32_file_does_not_become_a_half_engine_or_the_reverse(
-    small_onnx: SmallOnnx, half_onnx: Path, tmp_path: Path
+    plain_onnx: PlainOnnx, half_onnx: Path, tmp_path: Path
 ) -> None:
-    for source, precision in ((small_onnx("32x48"), "fp16"), (half_onnx, "fp32")):
+    for source, precision in ((plain_onnx("32x48"), "fp16"), (half_onnx, "fp32")):
         request = EngineRequest(source, SIZE, precision, flavour="rtx", gpu="sm86", output=tmp_path / "s.engine")  # type: ignore[arg-type]
         with pytest.raises(ArtifactError, match=f"an engine in {precision} was asked for"):
             make_engine(request)
@@ -352,11 +350,11 @@ def test_an_engine_that_fails_its_proof_does_not_get_its_name(half_onnx: Path, t
 
 @pytest.mark.parametrize("from_checkpoint", [True, False])
 def test_on_its_own_gpu_the_engine_itself_is_compared(
-    small: Checkpoint, half_onnx: Path, from_checkpoint: bool, monkeypatch: pytest.MonkeyPatch
+    plain: Checkpoint, half_onnx: Path, from_checkpoint: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The engine's runner is ONNX Runtime here, once on the right network and once on another."""
     monkeypatch.setattr(tensorrt, "TensorRTRunner", OnnxRunner)
-    source = small.path if from_checkpoint else half_onnx
+    source = plain.path if from_checkpoint else half_onnx
     proof = proof_on_gpu(source, half_onnx, [half_onnx], FrameSize(32, 48), 3, lambda: None)
     assert proof["what"] == "the engine on the GPU"
     assert (proof["against"] == "float32") == from_checkpoint
@@ -366,7 +364,7 @@ def test_on_its_own_gpu_the_engine_itself_is_compared(
         least = proof["least_psnr_db"] + 1
         proof = proof_on_gpu(source, half_onnx, [half_onnx], FrameSize(32, 48), 3, lambda: None, least)
         assert (proof["passed"], proof["required_db"]) == (False, least)
-    other = new_checkpoint(half_onnx.parent, small.config, seed=5)
+    other = new_checkpoint(half_onnx.parent, plain.config, seed=5)
     proof = proof_on_gpu(other.path, half_onnx, [half_onnx], FrameSize(32, 48), 3, lambda: None)
     assert not proof["passed"]  # which the sidecar says; the engine is there, for the user to judge
     assert "dB against float32, where at least 45 dB is accepted" in proof["faults"][0]

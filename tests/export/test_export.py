@@ -90,7 +90,7 @@ def test_bodies_have_what_older_runtimes_ask_for(small_onnx: SmallOnnx) -> None:
 def test_an_inlined_file_has_standard_operators_alone_and_passes_the_same_proof(
     small: Checkpoint, precision: Precision, tmp_path: Path
 ) -> None:
-    path, size = tmp_path / "step.onnx", FrameSize(20, 24)
+    path, size = tmp_path / "step.onnx", FrameSize(32, 48)
     export_verified(small, path, size, dynamic=False, io="float32", precision=precision, frames=4, inline=True)
     model = onnx.load(path)
     assert not model.functions
@@ -107,8 +107,8 @@ def test_an_inlined_file_has_standard_operators_alone_and_passes_the_same_proof(
 )
 def test_states_that_the_network_does_not_read_are_not_in_the_file(guidance: str, tmp_path: Path) -> None:
     config = SMALL.replace([f"flow_guidance={guidance}"])
-    checkpoint, path, size = new_checkpoint(tmp_path, config), tmp_path / "step.onnx", FrameSize(20, 24)
-    report = export_verified(checkpoint, path, size, dynamic=False, io="float32", precision="fp32", frames=6)
+    checkpoint, path, size = new_checkpoint(tmp_path, config), tmp_path / "step.onnx", FrameSize(32, 48)
+    report = export_verified(checkpoint, path, size, dynamic=False, io="uint8", precision="fp32", frames=6)
     assert report is not None
     unread = {"feat_2", "flow_1", "prop_2"} if guidance in ("none", "prev1") else set()
     names = [name for name in State._fields if name not in unread]
@@ -138,8 +138,8 @@ def test_less_work_for_the_alignment_is_exported_too(precision: Precision, dynam
 def test_both_proofs_reset_in_the_middle_of_what_is_long_enough(
     small: Checkpoint, precision: Precision, frames: int, said: str, small_files: dict[str, Path]
 ) -> None:
-    report = verify(small.model, small_files[precision], FrameSize(20, 24), precision=precision, frames=frames)
-    assert f"{frames} recurrent frames at 20x24, {said}:" in report.summary()
+    report = verify(small.model, small_files[precision], FrameSize(32, 48), precision=precision, frames=frames)
+    assert f"{frames} recurrent frames at 32x48, {said}:" in report.summary()
     assert report.as_dict()["reset_at"] == report.reset_at
 
 
@@ -148,10 +148,10 @@ def test_a_single_frame_is_no_recurrent_proof(
     small: Checkpoint, precision: Precision, small_files: dict[str, Path], tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match="--verify-frames 2"):
-        verify(small.model, small_files[precision], FrameSize(20, 24), precision=precision, frames=1)
+        verify(small.model, small_files[precision], FrameSize(32, 48), precision=precision, frames=1)
     with pytest.raises(ConfigError, match="--verify-frames 2"):
         export_verified(
-            small, tmp_path / "a.onnx", FrameSize(20, 24), dynamic=False, io="uint8", precision=precision, frames=1
+            small, tmp_path / "a.onnx", FrameSize(32, 48), dynamic=False, io="uint8", precision=precision, frames=1
         )
     assert list(tmp_path.iterdir()) == []
 
@@ -162,7 +162,7 @@ def test_both_proofs_compare_with_the_unfolded_network(
 ) -> None:
     """A wrong fold that the reference shares would not be seen."""
     monkeypatch.setattr(torch_runtime, "folded", lambda _model: pytest.fail("the reference was folded"))
-    verify(small.model, small_files[precision], FrameSize(20, 24), precision=precision, frames=2)
+    verify(small.model, small_files[precision], FrameSize(32, 48), precision=precision, frames=2)
 
 
 def test_the_proof_refuses_a_file_that_carries_the_past_over_a_reset(
@@ -171,7 +171,7 @@ def test_the_proof_refuses_a_file_that_carries_the_past_over_a_reset(
     monkeypatch.setattr(OnnxRunner, "reset", lambda _self: None)
     monkeypatch.setattr(OnnxRunner, "_close", lambda _self: None)
     with pytest.raises(VerificationError, match="frame 3"):
-        verify(small.model, small_files["fp32"], FrameSize(20, 24), precision="fp32", frames=6)
+        verify(small.model, small_files["fp32"], FrameSize(32, 48), precision="fp32", frames=6)
 
 
 def test_the_half_proof_sees_a_file_that_carries_the_past_over_a_reset(
@@ -180,7 +180,7 @@ def test_the_half_proof_sees_a_file_that_carries_the_past_over_a_reset(
     """By 5.9 dB here, of 63.3: in a random network the past weighs too little to fall below the floor."""
 
     def worst() -> float:
-        report = verify(small.model, small_files["fp16"], FrameSize(20, 24), precision="fp16", frames=6)
+        report = verify(small.model, small_files["fp16"], FrameSize(32, 48), precision="fp16", frames=6)
         assert isinstance(report, HalfReport)
         return min(report.psnr_db)
 
@@ -191,12 +191,9 @@ def test_the_half_proof_sees_a_file_that_carries_the_past_over_a_reset(
 
 
 @pytest.fixture(scope="module")
-def small_files(small: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The small network for 20x24, by precision."""
-    folder = tmp_path_factory.mktemp("both")
-    for precision in ("fp32", "fp16"):
-        export_onnx(small, folder / f"{precision}.onnx", size=FrameSize(20, 24), precision=precision)
-    return {precision: folder / f"{precision}.onnx" for precision in ("fp32", "fp16")}
+def small_files(small_onnx: SmallOnnx) -> dict[str, Path]:
+    """The small network for 32x48, by precision."""
+    return {precision: small_onnx("32x48", precision=precision) for precision in ("fp32", "fp16")}
 
 
 def test_a_runtime_without_our_code_runs_the_file_as_it_is(small_onnx: SmallOnnx, small: Checkpoint) -> None:
@@ -248,8 +245,8 @@ def test_dynamic_graph_gives_what_the_fixed_one_gives(small_onnx: SmallOnnx) -> 
 
 
 @pytest.mark.parametrize("io", ["uint8", "float16"])
-def test_every_frame_type_matches_pytorch(small_onnx: SmallOnnx, small: Checkpoint, io: str) -> None:
-    report = verify_onnx(small.model, small_onnx("32x48", io), FrameSize(32, 48), frames=6)
+def test_every_frame_type_matches_pytorch(plain_onnx: SmallOnnx, plain: Checkpoint, io: str) -> None:
+    report = verify_onnx(plain.model, plain_onnx("32x48", io), FrameSize(32, 48), frames=6)
     assert max(frame.state for frame in report.frames) <= 1e-4
     assert max(frame.hr for frame in report.frames) <= (1.001 / 255 if io == "uint8" else 1e-3)
 

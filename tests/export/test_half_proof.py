@@ -47,11 +47,9 @@ SmallOnnx = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def half_onnx(small: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def half_onnx(small_onnx: SmallOnnx) -> Path:
     """The small network, 32x48, in half precision."""
-    path = tmp_path_factory.mktemp("half") / "step.onnx"
-    export_onnx(small, path, size=FrameSize(32, 48), precision="fp16")
-    return path
+    return small_onnx("32x48", precision="fp16")
 
 
 def types_of(model: onnx.ModelProto) -> dict[str, int]:
@@ -250,9 +248,9 @@ def test_verification_accepts_a_good_file_and_says_how_good(half_onnx: Path, sma
 
 
 @pytest.mark.parametrize("io", ["float16", "float32"])
-def test_every_frame_type_can_be_exported_in_half(small: Checkpoint, io: FrameType, tmp_path: Path) -> None:
+def test_every_frame_type_can_be_exported_in_half(plain: Checkpoint, io: FrameType, tmp_path: Path) -> None:
     path = tmp_path / "step.onnx"
-    report = export_verified(small, path, FrameSize(20, 24), dynamic=False, io=io, precision="fp16", frames=2)
+    report = export_verified(plain, path, FrameSize(20, 24), dynamic=False, io=io, precision="fp16", frames=2)
     assert isinstance(report, HalfReport)
     assert report.least_db > PSNR_FLOOR_DB
     assert path.exists()

@@ -18,7 +18,6 @@ import pytest
 import typer
 from films import film_with_sound
 from media import make_video, packets_of, presentation_times
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from typer.testing import CliRunner
 
 from ksnet_deploy.base.errors import ConfigError, InputError, KSNetError, OutputError
@@ -97,6 +96,8 @@ def frames_of(path: Path) -> list[np.ndarray]:
 
 
 def test_figures_of_a_folder_agree_with_scikit_image(tmp_path: Path) -> None:
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity  # takes a second
+
     rng = np.random.default_rng(1)
     smooth = [np.uint8(100) + noise(24, 40, seed) // 8 for seed in range(11)]
     changed = [np.clip(f + rng.normal(0, 2 + i % 7, f.shape), 0, 255).astype(np.uint8) for i, f in enumerate(smooth)]
@@ -180,6 +181,8 @@ def test_videos_of_different_times_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_quarter_size_is_enlarged_by_bicubic(tmp_path: Path) -> None:
+    from skimage.metrics import peak_signal_noise_ratio  # takes a second
+
     lr, hr = noise(13, 17, 0), noise(52, 68, 1)
     expected = peak_signal_noise_ratio(hr, enlarge_bicubic(lr), data_range=255)
     a, b = picture(tmp_path / "hr.png", hr), picture(tmp_path / "lr.png", lr)

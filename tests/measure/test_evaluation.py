@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from clips import ArrayClip, folder_of_frames, noise, smooth_picture
 from networks import new_checkpoint
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from ksnet_deploy.base.errors import BackendError, InputError, OutputError
 from ksnet_deploy.base.frames import FrameSize
@@ -55,6 +54,8 @@ def textured(frames: int, height: int, width: int) -> np.ndarray:
 
 @pytest.mark.parametrize("space", ["y", "rgb"])
 def test_figures_agree_with_scikit_image(space: str) -> None:
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity  # takes a second
+
     hr = textured(3, 48, 64)
     report = evaluate([(ArrayClip(hr), None)], BicubicMethod(), "folder", space=space)  # type: ignore[arg-type]
     psnrs, ssims = [], []

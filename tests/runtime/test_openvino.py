@@ -30,10 +30,8 @@ needs_bfloat16 = pytest.mark.skipif(not openvino.has_bfloat16(), reason="this pr
 
 
 @pytest.fixture(scope="module")
-def half(small: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("half") / "half.onnx"
-    export_onnx(small, path, size=SIZE, precision="fp16")
-    return path
+def half(small_onnx: Callable[..., Path]) -> Path:
+    return small_onnx("32x48", precision="fp16")
 
 
 def test_no_float16_is_left_and_the_islands_stay_float32(half: Path) -> None:
@@ -152,11 +150,11 @@ def test_it_is_taken_where_it_is_installed_and_faster(
     assert not find_network("lite", "openvino").can_be_tiled
 
 
-def test_where_tiles_are_needed_onnx_runtime_runs_them(small: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_tiles_are_needed_onnx_runtime_runs_them(plain: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino, "is_installed", lambda: True)
     monkeypatch.setattr(openvino, "cpu_flags", lambda: {"avx512_bf16"})
     said: list[str] = []
-    with Upscaler(small.path, tiles="96x96", on_note=said.append) as upscaler:
+    with Upscaler(plain.path, tiles="96x96", on_note=said.append) as upscaler:
         assert upscaler.network.identity()["runtime"].startswith("openvino" if openvino_version() else "onnxruntime")
         assert upscaler.push(np.zeros((128, 128, 3), np.uint8)).shape == (512, 512, 3)
         assert upscaler.tiling is not None

@@ -33,10 +33,11 @@ def runner(
     request: pytest.FixtureRequest,
     small: Checkpoint,
     small_onnx: SmallOnnx,
+    plain_onnx: SmallOnnx,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Runner]:
-    """Every runner of the small network, for one size; that of engines on a stand-in for the GPU."""
+    """Every runner of the small network, in tiles of the plain one, for one size; engines on a stand-in for the GPU."""
     if request.param == "torch":
         opened = open_runner(small.path, SIZE)
     elif request.param == "onnxruntime":
@@ -50,7 +51,7 @@ def runner(
     elif request.param == "tiles":
         plan = TilePlan.make(SIZE, FrameSize(32, 30), 12)
         assert len(plan.positions) == 2
-        opened = TiledRunner(LockstepOnnxRunner(small_onnx(str(plan.tile)), plan.tile), plan)
+        opened = TiledRunner(LockstepOnnxRunner(plain_onnx(str(plan.tile)), plan.tile), plan)
     else:
         pretend_gpu(monkeypatch)
         opened = open_runner(fake_engine(small_onnx("32x48"), tmp_path / "small.engine", ("32x48",) * 3), SIZE)

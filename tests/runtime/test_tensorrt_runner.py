@@ -26,7 +26,7 @@ from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
 from ksnet_deploy.runtime.tensorrt.target import GpuTarget, SizeRange
 from ksnet_deploy.upscale.upscaler import Upscaler
 
-SmallOnnx = Callable[..., Path]
+Exports = Callable[..., Path]
 SIZE = FrameSize(32, 48)
 
 
@@ -37,8 +37,8 @@ def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Fake
 
 
 @pytest.fixture
-def engine(small_onnx: SmallOnnx, tmp_path: Path) -> Path:
-    return fake_engine(small_onnx("32x48"), tmp_path / "small.engine", ("32x48", "32x48", "32x48"))
+def engine(plain_onnx: Exports, tmp_path: Path) -> Path:
+    return fake_engine(plain_onnx("32x48"), tmp_path / "small.engine", ("32x48", "32x48", "32x48"))
 
 
 def frames(count: int, size: FrameSize = SIZE) -> np.ndarray:
@@ -46,8 +46,8 @@ def frames(count: int, size: FrameSize = SIZE) -> np.ndarray:
 
 
 @pytest.mark.usefixtures("gpu")
-def test_a_sequence_with_resets_equals_onnx_runtimes(engine: Path, small_onnx: SmallOnnx) -> None:
-    as_it_is = OnnxRunner(small_onnx("32x48"), SIZE, rewrite=lambda _model: None)
+def test_a_sequence_with_resets_equals_onnx_runtimes(engine: Path, plain_onnx: Exports) -> None:
+    as_it_is = OnnxRunner(plain_onnx("32x48"), SIZE, rewrite=lambda _model: None)
     with open_runner(engine, SIZE) as runner, as_it_is as reference:
         assert runner.backend == "rtx"
         for index, frame in enumerate(frames(9)):
@@ -78,11 +78,9 @@ def test_two_engines_run_the_windows_of_a_bidirectional_network(small_bi_onnx: P
         open_runner(tmp_path / "bi.engine", size)
 
 
-def test_a_state_that_the_engine_has_lost_is_not_asked_for(
-    gpu: FakeCuda, small_onnx: SmallOnnx, tmp_path: Path
-) -> None:
+def test_a_state_that_the_engine_has_lost_is_not_asked_for(gpu: FakeCuda, plain_onnx: Exports, tmp_path: Path) -> None:
     """TensorRT takes away an input that nothing reads; what the file gives as its next value stays an output."""
-    model = onnx.load(small_onnx("32x48"))
+    model = onnx.load(plain_onnx("32x48"))
     model.graph.node.append(onnx.helper.make_node("Identity", ["state.prop_1"], ["next.spare"]))
     spare = copy.deepcopy(next(value for value in model.graph.output if value.name == "next.prop_1"))
     spare.name = "next.spare"
@@ -92,7 +90,7 @@ def test_a_state_that_the_engine_has_lost_is_not_asked_for(
     sidecar = Sidecar.read(path)
     lost = replace(next(tensor for tensor in sidecar.inputs if tensor.name == "state.prop_1"), name="state.spare")
     replace(sidecar, inputs=(*sidecar.inputs, lost)).write(path)
-    with open_runner(path, SIZE) as runner, OnnxRunner(small_onnx("32x48"), SIZE, rewrite=lambda _: None) as reference:
+    with open_runner(path, SIZE) as runner, OnnxRunner(plain_onnx("32x48"), SIZE, rewrite=lambda _: None) as reference:
         for frame in frames(3):
             np.testing.assert_array_equal(runner.step(frame), reference.step(frame))
         assert "spare" not in runner.state
@@ -128,10 +126,10 @@ def test_a_recording_that_rounds_otherwise_is_taken(engine: Path, gpu: FakeCuda)
 
 
 def test_a_recording_that_computes_something_else_is_not_taken_and_said(
-    gpu: FakeCuda, engine: Path, small_onnx: SmallOnnx
+    gpu: FakeCuda, engine: Path, plain_onnx: Exports
 ) -> None:
     gpu.replay_error = 40
-    as_it_is = OnnxRunner(small_onnx("32x48"), SIZE, rewrite=lambda _model: None)
+    as_it_is = OnnxRunner(plain_onnx("32x48"), SIZE, rewrite=lambda _model: None)
     said: list[str] = []
     with Upscaler(engine, on_note=said.append) as upscaler, as_it_is as reference:
         for frame in frames(3):
@@ -166,9 +164,9 @@ def test_what_tensorrt_rtx_compiled_is_kept_beside_the_engine(gpu: FakeCuda, eng
     assert compilations() == 0
 
 
-def test_frames_too_large_for_any_gpu_are_refused(gpu: FakeCuda, engine: Path, small_onnx: SmallOnnx) -> None:
+def test_frames_too_large_for_any_gpu_are_refused(gpu: FakeCuda, engine: Path, plain_onnx: Exports) -> None:
     huge = FrameSize(9000, 9000)
-    sidecar, metadata = Sidecar.read(engine), exported_metadata(load_exported(small_onnx("32x48")))
+    sidecar, metadata = Sidecar.read(engine), exported_metadata(load_exported(plain_onnx("32x48")))
     spec = replace(sidecar.spec, sizes=SizeRange.fixed(huge))
     replace(sidecar, spec=spec, metadata=metadata).write(engine)
     with pytest.raises(ConfigError, match="2\\^31 elements"):
@@ -178,7 +176,7 @@ def test_frames_too_large_for_any_gpu_are_refused(gpu: FakeCuda, engine: Path, s
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("gpu")
-def test_an_engine_for_many_sizes_runs_at_one_of_them(small_onnx: SmallOnnx, tmp_path: Path) -> None:
+def test_an_engine_for_many_sizes_runs_at_one_of_them(small_onnx: Exports, tmp_path: Path) -> None:
     path = fake_engine(small_onnx(None, "float32"), tmp_path / "any.engine", ("16x16", "32x48", "64x64"))
     size = FrameSize(20, 36)
     with TensorRTRunner(path, size) as runner, OnnxRunner(small_onnx(None, "float32"), size) as reference:
@@ -218,14 +216,14 @@ def test_where_nothing_records_the_runner_goes_step_by_step(engine: Path, monkey
 @pytest.mark.parametrize("answer", [None, False])
 @pytest.mark.usefixtures("gpu")
 def test_an_engine_that_cannot_be_recorded_runs_step_by_step(
-    engine: Path, small_onnx: SmallOnnx, answer: bool | None, monkeypatch: pytest.MonkeyPatch
+    engine: Path, plain_onnx: Exports, answer: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """TensorRT 10 and 11 cannot be asked, and can be recorded; TensorRT-RTX may say no."""
     if answer is None:
         monkeypatch.delattr(FakeEngine, "is_stream_capturable")
     else:
         monkeypatch.setattr(FakeEngine, "is_stream_capturable", lambda *_: answer)
-    as_it_is = OnnxRunner(small_onnx("32x48"), SIZE, rewrite=lambda _model: None)
+    as_it_is = OnnxRunner(plain_onnx("32x48"), SIZE, rewrite=lambda _model: None)
     with TensorRTRunner(engine, SIZE) as runner, as_it_is as reference:
         assert runner.recorded == (answer is None)
         for frame in frames(3):

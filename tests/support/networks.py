@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ksnet_deploy.network.blocks import RCB
 from ksnet_deploy.network.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
@@ -14,6 +14,8 @@ from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.runtime.step_file import SEAL, graph_sha256
 
+Tensors = dict[str, Tensor]
+"""Weights by their names."""
 SMALL = KSNetConfig(channels=16, extract_blocks=1, deform_groups=4)
 """Every part of the network at little cost."""
 
@@ -50,3 +52,7 @@ def save_as_exported(model: onnx.ModelProto, path: Path) -> None:
         if entry.key == SEAL:
             entry.value = graph_sha256(model)
     onnx.save(model, path)
+
+
+def same(found: Tensors, expected: Tensors) -> bool:
+    return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)

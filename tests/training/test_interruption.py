@@ -94,7 +94,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
                 next(task.model.parameters()).fill_(float("inf"))
 
     with pytest.raises(TrainingError, match=r"the loss is nan near iteration 4; the checkpoint of iteration 3 is kept"):
-        run_loop(task, settings(tmp_path), CPU, spoil)
+        run_loop(task, settings(tmp_path, save_every_s=0.0), CPU, spoil)
 
     def fail(progress: Progress) -> None:
         raise AssertionError(progress)
@@ -130,7 +130,7 @@ def loss_then_signal(batch):
     return loss(batch)
 
 task.loss = loss_then_signal
-run_loop(task, settings(folder, log_every=100, save_every_s=1e9), CPU, lambda p: print("at", p.iteration, flush=True))
+run_loop(task, settings(folder, log_every=100), CPU, lambda p: print("at", p.iteration, flush=True))
 """
 
 
@@ -175,7 +175,7 @@ def fill(progress):
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
 try:
-    run_loop(tiny_task(folder), settings(folder), CPU, fill)
+    run_loop(tiny_task(folder), settings(folder, save_every_s=0.0), CPU, fill)
 except OutputError as error:
     print(error)
 """

@@ -20,18 +20,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from trainings import CPU, TINY, moving_clip, request, settings, tiny_task
 
-from ksnet_deploy.base.errors import CheckpointError, ConfigError, InputError, TrainingError
+from ksnet_deploy.base.errors import CheckpointError, InputError, TrainingError
 from ksnet_deploy.base.metrics import luma, psnr
 from ksnet_deploy.measure.degradation import degrade, enlarge_bicubic
 from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.flow import SpyNet
 from ksnet_deploy.network.model import KSNet
-from ksnet_deploy.training.flow_task import FlowTask, measure_flow
-from ksnet_deploy.training.flow_weights import load_flow_weights
-from ksnet_deploy.training.ksnet_task import KSNetTask, charbonnier
+from ksnet_deploy.training.flow_task import FlowTask
+from ksnet_deploy.training.ksnet_task import KSNetTask
 from ksnet_deploy.training.log import Progress
 from ksnet_deploy.training.loop import _Run, run_loop
-from ksnet_deploy.training.recipe import RECIPES, OptimizerName, Recipe, Stage, check_batches
+from ksnet_deploy.training.recipe import OptimizerName, Recipe, Stage
 from ksnet_deploy.training.run import train_ksnet
 from ksnet_deploy.training.task import Task
 from ksnet_deploy.training.world import World
@@ -64,7 +63,7 @@ def kill(progress):
         os.kill(os.getpid(), signal.SIGKILL)
 
 folder = Path(sys.argv[1])
-run_loop(tiny_task(folder, optimizer=sys.argv[3]), settings(folder), CPU, kill)
+run_loop(tiny_task(folder, optimizer=sys.argv[3]), settings(folder, save_every_s=0.0), CPU, kill)
 """
 
 
@@ -126,12 +125,6 @@ world.leave()
 """
 
 
-def test_a_batch_that_cannot_be_shared_is_refused() -> None:
-    check_batches(RECIPES["short"], 4)
-    with pytest.raises(ConfigError, match="a batch of 4 cannot be shared equally by 8 processes"):
-        check_batches(RECIPES["short"], 8)
-
-
 def test_the_run_of_another_network_or_precision_is_not_continued(tmp_path: Path) -> None:
     clips, recipe = [moving_clip()], Recipe((Stage(1, 1, 1, 32),))
     run(FlowTask(SpyNet(8), clips, [], recipe, tmp_path / "s.safetensors", seed=0), tmp_path)
@@ -173,7 +166,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
 
 def test_the_flow_network_is_frozen_first_and_then_learns(tmp_path: Path) -> None:
     def flow_after(iterations: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        recipe = Recipe((Stage(iterations, 2, 3, 16),), learning_rate=1e-3, flow_frozen=3)
+        recipe = Recipe((Stage(iterations, 1, 2, 16),), learning_rate=1e-3, flow_frozen=3)
         task = tiny_task(tmp_path / str(iterations), recipe)
         before = {name: value.clone() for name, value in task.model.state_dict().items()}
         run(task, tmp_path / str(iterations))
@@ -246,7 +239,7 @@ class Exploding(Task):
 def test_a_loss_that_is_no_number_ends_the_run_with_the_last_weights_kept(tmp_path: Path) -> None:
     task = Exploding()
     with pytest.raises(TrainingError, match="the loss is nan near iteration 3"):
-        run(task, tmp_path)
+        run(task, tmp_path, save_every_s=0.0)
     assert task.saved == [1, 2]
     assert torch.load(tmp_path / "resume.pt", weights_only=True)["model"]["weight"].isfinite().all()
 
@@ -279,83 +272,6 @@ def test_a_loss_that_is_looked_at_late_never_changes_the_weights(
         run(spoilt, tmp_path / "spoilt", log_every=100, validate_every=100)
     assert all(torch.equal(a, b) for a, b in zip(spoilt.model.parameters(), one.model.parameters(), strict=True))
     assert spoilt.saved == []
-
-
-def test_charbonnier_is_the_papers() -> None:
-    a, b = torch.tensor([0.5, 0.0]), torch.tensor([0.5, 0.3])
-    assert float(charbonnier(a, b)) == pytest.approx((1e-3 + math.sqrt(0.09 + 1e-6)) / 2)
-
-
-def test_the_rate_falls_along_a_cosine() -> None:
-    recipe = Recipe((Stage(60, 1, 1, 16), Stage(40, 1, 1, 16)), learning_rate=2.0, final_learning_rate=1.0)
-    assert recipe.rate(0) == 2.0
-    assert recipe.rate(50) == pytest.approx(1.5)
-    assert recipe.rate(100) == pytest.approx(1.0)
-    warm = Recipe((Stage(60, 1, 1, 16),), learning_rate=2.0, warm_up=10)
-    assert [warm.rate(i) for i in (0, 4, 9)] == pytest.approx([0.2, 1.0, 2.0])
-
-
-def test_the_papers_recipes() -> None:
-    for name, rate in (("paper-reds", 1e-4), ("paper-vimeo", 2e-4)):
-        recipe = RECIPES[name]
-        assert recipe.iterations == 600_000
-        assert recipe.rate(0) == rate
-        assert (recipe.flow_rate_factor, recipe.flow_frozen) == (2.0, 5_000)
-        assert {stage.patch_px for stage in recipe.stages} == {64}
-
-
-@pytest.mark.parametrize("text", ["", "100", "100:8x5", "a:8x5x32", "0:8x5x32", "10:8x5x8"])
-def test_a_stage_that_cannot_be_run_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="training stage"):
-        Stage.parse(text)
-
-
-def cloud(side: int) -> np.ndarray:
-    """Structure at all scales, as in pictures."""
-    rng = np.random.default_rng(0)
-    layers = [np.kron(rng.normal(size=(side // s + 1,) * 2), np.ones((s, s)))[:side, :side] for s in (2, 4, 8, 16)]
-    plane = np.clip(127 + 30 * sum(layers), 0, 255).astype(np.uint8)
-    return np.repeat(plane[..., None], 3, axis=2)
-
-
-def test_flow_training_lowers_the_end_point_error(tmp_path: Path) -> None:
-    clips = [ArrayClip(cloud(200)[None])]
-    torch.manual_seed(0)
-    model = SpyNet(8)
-    recipe = Recipe((Stage(150, 4, 1, 32),), learning_rate=2e-3, gradient_norm=1.0, ema_decay=0.9)
-    before = measure_flow(model, clips, pairs=16, side_px=32)
-    task = FlowTask(model, clips, [], recipe, tmp_path / "spynet.safetensors", seed=0)
-    averaged = run_loop(task, settings(tmp_path), CPU, lambda _: None)
-    assert isinstance(averaged, SpyNet)
-    assert measure_flow(averaged, clips, pairs=16, side_px=32) < 0.9 * before
-    fresh = SpyNet(8)
-    fresh.load_state_dict(load_flow_weights(tmp_path / "spynet.safetensors", fresh)[0])
-    assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), averaged.parameters(), strict=True))
-
-
-@pytest.mark.parametrize(
-    "rename",
-    [
-        lambda level, layer: f"basic_module.{level}.basic_module.{layer}",
-        lambda level, layer: f"basic_module.{level}.basic_module.{layer // 2}.conv",
-        lambda level, layer: f"netBasic.{level}.netBasic.{layer}",
-    ],
-    ids=["BasicSR", "MMEditing", "pytorch-spynet"],
-)
-def test_public_spynet_weights_are_read(tmp_path: Path, rename: Any) -> None:
-    model, fresh = SpyNet(), SpyNet()
-    public = {}
-    for name, value in model.state_dict().items():
-        _, level, layer, kind = name.split(".")
-        public[f"{rename(int(level), int(layer))}.{kind}"] = value
-    torch.save(
-        {"params": public, "other": 1} if "basic_module.0.basic_module.0.weight" in public else public,
-        tmp_path / "s.pth",
-    )
-    fresh.load_state_dict(load_flow_weights(tmp_path / "s.pth", fresh)[0])
-    assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), model.parameters(), strict=True))
-    with pytest.raises(CheckpointError, match="no SpyNet of 16 channels"):
-        load_flow_weights(tmp_path / "s.pth", SpyNet(16))
 
 
 def test_the_papers_splits_are_kept(tmp_path: Path) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from fake_card import RTX3080, FakeCard
 from fake_gpu import fake_engine
 from networks import SMALL, new_checkpoint
@@ -22,11 +19,10 @@ from ksnet_deploy.base.errors import BackendError, ConfigError
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.export.engine import make
 from ksnet_deploy.network.checkpoints import Checkpoint
-from ksnet_deploy.runtime import gpu
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.upscale import ladder
 from ksnet_deploy.upscale.job import Job
-from ksnet_deploy.upscale.ladder import RUNGS, Choices, Ladder, Machine, available_rungs, find_fastest, this_machine
+from ksnet_deploy.upscale.ladder import RUNGS, Choices, Ladder, Machine, find_fastest
 from ksnet_deploy.upscale.networks import NetworkFile
 
 SIZE = FrameSize(16, 24)
@@ -447,79 +443,3 @@ def test_each_runtime_of_the_card_gives_the_pictures_of_float32(
             found, expected = upscaler.push(lr).astype(int), reference.push(lr)
             assert np.sqrt(np.mean((found - expected) ** 2)) < 1.5  # 45 dB
     assert card.built == (["32x48"] if runtime == "tensorrt" else [])
-
-
-class FakeDriver:
-    """``libcuda``, with a card or without."""
-
-    def __init__(self, cards: int = 1, status: int = 0) -> None:
-        self.cards, self.status = cards, status
-
-    def cuInit(self, _flags: int) -> int:  # noqa: N802
-        return self.status
-
-    def cuDeviceGetCount(self, count: Any) -> int:  # noqa: N802
-        count._obj.value = self.cards
-        return 0
-
-    def cuDeviceGet(self, device: Any, index: int) -> int:  # noqa: N802
-        device._obj.value = index
-        return 0
-
-    def cuDeviceGetName(self, name: Any, _size: int, _device: Any) -> int:  # noqa: N802
-        name.value = b"NVIDIA GeForce RTX 3080"
-        return 0
-
-    def cuDeviceGetAttribute(self, value: Any, kind: int, _device: Any) -> int:  # noqa: N802
-        value._obj.value = {75: 8, 76: 6}[kind]
-        return 0
-
-    def cuDeviceTotalMem_v2(self, value: Any, _device: Any) -> int:  # noqa: N802
-        value._obj.value = 10_240 << 20
-        return 0
-
-
-def test_the_card_is_what_its_driver_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "_driver", FakeDriver)
-    assert gpu.find_gpu() == RTX3080
-    assert str(gpu.find_gpu()) == "RTX 3080"
-    monkeypatch.setattr(gpu, "_driver", lambda: FakeDriver(cards=0))
-    with pytest.raises(BackendError, match="shows no GPU to this process; see CUDA_VISIBLE_DEVICES"):
-        gpu.find_gpu()
-    monkeypatch.setattr(gpu, "_driver", lambda: FakeDriver(status=100))
-    with pytest.raises(BackendError, match="cuInit gives 100"):
-        gpu.find_gpu()
-    monkeypatch.setattr(gpu, "_driver", lambda: ctypes.CDLL("libcuda-that-is-not.so.1"))
-    with pytest.raises(BackendError, match="there is no NVIDIA driver here"):
-        gpu.find_gpu()
-
-
-def test_what_can_use_the_card_is_looked_for_only_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked: list[str] = []
-    monkeypatch.setattr(ladder, "lacks", lambda runtime: looked.append(runtime) or ("x" if runtime == "rtx" else None))
-    monkeypatch.setattr(gpu, "_driver", lambda: FakeDriver(cards=0))
-    this_machine.cache_clear()
-    assert this_machine().gpu is None
-    assert looked == []
-    this_machine.cache_clear()
-    monkeypatch.setattr(gpu, "_driver", FakeDriver)
-    assert this_machine() == Machine(RTX3080, "", {"rtx": "x"})
-    assert looked == ["tensorrt", "rtx", "torch", "onnxruntime"]
-    this_machine.cache_clear()
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_what_the_libraries_here_lack_is_known_without_trying(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ladder.lacks("torch") == ladder.lacks("onnxruntime") == "it is built without CUDA"
-    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    assert ladder.lacks("tensorrt") == ladder.lacks("rtx") == "it is not installed"
-    monkeypatch.setattr("importlib.util.find_spec", lambda _name: object())
-    assert ladder.lacks("tensorrt") is None
-
-
-def test_available_rungs_are_those_without_an_obstacle() -> None:
-    machine = Machine(RTX3080, "", {"tensorrt": "x", "torch": "y"})
-    found = [f"{rung.runtime} {rung.device}" for rung in available_rungs(Choices(), machine)]
-    assert found == ["rtx cuda", "onnxruntime cuda", "onnxruntime cpu"]
-    assert [rung.device for rung in available_rungs(Choices("torch"), machine)] == ["cpu"]
-    assert replace(Choices(), device="cuda").settled_device(NO_GPU) == "cuda"  # and refused when it is opened

@@ -27,7 +27,6 @@ from ksnet_deploy.base.hidden import temporary_beside
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.upscale.job import Job, job_folder, unfinished_frames
 from ksnet_deploy.upscale.output import OutputFile
-from ksnet_deploy.upscale.plan import LONGEST_SEGMENT, SHORTEST_SEGMENT
 from ksnet_deploy.upscale.result import Events, UpscaleResult
 from ksnet_deploy.upscale.run import upscale_video
 from ksnet_deploy.upscale.scenes import NoCuts
@@ -36,8 +35,18 @@ from ksnet_deploy.video.picture import write_png
 from ksnet_deploy.video.writing.presets import choose_encoder
 
 SIZE = FrameSize(16, 24)
-CUT = 150
-FRAMES = 400
+SHORTEST, LONGEST = 6, 30
+"""Frames of a segment; a quarter of the usual, for a quarter of the work."""
+CUT = 38
+FRAMES = 100
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short_segments() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ksnet_deploy.upscale.plan.SHORTEST_SEGMENT", SHORTEST)
+        patch.setattr("ksnet_deploy.upscale.plan.LONGEST_SEGMENT", LONGEST)
+        yield
 
 
 class Cuts:
@@ -56,8 +65,8 @@ class Cuts:
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """400 frames with sound; some frames shown for longer than others."""
-    pts = [512 * i + 700 * (i // 90) for i in range(FRAMES)]
+    """Frames with sound; some frames shown for longer than others."""
+    pts = [512 * i + 700 * (i // 22) for i in range(FRAMES)]
     return make_video(tmp_path_factory.mktemp("film") / "film.mp4", SIZE, pts=pts, sound=True)
 
 
@@ -85,7 +94,7 @@ def test_two_runs_give_the_same_bytes(film: Path, tmp_path: Path, suffix: str) -
     assert first == second
 
 
-@pytest.mark.parametrize("stops", [[130], [200, 260], [399], [170, 170, 170]])
+@pytest.mark.parametrize("stops", [[36], [50, 66], [99], [43, 43, 43]])
 def test_an_interrupted_job_goes_on_to_the_same_bytes(
     film: Path, tmp_path: Path, whole: bytes, stops: list[int]
 ) -> None:
@@ -105,7 +114,7 @@ def test_an_interrupted_job_goes_on_to_the_same_bytes(
 
 def test_a_job_goes_on_after_a_disk_that_lost_its_last_writes(film: Path, tmp_path: Path, whole: bytes) -> None:
     target = tmp_path / "o.mp4"
-    interrupted(film, target, 390)
+    interrupted(film, target, 99)
     folder = job_folder(target)
     journal = folder / "journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
@@ -122,9 +131,9 @@ def test_a_job_goes_on_after_a_disk_that_lost_its_last_writes(film: Path, tmp_pa
 @pytest.mark.parametrize("damage", ["state", "file", "frames"])
 def test_a_job_does_not_go_on_from_what_is_damaged(film: Path, tmp_path: Path, damage: str) -> None:
     target = tmp_path / "o.mp4"
-    interrupted(film, target, 130)
+    interrupted(film, target, 36)
     identity = json.loads((job_folder(target) / "job.json").read_text())
-    assert unfinished_frames(target, identity) == LONGEST_SEGMENT
+    assert unfinished_frames(target, identity) == LONGEST
     journal = job_folder(target) / "journal.jsonl"
     line = json.loads(journal.read_text())
     if damage == "state":
@@ -137,15 +146,15 @@ def test_a_job_does_not_go_on_from_what_is_damaged(film: Path, tmp_path: Path, d
 
 def test_segments_end_at_cuts_and_never_grow_long(film: Path, tmp_path: Path) -> None:
     target = tmp_path / "o.mp4"
-    interrupted(film, target, 399)
+    interrupted(film, target, 99)
     lines = [json.loads(line) for line in (job_folder(target) / "journal.jsonl").read_text().splitlines()]
     assert [line["frames"] for line in lines] == [
-        LONGEST_SEGMENT,
-        CUT - LONGEST_SEGMENT,
-        LONGEST_SEGMENT,
-        LONGEST_SEGMENT,
+        LONGEST,
+        CUT - LONGEST,
+        LONGEST,
+        LONGEST,
     ]
-    assert SHORTEST_SEGMENT <= CUT - LONGEST_SEGMENT
+    assert SHORTEST <= CUT - LONGEST
     # A scene that begins needs no state; only the last of the others is kept.
     assert [line["state"] is None for line in lines] == [False, True, False, False]
     assert names(job_folder(target)) == {"lock", "job.json", "journal.jsonl", lines[-1]["state"]} | {
@@ -155,7 +164,7 @@ def test_segments_end_at_cuts_and_never_grow_long(film: Path, tmp_path: Path) ->
 
 def test_other_settings_do_not_go_on_with_the_job(film: Path, tmp_path: Path) -> None:
     target = tmp_path / "o.mp4"
-    interrupted(film, target, 140)
+    interrupted(film, target, 36)
     other = choose_encoder("h264", quality=30)
     with pytest.raises(OutputError, match=r"encoder: .*crf=18.* -> .*crf=30.*--no-resume"):
         upscale(film, target, codec=other)
@@ -167,14 +176,14 @@ def test_other_settings_do_not_go_on_with_the_job(film: Path, tmp_path: Path) ->
 def test_a_changed_source_is_noticed(film: Path, tmp_path: Path) -> None:
     source = tmp_path / "film.mp4"
     source.write_bytes(film.read_bytes())
-    interrupted(source, tmp_path / "o.mp4", 200)
-    make_video(source, SIZE, frames=300)
+    interrupted(source, tmp_path / "o.mp4", 50)
+    make_video(source, SIZE, frames=75)
     with pytest.raises(OutputError, match=r"other settings \(.*source"):
         upscale(source, tmp_path / "o.mp4")
 
 
 def test_without_resume_nothing_is_left(film: Path, tmp_path: Path) -> None:
-    interrupted(film, tmp_path / "o.mp4", 300, resume=False)
+    interrupted(film, tmp_path / "o.mp4", 75, resume=False)
     assert names(tmp_path) == set()
 
 
@@ -217,7 +226,7 @@ def test_duplicates_cost_no_step_and_show_the_same_picture(tmp_path: Path) -> No
 
 
 def _run_slowly(film: Path, target: Path) -> None:
-    FadingRunner.delay_s = 0.004
+    FadingRunner.delay_s = 0.016
     upscale(film, target)
 
 
@@ -277,7 +286,7 @@ def test_a_kill_while_the_tracks_are_tried_leaves_nothing_for_good(film: Path, t
 
 
 def test_a_job_in_tiles_goes_on_in_the_same_tiles(
-    small: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plain: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ksnet_deploy.upscale.plan.LONGEST_SEGMENT", 4)
     monkeypatch.setattr("ksnet_deploy.upscale.memory.BASE_BYTES", 0)  # else it is most of what frames so small need
@@ -285,7 +294,7 @@ def test_a_job_in_tiles_goes_on_in_the_same_tiles(
 
     def run(target: str, available: int, events: Events | None = None) -> UpscaleResult:
         monkeypatch.setattr("ksnet_deploy.upscale.memory.available_memory", lambda: available)
-        return upscale_video(source, tmp_path / target, Upscaler(str(small.path)), detector=NoCuts(), events=events)
+        return upscale_video(source, tmp_path / target, Upscaler(str(plain.path)), detector=NoCuts(), events=events)
 
     little, enough = 51_000_000, 10**9
     expected = run("once.mkv", little)
@@ -301,7 +310,7 @@ class Breaking(Cuts):
     """Stands for a source that cannot be read beyond a frame."""
 
     def starts_scene(self, rgb: NDArray[Any]) -> bool:
-        if self._index == CUT + 30:
+        if self._index == CUT + 8:
             raise InputError("the timestamps jump back")
         return super().starts_scene(rgb)
 
@@ -329,7 +338,7 @@ def test_an_interruption_before_the_first_frame_leaves_nothing(film: Path, tmp_p
 def test_a_damaged_job_is_one_sentence_and_can_be_thrown_away(film: Path, tmp_path: Path, content: bytes) -> None:
     target = tmp_path / "o.mp4"
     with pytest.raises(KeyboardInterrupt):
-        upscale(film, target, events=stop_after(200))
+        upscale(film, target, events=stop_after(50))
     (job_folder(target) / "job.json").write_bytes(content)
     (job_folder(target) / "folder").mkdir()
     with pytest.raises(OutputError, match=r"is damaged .*; pass --no-resume to throw it away"):
@@ -340,14 +349,14 @@ def test_a_damaged_job_is_one_sentence_and_can_be_thrown_away(film: Path, tmp_pa
 
 def test_the_rate_of_a_folder_is_part_of_a_job(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    for index in range(130):
+    for index in range(40):
         write_png(tmp_path / "in" / f"{index:04}.png", np.full((16, 24, 3), index, np.uint8))
     target = tmp_path / "in" / "o.mkv"  # the job lies among the pictures, and is none of them
     with pytest.raises(KeyboardInterrupt):
-        upscale(tmp_path / "in", target, rate=Fraction(24), events=stop_after(125))
+        upscale(tmp_path / "in", target, rate=Fraction(24), events=stop_after(36))
     with pytest.raises(OutputError, match=r"other settings \(frame rate: 24 -> 30\)"):
         upscale(tmp_path / "in", target, rate=Fraction(30))
-    assert upscale(tmp_path / "in", target, rate=Fraction(24)).resumed_frames == 120
+    assert upscale(tmp_path / "in", target, rate=Fraction(24)).resumed_frames == LONGEST
 
 
 @pytest.mark.parametrize(

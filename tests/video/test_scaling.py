@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
+import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -64,3 +67,32 @@ def test_threads_do_not_share_contexts() -> None:
         found = list(pool.map(lambda frame: reformatted(frame, **WAYS[0]).to_ndarray(), frames))
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def _both(frame: VideoFrame) -> None:
+    for how in WAYS:
+        reformatted(filtered(frame, "setparams", "chroma_location=left"), **how)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forked processes")
+def test_a_forked_process_has_contexts_of_its_own() -> None:
+    """Those of the process that it came from wait for threads that are not there."""
+    frame, met, done = yuv(0), threading.Event(), threading.Event()
+
+    def other() -> None:  # a thread whose contexts are dropped with it in the forked process
+        _both(frame)
+        met.set()
+        done.wait()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    met.wait()
+    _both(frame)
+    child = multiprocessing.get_context("fork").Process(target=_both, args=(frame,))
+    child.start()
+    child.join(timeout=60)
+    done.set()
+    thread.join()
+    code = child.exitcode
+    child.kill()
+    assert code == 0, "it never ended"

@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from web_server import SEGMENT, WebServer, serving
 
 from ksnet_deploy.base.frames import FrameSize
 
-pytest.importorskip("gradio", reason="Gradio is not installed; it is in the extra web")
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("gradio") is None, reason="Gradio is not installed; it is in the extra web"),
+]
 
 FRAMES = 60
 STEP_S = 0.1

@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,8 @@ def test_without_gradio_a_sentence_says_how_to_get_it(tmp_path: Path, monkeypatc
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
-    pytest.importorskip("gradio", reason="Gradio is not installed; it is in the extra web")
+    if find_spec("gradio") is None:  # importing it takes seconds, and the server is another process
+        pytest.skip("Gradio is not installed; it is in the extra web")
     with serving(tmp_path_factory.mktemp("jobs"), 0.0, "--max-upload", "1MB") as found:
         yield found
 

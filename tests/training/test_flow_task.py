@@ -1,0 +1,67 @@
+"""Training of the flow network alone, and the weights that are published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from clips import ArrayClip
+from trainings import CPU, settings
+
+from ksnet_deploy.base.errors import CheckpointError
+from ksnet_deploy.network.flow import SpyNet
+from ksnet_deploy.training.flow_task import FlowTask, measure_flow
+from ksnet_deploy.training.flow_weights import load_flow_weights
+from ksnet_deploy.training.loop import run_loop
+from ksnet_deploy.training.recipe import Recipe, Stage
+
+
+def cloud(side: int) -> np.ndarray:
+    """Structure at all scales, as in pictures."""
+    rng = np.random.default_rng(0)
+    layers = [np.kron(rng.normal(size=(side // s + 1,) * 2), np.ones((s, s)))[:side, :side] for s in (2, 4, 8, 16)]
+    plane = np.clip(127 + 30 * sum(layers), 0, 255).astype(np.uint8)
+    return np.repeat(plane[..., None], 3, axis=2)
+
+
+def test_flow_training_lowers_the_end_point_error(tmp_path: Path) -> None:
+    clips = [ArrayClip(cloud(200)[None])]
+    torch.manual_seed(0)
+    model = SpyNet(8)
+    recipe = Recipe((Stage(150, 4, 1, 32),), learning_rate=2e-3, gradient_norm=1.0, ema_decay=0.9)
+    before = measure_flow(model, clips, pairs=16, side_px=32)
+    task = FlowTask(model, clips, [], recipe, tmp_path / "spynet.safetensors", seed=0)
+    averaged = run_loop(task, settings(tmp_path), CPU, lambda _: None)
+    assert isinstance(averaged, SpyNet)
+    assert measure_flow(averaged, clips, pairs=16, side_px=32) < 0.9 * before
+    fresh = SpyNet(8)
+    fresh.load_state_dict(load_flow_weights(tmp_path / "spynet.safetensors", fresh)[0])
+    assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), averaged.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        lambda level, layer: f"basic_module.{level}.basic_module.{layer}",
+        lambda level, layer: f"basic_module.{level}.basic_module.{layer // 2}.conv",
+        lambda level, layer: f"netBasic.{level}.netBasic.{layer}",
+    ],
+    ids=["BasicSR", "MMEditing", "pytorch-spynet"],
+)
+def test_public_spynet_weights_are_read(tmp_path: Path, rename: Any) -> None:
+    model, fresh = SpyNet(), SpyNet()
+    public = {}
+    for name, value in model.state_dict().items():
+        _, level, layer, kind = name.split(".")
+        public[f"{rename(int(level), int(layer))}.{kind}"] = value
+    torch.save(
+        {"params": public, "other": 1} if "basic_module.0.basic_module.0.weight" in public else public,
+        tmp_path / "s.pth",
+    )
+    fresh.load_state_dict(load_flow_weights(tmp_path / "s.pth", fresh)[0])
+    assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), model.parameters(), strict=True))
+    with pytest.raises(CheckpointError, match="no SpyNet of 16 channels"):
+        load_flow_weights(tmp_path / "s.pth", SpyNet(16))
