@@ -48,7 +48,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: there is something that is no file, such as a device, whose place the file would take.
     """
-    if path.exists() and not path.is_file():
+    if path.exists() and not path.is_file() and not path.is_dir():  # the system refuses to replace a folder
         raise OutputError(f"{path} is there already and is not a regular file; give another name")
     remove_leftovers(path)
     temporary = temporary_beside(path)

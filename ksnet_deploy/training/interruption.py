@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 from ksnet_deploy.base.machine import ending_signals
 
 __all__ = ["Signals", "lost_worker"]
+
+SIGNAL_S = 1.0
+"""Seconds in which the system tells that a process has ended."""
 
 
 class Signals:
@@ -52,8 +56,13 @@ class Signals:
         self._handlers = {}
 
 
-def lost_worker(error: RuntimeError) -> str | None:
+def lost_worker(error: RuntimeError | ConnectionError) -> str | None:
     """Sentence on what became of a process that loads data, where PyTorch's error tells of one."""
+    if isinstance(error, ConnectionError):  # its end was met before the signal that PyTorch tells it by
+        try:
+            time.sleep(SIGNAL_S)
+        except RuntimeError as told:
+            error = told
     if "DataLoader worker" not in str(error):
         return None
     pids = re.search(r"\(pids?(?:\(s\))? ([\d, ]+)\)", str(error))

@@ -141,7 +141,7 @@ class _Run:
                 meter.restart()
                 if stops:
                     break
-        except RuntimeError as error:
+        except (RuntimeError, ConnectionError) as error:
             self._leave_without_data(error)
         if self.world.leads and self.saved == self.task.iterations and not self._result_is_whole():
             self._save({})  # of a run that was finished before, and its result removed or damaged
@@ -185,7 +185,7 @@ class _Run:
             if saves:
                 self._save(figures)
 
-    def _leave_without_data(self, error: RuntimeError) -> None:
+    def _leave_without_data(self, error: RuntimeError | ConnectionError) -> None:
         """Raise the error, or say that a loading process was lost; a signal may have reached those first."""
         sentence = lost_worker(error)
         if sentence is None:

@@ -85,7 +85,7 @@ def test_a_failed_upscale_is_one_sentence(clip: Path, plain_onnx: SmallOnnx, tmp
         ((clip, "-o", existing), "--overwrite"),
         ((clip, "-o", tmp_path / "none" / "o.mp4"), "does not exist"),
         ((clip, "-o", "/sys/kernel/o.mp4"), "cannot be written to"),
-        ((clip, "-o", tmp_path / "o.mp4", "-m", "giant"), "there is lite, lite-video, uni"),
+        ((clip, "-o", tmp_path / "o.mp4", "-m", "giant"), "there is bi, lite, lite-video, uni"),
         ((clip, "-o", tmp_path / "o.mp4", "-m", tmp_path / "none.safetensors"), "does not exist"),
         ((clip, "-o", tmp_path / "o.mp4", "--codec", "nocodec"), "there is no encoder"),
         ((clip, "-o", tmp_path / "o.mp4", "--backend", "torch"), "run by ONNX Runtime"),

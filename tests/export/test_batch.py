@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from command import failure_of, run
+from networks import save_as_exported
 
 from ksnet_deploy.base.errors import ArtifactError, ConfigError, VerificationError
 from ksnet_deploy.base.frames import FrameSize
@@ -55,7 +56,7 @@ def test_the_proof_refuses_a_file_whose_scenes_get_mixed(smallest: Checkpoint, t
     order = onnx.numpy_helper.from_array(np.array([1, 0], np.int64), "order")
     model.graph.initializer.append(order)
     model.graph.node.insert(0, onnx.helper.make_node("Gather", ["state.prop_1", "order"], ["mixed"], axis=0))
-    onnx.save(model, path)
+    save_as_exported(model, path)
     assert exported_lanes(model) == 2
     with pytest.raises(VerificationError, match="differs from PyTorch on frame 1"):
         verify(smallest.model, path, SIZE, precision="fp32", frames=3)

@@ -43,7 +43,9 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
     return bytes(changed)
 
 
-@pytest.mark.parametrize("kind", ["fixed", "free size", "propagate", "refine"])
+@pytest.mark.parametrize(
+    "kind", ["fixed", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("free size", "propagate", "refine"))]
+)
 def test_a_damaged_exported_file_is_refused_in_a_sentence(
     small_onnx: SmallOnnx, small_bi_onnx: Path, tmp_path: Path, kind: str
 ) -> None:

@@ -20,6 +20,7 @@ from ksnet_deploy.network.flow import SpyNet, warp
 from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.training.dataset import clips_identity
 from ksnet_deploy.training.flow_task import FlowTask
+from ksnet_deploy.training.interruption import lost_worker
 from ksnet_deploy.training.ksnet_task import KSNetTask
 from ksnet_deploy.training.log import Progress
 from ksnet_deploy.training.loop import run_loop
@@ -207,6 +208,20 @@ def test_a_killed_loading_process_is_one_sentence(tmp_path: Path) -> None:
 
     with pytest.raises(TrainingError, match=r"loads data was killed.*process \d+.*fewer --workers.*run the same"):
         run_loop(tiny_task(tmp_path, workers=1), settings(tmp_path), CPU, kill)
+
+
+def test_a_connection_that_breaks_before_the_signal_comes_is_told_by_the_signal() -> None:
+    def handler(*_: object) -> None:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        sentence = lost_worker(ConnectionResetError())
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert sentence is not None
+    assert "killed (process 7)" in sentence
 
 
 def test_a_second_training_in_the_folder_is_refused(tmp_path: Path) -> None:
