@@ -106,9 +106,9 @@ class ModelList:
 
 
 def purposes() -> list[tuple[str, str]]:
-    """The bundled networks' names, each with what it is for."""
-    known = _known()
-    return [(name, known[name]["purpose"]) for name in bundled_names()]
+    """The bundled networks' names, each with what it is for; the usual ones first."""
+    shipped = bundled_names()
+    return [(name, facts["purpose"]) for name, facts in _known().items() if name in shipped]
 
 
 def _known() -> dict[str, dict[str, Any]]:

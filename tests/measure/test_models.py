@@ -10,7 +10,7 @@ from command import run
 
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.export.cache import cache_folder, cached_files
-from ksnet_deploy.measure.models import list_models
+from ksnet_deploy.measure.models import list_models, purposes
 from ksnet_deploy.measure.speeds import keep_speed, measured_speeds
 from ksnet_deploy.network.bundled import bundled_checkpoint, bundled_names
 
@@ -73,3 +73,9 @@ def test_the_command_gives_json_too() -> None:
     answer = json.loads(run("models", "--json").stdout)
     assert [model["name"] for model in answer["models"]] == bundled_names()
     assert all({"purpose", "bytes", "licence", "speeds", "cached"} <= set(model) for model in answer["models"])
+
+
+def test_the_usual_networks_come_first_and_none_is_left_out() -> None:
+    names = [name for name, _ in purposes()]
+    assert names[:2] == ["lite", "lite-video"], "what the page in the browser previews"
+    assert sorted(names) == bundled_names()
