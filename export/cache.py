@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 
@@ -213,9 +214,9 @@ def cached_onnx(
 
 def code_sha256() -> str:
     """SHA-256 over all Python files of the package: whichever of them changes, the export may change too."""
-    package = Path(__file__).parents[1]
+    package = str(resources.files("ksnet_deploy"))  # outside of which this file lies in a checkout: export/ is a link
+    files = (Path(folder, name) for folder, _, names in os.walk(package, followlinks=True) for name in names)
     digest = hashlib.sha256()
-    # In a checkout export/ is a symlink, which glob does not follow.
-    for path in sorted({*package.glob("**/*.py"), *(package / "export").glob("**/*.py")}):
+    for path in sorted(path for path in files if path.suffix == ".py"):
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,7 @@ class Complexity:
     gmacs_deploy: float
 
 
+@functools.cache
 def complexity(config: KSNetConfig, size: FrameSize) -> Complexity:
     """Count for one frame of the size, without computing anything (meta tensors)."""
     with torch.device("meta"):

@@ -57,13 +57,16 @@ class Signals:
 
 
 def lost_worker(error: RuntimeError | ConnectionError) -> str | None:
-    """Sentence on what became of a process that loads data, where PyTorch's error tells of one."""
-    if isinstance(error, ConnectionError):  # its end was met before the signal that PyTorch tells it by
+    """Sentence on what became of a process that loads data, where PyTorch's error tells of one.
+
+    The only connections of a training are those to such processes.
+    """
+    if isinstance(error, ConnectionError):  # met before the signal that PyTorch tells of it, with its number
         try:
             time.sleep(SIGNAL_S)
         except RuntimeError as told:
             error = told
-    if "DataLoader worker" not in str(error):
+    if not isinstance(error, ConnectionError) and "DataLoader worker" not in str(error):
         return None
     pids = re.search(r"\(pids?(?:\(s\))? ([\d, ]+)\)", str(error))
     which = f" (process {pids[1]})" if pids else ""

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import onnx
@@ -24,6 +25,7 @@ from ksnet_deploy.export.cache import (
     cached_onnx,
     cached_path,
     clear_cache,
+    code_sha256,
     fault_of,
     hash_path,
     name_in_cache,
@@ -94,7 +96,7 @@ ASKED = (("uint8", "fp32", SIZE), ("float32", "fp16", SIZE), ("uint8", "fp32", N
 """A file of each precision, and a dynamic one; a tile's file is one of these."""
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))])
 @pytest.mark.usefixtures("folder")
 def test_a_damaged_export_or_hash_is_never_used_and_made_anew_with_a_note(
     small: Checkpoint, quick_export: list[str], seed: int
@@ -194,7 +196,7 @@ def make_one(small: Checkpoint, precision: str, notes: list[str]) -> MadeEngine:
 
 
 @pytest.mark.parametrize("part", ["engine", "sidecar", "proof", "onnx", "hash"])
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))])
 def test_a_damaged_engine_sidecar_or_proof_is_never_used_and_made_anew_with_a_note(
     folder: Path, small: Checkpoint, builds: dict[str, int], part: str, seed: int
 ) -> None:
@@ -293,6 +295,21 @@ def test_the_key_of_an_engine_depends_on_everything_in_it(small: Checkpoint, mon
     assert len({key.file_name("small") for key in keys}) == len(keys)
     for spec in specs:
         assert EngineSpec.from_dict(json.loads(json.dumps(spec.as_dict()))) == spec
+
+
+def test_the_code_in_a_key_is_that_of_the_package_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "ksnet_deploy"
+    package.mkdir()
+    (tmp_path / "export" / "engine").mkdir(parents=True)
+    (package / "export").symlink_to("../export")  # as in a checkout
+    monkeypatch.setattr(resources, "files", lambda _package: package)
+    seen = [code_sha256()]
+    for name in ("ksnet_deploy/__init__.py", "export/cache.py", "export/engine/make.py"):
+        (tmp_path / name).write_text(name)
+        seen.append(code_sha256())
+    assert len(set(seen)) == 4
+    (tmp_path / "other.py").write_text("a test, or a package beside it")
+    assert code_sha256() == seen[-1]
 
 
 # Folders and leftovers

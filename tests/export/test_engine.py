@@ -60,6 +60,7 @@ def build_small(onnx: Path, path: Path, **changes: object) -> Sidecar:
     return build_engine(onnx, path, replace(SPEC, **spec), **settings)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @rtx
 def test_the_trained_network_becomes_an_fp16_engine_for_an_rtx_3080(tmp_path: Path) -> None:
     request = EngineRequest(
@@ -193,6 +194,7 @@ def test_a_float32_file_does_not_become_a_half_engine_or_the_reverse(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @rtx
 def test_an_engine_in_the_cache_is_built_once(half_onnx: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KSNET_CACHE_DIR", str(tmp_path))
@@ -287,8 +289,17 @@ build_engine(Path(sys.argv[1]), Path(sys.argv[2]), spec, library=None, model="sm
 
 
 @rtx
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("when", ["building", "proving"])
+@pytest.mark.parametrize(
+    ("signum", "when"),
+    [
+        (signal.SIGINT, "building"),
+        (signal.SIGKILL, "proving"),
+        *(
+            pytest.param(*pair, marks=pytest.mark.slow)
+            for pair in ((signal.SIGTERM, "building"), (signal.SIGKILL, "building"), (signal.SIGTERM, "proving"))
+        ),
+    ],
+)
 def test_an_interrupted_build_leaves_no_engine(
     half_onnx: Path, signum: signal.Signals, when: str, tmp_path: Path
 ) -> None:
@@ -309,6 +320,7 @@ def test_an_interrupted_build_leaves_no_engine(
         assert left == []
 
 
+@pytest.mark.slow
 @rtx
 def test_an_engine_of_a_checkpoint_is_compared_with_float32_once(
     plain: Checkpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -120,9 +120,10 @@ def test_states_that_the_network_does_not_read_are_not_in_the_file(guidance: str
     assert {f"state.{name}" for name in names} <= used
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "dynamic"),
-    [("fp32", False), *(pytest.param(p, True, marks=pytest.mark.slow) for p in ("fp32", "fp16"))],
+    [("fp32", False), ("fp32", True), ("fp16", True)],
 )
 def test_less_work_for_the_alignment_is_exported_too(precision: Precision, dynamic: bool, tmp_path: Path) -> None:
     config = SMALL.replace(["flow_levels=5", "offset_stride=2", "refine_alignment=flow", "flow_guidance=prev1"])

@@ -245,6 +245,7 @@ def test_the_card_is_read_as_nvidia_smi_tells_it() -> None:
     assert (hot.power_w, hot.thermal_note) == (None, "the GPU is at 88 degrees, where cards lower their clocks")
 
 
+@pytest.mark.slow
 def test_a_real_run_measures_in_processes_of_their_own(small: Checkpoint) -> None:
     (subject,) = find_subjects([str(small.path)], [SIZE])
     subject = replace(subject, ways=[TORCH, ONNX])

@@ -143,7 +143,7 @@ def test_the_bundled_checkpoints_are_small_and_carry_their_licence() -> None:
         assert path.name in (path.parent / "MODEL_CARD.md").read_text()
 
 
-@pytest.mark.parametrize("name", ["lite", "uni"])
+@pytest.mark.parametrize("name", ["lite", pytest.param("uni", marks=pytest.mark.slow)])
 def test_the_bundled_checkpoints_beat_bicubic_on_the_bundled_clip(name: str) -> None:
     from ksnet_deploy.video.reading.reader import VideoReader
 

@@ -28,7 +28,11 @@ SETTINGS = (
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [("paper", ()), *((name, settings) for name in ("uni", "lite") for settings in ((), *((s,) for s in SETTINGS)))],
+    [
+        *(("paper", ()), ("uni", ()), ("lite", ())),
+        *(("lite", (setting,)) for setting in SETTINGS),
+        *(pytest.param("uni", (setting,), marks=pytest.mark.slow) for setting in SETTINGS),
+    ],
 )
 def test_the_formula_is_near_the_count_of_operators(name: str, settings: tuple[str, ...]) -> None:
     config, size = KSNetConfig.named(name).replace(settings), FrameSize(180, 320)

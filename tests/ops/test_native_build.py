@@ -47,6 +47,7 @@ def configure(folder: Path, *options: str) -> tuple[int, str]:
     return result.returncode, " ".join((result.stdout + result.stderr).split())
 
 
+@pytest.mark.slow
 @needs_nvcc
 def test_the_kernel_library_compiles_without_a_warning_and_loads() -> None:
     assert find_kernel_library() is None

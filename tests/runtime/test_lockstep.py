@@ -55,7 +55,8 @@ def test_two_scenes_under_way_at_once_do_not_mix(small_onnx: Callable[..., Path]
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("model", ["lite", pytest.param("uni", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["lite", "uni"])
 def test_tiles_of_moving_video_are_the_whole_frame_within_50_db_and_show_no_seam(model: str, tmp_path: Path) -> None:
     plan = TilePlan.make(FrameSize(72, 128), FrameSize(72, 86), 32)
     whole, tile = (cached_onnx(bundled_checkpoint(model), size) for size in (plan.frame, plan.tile))

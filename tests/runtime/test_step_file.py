@@ -43,19 +43,23 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
     return bytes(changed)
 
 
+@pytest.fixture
+def whole(request: pytest.FixtureRequest, small_onnx: SmallOnnx) -> Path:
+    """A file of the kind that is asked for."""
+    if request.param in ("fixed", "free size"):
+        return small_onnx("32x48" if request.param == "fixed" else None, "float32")
+    pair: Path = request.getfixturevalue("small_bi_onnx")
+    return dict(zip(("propagate", "refine"), files_of(pair), strict=True))[request.param]
+
+
 @pytest.mark.parametrize(
-    "kind", ["fixed", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("free size", "propagate", "refine"))]
+    "whole",
+    ["fixed", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("free size", "propagate", "refine"))],
+    indirect=True,
 )
-def test_a_damaged_exported_file_is_refused_in_a_sentence(
-    small_onnx: SmallOnnx, small_bi_onnx: Path, tmp_path: Path, kind: str
-) -> None:
+def test_a_damaged_exported_file_is_refused_in_a_sentence(whole: Path, tmp_path: Path) -> None:
     """50 damages a kind."""
-    whole = {
-        "fixed": small_onnx("32x48", "float32"),
-        "free size": small_onnx(None, "float32"),
-        **dict(zip(("propagate", "refine"), files_of(small_bi_onnx), strict=True)),
-    }[kind]
-    data, path, rng = whole.read_bytes(), tmp_path / "a.onnx", random.Random(kind)
+    data, path, rng = whole.read_bytes(), tmp_path / "a.onnx", random.Random(0)
     for _ in range(50):
         path.write_bytes(changed := damaged(data, rng))
         if changed == data:

@@ -16,8 +16,8 @@ from ksnet_deploy.runtime.step_file import SEAL, graph_sha256
 
 Tensors = dict[str, Tensor]
 """Weights by their names."""
-SMALL = KSNetConfig(channels=16, extract_blocks=1, deform_groups=4)
-"""Every part of the network at little cost."""
+SMALL = KSNetConfig(channels=16, extract_blocks=1, deform_groups=4, flow_levels=2)
+"""Every part of the network at little cost: of the levels of the flow, which are alike, two."""
 
 
 def randomise(model: KSNet, seed: int = 0) -> KSNet:

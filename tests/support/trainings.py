@@ -18,7 +18,7 @@ from ksnet_deploy.training.recipe import OptimizerName, Recipe, Stage
 from ksnet_deploy.training.run import TrainingRequest
 from ksnet_deploy.training.world import World
 
-TINY = KSNetConfig(channels=8, extract_blocks=1, deform_groups=2, flow_channels=4, offset_channels=4)
+TINY = KSNetConfig(channels=8, extract_blocks=1, deform_groups=2, flow_channels=4, flow_levels=2, offset_channels=4)
 CPU = World(0, 1, torch.device("cpu"))
 
 

@@ -27,6 +27,7 @@ def cloud(side: int) -> np.ndarray:
     return np.repeat(plane[..., None], 3, axis=2)
 
 
+@pytest.mark.slow
 def test_flow_training_lowers_the_end_point_error(tmp_path: Path) -> None:
     clips = [ArrayClip(cloud(200)[None])]
     torch.manual_seed(0)

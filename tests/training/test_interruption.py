@@ -206,7 +206,7 @@ def test_a_killed_loading_process_is_one_sentence(tmp_path: Path) -> None:
                 if child.pid is not None:
                     os.kill(child.pid, signal.SIGKILL)
 
-    with pytest.raises(TrainingError, match=r"loads data was killed.*process \d+.*fewer --workers.*run the same"):
+    with pytest.raises(TrainingError, match=r"loads data was killed.*fewer --workers.*run the same"):
         run_loop(tiny_task(tmp_path, workers=1), settings(tmp_path), CPU, kill)
 
 
@@ -222,6 +222,12 @@ def test_a_connection_that_breaks_before_the_signal_comes_is_told_by_the_signal(
         signal.signal(signal.SIGALRM, before)
     assert sentence is not None
     assert "killed (process 7)" in sentence
+
+
+def test_a_connection_that_breaks_without_a_signal_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ksnet_deploy.training.interruption.SIGNAL_S", 0.0)
+    assert "was killed, which happens" in str(lost_worker(ConnectionResetError()))
+    assert lost_worker(RuntimeError("of something else")) is None
 
 
 def test_a_second_training_in_the_folder_is_refused(tmp_path: Path) -> None:

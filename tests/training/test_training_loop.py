@@ -67,7 +67,7 @@ run_loop(tiny_task(folder, optimizer=sys.argv[3]), settings(folder, save_every_s
 """
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+@pytest.mark.parametrize("optimizer", [pytest.param("adam", marks=pytest.mark.slow), "muon"])
 def test_a_killed_run_continues_as_if_uninterrupted(tmp_path: Path, optimizer: OptimizerName) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums of several threads may differ in their last bits
@@ -146,6 +146,7 @@ def test_a_black_clip_does_not_spoil_the_validation(tmp_path: Path) -> None:
     assert all(math.isfinite(value) for value in run(task, tmp_path)[-1].figures.values())
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     one = tiny_task(tmp_path / "one")
     run(one, tmp_path / "one")

@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import pytest
 from media import make_video
 from numpy.typing import NDArray
 from runners import RepeatRunner
@@ -37,6 +38,7 @@ def peak_of(video: Path, frames: int, *, leak: bool = False) -> int:
     return int(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout)
 
 
+@pytest.mark.slow
 def test_peak_of_330_frames_is_that_of_150_within_5_percent(tmp_path: Path) -> None:
     """The shorter is in its second segment, where all that a job ever holds has been there once."""
     video = make_video(tmp_path / "v.mp4", SIZE, frames=330, sound=True)
