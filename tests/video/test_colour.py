@@ -2,50 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
+from colours import DEPTHS, KR_KB, MATRICES, RANGES, decoded, encoded, pixel_format, scales, to_ycbcr, write_ycbcr
 from numpy.typing import NDArray
 
-import ksnet_deploy
 from ksnet_deploy.base.frames import FrameSize, levels_of, values_of
 from ksnet_deploy.video.colour import Colour
 from ksnet_deploy.video.conversion import rgb_of
-from ksnet_deploy.video.reading.reader import Frame, VideoReader
-from ksnet_deploy.video.writing.encoding import FrameEncoder, PictureFormat
-from ksnet_deploy.video.writing.presets import choose_encoder
+from ksnet_deploy.video.reading.reader import VideoReader
 
 SIZE = FrameSize(32, 48)
-KR_KB = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
-"""Of BT.709, BT.601 and BT.2020 with non-constant luminance."""
-MATRICES = [pytest.param(1, id="709"), pytest.param(6, id="601"), pytest.param(9, id="2020")]
-RANGES = [pytest.param(1, id="limited"), pytest.param(2, id="full")]
-DEPTHS = [8, 10]
-
-
-def scales(colour_range: int, depth: int) -> tuple[float, float, float, float]:
-    """Offset and span of luma, middle and span of chroma."""
-    if colour_range == 2:
-        most = 2.0**depth - 1
-        return 0.0, most, 2.0 ** (depth - 1), most
-    unit = 2.0 ** (depth - 8)
-    return 16 * unit, 219 * unit, 128 * unit, 224 * unit
-
-
-def to_ycbcr(rgb: NDArray[np.float64], matrix: int, colour_range: int, depth: int) -> NDArray[np.float64]:
-    """(3, H, W) R'G'B' in [0, 1] to code values, not rounded; ITU-R BT.601, BT.709, BT.2020."""
-    kr, kb = KR_KB[matrix]
-    y = kr * rgb[0] + (1 - kr - kb) * rgb[1] + kb * rgb[2]
-    offset, span, middle, chroma_span = scales(colour_range, depth)
-    cb, cr = (rgb[2] - y) / (2 * (1 - kb)), (rgb[0] - y) / (2 * (1 - kr))
-    return np.stack([offset + span * y, middle + chroma_span * cb, middle + chroma_span * cr])
 
 
 def to_rgb(codes: NDArray[np.float64], matrix: int, colour_range: int, depth: int) -> NDArray[np.float64]:
@@ -62,59 +33,6 @@ def natural(depth: int) -> NDArray[np.uint16]:
     rgb = np.stack([0.5 + 0.3 * np.sin(x + 0.5 * y), 0.5 + 0.3 * np.sin(1.3 * y - x), 0.5 + 0.3 * np.cos(x * y / 2)])
     rgb += np.random.default_rng(0).uniform(-0.05, 0.05, rgb.shape)
     return np.rint(rgb * (2**depth - 1)).astype(np.uint16)
-
-
-def pixel_format(chroma: str, depth: int) -> str:
-    return f"yuv{chroma}p" + ("10le" if depth == 10 else "")
-
-
-def write_ycbcr(
-    path: Path,
-    planes: Sequence[NDArray[np.uint16]],
-    matrix: int,
-    colour_range: int,
-    layout: str,
-    codec: str = "ffv1",
-    options: dict[str, str] | None = None,
-) -> Path:
-    """A lossless file of one frame with these code values."""
-    (height, width), depth = planes[0].shape, av.VideoFormat(layout).components[0].bits
-    frame = av.VideoFrame(width, height, layout)
-    for plane, values in zip(frame.planes, planes, strict=True):
-        typed = values.astype(np.uint8 if depth == 8 else np.uint16)
-        rows = np.zeros((plane.height, plane.line_size // typed.itemsize), typed.dtype)
-        rows[:, : plane.width] = typed
-        plane.update(rows.tobytes())
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25, options=options or {})
-        stream.height, stream.width, stream.pix_fmt = height, width, layout
-        stream.codec_context.colorspace, stream.codec_context.color_range = matrix, colour_range
-        frame.pts = 0
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
-
-
-def decoded(path: Path) -> NDArray[np.uint16 | np.uint8]:
-    """(H, W, 3) of the first frame."""
-    with VideoReader(path) as reader:
-        return next(iter(reader.frames())).rgb
-
-
-def encoded(rgb: NDArray[np.uint8 | np.uint16], matrix: int, colour_range: int, pixel_format: str) -> list[np.ndarray]:
-    """The planes that an encoder is given for a frame, read back from its lossless packet."""
-    picture = PictureFormat(
-        FrameSize(*rgb.shape[:2]), pixel_format, Colour(matrix, colour_range, 2, 2), Fraction(1, 25), Fraction(25)
-    )
-    encoder = FrameEncoder(choose_encoder("ffv1"), picture)
-    packets = encoder.encode(Frame(rgb, 0)) + encoder.finish()
-    decoder = av.CodecContext.create("ffv1", "r")
-    decoder.extradata = encoder.header
-    decoder.width, decoder.height = rgb.shape[1], rgb.shape[0]
-    frame = (decoder.decode(av.Packet(packets[0].data)) + decoder.decode(None))[0]
-    assert frame.format.name == pixel_format
-    kind = np.uint8 if frame.format.components[0].bits == 8 else np.uint16
-    return [np.frombuffer(bytes(p), kind).reshape(p.height, -1)[:, : p.width].astype(np.float64) for p in frame.planes]
 
 
 @pytest.mark.parametrize("matrix", MATRICES)
@@ -277,97 +195,3 @@ def test_chroma_is_written_at_the_left_pixel(colour_range: int, depth: int, chro
     levels = levels_of(np.float32(np.moveaxis(rgb, 0, 2)), np.dtype(np.uint8 if depth == 8 else np.uint16))
     found = encoded(np.ascontiguousarray(levels), 1, colour_range, pixel_format(chroma, depth))[1]
     assert abs((found / unit - RAMP[::2])[:, 8:-8].mean()) < 0.2
-
-
-FFMPEG = shutil.which("ffmpeg")
-ZSCALE_MATRICES = {1: "709", 6: "170m", 9: "2020_ncl"}
-SUBSAMPLING = {"420": (2, 2), "422": (1, 2), "444": (1, 1)}
-"""(Rows, columns) that share a sample of chroma."""
-CROP = FrameSize(64, 96)
-BORDER_PX = 8
-"""Of the picture, left out of comparisons: there swscale and zimg make up different pixels for what lies outside."""
-
-
-def zscale(picture: bytes, layouts: tuple[str, str], matrix: int, colour_range: int) -> bytes:
-    """A raw picture of CROP's size from one of FFmpeg's formats to another: by its program, with zimg's arithmetic.
-
-    One of the formats is Y'CbCr, with chroma at the left, the other planar R'G'B'; the filter is swscale's bicubic.
-    """
-    coded, plain = (
-        f"matrix{{}}={ZSCALE_MATRICES[matrix]}:range{{}}={('limited', 'full')[colour_range - 1]}",
-        ("matrix{}=gbr:range{}=full"),
-    )
-    source, target = (coded, plain) if layouts[0].startswith("yuv") else (plain, coded)
-    same = ":".join(f"{what}in=709:{what}=709" for what in ("primaries", "transfer"))
-    how = "chromalin=left:chromal=left:filter=bicubic:param_a=0:param_b=0.6:dither=none"
-    chain = f"zscale={source.format('in', 'in')}:{target.format('', '')}:{same}:{how},format={layouts[1]}"
-    raw = ["-f", "rawvideo", "-pix_fmt"]
-    command = [str(FFMPEG), "-v", "error", *raw, layouts[0], "-s", f"{CROP.width}x{CROP.height}", "-i", "-"]
-    run = subprocess.run(
-        [*command, "-vf", chain, *raw, layouts[1], "-"], input=picture, capture_output=True, check=False
-    )
-    if b"No such filter: 'zscale'" in run.stderr:
-        pytest.skip("this build of the ffmpeg program has no zscale, and its swscale is no reference")
-    assert not run.stderr, run.stderr.decode()
-    return run.stdout
-
-
-def photo() -> NDArray[np.float64]:
-    """(3, H, W) R'G'B' in [0, 1]: a part of the bundled clip, and below it flat patches.
-
-    Their colours are not so strong that what the filters overshoot between them is cut off: zimg keeps it, in float.
-    """
-    with VideoReader(Path(ksnet_deploy.__file__).parent / "bundled" / "city_hr.mp4") as reader:
-        rgb = next(iter(reader.frames())).rgb[100 : 100 + CROP.height, 200 : 200 + CROP.width] / 255
-    levels = np.array(np.meshgrid(*[[0.15, 0.5, 0.85]] * 3, indexing="ij")).reshape(3, 27)[:, 1:25]
-    patches = levels.reshape(3, 2, 12).repeat(16, 1).repeat(8, 2)
-    return np.concatenate([rgb.transpose(2, 0, 1)[:, : CROP.height // 2], patches], axis=1)
-
-
-def planar(raw: bytes, layout: str) -> list[NDArray[np.float64]]:
-    """The planes of a raw picture of CROP's size; R, G and B are put into this order."""
-    kind = av.VideoFormat(layout)
-    flat = np.frombuffer(raw, np.uint8 if kind.components[0].bits == 8 else np.uint16).astype(np.float64)
-    of_chroma = kind.chroma_height(CROP.height), kind.chroma_width(CROP.width)
-    height, width = (CROP.height, CROP.width) if kind.is_rgb else of_chroma
-    shapes = [(CROP.height, CROP.width), (height, width), (height, width)]
-    parts = np.split(flat, np.cumsum([h * w for h, w in shapes])[:2])
-    found = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
-    return [found[2], found[0], found[1]] if kind.is_rgb else found
-
-
-def worst(found: Sequence[NDArray[np.float64]], expected: Sequence[NDArray[np.float64]]) -> float:
-    """The greatest difference in levels, the border left out."""
-    apart = []
-    for a, b in zip(found, expected, strict=True):
-        rows, columns = BORDER_PX * a.shape[0] // CROP.height, BORDER_PX * a.shape[1] // CROP.width
-        apart.append(np.abs(a - b)[rows:-rows, columns:-columns].max())
-    return float(max(apart))
-
-
-@pytest.mark.skipif(FFMPEG is None, reason="the ffmpeg program is not installed")
-@pytest.mark.parametrize("matrix", MATRICES)
-@pytest.mark.parametrize("colour_range", RANGES)
-@pytest.mark.parametrize("depth", DEPTHS)
-@pytest.mark.parametrize("chroma", SUBSAMPLING)
-def test_decoding_and_encoding_agree_with_the_ffmpeg_program(
-    tmp_path: Path, matrix: int, colour_range: int, depth: int, chroma: str
-) -> None:
-    layout, plain = pixel_format(chroma, depth), "gbrp" if depth == 8 else "gbrp16le"
-    rows, columns = SUBSAMPLING[chroma]
-    codes = np.rint(to_ycbcr(photo(), matrix, colour_range, depth).clip(0, 2**depth - 1))
-    y, cb, cr = codes.astype(np.uint16)
-    planes = [y, cb[::rows, ::columns], cr[::rows, ::columns]]
-    path = write_ycbcr(tmp_path / "v.mkv", planes, matrix, colour_range, layout)
-    raw = b"".join(plane.astype(np.uint8 if depth == 8 else np.uint16).tobytes() for plane in planes)
-
-    rgb = decoded(path)
-    level = 1 if depth == 8 else 65535 / 1023
-    expected = zscale(raw, (layout, plain), matrix, colour_range)
-    decoding = worst(list(np.moveaxis(rgb / level, 2, 0)), [plane / level for plane in planar(expected, plain)])
-
-    source = np.ascontiguousarray(np.moveaxis(rgb[..., [1, 2, 0]], 2, 0)).tobytes()
-    found = encoded(rgb, matrix, colour_range, layout)
-    encoding = worst(found, planar(zscale(source, (plain, layout), matrix, colour_range), layout))
-    both = worst(found, planar(zscale(expected, (plain, layout), matrix, colour_range), layout))
-    assert max(decoding, encoding, both) <= 1
