@@ -13,7 +13,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.files import replacing, sha256_of
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.base.hidden import LONGEST_NAME, shortened
+from ksnet_deploy.network.bundled import FOLDER as BUNDLED
 from ksnet_deploy.network.bundled import check_is_file
 from ksnet_deploy.network.checkpoint_config import config_of
 from ksnet_deploy.network.config import Precision
@@ -214,7 +214,7 @@ def cached_onnx(
 
 def code_sha256() -> str:
     """SHA-256 over all Python files of the package: whichever of them changes, the export may change too."""
-    package = str(resources.files("ksnet_deploy"))  # outside of which this file lies in a checkout: export/ is a link
+    package = BUNDLED.parent  # outside of which this file lies in a checkout, where export/ is a link
     files = (Path(folder, name) for folder, _, names in os.walk(package, followlinks=True) for name in names)
     digest = hashlib.sha256()
     for path in sorted(path for path in files if path.suffix == ".py"):

@@ -54,20 +54,20 @@ class FlowAlignment(nn.Module):
         if self.guidance == "none":
             return u_1, None, u_1
         if self.guidance == "prev1":
-            return u_1, self._per_tap(motion.to_1, self.groups), warp(u_1, motion.to_1)
+            return u_1, self._per_group(motion.to_1), warp(u_1, motion.to_1)
         if self.guidance == "prev2":
-            return u_2, self._per_tap(motion.to_2, self.groups), warp(u_2, motion.to_2)
+            return u_2, self._per_group(motion.to_2), warp(u_2, motion.to_2)
         warped = warp(u_2, motion.from_1_to_2) + warp(u_1, motion.to_1)  # (11)
         if not self.consistent:
-            return u_1, self._per_tap(motion.to_2, self.groups), warped
+            return u_1, self._per_group(motion.to_2), warped
         half = u_1.shape[1] // 2
-        near, far = (self._per_tap(flow, self.groups // 2) for flow in (motion.to_1, motion.to_2))
+        near, far = (self._per_group(flow, self.groups // 2) for flow in (motion.to_1, motion.to_2))
         return torch.cat((u_1[:, :half], u_2[:, half:]), dim=1), torch.cat((near, far), dim=1), warped
 
     @staticmethod
-    def _per_tap(flow: Tensor, groups: int) -> Tensor:
-        """(N, 2, H, W) as dx, dy -> (N, groups * 18, H, W) as dy, dx for every tap."""
-        return torch.cat((flow[:, 1:], flow[:, :1]), dim=1).repeat(1, groups * 9, 1, 1)
+    def _per_group(flow: Tensor, groups: int = 1) -> Tensor:
+        """(N, 2, H, W) as dx, dy -> (N, groups, 2, H, W) as dy, dx."""
+        return torch.cat((flow[:, 1:], flow[:, :1]), dim=1)[:, None].expand(-1, groups, -1, -1, -1)
 
 
 class FlowGuidedAlignment(FlowAlignment):
@@ -93,8 +93,9 @@ class FlowGuidedAlignment(FlowAlignment):
         taps = 9 * self.groups
         offset = self._for_every_pixel(MAX_RESIDUAL_OFFSET_PX * torch.tanh(raw[:, : 2 * taps].float()), u)
         mask = self._for_every_pixel(torch.sigmoid(raw[:, 2 * taps :]), u)
-        if flow is not None:
-            offset = offset + flow
+        if flow is not None:  # added to all taps of a group without being repeated for them
+            n, _, h, w = offset.shape
+            offset = (offset.view(n, self.groups, 9, 2, h, w) + flow[:, :, None]).view(n, 2 * taps, h, w)
         return self.deform_conv2d(source, self.weight, offset, self.bias, mask)
 
     def _for_every_pixel(self, predicted: Tensor, u: Tensor) -> Tensor:

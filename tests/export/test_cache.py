@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
 import subprocess
 import sys
-from importlib import resources
 from pathlib import Path
 
 import onnx
 import pytest
 from command import run
 
+import ksnet_deploy
 from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize
@@ -298,11 +299,15 @@ def test_the_key_of_an_engine_depends_on_everything_in_it(small: Checkpoint, mon
 
 
 def test_the_code_in_a_key_is_that_of_the_package_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Path(ksnet_deploy.__file__).parent
+    sources = sorted({*here.glob("**/*.py"), *(here / "export").glob("**/*.py")})
+    assert code_sha256() == hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+
     package = tmp_path / "ksnet_deploy"
     package.mkdir()
     (tmp_path / "export" / "engine").mkdir(parents=True)
     (package / "export").symlink_to("../export")  # as in a checkout
-    monkeypatch.setattr(resources, "files", lambda _package: package)
+    monkeypatch.setattr(cache, "BUNDLED", package / "bundled")
     seen = [code_sha256()]
     for name in ("ksnet_deploy/__init__.py", "export/cache.py", "export/engine/make.py"):
         (tmp_path / name).write_text(name)
