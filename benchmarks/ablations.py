@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from writing import write_json
 
-from ksnet_deploy.base.files import replacing, sha256_of
+from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.network.complexity import complexity
 from ksnet_deploy.network.config import KSNetConfig
@@ -116,8 +117,7 @@ def main() -> None:
         if name in results["variants"]:
             continue
         results["variants"][name] = measure(VARIANTS[name], options, seed=int(name.endswith("seed 1")))
-        with replacing(options.output) as temporary:
-            temporary.write_text(json.dumps(results, indent=2) + "\n")
+        write_json(options.output, results)
         print(table(results), flush=True)
 
 

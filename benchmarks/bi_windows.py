@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from writing import write_json
 
-from ksnet_deploy.base.files import replacing, sha256_of
+from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.machine import peak_memory
 from ksnet_deploy.base.metrics import PSNR_LIMIT, psnr
@@ -149,8 +150,7 @@ def main() -> None:
         print(json.dumps({name: value for name, value in row.items() if name != "psnr_db"}), flush=True)
         results[kind] = [known for known in results[kind] if any(known[name] != row[name] for name in KEYS[kind])]
         results[kind].append(row)
-        with replacing(RESULT) as temporary:
-            temporary.write_text(json.dumps(results, indent=1) + "\n")
+        write_json(RESULT, results)
 
     checkpoint, training = checkpoint_of(options.model)
     facts = {"version": __version__, "weights_sha256": sha256_of(checkpoint), "weights": training}

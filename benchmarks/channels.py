@@ -5,9 +5,10 @@ python benchmarks/channels.py benchmarks/results/channels.json
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
+
+from writing import write_json
 
 from ksnet_deploy import __version__, visualize
 
@@ -23,7 +24,7 @@ def main(target: Path) -> None:
         for level in answer["levels"]:
             print(model, level["branch"], level["level"], level["gradient"], level["correlation"])
     values = {"version": __version__, "clip": CLIP.name, "time_s": AT_S, "frames": FRAMES, "networks": results}
-    target.write_text(json.dumps(values, indent=1) + "\n")
+    write_json(target, values)
 
 
 if __name__ == "__main__":

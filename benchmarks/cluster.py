@@ -25,8 +25,8 @@ from typing import Any
 import av
 import numpy as np
 import psutil
+from writing import write_json
 
-from ksnet_deploy.base.files import replacing
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.machine import cores
 from ksnet_deploy.cluster.chunks import ChunkPacker
@@ -336,8 +336,7 @@ def main() -> None:
     }
     print(json.dumps(report, indent=2))
     if options.output:
-        with replacing(options.output) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n")
+        write_json(options.output, report)
         plot(rows, saturation, options.output.with_suffix(".png"))
 
 

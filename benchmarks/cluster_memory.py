@@ -19,8 +19,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 from cluster import SIZE, make_film, measured
-
-from ksnet_deploy.base.files import replacing
+from writing import write_json
 
 SCENE_FRAMES = 50
 
@@ -76,8 +75,7 @@ def main() -> None:
     report = {"size": str(SIZE), "model": options.model, "workers": 2, "films": rows}
     print(json.dumps(report, indent=2))
     if options.output:
-        with replacing(options.output) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n")
+        write_json(options.output, report)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,9 @@ from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from writing import write_json
 
-from ksnet_deploy.base.files import replacing, sha256_of
+from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.measure.evaluation import BicubicMethod, EvaluationReport, Method, NetworkMethod, evaluate
 from ksnet_deploy.measure.plotting import check_plotting
@@ -150,8 +151,7 @@ def main() -> None:
                 }
                 print(json.dumps(row), flush=True)
                 rows = [known for known in rows if any(known[key] != row[key] for key in KEYS)] + [row]
-                with replacing(options.output) as temporary:
-                    temporary.write_text(json.dumps(rows, indent=1) + "\n")
+                write_json(options.output, rows)
     plot([row for row in rows if tuple(row[key] for key in KEYS[:4]) in seen], picture)
     print(f"written to {options.output} and {picture}")
 

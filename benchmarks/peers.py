@@ -14,7 +14,6 @@ first frames of each clip, each from the clip's beginning.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 from compressed import read_clips
 from numpy.typing import NDArray
+from writing import write_json
 
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.base.machine import cores, cpu_name
@@ -146,7 +146,7 @@ def main() -> None:
     for row in rows:
         speed = f"{row['step_s']:>8.3f} s{row['noise']:>6.0%}{row['over_first']:>7.2f} x" if "step_s" in row else ""
         print(f"{row['network']:<24}{row['vid4_psnr_db']:>7.2f} dB{speed}")
-    options.output.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+    write_json(options.output, {**facts, "rows": rows})
     print(f"Written to {options.output}")
 
 

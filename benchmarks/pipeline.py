@@ -18,8 +18,8 @@ from typing import Any
 import av
 import numpy as np
 from numpy.typing import NDArray
+from writing import write_json
 
-from ksnet_deploy.base.files import replacing
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.base.machine import cores
 from ksnet_deploy.measure.speed.frames import BENCH_CLIP
@@ -91,8 +91,7 @@ def main() -> None:
     }
     print(json.dumps(report, indent=2))
     if options.output:
-        with replacing(options.output) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n")
+        write_json(options.output, report)
 
 
 if __name__ == "__main__":

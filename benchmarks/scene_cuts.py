@@ -13,7 +13,6 @@ finds. Its AdaptiveDetector looks two frames ahead; the others look back only.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,8 +25,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode
+from writing import write_json
 
-from ksnet_deploy.base.files import replacing
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.upscale.scenes import SceneDetector
@@ -212,8 +211,7 @@ def main() -> None:
         for name, f1 in row["our_f1_against"].items():
             print(f"  ours against {name}: F1 {f1:.4f}", flush=True)
     if arguments.output:
-        with replacing(arguments.output) as temporary:
-            temporary.write_text(json.dumps(report, indent=1) + "\n")
+        write_json(arguments.output, report)
 
 
 if __name__ == "__main__":

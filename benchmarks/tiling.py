@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from writing import write_json
 
-from ksnet_deploy.base.files import replacing, sha256_of
+from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import SCALE, FrameSize
 from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.base.version import __version__
@@ -135,8 +136,7 @@ def main() -> None:
         print(json.dumps(row), flush=True)
         results[kind] = [known for known in results[kind] if any(known[name] != row[name] for name in KEYS[kind])]
         results[kind].append({"version": __version__, **row})
-        with replacing(options.output) as temporary:
-            temporary.write_text(json.dumps(results, indent=1) + "\n")
+        write_json(options.output, results)
 
     for network in options.memory or ():
         add("memory", peak_of(network))

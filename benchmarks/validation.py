@@ -11,11 +11,11 @@ benchmarks/results/validation-MODEL.json.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from writing import write_json
 
 from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.metrics import luma, psnr
@@ -72,7 +72,7 @@ def main() -> None:
         "clips": rows,
     }
     path = RESULTS / f"validation-{arguments.model}.json"
-    path.write_text(json.dumps(summary, indent=1) + "\n")
+    write_json(path, summary)
     told = (
         f"{name}: mean {summary[f'mean_{name}']:+.3f} dB, least {summary[f'least_{name}']:+.3f}" for name in measured
     )
