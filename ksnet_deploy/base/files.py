@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from ksnet_deploy.base.leftovers import remove_leftovers
 __all__ = [
     "check_new_file",
     "check_place",
+    "making",
+    "no_room",
     "publish",
     "replacing",
     "sha256_of",
@@ -39,14 +42,42 @@ def check_place(path: Path) -> None:
         raise OutputError(f"the folder {path.parent} does not exist; make it first, or give another name")
 
 
+def no_room(error: BaseException) -> str | None:
+    """The reason why there was no room for a file, with the remedy, as part of a sentence; None for other errors."""
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):  # Windows has no quota's number
+        return "the disk is full; free some space"
+    if number == errno.EFBIG:
+        return "its file system holds no file so large, as FAT32 holds none of 4 GB; choose another disk"
+    return None
+
+
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def making(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Context of a temporary path for a file that a user asked for; as :func:`replacing`, but without ``overwrite`` a
+    file that has appeared in the meantime stays.
+
+    Raises:
+        OutputError: one has, there is no room, or the name is that of something that is no file.
+    """
+    try:
+        with replacing(path, overwrite=overwrite) as temporary:
+            yield temporary
+    except OSError as error:
+        if (problem := no_room(error)) is None:
+            raise
+        raise OutputError(f"{path} cannot be written: {problem}") from error
+
+
+@contextmanager
+def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     """Context of a temporary path to write; renamed to ``path`` on success, removed on any exception.
 
     What killed processes left behind under such a name is removed first.
 
     Raises:
-        OutputError: there is something that is no file, such as a device, whose place the file would take.
+        OutputError: there is something that is no file, such as a device, whose place the file would take; or a file
+            has appeared, and may not be overwritten.
     """
     if path.exists() and not path.is_file() and not path.is_dir():  # the system refuses to replace a folder
         raise OutputError(f"{path} is there already and is not a regular file; give another name")
@@ -54,7 +85,10 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = temporary_beside(path)
     try:
         yield temporary
-        os.replace(temporary, path)
+        if overwrite:
+            os.replace(temporary, path)
+        else:
+            _rename_to_new(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.files import check_new_file, replacing, writing
+from ksnet_deploy.base.hidden import hidden_name
+from ksnet_deploy.base.locks import Lock, being_written
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.upscale.estimate import Estimate
 from ksnet_deploy.upscale.result import UpscaleResult
@@ -73,23 +75,32 @@ class Answer:
         return isinstance(self.outcome, UpscaleResult) and str(self.outcome.target) == PIPE
 
 
-def begin_report(path: Path, *, overwrite: bool) -> None:
+def begin_report(path: Path, *, overwrite: bool) -> Lock:
     """Write an empty report before any work is done, in the place of an older one.
 
+    Returns:
+        The lock on it, to be held until it is complete.
+
     Raises:
-        OutputError: it cannot be written, or another file has that name.
+        OutputError: it cannot be written, another file has that name, or another process is writing it.
     """
     if path.exists() and not overwrite and not _is_report(path):
         raise OutputError(f"{path} exists and is no report; pass --overwrite to replace it, or another name")
     check_new_file(path, ".json", overwrite=True)
     with writing(f"the report {path}", "choose another place"):
+        lock = Lock(path.with_name(hidden_name(path.name, ".lock")), being_written(path))
+    try:
         write_report(path, [])
+    except BaseException:
+        lock.remove()
+        raise
+    return lock
 
 
 def write_report(path: Path, answers: list[Answer]) -> None:
-    """Write what came of all videos, as JSON."""
+    """Write what came of all videos, as JSON. Raises OutputError where it cannot be written."""
     videos = [answer.as_dict() for answer in answers]
-    with replacing(path) as temporary:
+    with writing(f"the report {path}", "choose another place"), replacing(path) as temporary:
         temporary.write_text(json.dumps({"ksnet_deploy": __version__, "videos": videos}, indent=2) + "\n")
 
 

@@ -92,15 +92,30 @@ for _command, _examples in COMMANDS.items():
     app.command(_name, cls=_kind, epilog="\n".join(_lines))(_command)
 
 
+stopped_by: list[int] = []
+"""Signals that ended this process."""
+
+
 def _stop(signum: int, _frame: object) -> None:
     """Leave by an exception, so that unfinished files are removed on the way out."""
     if multiprocessing.parent_process() is None:  # a loading process leaves quietly with its parent
         complain("interrupted; no partial file was left under the output's name")
+    stopped_by.append(signum)
     raise SystemExit(128 + signum)
 
 
 def main() -> None:
     """Entry point: run a command; turn what went wrong into one sentence and an exit code."""
+    stopped_by.clear()
+    try:
+        _main()
+    except Exception:
+        if not stopped_by:
+            raise
+        sys.exit(128 + stopped_by[0])  # what a library made of it, where it was loading or catches everything
+
+
+def _main() -> None:
     make_streams_last()
     # Threads that wait sleep: where other programs use the cores, spinning ones keep the work from its end. PyTorch
     # reads this when it is loaded, which no command has done yet.

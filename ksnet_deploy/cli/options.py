@@ -16,7 +16,15 @@ Size = Annotated[str, typer.Option("--size", "-s", help="LR frame size, HEIGHTxW
 
 
 class Command(TyperCommand):
-    """A command whose help does not spend a line on how to get it."""
+    """A command whose help does not spend a line on how to get it, and which takes no empty arguments."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for before, arg in zip(["", *args], [] if ctx.resilient_parsing else args, strict=False):
+            if not arg or (arg.startswith("--") and arg.endswith("=")):  # of an empty path the folder itself is made
+                name = arg or (before if before.startswith("-") else "")
+                what = f"the value of {name.removesuffix('=')}" if name else "an argument"
+                raise typer.BadParameter(f"{what} is empty, as an unset variable of a shell is; give one", ctx=ctx)
+        return super().parse_args(ctx, args)
 
     def get_help_option(self, ctx: Any) -> Any:
         option = super().get_help_option(ctx)

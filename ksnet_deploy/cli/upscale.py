@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -226,10 +227,11 @@ def upscale(
     if dry_run and cluster is not None:
         raise ConfigError("--dry-run measures this machine alone; leave --cluster out")
     answers: list[Answer] = []
-    if report is not None:
-        begin_report(report, overwrite=overwrite)
+    held: AbstractContextManager[object] = (
+        nullcontext() if report is None else begin_report(report, overwrite=overwrite)
+    )
     style = "none" if as_json and progress_as == "bar" else progress_as
-    with progress("Upscaling", style=style) as bar:
+    with held, progress("Upscaling", style=style) as bar:
         raises = len(sources) == 1 and style != "json"
 
         def take(answer: Answer) -> None:

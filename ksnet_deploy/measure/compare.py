@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ksnet_deploy.base.errors import InputError
-from ksnet_deploy.base.files import replacing
+from ksnet_deploy.base.files import making
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.metrics import PSNR_LIMIT
 from ksnet_deploy.measure.comparison import Comparison, Figures
@@ -93,7 +93,7 @@ def compare(
         yardstick = None if source is None else Yardstick(reference, source, pairs.size, stack)
         names = [enlarged_name(path, factor) for path, factor in zip((reference, found), pairs.factors, strict=True)]
         on_start(pairs.size, min((s.frames for s in (a, b) if s.frames is not None), default=None))
-        temporary = None if target is None else stack.enter_context(replacing(target))
+        temporary = None if target is None else stack.enter_context(making(target, overwrite=overwrite))
         bicubic_name = None if yardstick is None else yardstick.name
         show = open_show(target, temporary, (a, b), names, bicubic_name, layout, pairs.size, stack)
         notes = [] if target is None or target.suffix.lower() == ".html" else [layout.legend(reference, found)]

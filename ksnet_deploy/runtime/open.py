@@ -45,7 +45,7 @@ def open_runner(
     Raises:
         KSNetError: the artifact cannot be used, or its runtime is missing on this machine.
     """
-    if artifact.suffix == ENGINE_SUFFIX and not is_pair(artifact):
+    if artifact.suffix.lower() == ENGINE_SUFFIX and not is_pair(artifact):
         from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
 
         _check_lanes(artifact, Sidecar.read(artifact).spec.batch, lanes)  # before a GPU is asked for
@@ -73,13 +73,14 @@ def _opened(artifact: Path, size: FrameSize, device: str, io: FrameType, backend
         check_pair(artifact, *map(metadata_of, files_of(artifact)))
         first, second = (open_runner(part, size, device=device, backend=backend) for part in files_of(artifact))
         return WindowRunner(first, second)
+    suffix = artifact.suffix.lower()
     # Imported here, so that running an ONNX file does not load PyTorch's network and the reverse.
-    if artifact.suffix == ".onnx" and backend == "openvino":
+    if suffix == ".onnx" and backend == "openvino":
         from ksnet_deploy.runtime.openvino import OpenVINORunner, check_openvino
 
         check_openvino(device)
         return OpenVINORunner(artifact, size)
-    if artifact.suffix == ".onnx":
+    if suffix == ".onnx":
         try:
             from ksnet_deploy.runtime.onnx import SHARED, OnnxRunner, share_memory
         except ImportError as error:
@@ -98,7 +99,7 @@ def _opened(artifact: Path, size: FrameSize, device: str, io: FrameType, backend
         model = load_checkpoint(artifact).model
         steps = [TorchRunner(model, size, device=device, io=io, step=step, lanes=lanes) for step in model.config.steps]
         return WindowRunner(*steps) if len(steps) > 1 else steps[0]
-    if artifact.suffix == ENGINE_SUFFIX:
+    if suffix == ENGINE_SUFFIX:
         from ksnet_deploy.runtime.tensorrt.runner import TensorRTRunner
 
         return TensorRTRunner(artifact, size)

@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
@@ -23,7 +24,7 @@ from safetensors.numpy import load_file
 
 from ksnet_deploy.base.closing import Closing
 from ksnet_deploy.base.errors import OutputError
-from ksnet_deploy.base.files import sha256_of
+from ksnet_deploy.base.files import no_room, sha256_of
 from ksnet_deploy.base.hidden import hidden_name
 from ksnet_deploy.base.locks import Lock, being_written
 from ksnet_deploy.runtime.base import SavedState
@@ -91,6 +92,7 @@ class Job(Closing):
         self._identity = dict(identity)
         self._segments: dict[int, Segment] = {}
         self._provisional: Segment | None = None
+        begins = not self.folder.exists()
         try:
             self.folder.mkdir(exist_ok=True)
             self._lock = Lock(self.folder / "lock", being_written(target))
@@ -98,6 +100,8 @@ class Job(Closing):
                 self._empty()
             self._open(target)
         except OSError as error:
+            if begins and hasattr(self, "_lock"):
+                self.discard()
             raise _disk_error(error, self.folder) from error
         except OutputError:
             if hasattr(self, "_lock"):
@@ -320,8 +324,9 @@ def _change(name: str, before: str, after: str) -> str:
 
 
 def _disk_error(error: Exception, folder: Path) -> OutputError:
-    number = getattr(error, "errno", None)
-    if number == errno.ENOSPC or "No space left" in str(error):
+    if (number := re.search(r"os error ([0-9]+)", str(error))) is not None:  # a SafetensorError, which has no errno
+        error = OSError(int(number[1]), os.strerror(int(number[1])))
+    if no_room(error) is not None and getattr(error, "errno", None) != errno.EFBIG:
         return OutputError(
             f"the disk of {folder.parent} is full; free some space and run the same command again, which goes on from "
             "there"

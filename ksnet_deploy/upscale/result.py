@@ -129,8 +129,14 @@ def common_values(made: _Made) -> dict[str, Any]:
     }
 
 
-def notes_on(reader: VideoReader, depth: int, io: str) -> list[str]:
-    """Notes for a user: ``depth`` is the output's, ``io`` the type of the frames that the network took."""
+def notes_on(reader: VideoReader, depth: int, io: str, *, tagged: bool = True) -> list[str]:
+    """Notes for a user.
+
+    Args:
+        depth: of the output, in bits.
+        io: type of the frames that the network took.
+        tagged: whether the output says how its colours are to be read, as videos do.
+    """
     notes = []
     if reader.left_out:
         notes.append(f"Not copied: {', '.join(reader.left_out)}.")
@@ -148,10 +154,13 @@ def notes_on(reader: VideoReader, depth: int, io: str) -> list[str]:
         )
         notes.append(f"{what}; deinterlace the source first for a better picture.")
     if reader.colour.is_hdr:
+        kept = " and its tags kept" if tagged else ""
         notes.append(
-            f"The source is HDR ({reader.colour.transfer_name}). Its code values were upscaled as they are and its "
-            "tags kept, but the network was trained on SDR pictures."
+            f"The source is HDR ({reader.colour.transfer_name}). Its code values were upscaled as they are{kept}, but "
+            "the network was trained on SDR pictures."
         )
+    if not tagged and reader.colour.said_nowhere:
+        notes.append(f"The output does not say {reader.colour.said_nowhere}.")
     if reader.depth > 8 and io == "uint8":
         notes.append(f"The source has {reader.depth} bits per sample; the network took 8 of them.")
     if reader.depth > depth:

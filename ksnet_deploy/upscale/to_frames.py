@@ -25,7 +25,14 @@ from ksnet_deploy.video.orientation import DisplayMatrix
 from ksnet_deploy.video.reading.reader import Frame, VideoReader
 from ksnet_deploy.video.reading.sources import picture_files
 from ksnet_deploy.video.reading.stills import has_colour_profile, is_picture
-from ksnet_deploy.video.writing.sinks import FrameSink, PictureFile, PictureFolder, Y4mPipe, check_new_folder
+from ksnet_deploy.video.writing.sinks import (
+    FrameSink,
+    PictureFile,
+    PictureFolder,
+    Y4mPipe,
+    check_new_folder,
+    check_standard_output,
+)
 
 __all__ = ["write_frames"]
 
@@ -52,6 +59,8 @@ def write_frames(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResul
         elif kind == "pictures":
             _check_folder(reader, target, overwrite=work.overwrite)
             locks.enter_context(_locked(target))
+        else:
+            check_standard_output()
         frames = first_frame_read(reader)
         upright = reader.size if reader.display is None else reader.display.upright_size(reader.size)
         size = output_size(upright, work, even=kind == "pipe")
@@ -87,7 +96,11 @@ def write_frames(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResul
             resumed_frames=0,
             times=times,
             pixel_format=sink.pixel_format,
-            notes=notes_on(reader, sink.depth, runner.io) + _display_notes(reader.display) + _profile_notes(reader),
+            notes=[
+                *notes_on(reader, sink.depth, runner.io, tagged=False),
+                *_display_notes(reader.display),
+                *_profile_notes(reader),
+            ],
             **arguments,
         )
 

@@ -80,6 +80,12 @@ HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 """AVColorTransferCharacteristic of the two high-dynamic-range curves."""
 
 
+LINEAR = 8
+"""AVColorTransferCharacteristic of samples that are proportional to light."""
+WIDE = {9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}
+"""AVColorPrimaries that reach farther than those of sRGB and BT.709."""
+
+
 def is_grey(video_format: VideoFormat | None) -> bool:
     """Whether a format has no colour, with or without alpha."""
     return (
@@ -90,8 +96,10 @@ def is_grey(video_format: VideoFormat | None) -> bool:
 
 
 def is_rgb(video_format: VideoFormat | None) -> bool:
-    """Whether a format is coded as R'G'B', or as a palette of such colours."""
-    return video_format is not None and (video_format.is_rgb or video_format.has_palette)
+    """Whether a format is coded as R'G'B', as a palette of that, or as X'Y'Z', which swscale makes R'G'B' of."""
+    return video_format is not None and (
+        video_format.is_rgb or video_format.has_palette or video_format.name.startswith("xyz")
+    )
 
 
 def is_yuvj(video_format: VideoFormat | None) -> bool:
@@ -101,6 +109,8 @@ def is_yuvj(video_format: VideoFormat | None) -> bool:
 
 def has_hidden_alpha(stream: VideoStream) -> bool:
     """Whether a tag tells of transparency in VP8 or VP9, of which FFmpeg decodes the rest only."""
+    if stream.codec_context.codec.canonical_name not in ("vp8", "vp9"):  # others have it in their frames
+        return False
     return {key.lower(): value for key, value in stream.metadata.items()}.get("alpha_mode") == "1"
 
 
@@ -191,6 +201,17 @@ class Colour:
     @property
     def is_hdr(self) -> bool:
         return self.transfer in HDR_TRANSFERS
+
+    @property
+    def said_nowhere(self) -> str | None:
+        """Fact on these colours that a picture or YUV4MPEG does not say, with what comes of it; None for usual ones."""
+        if self.is_hdr:
+            return "that it is HDR: shown as SDR, it looks pale"
+        if self.transfer == LINEAR:
+            return "that its light is linear: shown as usual, it looks too dark"
+        if self.primaries in WIDE:
+            return f"that its colours are those of {WIDE[self.primaries]}: shown as usual, they look pale"
+        return None
 
     @property
     def transfer_name(self) -> str:

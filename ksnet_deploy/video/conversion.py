@@ -17,10 +17,10 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.video.colour import SWS_MATRIX, SWSCALE, SWSCALE_LANCZOS, Colour, is_grey
+from ksnet_deploy.video.colour import SWS_MATRIX, SWSCALE, SWSCALE_LANCZOS, Colour, is_grey, is_rgb
 from ksnet_deploy.video.scaling import filtered, reformatted
 
-__all__ = ["picture_of", "resized", "rgb_and_transparency", "rgb_of"]
+__all__ = ["grey_levels", "picture_of", "resized", "rgb_and_transparency", "rgb_of"]
 
 LUMA_WEIGHTS = {
     1: (0.2126, 0.0722),  # BT.709
@@ -41,17 +41,21 @@ def rgb_of(frame: VideoFrame, colour: Colour, *, eight_bits: bool) -> NDArray[An
     return rgb_and_transparency(frame, colour, eight_bits=eight_bits)[0]
 
 
-def rgb_and_transparency(frame: VideoFrame, colour: Colour, *, eight_bits: bool) -> tuple[NDArray[Any], bool]:
+def rgb_and_transparency(
+    frame: VideoFrame, colour: Colour, *, eight_bits: bool, alpha: NDArray[np.float32] | None = None
+) -> tuple[NDArray[Any], bool]:
     """(H, W, 3) R'G'B' of a decoded frame, over black where it is transparent: uint16 in 0..65535, or uint8; and
     whether some of it is.
 
     Args:
         colour: its tags.
         eight_bits: of each sample.
+        alpha: (H, W), from 0 for transparent to 1 for opaque, where the frame itself does not say it.
     """
     most = 255 if eight_bits else 65535
     kind = np.uint8 if eight_bits else np.uint16
-    alpha, rgb = _alpha(frame), _grey(frame, colour, most) if is_grey(frame.format) else None
+    alpha = _alpha(frame) if alpha is None else alpha
+    rgb = _grey(frame, colour, most) if is_grey(frame.format) else None
     if rgb is None:
         rgb = _coloured(frame, colour, eight_bits=eight_bits)
     is_transparent = alpha is not None and bool(alpha.min() < 1)
@@ -59,6 +63,12 @@ def rgb_and_transparency(frame: VideoFrame, colour: Colour, *, eight_bits: bool)
         rgb = np.rint(rgb * alpha[..., None])
     opaque: NDArray[Any] = rgb.astype(kind, copy=False)
     return opaque, is_transparent
+
+
+def grey_levels(frame: VideoFrame, colour: Colour) -> NDArray[np.float32]:
+    """(H, W), from 0 to 1, of a frame without colours."""
+    levels: NDArray[np.float32] = _grey(frame, colour, 65535)[..., 0].astype(np.float32)
+    return levels / np.float32(65535)
 
 
 def _grey(frame: VideoFrame, colour: Colour, most: int) -> NDArray[Any]:
@@ -123,7 +133,7 @@ def _coloured(frame: VideoFrame, colour: Colour, *, eight_bits: bool) -> NDArray
         frame = _with_chroma_at_the_left(frame)
     if eight_bits:
         return reformatted(frame, format="rgb24", interpolation=SWSCALE).to_ndarray()
-    if frame.format.is_rgb:
+    if is_rgb(frame.format):
         return reformatted(frame, format="rgb48le", interpolation=SWSCALE).to_ndarray()
     depth = frame.format.components[0].bits
     frame.color_range = LIMITED  # else swscale would scale full range to 16 bits, and not always by the same

@@ -18,6 +18,7 @@ from ksnet_deploy.base.frames import FrameSize, values_of
 from ksnet_deploy.video.colour import Colour
 from ksnet_deploy.video.conversion import picture_of, rgb_of
 from ksnet_deploy.video.jpeg import JPEG_FORMATS, rgb_of_jpeg
+from ksnet_deploy.video.reading.pages import check_picture
 from ksnet_deploy.video.reading.sources import reason_of
 from ksnet_deploy.video.webp import rgb_of_webp
 
@@ -36,9 +37,10 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     and WebP as by libwebp.
 
     Raises:
-        InputError: it cannot be decoded.
+        InputError: it cannot be decoded, or not rightly.
     """
     try:
+        check_picture(path)
         with av.open(f"file:{path}") as container:
             context = container.streams.video[0].codec_context
             context.options = {"err_detect": "explode"}  # else a cut JPEG turns grey

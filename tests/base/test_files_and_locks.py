@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ksnet_deploy.base.errors import OutputError
-from ksnet_deploy.base.files import replacing
+from ksnet_deploy.base.files import making, replacing
 from ksnet_deploy.base.hidden import LONGEST_NAME, hidden_name, shortened
 from ksnet_deploy.base.leftovers import remove_leftovers
 from ksnet_deploy.base.locks import Lock, being_written
@@ -127,3 +127,31 @@ def test_a_lock_that_fails_is_not_taken_for_one_that_is_held(tmp_path: Path, mon
     monkeypatch.setattr("ksnet_deploy.base.locks.lock_descriptor", fail)
     with pytest.raises(OSError, match="failed"):
         Lock(tmp_path / "lock", "taken")
+
+
+def test_what_a_user_asked_for_takes_no_other_files_place(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+
+    def write(*, overwrite: bool) -> None:
+        with making(path, overwrite=overwrite) as temporary:
+            temporary.write_text("ours")
+            path.write_text("another's, in the meantime")
+
+    with pytest.raises(OutputError, match="has appeared in the meantime"):
+        write(overwrite=False)
+    assert path.read_text() == "another's, in the meantime"
+    write(overwrite=True)
+    assert path.read_text() == "ours"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.ENOSPC, "the disk is full"), (errno.EFBIG, "FAT32 holds none of")]
+)
+def test_where_there_is_no_room_the_file_is_named(tmp_path: Path, number: int, words: str) -> None:
+    path = tmp_path / "page.html"
+    with pytest.raises(OutputError, match=rf"page\.html cannot be written: .*{words}"), making(path, overwrite=False):
+        raise OSError(number, os.strerror(number))
+    with pytest.raises(PermissionError), making(path, overwrite=False):
+        raise PermissionError
+    assert list(tmp_path.iterdir()) == []

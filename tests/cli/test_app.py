@@ -137,6 +137,24 @@ def test_a_closed_terminal_ends_a_command_like_ctrl_c_unless_that_is_ignored(mon
         assert {signal.SIGINT, signal.SIGTERM} <= set(caught)
 
 
+def test_what_a_library_makes_of_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's exporter, for one: a module whose loading was ended lacks a name afterwards."""
+
+    def export() -> None:
+        try:
+            cli._stop(signal.SIGINT, None)
+        except SystemExit as error:
+            raise AttributeError("module 'torch._dynamo' has no attribute 'exc'") from error
+
+    monkeypatch.setattr(cli, "app", export)
+    stopped = run("upscale", "v.mp4")
+    assert stopped.returncode == 130
+    assert failure_of(stopped, 130) == "Error: interrupted; no partial file was left under the output's name."
+    monkeypatch.setattr(cli, "app", lambda: {}["of our own"])
+    with pytest.raises(KeyError):
+        run("upscale", "v.mp4")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_stopped_run_has_no_output_and_the_same_command_goes_on(
     plain_onnx: SmallOnnx, tmp_path: Path, number: signal.Signals

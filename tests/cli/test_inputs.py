@@ -6,9 +6,12 @@ import time
 from fractions import Fraction
 from pathlib import Path
 
+import command
 import pytest
+from media import make_video
 
 from ksnet_deploy.base.errors import InputError
+from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.cli.inputs import find_videos
 from ksnet_deploy.upscale.destination import is_for_frames
 from ksnet_deploy.upscale.values import parse_height, parse_rate, parse_time
@@ -86,3 +89,26 @@ def test_a_name_that_is_too_long_is_taken_for_a_file_and_stops_no_other(tmp_path
 def test_a_pattern_that_is_too_long_matches_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no file matches"):
         find_videos([str(tmp_path / f"*{'x' * 300}.mp4")])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["upscale", ""], "an argument is empty"),
+        (["upscale", "v.mp4", "-o", ""], "the value of -o is empty"),
+        (["upscale", "v.mp4", "--report="], "the value of --report is empty"),
+        (["compare", "", "v.mp4"], "an argument is empty"),
+        (["export", ""], "an argument is empty"),
+    ],
+    ids=str,
+)
+def test_an_empty_argument_is_not_taken_for_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+) -> None:
+    """As "$FILM" is one where that is not set."""
+    monkeypatch.setenv("COLUMNS", "200")
+    film = make_video(tmp_path / "v.mp4", FrameSize(16, 24), frames=2)
+    done = command.run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert list(tmp_path.iterdir()) == [film]

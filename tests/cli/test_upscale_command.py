@@ -17,6 +17,7 @@ from typer.main import get_command
 
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.cli.answers import begin_report
 from ksnet_deploy.cli.app import app
 from ksnet_deploy.cli.inputs import find_videos
 from ksnet_deploy.upscale.values import parse_time
@@ -234,6 +235,18 @@ def test_cuts_beyond_the_end_are_told(run: Run, tmp_path: Path) -> None:
     code, _, err = run(video, "--cuts", cuts, "--start", "0.1")
     assert code == 1
     assert "--cuts counts frames from the start of the file" in err
+
+
+def test_two_runs_do_not_write_one_report(run: Run, tmp_path: Path) -> None:
+    film, report = make_video(tmp_path / "a.mp4", SIZE, frames=3), tmp_path / "job.json"
+    with begin_report(report, overwrite=False):
+        code, _, err = run(film, "--report", report)
+        assert code == 1
+        assert f"another process is already writing {report}" in err
+        assert {path.name for path in tmp_path.iterdir()} == {"a.mp4", "job.json", ".job.json.lock"}
+    assert run(film, "--report", report)[0] == 0
+    assert len(json.loads(report.read_text())["videos"]) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"a.mp4", "a_x4.mp4", "job.json"}
 
 
 def test_a_report_is_written_whatever_happens(run: Run, tmp_path: Path) -> None:

@@ -116,6 +116,12 @@ def test_a_name_is_cut_where_it_does_not_fit_and_never_breaks() -> None:
     np.testing.assert_array_equal(label("a\nb\x07", 200), label("a?b?", 200))
 
 
+def test_what_the_font_lacks_is_no_empty_box() -> None:
+    """Which Pillow's own is for all but the plainest letters: names of films, and the sign of our own labels."""
+    np.testing.assert_array_equal(label("Übergröße é, bicubic ×4", 300), label("Ubergro?e e, bicubic x4", 300))
+    np.testing.assert_array_equal(label("猫.mkv", 300), label("?.mkv", 300))
+
+
 def test_a_source_of_another_size_or_time_is_refused(
     folders: tuple[Path, Path, Path, np.ndarray], tmp_path: Path
 ) -> None:

@@ -47,6 +47,7 @@ SOUNDS = {
     "opus": (".mkv", "libopus", 48000, 2),
     "vorbis": (".mkv", "vorbis", 44100, 2),
     "flac": (".mkv", "flac", 44100, 1),
+    "tta": (".mkv", "tta", 48000, 2),
     "unknown": (".mov", "pcm_s16le", 48000, 2),
 }
 """Suffix of the container, FFmpeg's encoder, rate and channels."""

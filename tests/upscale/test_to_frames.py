@@ -67,6 +67,16 @@ def test_a_damaged_picture_costs_itself_alone_wherever_it_is(folder: Path, place
             np.testing.assert_array_equal(read_picture(written), enlarged(picture))
 
 
+def test_a_picture_that_comes_while_a_folder_is_read_is_no_damage(folder: Path) -> None:
+    """As where another program still writes into it."""
+
+    def later() -> None:
+        write_png(folder / "frame_9999.png", pictures(1)[0])
+
+    result = upscale_video(folder, None, Upscaler(open_runner=RepeatRunner), events=Events(on_frame=later))
+    assert (result.frames, result.frames_lost) == (5, 0)
+
+
 @pytest.mark.parametrize("name", ["frame_0009.png", "frame_0011.png", "frame_9.png"])
 def test_an_empty_picture_is_refused_for_frames_behind_it_would_be_lost(folder: Path, name: str) -> None:
     (folder / name).write_bytes(b"")
@@ -344,6 +354,18 @@ class Unseekable:
 
     def read(self, count: int = -1) -> bytes:
         return self._data.read(count)
+
+    def isatty(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("content", [b"", b"no frames at all"])
+def test_a_pipe_without_frames_is_called_one(content: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=Unseekable(content)))
+    with pytest.raises(
+        InputError, match=r"standard input cannot be read as YUV4MPEG \(.*\); it is empty, or of another"
+    ):
+        upscale_video("-", tmp_path / "frames", Upscaler(open_runner=RepeatRunner))
 
 
 def test_the_command_line_pipes(small_onnx: SmallOnnx, tmp_path: Path) -> None:

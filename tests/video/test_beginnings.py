@@ -10,15 +10,17 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 from clips import noise
+from media import make_video
 from PIL import Image
 from runners import RepeatRunner
 
 from ksnet_deploy.base.errors import InputError
+from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.upscale.result import UpscaleResult
 from ksnet_deploy.upscale.run import upscale_video
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.video.kinds import Source
-from ksnet_deploy.video.reading.beginnings import page_count
+from ksnet_deploy.video.reading.pages import page_count
 from ksnet_deploy.video.reading.sources import open_video
 
 Order = Literal["big", "little"]
@@ -124,6 +126,11 @@ def zipped(content: bytes) -> bytes:
         ("list.pls", b"[playlist]\nFile1=a.mp4\nNumberOfEntries=1\n", r"it is a playlist \(PLS\)"),
         ("book.pdf", b"%PDF-1.4\n" + jpeg() * 3, "it is a PDF document; extract its pictures first"),
         ("comic.cbz", zipped(jpeg()), "it is a ZIP archive; unpack it first"),
+        ("film.mkv", b"ffconcat version 1.0\nfile a.mp4\n", r"it is a playlist that names.*as \.ffconcat"),
+        ("list.txt", b"ffconcat version 1.0\nfile a.mp4\n", "it is a playlist that names"),
+        ("notes.txt", b"what the film is about\n" * 50, "FFmpeg would draw it as a text"),
+        ("film.nfo", b"\x1b[31mthe group\x1b[0m\n" * 50, "FFmpeg would draw it as a text"),
+        ("disc.bin", noise(4000).tobytes(), "FFmpeg would draw it as a text"),
         ("raw.bin", bytes(range(200)) * 10 + jpeg() * 3, "though there are JPEG pictures in it"),
     ],
 )
@@ -148,3 +155,10 @@ def test_a_codec_without_a_decoder_is_not_called_damaged(tmp_path: Path) -> None
     path.write_bytes(b"\xff\x0a" + np.random.default_rng(0).bytes(200))
     with pytest.raises(InputError, match="does not know, or has no decoder for"):
         upscale(path)
+
+
+def test_a_list_of_files_is_taken_for_one_by_its_name(tmp_path: Path) -> None:
+    for name in "ab":
+        make_video(tmp_path / f"{name}.mp4", FrameSize(16, 24), frames=3)
+    (tmp_path / "list.ffconcat").write_text("ffconcat version 1.0\nfile a.mp4\nfile b.mp4\n")
+    assert upscale(tmp_path / "list.ffconcat").frames == 6

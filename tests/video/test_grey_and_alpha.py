@@ -295,3 +295,39 @@ def test_lost_transparency_of_vp9_is_said(tmp_path: Path) -> None:
     assert "The source's transparency is not in the output." in result.notes
     with av.open(str(result.target)) as file:
         assert "alpha_mode" not in {key.lower() for key in file.streams.video[0].metadata}
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+def test_a_tag_of_transparency_is_believed_of_vp8_and_vp9_alone(tmp_path: Path, transparent: bool) -> None:
+    """FFmpeg's program writes it into Matroska for all 4:2:0 video that might be."""
+    levels = [np.full((side, width), 120, np.uint8) for side, width in ((32, 48), (16, 24), (16, 24), (32, 48))]
+    levels[3][:] = 255
+    levels[3][0, 0] = 100 if transparent else 255
+    plain = write(tmp_path / "plain.mkv", [frame_of("yuva420p", levels, 48, 32)], colour_range=LIMITED, matrix=6)
+    path = tmp_path / "a.mkv"
+    with av.open(str(plain)) as container, av.open(str(path), "w") as file:
+        stream = file.add_stream_from_template(container.streams.video[0])
+        stream.metadata["alpha_mode"] = "1"
+        for packet in container.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                file.mux(packet)
+    with av.open(str(path)) as container:
+        assert "alpha_mode" in map(str.lower, container.streams.video[0].metadata)
+    found = upscale(path, tmp_path / "o.mkv").notes
+    assert ("The source's transparency is not in the output." in found) == transparent
+
+
+def test_xyz_is_colour_that_needs_no_matrix(tmp_path: Path) -> None:
+    """As in digital cinema packages: swscale makes R'G'B' of it, which becomes 4:2:0 as other RGB does."""
+    rgb = np.zeros((32, 48, 3), np.uint16)
+    rgb[:, 16:32], rgb[:, 32:] = (50000, 20000, 9000), 30000
+    frame = av.VideoFrame.from_ndarray(rgb, format="rgb48le").reformat(format="xyz12le")
+    path = write(tmp_path / "a.nut", [frame], codec="rawvideo")
+    result = upscale(path, tmp_path / "o.mkv")
+    assert result.pixel_format == "yuv420p10le"
+    assert result.notes == ["The source has 12 bits per sample; the output has 10."]
+    upscale(path, tmp_path / "frames")
+    with av.open(str(tmp_path / "frames" / "00000000.png")) as container:
+        found = next(container.decode(video=0)).to_ndarray()[::4, ::4].astype(int)
+    assert np.abs(found - rgb).max() < 300

@@ -7,11 +7,13 @@ import socket
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 from runners import RepeatRunner
 
 from ksnet_deploy.base.errors import InputError, OutputError
@@ -66,6 +68,38 @@ def test_closed_standard_streams_are_said(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("sys.stdout", None)
     with VideoReader(tmp_path / "a.png") as reader, pytest.raises(OutputError, match="standard output is closed"):
         Y4mPipe(reader, FrameSize(64, 64))
+
+
+@pytest.mark.parametrize(
+    "names", [["1.png", "2.PNG", "3.png"], ["1.jpg", "2.jpeg", "3.JPG"], ["1.tif", "2.TIFF", "10.tif"]], ids=" ".join
+)
+def test_suffixes_of_one_kind_are_one_kind(tmp_path: Path, names: list[str]) -> None:
+    (frames := tmp_path / "frames").mkdir()
+    for index, name in enumerate(names):
+        Image.new("RGB", (24, 16), (60 * index, 0, 0)).save(frames / name)
+    found = upscale_video(frames, tmp_path / "out", Upscaler(open_runner=RepeatRunner))
+    assert found.frames == 3
+    shown = [read_picture(tmp_path / "out" / f"{Path(name).stem}.png")[0, 0, 0] for name in names]
+    assert shown == pytest.approx([0, 60, 120], abs=3)
+    Image.new("RGB", (24, 16)).save(frames / "4.bmp")
+    with pytest.raises(InputError, match="give a folder whose frames are of one kind"):
+        VideoReader(frames)
+
+
+def test_a_terminal_is_neither_read_nor_filled_with_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before any work: nothing would come from it, or what it shows would be lost in the samples."""
+
+    def opened(*_arguments: object, **_settings: object) -> RepeatRunner:
+        pytest.fail("a network was opened")
+
+    terminal = SimpleNamespace(buffer=SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("sys.stdin", terminal)
+    with pytest.raises(InputError, match="standard input is a terminal; give YUV4MPEG"):
+        upscale_video("-", tmp_path / "frames", Upscaler(open_runner=opened))
+    write_png(tmp_path / "a.png", np.zeros((16, 16, 3), np.uint8))
+    monkeypatch.setattr("sys.stdout", terminal)
+    with pytest.raises(OutputError, match="standard output is a terminal"):
+        upscale_video(tmp_path / "a.png", "-", Upscaler(open_runner=opened))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX's")

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from av.sidedata.sidedata import Type
 from numpy.typing import NDArray
+from PIL import Image
 from runners import RepeatRunner
 from torture_run import upscale
 
+from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.upscale.result import UpscaleResult
 from ksnet_deploy.upscale.run import upscale_video
@@ -166,3 +168,18 @@ def test_folders_of_pictures_with_an_orientation(tmp_path: Path, orientation: in
     matrix = shown_by(upscale(folder, tmp_path / "o.mp4").target)
     assert matrix is not None
     assert DisplayMatrix(tuple(matrix)).turns == DisplayMatrix(matrix_of(orientation)).turns
+
+
+@pytest.mark.parametrize("orientations", [(1, 3), (6, 8), (1, 6), (6, 1)])
+def test_pictures_of_a_folder_that_are_turned_differently_are_refused(
+    tmp_path: Path, orientations: tuple[int, int]
+) -> None:
+    """As a phone's are, held this way and that: all would be turned as the first is."""
+    (frames := tmp_path / "frames").mkdir()
+    for index, orientation in enumerate((*orientations, orientations[0])):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.new("RGB", (32, 24), (9 * index, 0, 0)).save(frames / f"{index}.jpg", exif=exif)
+    with pytest.raises(InputError, match="changes how its pictures are to be turned at frame 2"):
+        upscale_video(frames, tmp_path / "out", Upscaler(open_runner=RepeatRunner))
+    assert list(tmp_path.iterdir()) == [frames]

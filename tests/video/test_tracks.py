@@ -44,6 +44,7 @@ SOUND_BECOMES = {
     "opus": (COPIED, COPIED, "aac", COPIED),
     "vorbis": (COPIED, COPIED, "aac", COPIED),
     "flac": (COPIED, COPIED, "alac", "opus"),
+    "tta": ("flac", "flac", "alac", "opus"),
     "unknown": (LEFT_OUT, LEFT_OUT, LEFT_OUT, LEFT_OUT),
 }
 TEXT_BECOMES = {

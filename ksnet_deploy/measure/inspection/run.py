@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ksnet_deploy.base.errors import ConfigError, InputError
-from ksnet_deploy.base.files import replacing
+from ksnet_deploy.base.files import making
 from ksnet_deploy.base.frames import FrameSize, pad, values_of
 from ksnet_deploy.measure.inspection.channels import summarise
 from ksnet_deploy.measure.inspection.recorder import record
@@ -93,7 +93,7 @@ def visualize(
     result = Inspection(film.path, str(model), time_s, records, summarise(records), [*outputs.values()], notes)
     on_phase("writing", 1)
     for suffix, path in outputs.items():
-        with replacing(path) as temporary:
+        with making(path, overwrite=overwrite) as temporary:
             if suffix == ".png":
                 save_picture(temporary, result.sheet())
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -16,13 +17,15 @@ __all__ = ["STRIP_PX", "captioned", "framed", "label", "sheet"]
 STRIP_PX = 30
 """Height of a line of text."""
 FONT_PX, GAP_PX, MARGIN_PX = 16, 8, 10
+MISSING = "\U0010fffd"
+"""A character that no font has."""
 GROUND, INK, FAINT = (24, 25, 28), (240, 240, 242), (160, 164, 172)
 
 
 def label(text: str, width: int, *, faint: bool = False) -> Picture:
     """A line of text, (STRIP_PX, width, 3); what does not fit is cut off and ends in dots."""
     image = Image.new("RGB", (max(width, 1), STRIP_PX), GROUND)
-    shown = "".join(character if character.isprintable() else "?" for character in text)
+    shown = "".join(map(_drawable, text))
     while shown and _font().getlength(shown) > width - MARGIN_PX:
         shown = shown.removesuffix("...")[:-1] + "..." if shown != "..." else ""
     ImageDraw.Draw(image).text((2, STRIP_PX // 2), shown, font=_font(), fill=FAINT if faint else INK, anchor="lm")
@@ -80,6 +83,20 @@ def _beside(pictures: Sequence[Picture], widths: Sequence[int]) -> Picture:
         row[: picture.shape[0], left : left + picture.shape[1]] = picture
         left += width + GAP_PX
     return row
+
+
+@lru_cache(maxsize=4096)
+def _drawable(character: str) -> str:
+    """Characters that the font has, in the place of one that it may lack, which would be drawn as an empty box: the
+    letter without its accent, or a question mark."""
+    if character == "×":
+        return "x"
+    missing = bytes(_font().getmask(MISSING))
+    without = (part for part in unicodedata.normalize("NFKD", character) if not unicodedata.combining(part))
+    for shown in (character, "".join(without)):
+        if shown and shown.isprintable() and all(bytes(_font().getmask(part)) != missing for part in shown):
+            return shown
+    return "?"
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ksnet_deploy.base.errors import ConfigError, InputError
-from ksnet_deploy.base.files import replacing
+from ksnet_deploy.base.files import making
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.measure.layout import save_picture
 from ksnet_deploy.measure.pages.areas import Area, busiest
@@ -133,7 +133,7 @@ def preview(
     )
     on_phase("writing", max(len(outputs), 1))
     for suffix, path in outputs.items():
-        with replacing(path) as temporary:
+        with making(path, overwrite=overwrite) as temporary:
             if suffix == ".png":
                 save_picture(temporary, result.sheet())
             else:

@@ -1,22 +1,17 @@
-"""First bytes of files: what one that FFmpeg does not read as a video is, and how many pictures one holds."""
+"""First bytes of files: what one that FFmpeg does not read as a video is."""
 
 from __future__ import annotations
 
-import itertools
-import struct
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
-__all__ = ["kind_in_words", "page_count", "starts_as_jpeg"]
+__all__ = ["kind_in_words", "starts_as_jpeg"]
 
 HEAD = 64
-MOST_PAGES = 10_000
-"""Bound on the pages that are counted, for a damaged file may name itself as its next page."""
 
 KINDS = (
     (b"#EXTM3U", "a playlist (M3U) that names other files; give one of them, or the playlist as .m3u8"),
     (b"[playlist]", "a playlist (PLS) that names other files; give one of them"),
+    (b"ffconcat version", "a playlist that names other files; give one of them, or the playlist as .ffconcat"),
     (b"<?xml", "an XML document, perhaps a playlist; give a video"),
     (b"<MPD", "a manifest (DASH) that names other files; give one of them"),
     (b"<!doctype html", "a web page, perhaps one that was saved in place of a video; download the video again"),
@@ -54,51 +49,3 @@ def starts_as_jpeg(path: Path) -> bool:
     """Whether a file begins as JPEG does. Raises OSError."""
     with path.open("rb") as file:
         return file.read(2) == b"\xff\xd8"
-
-
-def page_count(path: Path) -> int:
-    """Pages of a TIFF, of which FFmpeg decodes the first: those that are no smaller copy or mask of another ("TIFF
-    Revision 6.0", tag 254; the large kind by "BigTIFF Design"). 1 for any other file. Raises OSError.
-    """
-    with path.open("rb") as file:
-        order = {b"II": "<", b"MM": ">"}.get(file.read(2))
-        if order is None:
-            return 1
-        try:
-            pages = sum(not kind & 0b101 for kind in itertools.islice(_subfile_types(file, order), MOST_PAGES))
-        except struct.error:  # cut off: no page lies behind
-            return 1
-    return max(pages, 1)
-
-
-def _subfile_types(file: BinaryIO, order: str) -> Iterator[int]:
-    """NewSubfileType of each of a TIFF's directories, as their chain has them."""
-
-    def number(form: str) -> int:
-        value: int = struct.unpack(order + form, file.read(struct.calcsize(order + form)))[0]
-        return value
-
-    version = number("H")
-    if version not in (42, 43):
-        return
-    offset, count, size = ("I", "H", 12) if version == 42 else ("Q", "Q", 20)
-    if version == 43:
-        file.seek(8)
-    at, seen = number(offset), set[int]()
-    while at and at not in seen:
-        seen.add(at)
-        file.seek(at)
-        entries, kind = number(count), 0
-        first = file.tell()
-        for index in range(min(entries, 1 << 16)):
-            file.seek(first + index * size)
-            if number("H") == 254:
-                file.seek(first + index * size + size - struct.calcsize(offset))
-                kind = number(offset)
-                break
-        yield kind
-        file.seek(first + entries * size)
-        try:
-            at = number(offset)
-        except struct.error:
-            return

@@ -26,6 +26,8 @@ class FrameCount:
     def __init__(self, container: InputContainer, stream: VideoStream, rate: Fraction, source: Source) -> None:
         self._container, self._stream, self._rate = container, stream, rate
         self._source = source
+        # Counted once, for others may be writing into it.
+        self._pictures = len(picture_files(source.path)) if source.kind == "folder" else 0
         self._read_s = Fraction(0)  # end of the last packet of any track
 
     @property
@@ -36,7 +38,7 @@ class FrameCount:
         counted: the index holds it marked as discarded, or not at all.
         """
         if self._source.kind == "folder" and not self._source.is_part:
-            return len(picture_files(self._source.path))
+            return self._pictures
         if "mp4" not in self._container.format.name or self._source.is_part:
             return None
         return sum(not entry.is_discard for entry in self._stream.index_entries) or None

@@ -11,6 +11,7 @@ from typing import Any
 import av
 import av.error
 import av.stream
+import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
@@ -21,11 +22,12 @@ from ksnet_deploy.base.closing import Closing
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.video.colour import Chroma, Colour, chroma_of, has_hidden_alpha, is_grey, is_rgb
-from ksnet_deploy.video.conversion import rgb_and_transparency
+from ksnet_deploy.video.conversion import grey_levels, rgb_and_transparency
 from ksnet_deploy.video.kinds import Source
 from ksnet_deploy.video.orientation import DisplayMatrix
 from ksnet_deploy.video.reading.clock import FrameClock
 from ksnet_deploy.video.reading.counting import FrameCount
+from ksnet_deploy.video.reading.heif import Transparency, stills_beside, transparency_of
 from ksnet_deploy.video.reading.part import Part
 from ksnet_deploy.video.reading.sample import SamplePacket, first_packet, first_packets
 from ksnet_deploy.video.reading.seeking import place_before
@@ -82,6 +84,10 @@ class VideoReader(Closing):
         others = [s for s in self.container.streams if s not in self.tracks and s is not self.stream]
         # FFmpeg discards the text track in which MP4 keeps chapters, because it has read them.
         self.left_out = pictures_left_out(self.source, self.container)
+        beside = transparency_of(self.container, self.stream)
+        self._transparency = None if beside is None else Transparency(path, beside)
+        shown = [beside, *stills_beside(self.container, self.stream)]
+        others = [s for s in others if s not in shown]
         if self.container.format.name != ICON:
             self.left_out += [f"{s.type} track {s.index}" for s in others if not (is_timecode(s) or is_unread(s))]
         """Names of what is not in the output; see :meth:`keeps`."""
@@ -272,6 +278,11 @@ class VideoReader(Closing):
                 self.interlaced_frames += frame.interlaced_frame
                 if self.decoded == 1:
                     self._notice(frame)
+                elif self.source.kind == "folder" and display_matrix(frame) != self.display:
+                    raise InputError(
+                        f"{self.path} changes how its pictures are to be turned at frame {self.decoded}; turn them "
+                        "upright first, or upscale them one by one"
+                    )
                 self.left_out += [name for name in captions if name not in self.left_out]
                 pts, duration = self._clock.time_of(frame, self.decoded), self._clock.duration_of(frame)
                 yield Frame(self._rgb(frame), pts, duration)
@@ -293,9 +304,17 @@ class VideoReader(Closing):
         colour.check(self.path)
         if self.decoded == 1:
             self.colour = colour
-        rgb, is_transparent = rgb_and_transparency(frame, colour, eight_bits=self._eight_bits)
+        rgb, is_transparent = rgb_and_transparency(
+            frame, colour, eight_bits=self._eight_bits, alpha=self._alpha_beside(frame)
+        )
         self.is_transparent |= is_transparent
         return rgb
+
+    def _alpha_beside(self, frame: VideoFrame) -> NDArray[np.float32] | None:
+        """Transparency of a frame by a track of its own, where there is one."""
+        if self._transparency is None or (found := self._transparency.at(frame)) is None:
+            return None
+        return grey_levels(found, Colour.of(found, self._transparency.codec))
 
     def reopened(self) -> VideoReader:
         """Another reader of the same part of the file, at its beginning; it knows what this one has seen."""
@@ -305,4 +324,6 @@ class VideoReader(Closing):
         return again
 
     def close(self) -> None:
+        if self._transparency is not None:
+            self._transparency.close()
         self.container.close()

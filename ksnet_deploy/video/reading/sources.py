@@ -24,6 +24,7 @@ from av.video.stream import VideoStream
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.video.kinds import PICTURE_SUFFIXES, PIPE, Source, by_number
 from ksnet_deploy.video.reading.beginnings import kind_in_words, starts_as_jpeg
+from ksnet_deploy.video.reading.heif import films_first
 
 __all__ = [
     "ICON",
@@ -50,6 +51,14 @@ INTRA_ONLY, LOSSY = 1 << 0, 1 << 1
 ICON = "ico"
 """FFmpeg's name of the format of icons, whose tracks are the same picture in several sizes."""
 
+TEXTS = frozenset({"tty", "bin", "xbin", "adf", "idf"})
+"""FFmpeg's names of the formats of texts and drawings made of letters, which it knows by the file's suffix alone."""
+LISTS = (".ffconcat", ".concat")
+"""Suffixes by which a list of files to be shown one after the other is taken for one."""
+
+ALIKE = {".jpeg": ".jpg", ".tiff": ".tif"}
+"""Suffixes of pictures of the same kind as another's."""
+
 HAS_PATTERNS = os.name != "nt"
 """Whether FFmpeg expands patterns of names; it has no glob() on Windows."""
 
@@ -71,16 +80,18 @@ def open_source(path: Path, rate: Fraction) -> InputContainer:
     Raises:
         av.error.FFmpegError, OSError: it cannot be opened.
         InputError: a folder holds no pictures, or several kinds, or has a name that FFmpeg's lists cannot hold; or
-            standard input is closed.
+            standard input is closed, or a terminal.
     """
     if str(path) == PIPE:
         if sys.stdin is None:
             raise InputError("standard input is closed; give YUV4MPEG through a pipe, or the path of a video")
+        if sys.stdin.buffer.isatty():
+            raise InputError("standard input is a terminal; give YUV4MPEG through a pipe, or the path of a video")
         return av.open(sys.stdin.buffer, "r", format="yuv4mpegpipe")
     if not path.is_dir():
         return av.open(f"file:{path}", "r", metadata_errors="ignore")
     files = picture_files(path)
-    if files != sorted(files) or not HAS_PATTERNS:
+    if files != sorted(files) or len({file.suffix for file in files}) > 1 or not HAS_PATTERNS:
         return _open_in_order(files, rate)
     # With "file:" before it, the pattern would be taken for a name.
     pattern = f"{glob.escape(str(path.absolute()))}/*{files[0].suffix}"
@@ -111,21 +122,34 @@ def open_video(source: Source) -> tuple[InputContainer, VideoStream]:
     try:
         container = open_source(source.path, source.rate)
     except (av.error.FFmpegError, OSError) as error:
+        if source.kind == "pipe":
+            raise InputError(
+                f"standard input cannot be read as YUV4MPEG ({reason_of(error)}); it is empty, or of another kind"
+            ) from error
         with contextlib.suppress(OSError):
             _refuse_other_kinds(source.path)
         raise InputError(
             f"{source.path} cannot be read as a video ({reason_of(error)}); it is damaged or not a video file"
         ) from error
     try:
+        _check_format(container.format.name, source)
         return container, video_of(container, source.path)
     except InputError:
         container.close()
         raise
 
 
+def _check_format(name: str, source: Source) -> None:
+    """Raise InputError where FFmpeg makes a film of what is none: of a text, or of a list of files named otherwise."""
+    if source.kind == "file" and name in TEXTS:
+        raise InputError(f"{source.path} is not a video: FFmpeg would draw it as a text; give a video")
+    if name == "concat":
+        _refuse_other_kinds(source.path)
+
+
 def _refuse_other_kinds(path: Path) -> None:
     """Raise InputError where a file's first bytes say that it is no video. Raises OSError where it cannot be read."""
-    if kind := kind_in_words(path):
+    if path.suffix.lower() not in LISTS and (kind := kind_in_words(path)):
         raise InputError(f"{path} is not a video: it is {kind}")
 
 
@@ -136,7 +160,7 @@ def video_of(container: InputContainer, path: Path) -> VideoStream:
         _refuse_other_kinds(path)  # in which FFmpeg finds pictures
         raise InputError(f"{path} is not a video, though there are JPEG pictures in it; extract them first")
     cover = av.stream.Disposition.attached_pic
-    videos = list(container.streams.video)
+    videos = films_first(container, container.streams.video)
     if container.format.name == ICON:
         videos.sort(key=lambda video: -video.codec_context.width * video.codec_context.height)
     for video in videos:
@@ -151,8 +175,8 @@ def video_of(container: InputContainer, path: Path) -> VideoStream:
         )
     if any(not video.disposition & cover for video in container.streams.video):
         raise InputError(
-            f"{path} cannot be read as a video or a picture: what should be its frames has no size; it is damaged, or "
-            "of another kind than its name says"
+            f"{path} cannot be read as a video or a picture: what should be its frames has no size; it is damaged, of "
+            "another kind than its name says, or of a variety that FFmpeg does not decode"
         )
     found = {"a cover" if stream.type == "video" else stream.type for stream in container.streams}
     kinds = " and ".join(sorted(found)) or "no track at all"
@@ -209,8 +233,8 @@ def picture_files(folder: Path) -> list[Path]:
     """
     pictures = (p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith("."))
     files = sorted(pictures, key=lambda path: (by_number(path), path))
-    kinds = sorted({path.suffix for path in files})
-    if len(kinds) != 1:
+    kinds = sorted({path.suffix.lower() for path in files})
+    if len({ALIKE.get(kind, kind) for kind in kinds}) != 1:
         raise InputError(
             f"{folder} holds {' and '.join(kinds) or 'no'} pictures; give a folder whose frames are of one kind"
         )

@@ -10,18 +10,16 @@ from av.container import InputContainer
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.words import counted
 from ksnet_deploy.video.kinds import Source
-from ksnet_deploy.video.reading.beginnings import page_count
+from ksnet_deploy.video.reading.heif import STILL_BRANDS
+from ksnet_deploy.video.reading.pages import check_picture, further_pictures, page_count
 from ksnet_deploy.video.reading.sources import ICON, open_video, picture_files
 
 __all__ = ["has_colour_profile", "is_picture", "pictures_left_out"]
 
 STILLS = ("image2", "gif", "apng", ICON)
 """Formats of files that may hold one picture, by FFmpeg's names; most others of these end in _pipe."""
-BRANDS = frozenset({"avif", "heic", "heix", "mif1"})
-"""Brands of files of ISO/IEC 14496-12 whose first content is a picture (ISO/IEC 23008-12)."""
-
-PAGED = (".tif", ".tiff")
-"""Suffixes of pictures that may have pages."""
+SEVERAL = (".tif", ".tiff", ".jpg", ".jpeg")
+"""Suffixes of pictures that may have pages, or others beside them."""
 PROFILES = {b"\x89PNG": b"iCCP", b"\xff\xd8\xff": b"ICC_PROFILE\0", b"RIFF": b"ICCP"}
 """First bytes of a PNG, a JPEG and a WebP, with those of a colour profile in it."""
 HEAD = 1 << 20
@@ -36,17 +34,24 @@ def has_colour_profile(path: Path) -> bool:
 
 
 def pictures_left_out(source: Source, container: InputContainer) -> list[str]:
-    """Pictures of a file, or of a folder's files, that are not read beside the one that is, in words for a note."""
+    """Pictures of a file, or of a folder's files, that are not read beside the one that is, in words for a note.
+
+    Raises:
+        InputError: one is a TIFF that FFmpeg does not decode rightly.
+    """
     if container.format.name == ICON:
         others = len(container.streams.video) - 1
         return [counted(others, "smaller picture of the icon", "smaller pictures of the icon")] if others else []
     if source.kind == "pipe":
         return []
     files = picture_files(source.path) if source.kind == "folder" else [source.path]
-    if source.kind == "folder" and files[0].suffix.lower() not in PAGED:
+    if source.kind == "folder" and files[0].suffix.lower() not in SEVERAL:
         return []
-    others = sum(page_count(file) - 1 for file in files)
-    return [counted(others, "further page", "further pages")] if others else []
+    for file in files:
+        check_picture(file)
+    pages, pictures = sum(page_count(file) - 1 for file in files), sum(map(further_pictures, files))
+    found = [counted(pages, "further page", "further pages")] if pages else []
+    return found + ([counted(pictures, "further picture", "further pictures")] if pictures else [])
 
 
 def is_picture(source: Source) -> bool:
@@ -62,7 +67,7 @@ def is_picture(source: Source) -> bool:
     container, video = open_video(source)
     with container:
         name, brand = container.format.name, container.metadata.get("major_brand", "")
-        if name not in STILLS and not name.endswith("_pipe") and brand.strip() not in BRANDS:
+        if name not in STILLS and not name.endswith("_pipe") and brand.strip() not in STILL_BRANDS:
             return False
         if name != ICON and len(container.streams.video) > 2:  # two where one is the transparency
             raise InputError(

@@ -25,7 +25,7 @@ from ksnet_deploy.video.picture import write_picture, write_png
 from ksnet_deploy.video.reading.reader import Frame, VideoReader
 from ksnet_deploy.video.reading.sources import reason_of
 
-__all__ = ["FrameSink", "PictureFile", "PictureFolder", "Y4mPipe", "check_new_folder"]
+__all__ = ["FrameSink", "PictureFile", "PictureFolder", "Y4mPipe", "check_new_folder", "check_standard_output"]
 
 
 class FrameSink(Protocol):
@@ -62,6 +62,16 @@ def check_new_folder(folder: Path, *, overwrite: bool) -> None:
                 f"{folder} cannot be replaced because it holds {path.name}, and only .png files may be lost; move that "
                 "elsewhere, or give another name for the output"
             )
+
+
+def check_standard_output() -> None:
+    """Raise OutputError where frames cannot be piped: standard output is closed, or a terminal."""
+    if sys.stdout is None:
+        raise OutputError("standard output is closed; give a file or a folder with --output")
+    if sys.stdout.buffer.isatty():
+        raise OutputError(
+            "standard output is a terminal, which shows no frames; pipe them on, or give another --output"
+        )
 
 
 class PictureFile:
@@ -128,8 +138,9 @@ class PictureFolder:
         try:
             write_png(self._unfinished / f"{name}.png", frame.rgb)
         except (av.error.FFmpegError, OSError) as error:
+            remedy = "make room, or choose another folder with --output"
             raise OutputError(
-                f"the picture {name}.png cannot be written to {self._folder} ({reason_of(error)})"
+                f"the picture {name}.png cannot be written to {self._folder} ({reason_of(error)}); {remedy}"
             ) from error
         self._written += 1
 
@@ -162,8 +173,7 @@ class Y4mPipe:
         self.depth = 10 if reader.depth > 8 else 8
         self.pixel_format = f"yuv{reader.chroma}p{'10le' if reader.depth > 8 else ''}"
         self._colour, self._time_base, self._size = reader.colour, 1 / reader.rate, size
-        if sys.stdout is None:
-            raise OutputError("standard output is closed; give a file or a folder with --output")
+        check_standard_output()
         self._container: OutputContainer = av.open(
             sys.stdout.buffer, "w", format="yuv4mpegpipe", options={"strict": "unofficial"}
         )

@@ -36,6 +36,9 @@ FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".we
 REFUSALS = (av.error.FFmpegError, ValueError, OSError)
 """Errors of PyAV where a container does not take a track."""
 
+UNCOPIED = {"tta": "FFmpeg does not write how long it is, without which its end cannot be decoded"}
+"""Codecs that FFmpeg copies so that they can no longer be decoded, with the reason."""
+
 MIMETYPES = {"mjpeg": ("image/jpeg", "jpg"), "png": ("image/png", "png"), "webp": ("image/webp", "webp")}
 """Types of covers in Matroska, which are attached files there, with the suffixes of their names."""
 
@@ -111,9 +114,12 @@ class TrackPlanner:
         if self.choice != "drop" and codec == "unknown":
             left_out = "FFmpeg does not know its codec, or has no decoder for it"
         elif self.choice != "drop":
-            if takes(container, lambda file: _try_copy(file, track, sample)):
+            if codec in UNCOPIED:
+                left_out = UNCOPIED[codec]
+            elif takes(container, lambda file: _try_copy(file, track, sample)):
                 return TrackPlan(track.index, kind, codec, "copied")
-            left_out = f"a {suffix} file cannot hold it"
+            else:
+                left_out = f"a {suffix} file cannot hold it"
             if self.choice == "convert":
                 if (into := self._converted(track, container, sample)) is not None:
                     return TrackPlan(track.index, kind, codec, "converted", into, left_out)

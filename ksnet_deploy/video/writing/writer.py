@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
@@ -18,6 +17,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from ksnet_deploy.base.errors import OutputError
+from ksnet_deploy.base.files import no_room
 from ksnet_deploy.video.reading.reader import VideoReader
 from ksnet_deploy.video.reading.sources import CopiedPacket, reason_of
 from ksnet_deploy.video.writing.encoder import Encoder
@@ -117,6 +117,8 @@ class VideoWriter:
                 write()
         except (av.error.FFmpegError, ValueError) as error:
             self.abort()
+            if problem := no_room(error):
+                raise OutputError(f"{path.parent} cannot be written to: {problem}") from error
             raise OutputError(
                 f"a {suffix} file cannot hold {encoder.name} video of {picture.size} with the other tracks of "
                 f"{reader.path} ({reason_of(error)}); write to a .mkv file, or choose another encoder with --codec"
@@ -248,8 +250,8 @@ class VideoWriter:
         try:
             action()
         except (av.error.FFmpegError, OSError) as error:
-            if error.errno == errno.ENOSPC:
-                raise OutputError("the disk of the output is full; free some space and start again") from error
+            if problem := no_room(error):
+                raise OutputError(f"the output cannot be written: {problem}, and start again") from error
             raise OutputError(f"the output cannot be written ({reason_of(error)})") from error
 
 
