@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from ksnet_deploy.base.errors import KSNetError
 from ksnet_deploy.base.machine import ending_signals
+from ksnet_deploy.base.memory import is_out_of_memory
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.cli.compare import compare
 from ksnet_deploy.cli.convert import convert
@@ -26,7 +27,7 @@ from ksnet_deploy.cli.export import export
 from ksnet_deploy.cli.measure import bench, info, models
 from ksnet_deploy.cli.options import Command
 from ksnet_deploy.cli.seeing import preview, visualize
-from ksnet_deploy.cli.terminal import complain, make_streams_last
+from ksnet_deploy.cli.terminal import complain, make_streams_last, out_of_memory_sentence
 from ksnet_deploy.cli.training import evaluate, pack, train, train_flow
 from ksnet_deploy.cli.upscale import UpscaleCommand, upscale
 from ksnet_deploy.cli.web import web
@@ -127,14 +128,12 @@ def _main() -> None:
     except KSNetError as error:
         complain(str(error))
         sys.exit(EXIT_FAILED)
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # PyTorch's, which is not imported here
+    except Exception as error:
+        if is_out_of_memory(error):
+            complain(out_of_memory_sentence(error))
+        elif isinstance(error, OSError):  # the rarer ones: names too long, folders that may not be entered
+            what = error.filename or "a file"
+            complain(f"{what} cannot be used ({error.strerror or error}); check its path and access")
+        else:
             raise
-        complain("the GPU has too little memory; give smaller frames, or train with a smaller batch or patch (--stage)")
-        sys.exit(EXIT_FAILED)
-    except MemoryError:
-        complain("the memory is used up; close other programs, give smaller frames, or upscale in smaller --tiles")
-        sys.exit(EXIT_FAILED)
-    except OSError as error:  # the rarer ones: names too long, folders that may not be entered
-        complain(f"{error.filename or 'a file'} cannot be used ({error.strerror or error}); check its path and access")
         sys.exit(EXIT_FAILED)

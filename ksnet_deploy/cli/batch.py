@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from ksnet_deploy.base.errors import ConfigError, KSNetError
 from ksnet_deploy.base.frames import SCALE
+from ksnet_deploy.base.memory import is_out_of_memory
 from ksnet_deploy.cli.answers import Answer, Failed, Skipped
-from ksnet_deploy.cli.terminal import Progress, build_progress
+from ksnet_deploy.cli.terminal import Progress, build_progress, out_of_memory_sentence
 from ksnet_deploy.upscale.choice import choose_network
 from ksnet_deploy.upscale.destination import Destination, choose_destination, is_for_frames
 from ksnet_deploy.upscale.estimate import Estimate, estimate
@@ -122,12 +123,16 @@ class Batch:
         besides."""
         try:
             answer = self.upscale(source, bar, cluster)
-        except (KSNetError, OSError, MemoryError) as error:
-            answer = Answer(source.path, Failed(str(error) or type(error).__name__))
+        except Exception as error:
+            if not isinstance(error, (KSNetError, OSError)) and not is_out_of_memory(error):
+                raise
+            known = isinstance(error, KSNetError) or not is_out_of_memory(error)
+            words = str(error) if known else out_of_memory_sentence(error)
+            answer = Answer(source.path, Failed(words))
             if raises:
                 take(answer)
                 raise
-            bar.complain(str(error) or type(error).__name__)
+            bar.complain(words)
         take(answer)
 
     def upscale(self, source: Source, bar: Progress, cluster: Cluster | None = None) -> Answer:

@@ -68,7 +68,7 @@ def bench(
     from ksnet_deploy.measure.plotting import check_plotting
     from ksnet_deploy.measure.speed.bench import Bench
     from ksnet_deploy.measure.speed.card import find_card
-    from ksnet_deploy.measure.speed.regression import changes, check_comparable, read_result
+    from ksnet_deploy.measure.speed.regression import changes, check_comparable, read_result, sealed
     from ksnet_deploy.measure.speed.subjects import find_subjects
     from ksnet_deploy.measure.speeds import keep_speeds
     from ksnet_deploy.upscale.networks import default_model
@@ -99,7 +99,7 @@ def bench(
     compared = [] if older is None else changes(older, answer)
     if as_json:
         told = answer | ({"changes": [change.as_dict() for change in compared]} if compared else {})
-        print(json.dumps(told), flush=True)
+        print(json.dumps(sealed(told)), flush=True)
     else:
         print("\n".join([report.as_text(), *(change.as_text() for change in compared)]), flush=True)
     if plot is not None:

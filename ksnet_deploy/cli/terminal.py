@@ -12,7 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol, TextIO
 
-__all__ = ["Bar", "Progress", "build_progress", "complain", "memory_sentence", "progress", "show_notes"]
+__all__ = [
+    "Bar",
+    "Progress",
+    "build_progress",
+    "complain",
+    "memory_sentence",
+    "out_of_memory_sentence",
+    "progress",
+    "show_notes",
+]
 
 Style = Literal["bar", "json", "none"]
 
@@ -249,6 +258,16 @@ def show_notes(notes: Iterable[str]) -> None:
     """Print sentences that a user should know, whatever form the result has."""
     for note in notes:
         print(note, file=sys.stderr)
+
+
+def out_of_memory_sentence(error: Exception) -> str:
+    """Sentence on used up memory, for an error that says it in a library's words."""
+    if type(error).__name__ == "OutOfMemoryError":  # PyTorch's
+        return "the GPU has too little memory; give smaller frames, or train with a smaller batch or patch (--stage)"
+    return (
+        "the memory is used up, of this machine or as far as its limits grant it (ulimit); close other programs, give "
+        "smaller frames, upscale in smaller --tiles, or train with a smaller batch or patch (--stage)"
+    )
 
 
 def memory_sentence(needed_bytes: int) -> str:

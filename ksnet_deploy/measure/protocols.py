@@ -10,7 +10,7 @@ from typing import Literal
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import SCALE
 from ksnet_deploy.base.metrics import SSIM_WINDOW
-from ksnet_deploy.video.clips.clip import Clip
+from ksnet_deploy.video.clips.clip import Clip, FrameFolder
 from ksnet_deploy.video.clips.find import REDS4, check_unique, find_clips, read_listing
 
 __all__ = ["PROTOCOLS", "EvaluationProtocol", "pairs"]
@@ -30,6 +30,8 @@ class EvaluationProtocol:
     """File in the data set's folder that lists the clips that count."""
     listed: int = 0
     """Number of clips in the official list."""
+    frames: int = 0
+    """Number of frames of each clip in that list."""
 
     def is_whole(self, counted: Mapping[str, int]) -> bool:
         """Whether the clips with their counted frames are the whole data set, as its published figures are of."""
@@ -41,7 +43,7 @@ class EvaluationProtocol:
 PROTOCOLS = {
     "vid4": EvaluationProtocol(clips={"calendar": 41, "city": 34, "foliage": 49, "walk": 47}),
     "reds4": EvaluationProtocol(space="rgb", clips=dict.fromkeys(REDS4, 100)),
-    "vimeo90k": EvaluationProtocol(centre_only=True, listing="sep_testlist.txt", listed=7824),
+    "vimeo90k": EvaluationProtocol(centre_only=True, listing="sep_testlist.txt", listed=7824, frames=7),
     "folder": EvaluationProtocol(),
 }
 """Protocols by the name the command line takes. No border is cropped, and no frame at the ends left out: so the
@@ -63,7 +65,8 @@ def pairs(
     Args:
         hr: the clips, or a folder with them in ``GT``.
         mod_crop: cut off the rows and columns that 4 does not divide, at the bottom and on the right.
-        on_note: told which folder was taken, which clips of different names were paired, and which LR clips have no HR.
+        on_note: told which folder was taken, which clips of different names were paired or number their frames
+            otherwise, which LR clips have no HR, and which clips of a benchmark are shorter or longer than it.
 
     Raises:
         InputError: a clip is missing, or its names, sizes or frame counts do not fit.
@@ -93,6 +96,10 @@ def pairs(
                 f"{SSIM_WINDOW} pixels; leave it out, and measure frames of 12x12 and more"
             )
     check_unique(found)
+    known = ((clip, protocol.clips.get(clip.name, protocol.frames)) for clip in found)
+    lengths = [f"{clip.name} {clip.frames} frames, not {own}" for clip, own in known if own and clip.frames != own]
+    if lengths:
+        on_note(f"These are not the benchmark's figures, because its clips have other lengths: {_some(lengths)}.")
     if lr is None:
         return [(clip, None) for clip in found]
     candidates = list(find_clips(lr))
@@ -104,6 +111,12 @@ def pairs(
         low = {found[0].name: candidates[0]}
     for clip in found:
         _check_pair(clip, low.get(clip.name), lr)
+    numbers = {clip.name: (_first_number(clip), _first_number(low[clip.name])) for clip in found}
+    shifted = [name for name, (first, other) in numbers.items() if None not in (first, other) and first != other]
+    if shifted:
+        on_note(
+            f"HR and LR frames are numbered from different numbers, and go together in their order: {_some(shifted)}."
+        )
     if not listed and (spare := sorted(low.keys() - {clip.name for clip in found})):
         on_note(f"Left out, because {hr} has no HR clip of that name: {_some(spare)}.")
     return [(clip, low[clip.name]) for clip in found]
@@ -112,6 +125,14 @@ def pairs(
 def _some(names: list[str]) -> str:
     """The first four names and how many follow."""
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _first_number(clip: Clip) -> int | None:
+    """Number of the first frame, by its file's name; None where frames have no files."""
+    if not isinstance(clip, FrameFolder) or clip.frames == 1:
+        return None
+    stem = clip.pictures[0].stem
+    return int(stem[len(stem.rstrip("0123456789")) :])
 
 
 def _listed(folder: Path, protocol: EvaluationProtocol) -> set[str]:

@@ -7,7 +7,7 @@
 - ``blocks.py``, ``flow.py``: re-parameterized convolutions; SpyNet
 - ``folding.py``: the fold, as algebra on (weight, bias)
 - ``checkpoints.py``, ``weights_file.py``: weights in files of ours; weights as other tools leave them
-- ``checkpoint_values.py``: NumPy's numbers beside them
+- ``weight_names.py``, ``checkpoint_values.py``: names as trainers leave them; NumPy's numbers beside them
 - ``bundled.py``: checkpoints by name and path; the weights that ship with the package
 - ``checkpoint_config.py``, ``macs.py``: configuration and work of a network, without loading PyTorch
 - ``elements.py``: frames that GPU libraries can count

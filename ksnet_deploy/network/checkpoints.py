@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -25,6 +26,8 @@ __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
 
 FORMAT = "ksnet"
 SIZES = ("uni", "lite", "paper")
+Shapes: TypeAlias = dict[str, tuple[int, ...]]
+"""Shapes of weights by their names."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +102,17 @@ def _fitting(state: StateDict, path: Path) -> tuple[KSNetConfig, str]:
         raise CheckpointError(
             f"the checkpoint {path} holds a flow network alone, as train-flow writes it; give it to train with --flow"
         )
-    shapes = {name: tuple(tensor.shape) for name, tensor in state.tensors.items()}
+    shapes = _shapes(state.tensors)
     fitting = [name for name in SIZES if _shapes_of(name) == shapes]
     if not fitting:
+        nearest = min(SIZES, key=lambda name: _differences(_shapes_of(name), shapes)[0])
+        count, differences = _differences(_shapes_of(nearest), shapes)
+        whole = len(_shapes_of(nearest))
+        near = f" (nearest is {nearest}: of {whole} weights, {differences})" if 2 * count < whole else ""
         raise CheckpointError(
-            f"the checkpoint {path} carries no KSNet configuration, and its weights fit none of {', '.join(SIZES)}; "
-            "add the configuration with 'ksnet-deploy convert --size ... --set ...'"
+            f"the checkpoint {path} carries no KSNet configuration, and its weights fit none of {', '.join(SIZES)}"
+            f"{near}; save the network's own weights and no others, or say which settings it has with 'ksnet-deploy "
+            "convert --size ... --set ...'"
         )
     if len(fitting) > 1:
         raise CheckpointError(
@@ -118,28 +126,42 @@ def _fitting(state: StateDict, path: Path) -> tuple[KSNetConfig, str]:
 
 
 @cache
-def _shapes_of(size: str) -> dict[str, tuple[int, ...]]:
+def _shapes_of(size: str) -> Shapes:
     """Shapes of a named size's weights, by their names."""
     with torch.random.fork_rng(devices=[]):  # a training's own random numbers stay what they are
         model = KSNet(KSNetConfig.named(size))
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    return _shapes(model.state_dict())
 
 
 def _check_keys(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    missing = [name for name in expected if name not in found]
-    unknown = [name for name in found if name not in expected]
-    misshaped = [
-        f"{name} {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in found and found[name].shape != tensor.shape
-    ]
-    faults = [
-        f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-        for kind, names in (("missing", missing), ("unknown", unknown), ("misshaped", misshaped))
-        if names
-    ]
+    _, faults = _differences(
+        *({name: tuple(tensor.shape) for name, tensor in side.items()} for side in (expected, found))
+    )
     if faults:
         raise CheckpointError(
-            f"the checkpoint {path} does not fit its network: of {len(expected)} weights, {'; '.join(faults)}; "
-            "its configuration and its weights belong to different networks"
+            f"the checkpoint {path} does not fit its network: of {len(expected)} weights, {faults}; its configuration "
+            "and its weights belong to different networks"
         )
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> Shapes:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _differences(expected: Shapes, found: Shapes) -> tuple[int, str]:
+    """Number of the weights that are not as expected, and which they are, in words."""
+    kinds = {
+        "missing": [name for name in expected if name not in found],
+        "unknown": [name for name in found if name not in expected],
+        "misshaped": [
+            f"{name} {found[name]} instead of {shape}"
+            for name, shape in expected.items()
+            if name in found and found[name] != shape
+        ],
+    }
+    words = (
+        f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for kind, names in kinds.items()
+        if names
+    )
+    return sum(map(len, kinds.values())), "; ".join(words)

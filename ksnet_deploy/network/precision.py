@@ -14,6 +14,7 @@ import copy
 
 from torch import nn
 
+from ksnet_deploy.base.errors import CheckpointError
 from ksnet_deploy.network.alignment import FlowGuidedAlignment
 from ksnet_deploy.network.blocks import BicubicUpsample
 from ksnet_deploy.network.config import Precision
@@ -23,10 +24,20 @@ __all__ = ["with_precision"]
 
 
 def with_precision(network: KSNet, precision: Precision) -> KSNet:
-    """A copy of the folded network whose convolutions have the precision."""
+    """A copy of the folded network whose convolutions have the precision.
+
+    Raises:
+        CheckpointError: a weight is too large for it.
+    """
     network = copy.deepcopy(network)
     if precision == "fp16":
         for module in network.modules():
             if isinstance(module, (nn.Conv2d, FlowGuidedAlignment, BicubicUpsample)):
                 module.half()
+        for name, weight in network.state_dict().items():
+            if not weight.isfinite().all():
+                raise CheckpointError(
+                    f"the weight '{name}' of the folded network is too large for half precision, which ends at 65504; "
+                    "take --precision fp32, or another checkpoint"
+                )
     return network

@@ -25,28 +25,18 @@ from ksnet_deploy.base.errors import CheckpointError
 from ksnet_deploy.base.files import replacing
 from ksnet_deploy.network.bundled import check_is_file, is_safetensors
 from ksnet_deploy.network.checkpoint_values import numpy_globals
+from ksnet_deploy.network.weight_names import EMA_KEYS, without_prefixes
 
 __all__ = ["StateDict", "check_finite", "finite_float32", "read_content", "read_state_dict", "save_state_dict"]
 
-EMA_KEYS = (
-    *("params_ema", "ema", "model_ema", "ema_model", "net_ema", "generator_ema"),
-    *("state_dict_ema", "ema_state_dict", "averaged", "ema_weights", "ema_params", "g_ema", "net_g_ema", "netG_ema"),
-)
-"""Keys under which tools keep averaged weights (an exponential moving average)."""
 PLAIN_KEYS = (
     *("params", "state_dict", "model_state_dict", "model", "net", "generator", "module", "weights", "network"),
     *("net_g", "netG", "G", "model_state", "model_weights", "net_state_dict", "generator_state_dict"),
     *("netG_state_dict", "best_state_dict", "student", "checkpoint"),
 )
 """Keys under which tools keep the weights themselves, the likeliest first."""
-WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_forward_module.")
-"""Names of PyTorch's own wrappers of a whole network or of parts of it: torch.compile, FSDP, checkpointing, Fabric."""
-PREFIXES = (
-    *("module.", "net.", "generator.", "model.", "network.", "net_g.", "netG.", "student."),
-    *WRAPPERS,
-)
-"""Prefixes that trainers (DataParallel, Lightning, those of GANs) put before the names of a network."""
-EMA_PREFIXES = tuple(f"{key}." for key in EMA_KEYS)
+OURS = {"channels", "keep_ratio", "split_levels"}
+"""Settings by which a configuration of ours is told from a trainer's own, which many keep under the same key."""
 CHECKSUM = "sha256"
 """Metadata key of the checksum over all names, tensors and other metadata."""
 
@@ -78,9 +68,9 @@ def read_state_dict(path: Path, what: str = "checkpoint") -> StateDict:
         CheckpointError: the file is missing, damaged or unsafe, or holds no dictionary of tensors.
     """
     content, metadata = read_content(path, what)
-    notes = _notes_on_name(path)
+    notes = _notes_on_file(path)
     weights, left_out = _weights_in(content, f"the {what} {path}", path.name)
-    tensors, stripped = _without_prefixes(weights, f"the {what} {path}", path.name)
+    tensors, stripped = without_prefixes(weights, f"the {what} {path}", path.name)
     return StateDict(tensors, metadata, _config_in(content, metadata), (*notes, *left_out, *stripped))
 
 
@@ -186,13 +176,14 @@ def _unpickled(path: Path, what: str) -> Any:
         ) from None
 
 
-def _notes_on_name(path: Path) -> list[str]:
-    named = path.suffix.lower() == ".safetensors"
-    if named == is_safetensors(path):
-        return []
-    if named:
-        return [f"{path.name} is a PyTorch file in spite of its name, and was read as one."]
-    return [f"{path.name} is a safetensors file in spite of its name, and was read as one."]
+def _notes_on_file(path: Path) -> list[str]:
+    named, found = path.suffix.lower() == ".safetensors", is_safetensors(path)
+    kind = "safetensors" if found else "PyTorch"
+    notes = [] if named == found else [f"{path.name} is a {kind} file in spite of its name, and was read as one."]
+    if not found and not zipfile.is_zipfile(path):
+        old = "is in PyTorch's format before 1.6, which has no checksums: damage that leaves numbers goes unnoticed"
+        notes.append(f"{path.name} {old}; 'ksnet-deploy convert' writes a file that has one.")
+    return notes
 
 
 def _weights_in(content: Any, place: str, name: str) -> tuple[dict[str, Tensor], list[str]]:
@@ -244,48 +235,20 @@ def _as_weights(value: Any) -> dict[str, Tensor] | None:
     return {name: tensor.detach() for name, tensor in value.items()}
 
 
-def _without_prefixes(tensors: Mapping[str, Tensor], place: str, name: str) -> tuple[dict[str, Tensor], list[str]]:
-    notes = []
-    if averaged := {key: value for key, value in tensors.items() if key.startswith(EMA_PREFIXES)}:
-        notes.append(f"Of {name}, the averaged weights '{next(iter(averaged)).partition('.')[0]}' were taken.")
-        tensors = {key.partition(".")[2]: value for key, value in averaged.items()}
-    found: dict[str, Tensor] = {}
-    removed: set[str] = set()
-    for key, value in tensors.items():
-        bare = key
-        while bare.startswith(PREFIXES):
-            prefix, _, bare = bare.partition(".")
-            removed.add(f"{prefix}.")
-        for wrapper in WRAPPERS:  # of parts: in the middle of a name
-            if f".{wrapper}" in bare:
-                bare = bare.replace(f".{wrapper}", ".")
-                removed.add(wrapper)
-        if bare in found:
-            raise CheckpointError(
-                f"{place} holds two tensors for '{bare}' once the prefixes {' and '.join(sorted(removed))} are left "
-                "out; save one network alone"
-            )
-        found[bare] = value
-    if "module." in removed and "n_averaged" in found:
-        del found["n_averaged"]  # the counter of torch.optim.swa_utils.AveragedModel
-    if removed:
-        kinds = " and ".join(f"'{prefix}'" for prefix in sorted(removed))
-        what = "prefix" if " and " not in kinds else "prefixes"
-        notes.append(f"The {what} {kinds} {'was' if what == 'prefix' else 'were'} left out of the names in {name}.")
-    return found, notes
-
-
 def _config_in(content: Any, metadata: Mapping[str, str]) -> str | None:
-    """The network's configuration, from the metadata, a training's checkpoint, or what it keeps to resume."""
+    """JSON of the network's configuration, from a safetensors file's metadata, a training's checkpoint, or what it
+    keeps to resume; None where there is none of ours."""
     if "config" in metadata:
         return metadata["config"] if metadata.get("format") == "ksnet" else None
     if not isinstance(content, Mapping):
         return None
     identity = content.get("identity")
     config = content.get("config") or (identity.get("network") if isinstance(identity, Mapping) else None)
-    if isinstance(config, Mapping):
-        return json.dumps(config, default=str)
-    return config if isinstance(config, str) else None
+    try:
+        values = json.loads(config) if isinstance(config, str) else config
+    except (ValueError, RecursionError):
+        return None
+    return json.dumps(values, default=str) if isinstance(values, Mapping) and values.keys() >= OURS else None
 
 
 def finite_float32(tensors: Mapping[str, Tensor], place: str) -> dict[str, Tensor]:

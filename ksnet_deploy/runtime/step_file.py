@@ -48,6 +48,8 @@ def load_exported(path: Path) -> onnx.ModelProto:
     """
     if not path.is_file():
         raise ArtifactError(f"{path} does not exist or is not a file; make one with 'ksnet-deploy export'")
+    if not path.stat().st_size:
+        raise ArtifactError(f"{path} is empty; export it again with 'ksnet-deploy export'")
     try:
         model = onnx.load(path)
     except Exception as error:  # protobuf's DecodeError has no public home
@@ -66,9 +68,12 @@ def load_exported(path: Path) -> onnx.ModelProto:
 
 
 def graph_sha256(model: onnx.ModelProto) -> str:
-    """SHA-256 of a step's file, without the hashes in it."""
+    """SHA-256 of a step's file, without the hashes in it; the same where its weights lie in a file of their own."""
     bare = onnx.ModelProto()
     bare.CopyFrom(model)
+    for tensor in bare.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.DEFAULT:  # which is written out once they were read from there
+            tensor.ClearField("data_location")
     del bare.metadata_props[:]
     bare.metadata_props.extend(entry for entry in model.metadata_props if entry.key not in (SEAL, OTHER_SEAL))
     return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()

@@ -3,7 +3,8 @@
 - ``front.py``: ``train`` with settings as users give them
 - ``run.py``: what ``train`` and ``train-flow`` do
 - ``loop.py``, ``optimizer.py``, ``log.py``, ``pace.py``: the loop with exact resume; Muon and Adam; the log; how long
-- ``world.py``, ``interruption.py``: several processes; signals, a second training, lost processes
+- ``world.py``, ``interruption.py``: several processes; signals, lost processes
+- ``run_folder.py``: what a run keeps to go on with
 - ``memory.py``: what a batch takes at the least
 - ``task.py``, ``ksnet_task.py``, ``flow_task.py``: what is trained
 - ``pack.py``, ``dataset.py``, ``motion.py``: shards; windows; synthetic motion

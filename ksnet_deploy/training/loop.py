@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 
 from ksnet_deploy.base.errors import CheckpointError, ConfigError, OutputError, TrainingError
-from ksnet_deploy.base.files import replacing
 from ksnet_deploy.base.locks import Lock
 from ksnet_deploy.network.weights_file import read_content
 from ksnet_deploy.training.dataset import DATA_VERSION
@@ -28,6 +27,7 @@ from ksnet_deploy.training.interruption import Signals, lost_worker
 from ksnet_deploy.training.log import Meter, Progress, append_line, drop_lines_after
 from ksnet_deploy.training.optimizer import make_optimizer
 from ksnet_deploy.training.pace import OPEN_ENDED, Fit, Pace
+from ksnet_deploy.training.run_folder import LOCK_FILE, LOG_FILE, RESUME_FILE, another_way, held, keep, kept, writing_in
 from ksnet_deploy.training.task import Task
 from ksnet_deploy.training.world import World
 
@@ -35,9 +35,6 @@ __all__ = ["LoopSettings", "TrainingPrecision", "run_loop"]
 
 TrainingPrecision = Literal["fp32", "bf16", "fp16"]
 """Precision of the convolutions in training; the weights are float32."""
-RESUME_FILE = "resume.pt"
-LOG_FILE = "log.csv"
-LOCK_FILE = ".lock"
 NEW_IN_IDENTITY = (DATA_VERSION,)
 """Parts of a task's identity that runs of earlier versions did not keep."""
 
@@ -78,9 +75,9 @@ def run_loop(task: Task, settings: LoopSettings, world: World, on_progress: Call
         TrainingError: the loss or a weight is not finite, or a process that loads data was lost.
     """
     folder = settings.folder
-    with _writing(folder):
+    with writing_in(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = Lock(folder / LOCK_FILE, _held(folder)) if world.leads else contextlib.nullcontext()
+        lock = Lock(folder / LOCK_FILE, held(folder)) if world.leads else contextlib.nullcontext()
     with lock, Signals() as signals:
         return _Run(task, settings, world, signals).run(on_progress)
 
@@ -179,7 +176,7 @@ class _Run:
             self.pace = None
         if self.world.leads:
             progress, self.new_fit = replace(progress, figures=figures, fit=self.new_fit), None
-            with _writing(self.settings.folder):
+            with writing_in(self.settings.folder):
                 append_line(self.settings.folder / LOG_FILE, progress)
             on_progress(progress)
             if saves:
@@ -240,8 +237,14 @@ class _Run:
         return seen
 
     def _check_finite(self, loss: float) -> None:
-        if not math.isfinite(loss):
-            self._give_up(f"the loss is {loss} near iteration {self.iteration + (not self.between_steps)}")
+        if math.isfinite(loss):
+            return
+        if self.iteration == 0 and not self.between_steps:  # no rate is to blame
+            raise TrainingError(
+                f"the loss of the first batch is {loss}, before any step: the weights that the run starts from are of "
+                f"no use in {self.settings.precision}; choose another --init, --flow or --precision"
+            )
+        self._give_up(f"the loss is {loss} near iteration {self.iteration + (not self.between_steps)}")
 
     def _check_weights(self) -> None:
         """Raise TrainingError where the weights have become useless: nothing is saved that could not be loaded."""
@@ -283,10 +286,11 @@ class _Run:
         serialised = io.BytesIO()  # so that a full disk is the system's error, not one of PyTorch's own
         torch.save(state, serialised)
         try:
-            with _writing(self.settings.folder):
-                self.task.save(self.averaged, self.iteration, figures)
-                with replacing(self.settings.folder / RESUME_FILE) as temporary:
-                    temporary.write_bytes(serialised.getbuffer())
+            keep(
+                self.settings.folder,
+                serialised.getbuffer(),
+                lambda: self.task.save(self.averaged, self.iteration, figures),
+            )
         except OutputError as error:
             raise OutputError(f"{error}; {self._kept()}") from error
         self.saved = self.iteration
@@ -297,13 +301,10 @@ class _Run:
 
     def _resume(self) -> None:
         path = self.settings.folder / RESUME_FILE
-        if not path.exists():
+        state = kept(self.settings.folder, self.task.target)
+        if state is None:
             self._shorten_log()
             return
-        try:
-            state, _ = read_content(path, "file")
-        except CheckpointError as error:
-            raise CheckpointError(f"{error}; or remove it, to start the run anew") from error
         try:
             identity = state["identity"]
             expected = self._identity()
@@ -323,28 +324,13 @@ class _Run:
             self.fit = Fit(**state["fit"]) if state.get("fit") else None
         except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
             raise CheckpointError(
-                f"{path} cannot be read: it is damaged, or of another version ({type(error).__name__}); remove it, to "
-                "start the run anew"
+                f"{path} cannot be read: it is damaged, or of another version ({type(error).__name__}); "
+                f"{another_way(self.task.target)}"
             ) from error
         self._shorten_log()
 
     def _shorten_log(self) -> None:
         """Let the log end where the run goes on."""
         if self.world.leads:
-            with _writing(self.settings.folder):
+            with writing_in(self.settings.folder):
                 drop_lines_after(self.settings.folder / LOG_FILE, self.iteration)
-
-
-def _held(folder: Path) -> str:
-    return f"another training is at work in {folder}; wait for it, stop it first, or choose another folder"
-
-
-@contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Context that turns the system's refusal to write a file into a sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"{folder} cannot be written to ({error.strerror or error}); make room or give another --output"
-        ) from error

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ksnet_deploy.base.errors import BackendError, CheckpointError, ConfigError, InputError
+from ksnet_deploy.base.machine import cores
 from ksnet_deploy.base.words import counted
 from ksnet_deploy.measure.degradation import TrainingDegradation
 from ksnet_deploy.network.bundled import checkpoint_path
@@ -23,6 +24,7 @@ from ksnet_deploy.training.log import Progress
 from ksnet_deploy.training.loop import LoopSettings, TrainingPrecision, run_loop
 from ksnet_deploy.training.memory import check_batch_memory, pair_bytes, window_bytes
 from ksnet_deploy.training.recipe import RECIPES, OptimizerName, Recipe, Stage
+from ksnet_deploy.training.run_folder import RESUME_FILE
 from ksnet_deploy.training.start import initialise
 from ksnet_deploy.training.world import World
 from ksnet_deploy.video.clips.clip import Clip
@@ -30,6 +32,9 @@ from ksnet_deploy.video.clips.find import REDS4, find_clips, read_listing
 
 __all__ = ["FlowRequest", "TrainingRequest", "train_flow_network", "train_ksnet"]
 
+MOST_AT_ONCE = 256
+"""Threads, or processes that load data, that may be asked for on any machine. OpenMP makes all at once, and ends the
+process where it cannot; thousands of processes leave a machine without answer."""
 VIMEO_LIST = "sep_trainlist.txt"
 """Official list of Vimeo90K's training clips, beside its ``sequences`` folder."""
 FLOW_RECIPE = Recipe(
@@ -155,7 +160,7 @@ def train_ksnet(
         note=f"recipe {request.recipe}, degradation {request.degradation}, {request.precision},",
     )
     note = f"; from nothing: {', '.join(new)}; all else from {request.init}" if new else ""
-    return _run(task, request, world, clips, lambda count, what: on_start(count, what + note), on_progress)
+    return _run(task, request, world, clips, lambda count, what: on_start(count, what + note), on_progress, on_note)
 
 
 def train_flow_network(
@@ -175,7 +180,7 @@ def train_flow_network(
     recipe = FLOW_RECIPE.with_stages(tuple(map(Stage.parse, request.stages)))
     check_batch_memory(recipe.stages, world, pair_bytes)
     task = FlowTask(model, clips, _validation(request), recipe, target, seed=request.seed, workers=request.workers)
-    return _run(task, request, world, clips, on_start, on_progress)
+    return _run(task, request, world, clips, on_start, on_progress, on_note)
 
 
 def _load_flow(model: SpyNet, path: Path, on_note: OnNote) -> None:
@@ -216,6 +221,11 @@ def _prepare(request: _Request) -> World:
             )
     if request.device == "cuda" and not torch.cuda.is_available():
         raise BackendError("this PyTorch sees no CUDA device; train with --device cpu, or install a CUDA build")
+    for option, count in (("threads", request.threads), ("workers", request.workers)):
+        if count is not None and count > max(cores(), MOST_AT_ONCE):
+            raise ConfigError(
+                f"{count} {option} cannot be run on {counted(cores(), 'core')}; give --{option} at most as many"
+            )
     if request.threads is not None:
         torch.set_num_threads(request.threads)
     torch.manual_seed(request.seed)
@@ -229,8 +239,13 @@ def _run(
     clips: Sequence[Clip],
     on_start: OnStart,
     on_progress: OnProgress,
+    on_note: OnNote,
 ) -> Path:
     if world.leads:
+        given = [f"--{name} {path}" for name in ("init", "flow") if (path := getattr(request, name, None)) is not None]
+        if given and (request.folder / RESUME_FILE).exists():
+            begun_from = " and ".join(given)
+            on_note(f"The run in {request.folder} goes on from what it has learned, not from {begun_from} again.")
         iterations = task.iterations if request.hours is None else None
         length = f"{request.hours:g} hours" if iterations is None else counted(iterations, "iteration")
         on_start(iterations, f"{clips_in_words(clips)}, {length}")

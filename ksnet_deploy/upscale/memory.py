@@ -6,12 +6,9 @@ from :func:`is_out_of_memory`: Linux grants memory that it does not have, and th
 
 from __future__ import annotations
 
-import errno
-import re
-
-from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
+from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.base.frames import SCALE, FrameSize
-from ksnet_deploy.base.memory import available_memory
+from ksnet_deploy.base.memory import available_memory, is_out_of_memory
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.runtime.tiles import TilePlan
 from ksnet_deploy.upscale.networks import Network
@@ -126,20 +123,3 @@ def plan_for_memory(
             f"{overlap} pixels fit into the {max(available_bytes, 0) / 1e9:.1f} GB that are left for it; free memory, "
             f"give smaller frames, {'' if windows == Windows() else 'a smaller --window, '}or try with --tiles off"
         ) from error
-
-
-_OUT_OF_MEMORY = re.compile(
-    r"out of ?memory|out_of_memory|bad[_ ]alloc|failed to allocate memory|can't allocate memory|not enough memory"
-    r"|smaller than requested bytes|cudaErrorMemoryAllocation",
-    re.IGNORECASE,
-)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a runtime failed because the memory, of the machine or of the GPU, was used up."""
-    if isinstance(error, MemoryError) or "OutOfMemoryError" in {kind.__name__ for kind in type(error).__mro__}:
-        return True
-    from_onnx_runtime = type(error).__module__.startswith("onnxruntime")
-    if from_onnx_runtime or isinstance(error, (RuntimeError, BackendError, ArtifactError)):
-        return _OUT_OF_MEMORY.search(str(error)) is not None
-    return isinstance(error, OSError) and error.errno == errno.ENOMEM

@@ -12,6 +12,7 @@ from typing import Literal
 
 from ksnet_deploy.base.closing import Closing
 from ksnet_deploy.base.errors import ConfigError, KSNetError
+from ksnet_deploy.base.memory import is_out_of_memory
 from ksnet_deploy.web.jobs import FilmJob, JobStore, Settings
 from ksnet_deploy.web.progress import Progress, Stopped
 from ksnet_deploy.web.work import check_networks, check_settings, device_of, named, preview_film, upscale_film
@@ -144,15 +145,14 @@ class Turns(Closing):
             self._tell(turn, "stopped", "")
         except KSNetError as error:
             self._tell(turn, "failed", f"{error}.")
-        except MemoryError:
-            self._tell(
-                turn, "failed", "the memory is used up; close other programs, or take a smaller network or film."
-            )
-        except OSError as error:
-            self._tell(turn, "failed", f"{error.filename or 'a file'} cannot be used ({error.strerror or error}).")
         except Exception as error:
-            traceback.print_exc()
-            fault = f"this is a fault of the program ({type(error).__name__}: {error}); what it printed says more."
+            if is_out_of_memory(error):
+                fault = "the memory is used up; close other programs, or take a smaller network or film."
+            elif isinstance(error, OSError):
+                fault = f"{error.filename or 'a file'} cannot be used ({error.strerror or error})."
+            else:
+                traceback.print_exc()
+                fault = f"this is a fault of the program ({type(error).__name__}: {error}); what it printed says more."
             self._tell(turn, "failed", fault)
 
     def _tell(self, turn: Turn, state: str, message: str) -> None:

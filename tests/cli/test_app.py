@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,10 +23,12 @@ from safetensors.torch import save_file
 from ksnet_deploy.base.errors import VerificationError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.cli import app as cli
+from ksnet_deploy.cli.answers import Answer
 from ksnet_deploy.export.proof import float32 as verify
 from ksnet_deploy.export.verified import export_verified
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.upscale.job import job_folder
+from ksnet_deploy.video.reading.sources import Source
 
 SmallOnnx = Callable[..., Path]
 COMMAND = [sys.executable, "-m", "ksnet_deploy"]
@@ -249,3 +252,33 @@ def test_waiting_threads_sleep_unless_the_user_says_otherwise(given: str | None,
     environment |= {"OMP_DISPLAY_ENV": "true"} | ({"OMP_WAIT_POLICY": given} if given else {})
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert f"OMP_WAIT_POLICY = '{expected}'" in result.stderr
+
+
+NO_MEMORY = RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: 8 TB")
+
+
+def test_used_up_memory_is_one_sentence_whichever_library_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(*_: object) -> None:
+        raise NO_MEMORY
+
+    monkeypatch.setattr("ksnet_deploy.training.run.train_ksnet", train)
+    assert "the memory is used up" in failure_of(run("train", tmp_path, "-o", tmp_path / "run"))
+
+
+def test_a_video_that_the_memory_does_not_hold_stops_no_other(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def upscale(_batch: object, source: Source, *_: object) -> Answer:
+        asked.append(source.path.name)
+        raise NO_MEMORY
+
+    monkeypatch.setattr("ksnet_deploy.cli.batch.Batch.upscale", upscale)
+    videos = [shutil.copy(clip, tmp_path / name) for name in ("a.mp4", "b.mp4")]
+    result = run("upscale", *videos, "-o", tmp_path)
+    assert (result.returncode, asked) == (1, ["a.mp4", "b.mp4"])
+    assert result.stderr.count("the memory is used up") == 2
+    assert "Traceback" not in result.stderr

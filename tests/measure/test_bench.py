@@ -25,7 +25,7 @@ from ksnet_deploy.measure.speed import bench as bench_module
 from ksnet_deploy.measure.speed.bench import Bench
 from ksnet_deploy.measure.speed.card import Card
 from ksnet_deploy.measure.speed.plot import plot_bench
-from ksnet_deploy.measure.speed.regression import changes, check_comparable, read_result
+from ksnet_deploy.measure.speed.regression import changes, check_comparable, read_result, sealed
 from ksnet_deploy.measure.speed.report import BenchReport
 from ksnet_deploy.measure.speed.subjects import Subject, find_subjects
 from ksnet_deploy.measure.speed.ways import all_ways, check_way, ways_here
@@ -192,6 +192,19 @@ def test_results_that_cannot_be_compared_are_refused(bed: Bed, tmp_path: Path) -
             read_result(tmp_path / "bad.json")
     with pytest.raises(InputError, match="cannot be read"):
         read_result(tmp_path / "none.json")
+
+
+def test_a_result_in_which_a_digit_was_changed_is_refused(bed: Bed, tmp_path: Path) -> None:
+    old, path = result(bed, 1), tmp_path / "old.json"
+    text = json.dumps(sealed(old))
+    laid_out_anew = text.replace(".0,", ",")  # as jq does
+    for whole in (text, laid_out_anew):
+        path.write_text(whole)
+        assert read_result(path) == json.loads(json.dumps(old))
+    number = str(old["groups"][0]["rows"][0]["engine"]["rounds_ms"][0])
+    path.write_text(text.replace(number, f"1{number}", 1))
+    with pytest.raises(InputError, match=r"old\.json is not what .bench --json. printed: it is damaged"):
+        read_result(path)
 
 
 def test_what_a_machine_has_not_is_said_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,8 +173,31 @@ def test_the_hr_clips_of_a_data_set_are_found_beside_its_lr(tmp_path: Path) -> N
     said: list[str] = []
     found = pairs(tmp_path, None, PROTOCOLS["vid4"], on_note=said.append)
     assert [hr.name for hr, _ in found] == ["calendar", "city", "foliage", "walk"]
-    assert said == [f"Measured are the clips in {tmp_path / 'GT'}."]
+    assert said[0] == f"Measured are the clips in {tmp_path / 'GT'}."
     assert len(pairs(tmp_path, tmp_path / "BIx4", FOLDER)) == 4
+
+
+def test_frames_that_are_numbered_otherwise_in_hr_and_lr_are_told(tmp_path: Path) -> None:
+    """They may be off by one frame."""
+    hr = folder_of_frames(tmp_path / "hr/a", noise(3, 64, 64, 3))
+    folder_of_frames(tmp_path / "lr/a", noise(3, 16, 16, 3), first=1)
+    notes: list[str] = []
+    assert len(pairs(hr.parent, tmp_path / "lr", FOLDER, on_note=notes.append)) == 1
+    assert notes == ["HR and LR frames are numbered from different numbers, and go together in their order: a."]
+    notes.clear()
+    folder_of_frames(tmp_path / "same/a", noise(3, 16, 16, 3))
+    assert len(pairs(hr.parent, tmp_path / "same", FOLDER, on_note=notes.append)) == 1
+    assert notes == []
+
+
+def test_clips_of_a_benchmark_that_are_shorter_than_its_own_are_told(tmp_path: Path) -> None:
+    folder_of_frames(tmp_path / "sequences/00001/0001", noise(6, 16, 16, 3))
+    (tmp_path / "sep_testlist.txt").write_text("00001/0001\n")
+    notes: list[str] = []
+    pairs(tmp_path, None, PROTOCOLS["vimeo90k"], on_note=notes.append)
+    (note,) = notes
+    assert "not the benchmark's figures" in note
+    assert "sequences/00001/0001 6 frames, not 7" in note
 
 
 def test_clips_of_other_names_are_not_paired_silently(tmp_path: Path) -> None:

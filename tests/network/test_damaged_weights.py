@@ -96,7 +96,7 @@ def test_a_bundled_checkpoint_with_another_weight_or_configuration_is_refused(tm
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ("[" * 100_000, "is not valid JSON"),
+        ("[" * 100_000, "carries no KSNet configuration"),
         (TINY.to_json().replace('"channels": 8', '"channels": 800000000'), "channels is 800000000; it must be"),
         (
             TINY.to_json().replace('"channels": 8', '"channels": 800'),

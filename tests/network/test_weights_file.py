@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import io
 import zipfile
 from collections import OrderedDict
@@ -22,12 +23,13 @@ from trainings import TINY
 
 from ksnet_deploy.base.errors import CheckpointError
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.network.bundled import checkpoint_path
+from ksnet_deploy.network.bundled import bundled_checkpoint, checkpoint_path
 from ksnet_deploy.network.checkpoint_config import config_of, notes_of
 from ksnet_deploy.network.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.flow import SpyNet
 from ksnet_deploy.network.model import KSNet
+from ksnet_deploy.network.precision import with_precision
 from ksnet_deploy.network.weights_file import read_state_dict
 from ksnet_deploy.runtime.open import open_runner
 from ksnet_deploy.runtime.torch import TorchRunner
@@ -329,6 +331,63 @@ def test_a_pickle_of_another_protocol_is_refused_without_a_warning(tmp_path: Pat
     torch.save({"params": weights, "config": TINY.to_json()}, tmp_path / "a.pth", pickle_protocol=4)
     with pytest.raises(CheckpointError, match=r"\(UnpicklingError\)"):
         load_checkpoint(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("config", [{"lr": 1e-4, "channels": 3}, "configs/ksnet.yaml", "lr: 0.1", '{"lr": 1}', "[1]"])
+def test_a_trainers_own_settings_are_no_configuration_of_the_network(tmp_path: Path, config: object) -> None:
+    lite = load_checkpoint(bundled_checkpoint("lite")).model.state_dict()
+    torch.save({"state_dict": lite, "config": config}, tmp_path / "a.pth")
+    loaded = load_checkpoint(tmp_path / "a.pth")
+    assert loaded.config == KSNetConfig.named("lite")
+    assert "carries no configuration; by its weights it was taken for lite" in loaded.notes[0]
+
+
+@pytest.mark.parametrize(("prefix", "others"), [("sr_net.", 0), ("sr_net.", 2), ("net.", 1), ("model.module.", 1)])
+def test_the_network_in_a_larger_module_is_found(small: Checkpoint, tmp_path: Path, prefix: str, others: int) -> None:
+    weights = small.model.state_dict()
+    beside = {f"loss.vgg.{index}.weight": torch.zeros(3) for index in range(others)}
+    content = {f"{prefix}{name}": tensor for name, tensor in weights.items()} | beside
+    torch.save({"state_dict": content}, tmp_path / "a.ckpt")
+    state = read_state_dict(tmp_path / "a.ckpt")
+    assert same(state.tensors, weights)
+    left_out = {0: "", 1: "; 1 other tensor was left out", 2: "; 2 other tensors were left out"}[others]
+    assert state.notes == (f"Of a.ckpt, '{prefix}' was taken{left_out}.",)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda weights: weights.update({"extra.weight": torch.zeros(3)}), r"1 unknown \(extra\.weight\)"),
+        (lambda weights: weights.pop("extract.0.bias"), r"1 missing \(extract\.0\.bias\)"),
+        (lambda weights: weights.update({"extract.0.bias": torch.zeros(7)}), r"1 misshaped \(extract\.0\.bias \(7,\)"),
+    ],
+)
+def test_weights_that_nearly_fit_a_size_are_told_what_differs(
+    tmp_path: Path, change: Callable[[Tensors], object], words: str
+) -> None:
+    weights = dict(load_checkpoint(bundled_checkpoint("lite")).model.state_dict())
+    change(weights)
+    torch.save(weights, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=rf"nearest is lite: of \d+ weights, {words}"):
+        load_checkpoint(tmp_path / "a.pth")
+
+
+def test_weights_beyond_half_precision_are_not_made_infinite(small: Checkpoint) -> None:
+    model = copy.deepcopy(small.model)
+    with torch.no_grad():
+        model.extract[0].bias.fill_(1e5)
+    assert with_precision(model, "fp32").extract[0].bias.isfinite().all()
+    with pytest.raises(CheckpointError, match=r"'extract\.0\.bias' of the folded network is too large for half"):
+        with_precision(model, "fp16")
+
+
+def test_a_file_without_checksums_is_said_to_be_one(small: Checkpoint, tmp_path: Path) -> None:
+    weights = {"params": small.model.state_dict()}
+    torch.save(weights, tmp_path / "new.pth")
+    torch.save(weights, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert read_state_dict(tmp_path / "new.pth").notes == ()
+    (note,) = read_state_dict(tmp_path / "old.pth").notes
+    assert "old.pth is in PyTorch's format before 1.6, which has no checksums" in note
 
 
 def test_the_configuration_and_the_notes_need_no_pytorch(small: Checkpoint) -> None:

@@ -106,10 +106,25 @@ def test_what_another_program_read_and_wrote_or_knows_no_hash_is_taken(small_onn
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
     onnx.save(model, tmp_path / "without.onnx")
+    outside = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 64}
+    onnx.save(onnx.load(whole), tmp_path / "outside.onnx", **outside)
     frame = np.full((32, 48, 3), 0.25, np.float32)
     results = []
-    for path in (whole, *sorted(tmp_path.iterdir())):
+    for path in (whole, *sorted(tmp_path.glob("*.onnx"))):
         with open_runner(path, FrameSize(32, 48)) as runner:
             results.append(runner.step(frame))
-    assert len(results) == 4
+    assert len(results) == 5
     assert all(np.array_equal(result, results[0]) for result in results)
+
+
+@pytest.mark.parametrize("damage", ["flip", "empty", "other", "gone"])
+def test_damaged_weights_in_a_file_of_their_own_are_refused(small_onnx: SmallOnnx, tmp_path: Path, damage: str) -> None:
+    path, weights = tmp_path / "a.onnx", tmp_path / "weights.bin"
+    onnx.save(onnx.load(small_onnx("32x48", "float32")), path, save_as_external_data=True, location=weights.name)
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes({"flip": data, "other": bytes(len(data))}.get(damage, b""))
+    if damage == "gone":
+        weights.unlink()
+    with pytest.raises(ArtifactError, match=r"a\.onnx (is not the file that was exported|cannot be read as ONNX)"):
+        load_exported(path)

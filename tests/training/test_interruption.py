@@ -103,9 +103,18 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     fresh = tiny_task(tmp_path / "b", Recipe((Stage(1, 1, 2, 16),)))
     with torch.no_grad():
         fresh.model.extract[0].bias.fill_(1e38)
-    with pytest.raises(TrainingError, match="nothing was saved before"):
+    with pytest.raises(TrainingError, match=r"the first batch is \w+, before any step"):
         run_loop(fresh, settings(tmp_path / "b"), CPU, fail)
     assert not (tmp_path / "b/net.safetensors").exists()
+
+
+def test_weights_of_no_use_are_told_from_a_rate_that_is_too_high(tmp_path: Path) -> None:
+    task = tiny_task(tmp_path)
+    with torch.no_grad():
+        for parameter in task.model.parameters():
+            parameter.fill_(1e30)
+    with pytest.raises(TrainingError, match=r"the first batch is \w+, before any step: .* choose another --init"):
+        run_loop(task, settings(tmp_path), CPU, lambda _: None)
 
 
 INTERRUPTED = """
@@ -277,10 +286,10 @@ def test_a_damaged_file_to_resume_from_is_one_sentence(tmp_path: Path) -> None:
         try:
             run_loop(tiny_task(tmp_path), settings(tmp_path), CPU, lambda _: None)
         except CheckpointError as error:
-            assert "remove it" in str(error)  # noqa: PT017
+            assert "start a new run from its weights" in str(error)  # noqa: PT017
     path.write_bytes(whole)
     state = torch.load(path, weights_only=True)
     del state["optimizer"]
     torch.save(state, path)
-    with pytest.raises(CheckpointError, match=r"cannot be read.*KeyError.*remove it"):
+    with pytest.raises(CheckpointError, match=r"cannot be read.*KeyError.*start a new run from its weights"):
         run_loop(tiny_task(tmp_path), settings(tmp_path), CPU, lambda _: None)

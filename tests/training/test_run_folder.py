@@ -15,6 +15,7 @@ from trainings import CPU, TINY, moving_clip, request, settings, tiny_task
 from ksnet_deploy.base.errors import CheckpointError, ConfigError, OutputError
 from ksnet_deploy.export import memory as export_memory
 from ksnet_deploy.network.checkpoints import load_checkpoint
+from ksnet_deploy.training import run_folder
 from ksnet_deploy.training.loop import run_loop
 from ksnet_deploy.training.memory import check_batch_memory, pair_bytes, window_bytes
 from ksnet_deploy.training.recipe import Recipe, Stage
@@ -78,8 +79,35 @@ def test_an_iteration_that_cannot_be_is_a_damaged_file(tmp_path: Path) -> None:
     serialised = io.BytesIO()
     torch.save(state | {"iteration": -5}, serialised)
     (tmp_path / "resume.pt").write_bytes(serialised.getvalue())
+    with pytest.raises(CheckpointError, match=r"cannot be read: it is damaged.*new run from its weights, with --init"):
+        train(tmp_path)
+    (tmp_path / "net.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"cannot be read: it is damaged.*remove it, to start the run anew"):
         train(tmp_path)
+
+
+def test_a_result_without_what_its_run_goes_on_from_is_not_replaced(tmp_path: Path) -> None:
+    train(tmp_path)
+    kept = [tmp_path / name for name in ("net.safetensors", "log.csv")]
+    before = [path.read_bytes() for path in kept]
+    (tmp_path / "resume.pt").unlink()
+    with pytest.raises(OutputError, match=r"net\.safetensors is there without resume\.pt.*--init .*net\.safetensors"):
+        train(tmp_path)
+    assert [path.read_bytes() for path in kept] == before
+
+
+def test_a_first_save_without_room_leaves_nothing_that_the_next_would_refuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_folder.os, "fsync", full)
+        with pytest.raises(OutputError, match=r"No space left on device.*nothing was saved yet, so run"):
+            train(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.csv"]
+    assert train(tmp_path) == [1, 2]
 
 
 def refusal(tmp_path: Path, **options: object) -> str:
@@ -99,6 +127,13 @@ def refusal(tmp_path: Path, **options: object) -> str:
 @pytest.mark.parametrize("seed", [-1, 1 << 63, 1 << 100])
 def test_a_seed_that_is_none_is_refused(tmp_path: Path, seed: int) -> None:
     assert "cannot be a seed; give --seed a number from 0 to" in refusal(tmp_path, seed=seed)
+
+
+@pytest.mark.parametrize("option", ["threads", "workers"])
+def test_more_at_once_than_a_machine_bears_are_refused(tmp_path: Path, option: str) -> None:
+    before = torch.get_num_threads()
+    assert f"100000 {option} cannot be run on" in refusal(tmp_path, **{option: 100_000})
+    assert torch.get_num_threads() == before
 
 
 def test_a_run_in_its_own_data_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +78,16 @@ def test_a_run_says_what_starts_anew(tmp_path: Path) -> None:
     ]
     with pytest.raises(ConfigError, match="name them with --init"):
         train_ksnet(request(tmp_path, tmp_path / "data", init_partial=True), lambda *_: None, lambda _: None)
+
+
+def test_a_run_that_goes_on_says_that_it_does_not_start_again(tmp_path: Path) -> None:
+    folder_of_frames(tmp_path / "data/clip", noise(2, 64, 64, 3))
+    given = new_checkpoint(tmp_path, TINY).path
+    settings = tuple(f"{name}={value}" for name, value in asdict(TINY).items() if name != "reparameterize")
+    asked = request(tmp_path, tmp_path / "data", settings=settings, init=str(given), stages=("1:1x2x16",))
+    notes: list[str] = []
+    train_ksnet(asked, lambda *_: None, lambda _: None, notes.append)
+    assert notes == []
+    train_ksnet(asked, lambda *_: None, lambda _: None, notes.append)
+    (note,) = notes
+    assert f"goes on from what it has learned, not from --init {given} again" in note

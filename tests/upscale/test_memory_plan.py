@@ -75,6 +75,14 @@ def test_a_container_bounds_the_available_memory(tmp_path: Path) -> None:
         "sys/fs/cgroup/memory/memory.stat": "inactive_file 300000\n",
     }
     assert available_memory(write_tree(tmp_path / "v1", v1)) == 200_000
+    limits = "Limit                     Soft Limit           Hard Limit           Units\n"
+    own = {
+        "proc/self/cgroup": "0::/\n",
+        "proc/self/limits": f"{limits}Max data size             unlimited            unlimited            bytes\n"
+        "Max address space         4096000000           unlimited            bytes\n",
+        "proc/self/status": "VmSize:\t 1000000 kB\nVmData:\t  500000 kB\n",
+    }
+    assert available_memory(write_tree(tmp_path / "ulimit", own)) == 4_096_000_000 - 1_024_000_000
     free = {"proc/self/cgroup": "0::/\n"}
     assert available_memory(write_tree(tmp_path / "free", free)) == 8_000_000 * 1024
     assert available_memory(tmp_path / "no-linux") is None
@@ -124,6 +132,8 @@ def test_a_failed_allocation_is_recognised(allocate: Callable[[], object]) -> No
         (BackendError("cudaMalloc failed with cudaErrorMemoryAllocation"), True),
         (BackendError("TensorRT failed: [defaultAllocator.cpp] out of memory"), True),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (RuntimeError("can't start new thread"), True),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), True),
         (RuntimeError("Sizes of tensors must match"), False),
         (InputError("out of memory.mp4 cannot be read as a video"), False),
         (BackendError("cudaGraphLaunch failed with cudaErrorLaunchFailure"), False),

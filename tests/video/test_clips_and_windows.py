@@ -246,6 +246,18 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
         pack_clips([tmp_path / "data"], tmp_path / "shards")
 
 
+@pytest.mark.parametrize("place", ["pixels", "names"])
+def test_a_shard_with_a_flipped_bit_is_named(tmp_path: Path, place: str) -> None:
+    folder_of_frames(tmp_path / "data/walk", noise(3, 32, 48, 3))
+    pack_clips([tmp_path / "data"], tmp_path / "shards")
+    path = next((tmp_path / "shards").iterdir())
+    data = bytearray(path.read_bytes())
+    data[-1000 if place == "pixels" else data.rindex(b"walk")] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=f"the shard {path} is damaged: '.alk' in it does not match its checksum"):
+        list(find_clips(tmp_path / "shards"))
+
+
 @pytest.mark.parametrize(
     ("size", "sentence"), [((30, 32), "30x32 .* 4 does not divide"), ((64, 32), "smaller than an HR patch of 64")]
 )

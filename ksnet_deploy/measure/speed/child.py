@@ -10,6 +10,7 @@ from typing import Any
 
 from ksnet_deploy.base.closing import Closing
 from ksnet_deploy.base.errors import BackendError, KSNetError
+from ksnet_deploy.base.memory import is_out_of_memory
 from ksnet_deploy.measure.speed.worker import Footage, Worker
 from ksnet_deploy.runtime.base import Runner
 
@@ -78,5 +79,7 @@ def _serve(pipe: Connection, label: str, opener: Callable[[], Runner], footage: 
         return
     except KSNetError as error:
         pipe.send(error)
-    except MemoryError:
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
         pipe.send(BackendError(f"measuring {label} ran out of memory; choose a smaller --size"))

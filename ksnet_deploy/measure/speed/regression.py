@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import hypot
 from pathlib import Path
@@ -13,12 +15,15 @@ from ksnet_deploy.base.errors import ConfigError, InputError
 from ksnet_deploy.base.words import counted
 from ksnet_deploy.measure.speed.timing import spread
 
-__all__ = ["LEAST_CHANGE", "Change", "changes", "check_comparable", "read_result"]
+__all__ = ["LEAST_CHANGE", "Change", "changes", "check_comparable", "read_result", "sealed"]
 
 LEAST_CHANGE = 0.05
 """Share by which a step must have changed to be told, however quiet the machine was."""
 NOISES = 3.0
 """Factor by which a change must exceed the spread of both runs together."""
+
+SEAL = "sha256"
+"""Key of a result's hash, which covers all others."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +54,23 @@ class Change:
         )
 
 
+def sealed(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A result with a hash of what it says, by which a damaged one is known."""
+    # Numbers as floats: programs that lay JSON out anew may write 1.0 as 1.
+    values = json.loads(json.dumps(dict(result)), parse_int=float)
+    return {**result, SEAL: hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()}
+
+
 def read_result(path: Path) -> dict[str, Any]:
-    """An older result. Raises InputError where it cannot be read, or is none of ``bench --json``."""
+    """An older result. Raises InputError where it cannot be read, is none of ``bench --json``, or was changed since.
+
+    Results of older versions carry no hash, and are taken as they are.
+    """
     try:
         result = json.loads(path.read_text())
+        seal = result.pop(SEAL, None)
+        if seal is not None and seal != sealed(result)[SEAL]:
+            raise InputError(f"{path} is not what 'bench --json' printed: it is damaged, or was changed; measure anew")
         _rows(result)
         _machine(result)
     except OSError as error:

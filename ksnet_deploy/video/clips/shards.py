@@ -5,13 +5,15 @@ name; a clip of one frame is a still. The metadata says ``format: ksnet-clips``.
 decoder, and a crop reads little more than its own bytes.
 
 LR versions of a clip, (T, H / 4, W / 4, 3), stand beside it as ``NAME#lr0``, ``NAME#lr1``, ...; the metadata
-``variants`` says, as JSON, what is known of each by the clip's name.
+``variants`` says, as JSON, what is known of each by the clip's name. ``crc32`` holds a checksum of each tensor, which
+is compared when the file is opened; shards of older versions have none.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -81,16 +83,40 @@ def open_shard(path: Path) -> list[Clip]:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata, names = file.metadata() or {}, list(file.keys())
+            damaged = _damaged(file, metadata)
     except (SafetensorError, OSError) as error:
         raise InputError(f"the shard {path} cannot be read ({error}); it is damaged, so pack the data again") from error
     if metadata.get("format") != FORMAT:
         raise InputError(f"{path} holds no training clips; make shards with 'ksnet-deploy pack'")
+    if damaged is not None:
+        raise InputError(
+            f"the shard {path} is damaged: '{damaged}' in it does not match its checksum; copy it again, or pack the "
+            "data again"
+        )
     try:
         variants = {name: tuple(facts) for name, facts in json.loads(metadata.get("variants", "{}")).items()}
         beside = {_lr_name(name, index) for name, facts in variants.items() for index in range(len(facts))}
         return [ShardClip(path, name, variants.get(name, ())) for name in names if name not in beside]
     except (SafetensorError, ValueError, AttributeError, TypeError) as error:
         raise InputError(f"the LR versions in {path} cannot be read ({error}); pack the data again") from error
+
+
+def _damaged(file: Any, metadata: Mapping[str, str]) -> str | None:
+    """Name of a tensor that is not what was written, or of the list of their checksums; None where all are."""
+    if "crc32" not in metadata:
+        return None
+    try:
+        sums = dict(json.loads(metadata["crc32"]))
+    except (ValueError, TypeError):
+        return "crc32"
+    tensors = ((name, file.get_tensor(name)) for name in file.keys())  # noqa: SIM118 (not a mapping)
+    return next((name for name, tensor in tensors if sums.get(name) != _checksum(name, tensor, metadata)), None)
+
+
+def _checksum(name: str, tensor: NDArray[Any], metadata: Mapping[str, str]) -> int:
+    """CRC-32 of a tensor, after all else that says what it is."""
+    about = f"{name} {tensor.shape} {tensor.dtype} {metadata.get('variants')}"
+    return zlib.crc32(np.ascontiguousarray(tensor).data, zlib.crc32(about.encode()))
 
 
 def write_shards(
@@ -123,6 +149,7 @@ def write_shards(
 
 def _write(tensors: dict[str, NDArray[np.uint8]], variants: dict[str, list[str]], path: Path) -> None:
     metadata = {"format": FORMAT, "variants": json.dumps(variants)} if variants else {"format": FORMAT}
+    metadata["crc32"] = json.dumps({name: _checksum(name, tensor, metadata) for name, tensor in tensors.items()})
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata)
 
