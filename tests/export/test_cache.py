@@ -7,20 +7,17 @@ import json
 import os
 import random
 import subprocess
-import sys
 from pathlib import Path
 
 import onnx
 import pytest
-from command import run
+from caches import SIZE, make_one
 
 import ksnet_deploy
-from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.sealed import read_sealed, write_sealed
 from ksnet_deploy.export import cache
-from ksnet_deploy.export import onnx as export
 from ksnet_deploy.export.cache import (
     cached_files,
     cached_onnx,
@@ -33,45 +30,13 @@ from ksnet_deploy.export.cache import (
     write_hash,
 )
 from ksnet_deploy.export.engine import compile as compiling
-from ksnet_deploy.export.engine import make
 from ksnet_deploy.export.engine.compile import EngineKey
-from ksnet_deploy.export.engine.make import EngineRequest, MadeEngine, make_engine
-from ksnet_deploy.export.proof.half import HalfReport
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar, sidecar_path
 from ksnet_deploy.runtime.tensorrt.spec import EngineSpec, PluginIdentity
 from ksnet_deploy.runtime.tensorrt.target import GpuTarget, SizeRange
 
 KINDS = ("flip", "cut", "empty", "swap", "gone")
-SIZE = FrameSize(32, 48)
-FLOAT = onnx.TensorProto.FLOAT
-
-
-@pytest.fixture
-def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A cache of its own."""
-    monkeypatch.setenv("KSNET_CACHE_DIR", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def quick_export(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Exports that cost nothing: a graph of one node, marked with what was asked for. The list has one entry each."""
-    made: list[str] = []
-    values = [onnx.helper.make_tensor_value_info(name, FLOAT, [1, 32, 48, 3]) for name in ("lr", "state.prev_lr", "hr")]
-    node = onnx.helper.make_node("Identity", ["lr"], ["hr"])
-    graph = onnx.helper.make_graph([node], "g", values[:2], values[2:])
-
-    def exported_model(_checkpoint: Checkpoint, **settings: object) -> onnx.ModelProto:
-        asked = str({name: settings[name] for name in ("size", "io", "precision")})
-        model = onnx.helper.make_model(graph)
-        onnx.helper.set_model_props(model, {"ksnet.precision": str(settings["precision"]), "asked": asked})
-        made.append(asked)
-        return model
-
-    monkeypatch.setattr(export, "exported_model", exported_model)
-    monkeypatch.setattr(cache, "code_sha256", lambda: "code")
-    return made
 
 
 def damage(path: Path, kind: str, other: Path, rng: random.Random) -> None:
@@ -160,40 +125,6 @@ def test_a_note_that_nobody_asked_for_goes_to_the_error_output(
     assert "made anew" in caplog.text
     assert str(folder) in caplog.text
     assert len(quick_export) == 2
-
-
-# Engines and proofs: TensorRT is stood for by a child process that answers, the comparison by its result.
-
-
-@pytest.fixture
-def builds(monkeypatch: pytest.MonkeyPatch, quick_export: list[str]) -> dict[str, int]:
-    """Builds and comparisons that cost nothing, and their numbers."""
-    counts = {"built": 0, "compared": 0}
-
-    def in_child(request: compiling.BuildRequest, *_: object) -> dict[str, object]:
-        if request.onnx is None:
-            return {}
-        counts["built"] += 1
-        Path(request.engine).write_bytes(f"engine of {request.spec} from {request.onnx}".encode() * 20)
-        return {"version": "1.7", "inputs": [], "outputs": [], "layers": {"CONVOLUTION": {"HALF": 85}}, "build_s": 1.0}
-
-    def verify(*_: object, frames: int, **__: object) -> HalfReport:
-        counts["compared"] += 1
-        return HalfReport(SIZE, frames // 2, psnr_db=[60.0] * frames)
-
-    monkeypatch.setattr(compiling, "_in_child", in_child)
-    monkeypatch.setattr(compiling, "installed_version", lambda _flavour: "1.7")
-    monkeypatch.setattr(make, "choose_flavour", lambda _wanted: "rtx")
-    monkeypatch.setattr(make, "_target", lambda *_: (GpuTarget(86), False))
-    monkeypatch.setattr("ksnet_deploy.export.verified.verify", verify)
-    monkeypatch.setattr(compiling, "code_sha256", lambda: "code")
-    assert quick_export == []
-    return counts
-
-
-def make_one(small: Checkpoint, precision: str, notes: list[str]) -> MadeEngine:
-    request = EngineRequest(small.path, SizeRange.fixed(SIZE), precision, plugins="off", verify_frames=4)  # type: ignore[arg-type]
-    return make_engine(request, say=notes.append)
 
 
 @pytest.mark.parametrize("part", ["engine", "sidecar", "proof", "onnx", "hash"])
@@ -315,122 +246,3 @@ def test_the_code_in_a_key_is_that_of_the_package_alone(tmp_path: Path, monkeypa
     assert len(set(seen)) == 4
     (tmp_path / "other.py").write_text("a test, or a package beside it")
     assert code_sha256() == seen[-1]
-
-
-# Folders and leftovers
-
-
-def test_a_cache_that_cannot_be_used_is_said_before_the_export_and_names_the_variable(
-    small: Checkpoint, quick_export: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "file").write_text("in the way")
-    for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/ksnet")):
-        monkeypatch.setenv("KSNET_CACHE_DIR", str(place))
-        with pytest.raises(OutputError, match="set KSNET_CACHE_DIR to another"):
-            cached_onnx(small.path, SIZE)
-    assert quick_export == []
-
-
-def put_in_the_way(path: Path, kind: str, other: Path) -> None:
-    """Replace a file of the cache by something that is none of it."""
-    path.unlink()
-    if kind == "folder":
-        path.mkdir()
-        (path / "mine").write_text("somebody's")
-    elif kind == "pipe":
-        os.mkfifo(path)
-    else:
-        path.symlink_to({"dangling link": path.parent / "nowhere", "loop": path, "link": other}[kind])
-
-
-IN_THE_WAY = ("folder", "pipe", "dangling link", "loop", "link")
-
-
-@pytest.mark.skipif(os.name != "posix", reason="makes links and pipes")
-@pytest.mark.parametrize("kind", IN_THE_WAY)
-@pytest.mark.parametrize("part", ["onnx", "hash", "proof", "engine", "sidecar"])
-def test_what_stands_in_the_place_of_a_cached_file_is_replaced_or_refused_and_never_used(
-    folder: Path, small: Checkpoint, builds: dict[str, int], part: str, kind: str
-) -> None:
-    first, second = (make_one(small, precision, []) for precision in ("fp16", "fp32"))
-    onnx_file, other_onnx = (next(folder.glob(f"*-{precision}-*.onnx")) for precision in ("fp16", "fp32"))
-    path, other = {
-        "onnx": (onnx_file, other_onnx),
-        "hash": (hash_path(onnx_file), hash_path(other_onnx)),
-        "proof": (onnx_file.with_suffix(".proof.json"), other_onnx.with_suffix(".proof.json")),
-        "engine": (first.path, second.path),
-        "sidecar": (sidecar_path(first.path), sidecar_path(second.path)),
-    }[part]
-    if part == "proof":
-        for whole in (first.path, sidecar_path(first.path)):
-            whole.unlink()
-    expected, kept = path.read_bytes(), other.read_bytes()
-    put_in_the_way(path, kind, other)
-    if kind in ("folder", "pipe"):
-        with pytest.raises(OutputError, match=r"where the cache keeps a file; remove it, or set KSNET_CACHE_DIR"):
-            make_one(small, "fp16", [])
-        assert path.exists()
-        assert kind != "folder" or (path / "mine").read_text() == "somebody's"
-    else:
-        again = make_one(small, "fp16", [])
-        assert again.path.read_bytes() == f"engine of {again.sidecar.spec} from {onnx_file}".encode() * 20
-        if part != "sidecar":  # which says how long the build took
-            assert path.read_bytes() == expected
-        assert not path.is_symlink()
-        assert other.read_bytes() == kept
-    assert builds["compared"] == 2 + (part == "proof" and kind not in ("folder", "pipe"))
-    assert not list(folder.glob(".*"))
-
-
-@pytest.mark.skipif(os.name != "posix", reason="makes links")
-@pytest.mark.usefixtures("quick_export")
-def test_a_cache_with_links_and_folders_is_listed_and_cleared(folder: Path, small: Checkpoint) -> None:
-    path = cached_onnx(small.path, SIZE)
-    (folder / "gone.onnx").symlink_to("nowhere")
-    (folder / "mine.onnx").mkdir()
-    assert run("cache", "list").returncode == 0
-    assert run("cache", "clear").stdout.startswith(f"{folder}: 3 files removed")
-    assert [entry.name for entry in folder.iterdir()] == ["mine.onnx"]
-    assert not path.exists()
-
-
-@pytest.mark.parametrize("where", ["fault_of", "write_hash"])
-@pytest.mark.usefixtures("folder", "quick_export")
-def test_what_the_file_system_refuses_later_names_the_variable_too(
-    small: Checkpoint, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
-    def refuse(path: Path, *_: object) -> None:
-        raise OSError(28, "No space left on device", str(path))
-
-    if where == "fault_of":
-        cached_onnx(small.path, SIZE)
-    monkeypatch.setattr(cache, where, refuse)
-    with pytest.raises(OutputError, match=r"No space left on device.*KSNET_CACHE_DIR"):
-        cached_onnx(small.path, SIZE)
-
-
-def dead_process() -> int:
-    """The id of a process that is gone."""
-    done = subprocess.Popen([sys.executable, "-c", ""])
-    done.wait()
-    return done.pid
-
-
-@pytest.mark.usefixtures("quick_export")
-def test_leftovers_of_killed_exports_and_builds_go_and_those_of_running_ones_stay(
-    folder: Path, small: Checkpoint, builds: dict[str, int]
-) -> None:
-    path = cached_onnx(small.path, SIZE)
-    path.unlink()
-    gone, running = dead_process(), os.getppid()
-    for process in (gone, running):
-        (folder / f".{path.name}.{process}.part").write_bytes(b"half of it")
-        (folder / f".ksnet-engine-{process}-abc").mkdir()
-        (folder / f".ksnet-engine-{process}-abc" / "unfinished").write_bytes(b"half of it")
-    (folder / ".ksnet-engine-old").mkdir()
-    (folder / f".other.onnx.{gone}.part").write_bytes(b"somebody else's")
-    make_one(small, "fp16", [])
-    cached_onnx(small.path, SIZE)
-    hidden = {entry.name for entry in folder.iterdir() if entry.name.startswith(".")}
-    assert hidden == {f".{path.name}.{running}.part", f".ksnet-engine-{running}-abc", f".other.onnx.{gone}.part"}
-    assert builds["built"] == 1
