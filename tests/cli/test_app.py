@@ -184,10 +184,10 @@ def test_a_stopped_run_has_no_output_and_the_same_command_goes_on(
 
 def test_export_verifies_and_says_so(small: Checkpoint, tmp_path: Path) -> None:
     path = tmp_path / "step.onnx"
-    arguments = ("export", path, "-m", small.path, "--size", "20x24", "--verify-frames", "4")
+    arguments = ("export", path, "-m", small.path, "--size", "32x48", "--verify-frames", "4")
     result = run(*arguments)
     assert result.returncode == 0, result.stderr
-    assert "Verified: 4 recurrent frames at 20x24, reset at 2: max error" in result.stdout
+    assert "Verified: 4 recurrent frames at 32x48, reset at 2: max error" in result.stdout
     assert "--overwrite" in failure_of(run(*arguments))
     answer = json.loads(run(*arguments, "--overwrite", "--json").stdout)
     assert answer["verified"]

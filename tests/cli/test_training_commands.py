@@ -90,6 +90,7 @@ def test_from_frames_to_a_trained_network_and_its_figures(data: Path, tmp_path: 
     assert (tmp_path / "p.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_from_frames_to_a_network_for_encoded_video(data: Path, tmp_path: Path) -> None:
     packed = run("pack", data, "-o", tmp_path / "shards", "--degradation", "video", "--variants", "2", "--seed", "3")
     assert packed.returncode == 0, packed.stderr

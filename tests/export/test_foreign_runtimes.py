@@ -113,6 +113,7 @@ def test_ten_recurrent_frames_of_lite_match_pytorch(
     assert len(report.frames) == FRAMES
 
 
+@pytest.mark.slow
 def test_the_script_for_other_environments_does_what_our_runtime_does(
     small_onnx: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -77,6 +77,7 @@ def test_the_worst_frame_of_every_stretch_can_be_looked_at() -> None:
     assert any("lowest of 3 frames" in note for note in data["notes"])
 
 
+@pytest.mark.slow
 def test_pages_of_large_pictures_stay_small() -> None:
     page = ComparisonPage(["a", "b"])
     large = [noise(800, 1300, 3, seed=seed) // 8 + 100 for seed in (0, 1)]

@@ -21,7 +21,8 @@ from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.complexity import complexity
 
 
-@pytest.mark.parametrize("model", ["lite", pytest.param("uni", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["lite", "uni"])
 @pytest.mark.parametrize("inline", [False, True], ids=["functions", "inlined"])
 def test_operations_are_what_pytorch_counts(model: str, inline: bool, tmp_path: Path) -> None:
     checkpoint, size = load_checkpoint(bundled_checkpoint(model)), FrameSize(72, 128)

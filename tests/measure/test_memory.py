@@ -62,7 +62,7 @@ def test_an_exported_file_is_announced_by_its_metadata(
 ) -> None:
     from ksnet_deploy.export.onnx import export_onnx
 
-    export_onnx(small, tmp_path / "step.onnx", size=FrameSize(16, 24))
+    export_onnx(small, tmp_path / "step.onnx", size=FrameSize(32, 48))
     folder = folder_of_frames(tmp_path / "a", noise(1, 64, 96, 3))
     limit(monkeypatch, 100_000_000)
     assert "takes about 0.2 GB" in failure_of(run("evaluate", folder, "-m", tmp_path / "step.onnx"))

@@ -191,6 +191,7 @@ except OutputError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence_and_costs_nothing_that_was_saved(tmp_path: Path) -> None:
     result = in_a_process(FULL, tmp_path)
     assert result.returncode == 0, result.stderr

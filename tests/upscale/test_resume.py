@@ -285,6 +285,7 @@ def test_a_kill_while_the_tracks_are_tried_leaves_nothing_for_good(film: Path, t
     assert names(tmp_path) == {"o.mp4"}
 
 
+@pytest.mark.slow
 def test_a_job_in_tiles_goes_on_in_the_same_tiles(
     plain: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

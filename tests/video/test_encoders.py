@@ -113,6 +113,7 @@ def print_digests() -> None:
             print(name, depth, hashlib.sha256(repr((packets, header)).encode()).hexdigest())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc fills the memory")
 def test_the_bytes_do_not_depend_on_what_was_in_the_memory() -> None:
     printed = [
