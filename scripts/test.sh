@@ -4,10 +4,15 @@ set -euo pipefail
 . "$(dirname "$0")/setup.sh"
 ruff check .
 ruff format --check .
-mypy
 clang-format --dry-run -Werror plugins/*.cpp plugins/*/*.{h,cu,cpp} tests/native/*.cpp tests/native/*/*
-# One thread of the mathematics libraries in each of two workers: more of them wait for each other.
+mypy &  # beside the tests, most of which take one core
+types=$!
+# One thread of the mathematics libraries in each worker: more of them wait for each other. One worker more than there
+# are cores, because many tests wait for processes.
 export OMP_NUM_THREADS=1
+workers=$(($(getconf _NPROCESSORS_ONLN) + 1))
 # Files stay whole, because their tests share what the first one made; in their own order, because those of few but dear
 # tests, which would come last, leave one worker idle.
-python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"
+python -m pytest -n "$workers" --dist loadfile --no-loadscope-reorder "$@" && status=0 || status=$?
+wait $types
+exit $status

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -94,15 +94,6 @@ def _same_priority() -> Iterator[None]:
     """Films that tests make with SVT-AV1 leave the priority of the tests as it was; see there."""
     with same_priority():
         yield
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> Generator[None, object, object]:
-    """So do films that several tests share, which are made before the fixture above begins."""
-    if fixturedef.scope == "function":
-        return (yield)
-    with same_priority():
-        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)

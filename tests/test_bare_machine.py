@@ -38,6 +38,7 @@ def test_no_module_that_a_gpu_needs_wants_what_pytorch_does_not_bring() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+@pytest.mark.slow
 def test_tests_are_collected_without_pyav() -> None:
     code = BLOCK + "import pytest\nsys.exit(pytest.main(['-q', '--collect-only', *sys.argv[1:]]))\n"
     files = ["tests/ops/test_native_kernels.py", "tests/runtime", "tests/network"]

@@ -103,6 +103,7 @@ def test_from_frames_to_a_network_for_encoded_video(data: Path, tmp_path: Path) 
     assert "gain" in trained.stderr
 
 
+@pytest.mark.slow
 def test_training_on_shards_needs_neither_a_decoder_nor_onnx(data: Path, tmp_path: Path) -> None:
     assert run("pack", data, "-o", tmp_path / "shards").returncode == 0
     arguments = ("train", tmp_path / "shards", "-o", tmp_path / "run", "--size", "lite", "--stage", "1:1x2x16")

@@ -102,9 +102,8 @@ def test_an_inlined_file_has_standard_operators_alone_and_passes_the_same_proof(
     assert {p.key: p.value for p in model.metadata_props}["ksnet.least_size"] == "16x16"
 
 
-@pytest.mark.parametrize(
-    "guidance", ["prev1", *(pytest.param(other, marks=pytest.mark.slow) for other in ("none", "prev2", "multi"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("guidance", ["prev1", "none", "prev2", "multi"])
 def test_states_that_the_network_does_not_read_are_not_in_the_file(guidance: str, tmp_path: Path) -> None:
     config = SMALL.replace([f"flow_guidance={guidance}"])
     checkpoint, path, size = new_checkpoint(tmp_path, config), tmp_path / "step.onnx", FrameSize(32, 48)
@@ -245,7 +244,7 @@ def test_dynamic_graph_gives_what_the_fixed_one_gives(small_onnx: SmallOnnx) -> 
                     np.testing.assert_allclose(dynamic.state[name], array, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("io", ["uint8", "float16"])
+@pytest.mark.parametrize("io", ["uint8", pytest.param("float16", marks=pytest.mark.slow)])
 def test_every_frame_type_matches_pytorch(plain_onnx: SmallOnnx, plain: Checkpoint, io: str) -> None:
     report = verify_onnx(plain.model, plain_onnx("32x48", io), FrameSize(32, 48), frames=6)
     assert max(frame.state for frame in report.frames) <= 1e-4

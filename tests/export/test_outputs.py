@@ -146,7 +146,7 @@ def test_a_recorded_step_is_what_the_runner_did(small_onnx: SmallOnnx) -> None:
 
 
 @needs_polygraphy
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("fp16", marks=pytest.mark.slow)])
 def test_polygraphys_command_runs_an_exported_file_on_its_recorded_steps(
     small: Checkpoint, precision: str, tmp_path: Path
 ) -> None:

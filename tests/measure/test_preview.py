@@ -228,6 +228,7 @@ def test_names_cannot_become_markup_or_code(tmp_path: Path) -> None:
     assert not re.search(r"(?:src|href)=[\"']?https?:", rendered)
 
 
+@pytest.mark.slow
 def test_the_command_writes_beside_the_film_and_says_where(tmp_path: Path) -> None:
     source = make_video(tmp_path / "v.mp4", FrameSize(16, 16), frames=6)
     result = run("preview", source, "--models", "lite", "--spots", "1", "--before", "1", "--json")

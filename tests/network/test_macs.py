@@ -30,8 +30,7 @@ SETTINGS = (
     ("name", "settings"),
     [
         *(("paper", ()), ("uni", ()), ("lite", ())),
-        *(("lite", (setting,)) for setting in SETTINGS),
-        *(pytest.param("uni", (setting,), marks=pytest.mark.slow) for setting in SETTINGS),
+        *(pytest.param(name, (one,), marks=pytest.mark.slow) for name in ("uni", "lite") for one in SETTINGS),
     ],
 )
 def test_the_formula_is_near_the_count_of_operators(name: str, settings: tuple[str, ...]) -> None:

@@ -45,7 +45,7 @@ def test_parameters_grow_with_the_keep_ratio_as_in_figure_8() -> None:
     assert params == sorted(set(params))
 
 
-@pytest.mark.parametrize("name", ["uni", "lite", "paper"])
+@pytest.mark.parametrize("name", ["lite", *(pytest.param(name, marks=pytest.mark.slow) for name in ("uni", "paper"))])
 def test_bi_has_the_parameters_and_the_work_of_uni_and_a_second_flow(name: str) -> None:
     config = KSNetConfig.named(name)
     uni, bi = (complexity(config.replace([f"direction={d}"]), PAPER_SIZE) for d in ("uni", "bi"))

@@ -150,6 +150,7 @@ def test_it_is_taken_where_it_is_installed_and_faster(
     assert not find_network("lite", "openvino").can_be_tiled
 
 
+@pytest.mark.slow
 def test_where_tiles_are_needed_onnx_runtime_runs_them(plain: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino, "is_installed", lambda: True)
     monkeypatch.setattr(openvino, "cpu_flags", lambda: {"avx512_bf16"})

@@ -20,6 +20,7 @@ from av.video.format import VideoFormat
 from numpy.typing import NDArray
 
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.machine import same_priority
 
 __all__ = ["Case", "Contents", "NoCuts", "Sound", "Track", "code_values", "colour_of", "contents", "depth_of", "make"]
 
@@ -121,6 +122,7 @@ def code_values(rgb: tuple[float, float, float], matrix: int, depth: int, *, ful
     return (16 + 219 * y) * unit, middle + 224 * unit * cb, middle + 224 * unit * cr
 
 
+@same_priority()  # fixtures that tests share are made before one could see to it
 def make(case: Case, folder: Path) -> Path:
     """Write the video of a case."""
     path = folder / f"{case.name.replace(' ', '-')}{case.suffix}"

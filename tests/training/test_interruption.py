@@ -60,6 +60,7 @@ for optimizer in ("adam", "muon"):
 """
 
 
+@pytest.mark.slow
 def test_a_bad_rate_ends_in_a_sentence_and_leaves_nothing_that_cannot_be_loaded(tmp_path: Path) -> None:
     result = in_a_process(RATES, tmp_path)
     assert result.returncode == 0, (result.returncode, result.stderr)

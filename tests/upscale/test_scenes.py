@@ -170,6 +170,7 @@ def test_cuts_are_those_of_pyscenedetect() -> None:
     assert found(frames) == cuts
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not VID4.is_dir(), reason="the Vid4 benchmark is not beside the checkout")
 def test_splices_of_vid4_are_found_and_nothing_else() -> None:
     shots = []
