@@ -10,7 +10,8 @@ types=$!
 # One thread of the mathematics libraries in each worker: more of them wait for each other. One worker more than there
 # are cores, because many tests wait for processes.
 export OMP_NUM_THREADS=1
-workers=$(($(getconf _NPROCESSORS_ONLN) + 1))
+cores=$(getconf _NPROCESSORS_ONLN)
+workers=$((cores < 8 ? cores + 1 : 8))
 # Files stay whole, because their tests share what the first one made; in their own order, because those of few but dear
 # tests, which would come last, leave one worker idle.
 python -m pytest -n "$workers" --dist loadfile --no-loadscope-reorder "$@" && status=0 || status=$?

@@ -24,6 +24,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_training_is_plotted_beside_its_log(data: Path, tmp_path: Path) -> None:
     tiny = [word for name in ("channels=8", "extract_blocks=1", "deform_groups=2") for word in ("--set", name)]
     command = ("train", data, "-o", tmp_path, "--size", "lite", *tiny, "--stage", "3:1x2x16", "--validation", data)

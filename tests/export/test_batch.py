@@ -33,6 +33,7 @@ rtx = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 def test_the_command_exports_a_batch_with_its_proof(smallest: Checkpoint, tmp_path: Path) -> None:
     path = tmp_path / "two.onnx"
     done = run("export", path, "-m", smallest.path, "--size", SIZE, "--batch", "2", "--verify-frames", "3")

@@ -222,6 +222,7 @@ def noise(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence_and_the_job_goes_on_when_there_is_space(tmp_path: Path, small_disk: Path) -> None:
     source = noise(tmp_path / "v.mp4")
     for suffix in (".mp4", ".mkv"):
