@@ -67,8 +67,9 @@ def export_onnx(
         KSNetError: the network cannot be loaded or exported, the file cannot be written, or the proof failed.
     """
     if Path(model).suffix.lower() in EXPORTED_SUFFIXES:
+        kind = "is an exported file" if Path(model).is_file() else "has the name of an exported file"
         raise ConfigError(
-            f"{model} is an exported file, and only checkpoints can be exported; give the checkpoint that it was made "
+            f"{model} {kind}, and only checkpoints can be exported; give the checkpoint that it was made "
             "of with --model"
         )
     path = Path(output)

@@ -54,8 +54,8 @@ def test_importing_the_package_loads_neither_numpy_nor_pytorch() -> None:
         (lambda: ksnet_deploy.evaluate("none", protocol="vid5"), "there is no protocol 'vid5'; give vid4"),
         (lambda: ksnet_deploy.evaluate("none", codec="h266"), "there is no codec 'h266'"),  # type: ignore[arg-type]
         (lambda: ksnet_deploy.export_onnx("lite", "x.txt"), "does not end in .onnx"),
-        (lambda: ksnet_deploy.export_onnx("a.onnx", "x.onnx"), "is an exported file, and only checkpoints"),
-        (lambda: ksnet_deploy.export_onnx(Path("a.ENGINE"), "x.onnx"), "is an exported file, and only checkpoints"),
+        (lambda: ksnet_deploy.export_onnx("a.onnx", "x.onnx"), "has the name of an exported file, and only"),
+        (lambda: ksnet_deploy.export_onnx(Path("a.ENGINE"), "x.onnx"), "has the name of an exported file, and only"),
         (lambda: ksnet_deploy.export_onnx("lite", "x.onnx", "big"), "'big' is not a frame size"),
         (lambda: ksnet_deploy.build_engine("lite", "x.onnx"), "does not end in .engine"),
         (lambda: ksnet_deploy.compare("a.mp4", "b.mp4"), "a.mp4 does not exist"),

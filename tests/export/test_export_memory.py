@@ -147,9 +147,9 @@ def test_the_export_command_says_what_it_takes_and_where_it_verified(small: Chec
     assert list(tmp_path.iterdir()) == [path]
     assert not onnx.load(path).functions
     assert "2 or more" in failure_of(run("export", path, "-m", small.path, "--overwrite", "--verify-frames", 1))
-    for exported in (path, tmp_path / "x.engine"):
+    for exported, kind in ((path, "is an exported file"), (tmp_path / "x.engine", "has the name of an exported file")):
         sentence = failure_of(run("export", tmp_path / "b.onnx", "-m", exported))
-        assert "is an exported file, and only checkpoints can be exported" in sentence
+        assert f"{exported} {kind}, and only checkpoints can be exported" in sentence
 
 
 @pytest.mark.parametrize(
