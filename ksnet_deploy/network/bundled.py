@@ -32,7 +32,9 @@ def checkpoint_path(model: str) -> Path:
     if is_checkpoint(path):
         return path
     if path.suffix or len(path.parts) != 1:
-        raise ConfigError(f"'{model}' is not a checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}); give one with --model")
+        raise ConfigError(
+            f"'{model}' is not a checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}); give one, or a bundled one's name"
+        )
     return bundled_checkpoint(model)
 
 

@@ -96,17 +96,28 @@ def read_content(path: Path, what: str = "checkpoint") -> tuple[Any, dict[str, s
 def _foreign(head: bytes) -> str:
     """The nature of a file that is neither safetensors nor PyTorch's, in words, and the remedy."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if not head:
-        return "empty; copy or download it again"
-    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        return "a web page (HTML), saved in place of the file; download the file that the page links to"
-    if text.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, not the file itself; fetch it with 'git lfs pull'"
-    if head[:2] == b"\x1f\x8b" or head[:6] in (b"7z\xbc\xaf\x27\x1c", b"\xfd7zXZ\x00"):
-        return "a compressed archive; unpack it first"
-    if head[257:262] == b"ustar":
-        return "a tar archive; unpack it, and give the weights file inside"
-    return "damaged, or of another format than safetensors and PyTorch's; copy or download it again"
+    kinds = (
+        (not head, "empty; copy or download it again"),
+        (
+            text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")),
+            "a web page (HTML), saved in place of the file; download the file that the page links to",
+        ),
+        (
+            text.startswith(b"version https://git-lfs"),
+            "a Git LFS pointer, not the file itself; fetch it with 'git lfs pull'",
+        ),
+        (
+            head[:2] == b"\x1f\x8b" or head[:6] in (b"7z\xbc\xaf\x27\x1c", b"\xfd7zXZ\x00"),
+            "a compressed archive; unpack it first",
+        ),
+        (head[257:262] == b"ustar", "a tar archive; unpack it, and give the weights file inside"),
+        (
+            head[:1] == b"\x08" and head[2:3] == b"\x12",  # version and producer, its first fields
+            "an exported network (ONNX), whose weights are folded; give the checkpoint that it was exported from",
+        ),
+    )
+    other = "damaged, or of another format than safetensors and PyTorch's; copy or download it again"
+    return next((words for is_so, words in kinds if is_so), other)
 
 
 def _read_safetensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:

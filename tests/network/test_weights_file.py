@@ -141,6 +141,7 @@ def archive(*names: str) -> bytes:
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "Git LFS pointer"),
         (b"\x1f\x8b" + b"0" * 600, "compressed archive"),
         (b"", "empty"),
+        (b"\x08\t\x12\x07pytorch\x1a\n2.13.0+cpu", r"an exported network \(ONNX\)"),
         (archive("code/x.py", "a/constants.pkl"), "TorchScript"),
         (archive("readme.txt"), "without PyTorch's data"),
     ],
