@@ -40,7 +40,7 @@ def small_bi_onnx(small_bi: Checkpoint, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    """Checkpoint of a small network without flow, a third of the work, for tests of what is around the network."""
+    """Checkpoint of a small network without flow, which is less work, for tests of what is around the network."""
     return new_checkpoint(tmp_path_factory.mktemp("plain"), SMALL.replace(["flow_guidance=none"]))
 
 
@@ -55,14 +55,14 @@ def smallest(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 def small_onnx(small: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Exports of the small network, each made once: ``small_onnx(size_text_or_None, io, precision)``.
 
-    Tracing it takes six seconds for each other size, type and precision: take 32x48 unless the size is the subject.
+    Tracing it takes three seconds for each other size, type and precision: take 32x48 unless the size is the subject.
     """
     return exports_of(small, tmp_path_factory.mktemp("onnx"))
 
 
 @pytest.fixture(scope="session")
 def plain_onnx(plain: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Exports of the plain network, as of ``small_onnx``, in a quarter of the time."""
+    """Exports of the plain network, as of ``small_onnx``, in less time."""
     return exports_of(plain, tmp_path_factory.mktemp("plain_onnx"))
 
 
