@@ -28,7 +28,7 @@ from ksnet_deploy.training.dataset import clips_identity
 from ksnet_deploy.training.run import TrainingRequest, train_ksnet
 from ksnet_deploy.video.clips.find import find_clips
 
-BASE = ("flow_guidance=multi",)
+BASE = ("flow_guidance=multi", "flow_levels=6", "offset_stride=1", "refine_alignment=deformable")
 """The paper's network: slots in channel order, Eq. (12) literal, RCB, multiple flows, 75 %."""
 VARIANTS: dict[str, tuple[str, ...]] = {
     "base": (),

@@ -67,7 +67,7 @@ def export_precision() -> Precision:
 
 def is_fastest_here() -> bool:
     """Whether OpenVINO is installed and faster than ONNX Runtime, as it is in bfloat16 and not in float32
-    (``benchmarks/cpu_runtimes.py``)."""
+    (``benchmarks/waterfall.py``)."""
     return is_installed() and has_bfloat16()
 
 

@@ -55,7 +55,7 @@ def test_speeds_and_cached_files_are_listed_where_there_are_some() -> None:
     assert found.others == ["mine-9x9-uint8-fp32-5.onnx"]
     text = found.as_text()
     assert "16.10 fps at 72x128, onnxruntime on cpu" in text
-    assert "0.64 M parameters" in text
+    assert "0.54 M parameters" in text
     assert "licence   research / non-commercial" in text
 
 

@@ -1,18 +1,18 @@
-"""What the runtimes and settings of a CPU are worth, by turns in one run: wall time, processor time and PSNR.
+"""The step on a CPU as a waterfall: one technique a row, wall time, processor time and PSNR, by turns in one run.
 
-    python benchmarks/cpu_runtimes.py [--models lite uni] [--size 180x320] [--rounds 5] [--seconds 8] [--load 0]
-                                      [--output FILE.json]
+    python benchmarks/waterfall.py [--models lite uni] [--size 180x320] [--rounds 5] [--seconds 8] [--load 0]
+                                   [--output FILE.json]
 
-The rows are PyTorch, ONNX Runtime with threads that spin while they wait and with threads that sleep, and OpenVINO in
-float32 and, where the processor has it, bfloat16. Each is in a process of its own; medians of the rounds, and the
-median of each round's ratio to the first row of ONNX Runtime. ``--load 2`` keeps two cores busy with other work
-meanwhile. The result goes to benchmarks/results/.
+The rows are PyTorch with the network as it was trained and folded, ONNX Runtime with threads that spin while they wait
+and with threads that sleep, and OpenVINO in float32 and, where the processor has it, bfloat16. Each is in a process of
+its own; medians of the rounds, and the medians of each round's ratio to the folded network in PyTorch. PSNR is the
+least of the frames, against that network. ``--load 2`` keeps two cores busy with other work meanwhile. The result goes
+to benchmarks/results/. On a GPU ``gpu.py`` has the waterfall.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import re
 from contextlib import ExitStack
@@ -20,6 +20,8 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from writing import write_json
 
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.machine import cores, cpu_name
@@ -36,7 +38,8 @@ from ksnet_deploy.runtime.open import open_runner
 from ksnet_deploy.runtime.openvino import has_bfloat16, is_installed
 
 RESULTS = Path(__file__).parent / "results"
-FIRST = "ONNX Runtime, spinning"
+FIRST = "PyTorch, folded"
+"""What the others are compared with, and their pictures too."""
 FRAMES = 30
 
 
@@ -44,13 +47,21 @@ def open_onnx(path: Path, size: FrameSize, spinning: str) -> Runner:
     return OnnxRunner(path, size, options={"session.intra_op.allow_spinning": spinning})
 
 
+def open_as_trained(path: Path, size: FrameSize) -> Runner:
+    from ksnet_deploy.network.checkpoints import load_checkpoint
+    from ksnet_deploy.runtime.torch import TorchRunner
+
+    return TorchRunner(load_checkpoint(path).model, size, fold=False)
+
+
 def rows_of(model: str, size: FrameSize) -> dict[str, partial[Runner]]:
     """What opens each row's runner in its process."""
     checkpoint = bundled_checkpoint(model)
     single = cached_onnx(checkpoint, size)
     rows = {
-        "PyTorch": partial(open_runner, checkpoint, size),
-        FIRST: partial(open_onnx, single, size, "1"),
+        "PyTorch, as trained": partial(open_as_trained, checkpoint, size),
+        FIRST: partial(open_runner, checkpoint, size),
+        "ONNX Runtime, spinning": partial(open_onnx, single, size, "1"),
         "ONNX Runtime, sleeping": partial(open_onnx, single, size, "0"),
     }
     if is_installed():
@@ -82,12 +93,15 @@ def measure(model: str, size: FrameSize, rounds: int, seconds: float, frames: in
                 spent = children[name].call("processor_s") - before
                 wall[name].append(median(times))
                 processor[name].append(1e3 * spent / len(times))
-        reference = children["PyTorch"].call("pictures", frames)
+        reference = children[FIRST].call("pictures", frames)
         rows = []
         for name, child in children.items():
             pictures = child.call("pictures", frames)
             least = min(psnr(a, b) for a, b in zip(pictures, reference, strict=True))
-            ratios = [now / first for now, first in zip(wall[name], wall[FIRST], strict=True)]
+            ratios = {
+                kind: median(now / first for now, first in zip(times[name], times[FIRST], strict=True))
+                for kind, times in (("wall", wall), ("processor", processor))
+            }
             rows.append(
                 {
                     "model": model,
@@ -95,7 +109,8 @@ def measure(model: str, size: FrameSize, rounds: int, seconds: float, frames: in
                     "wall_ms": median(wall[name]),
                     "noise": spread(wall[name]),
                     "processor_ms": median(processor[name]),
-                    "wall_over_first": median(ratios),
+                    "wall_over_folded": ratios["wall"],
+                    "processor_over_folded": ratios["processor"],
                     "least_psnr_db": None if least == float("inf") else least,
                     "frames": len(pictures),
                 }
@@ -129,13 +144,14 @@ def main() -> None:
         quality = "equal" if row["least_psnr_db"] is None else f"{row['least_psnr_db']:.1f} dB"
         print(
             f"{row['model']:<6}{row['row']:<26}{row['wall_ms']:>9.1f} ms{row['noise']:>6.0%}"
-            f"{row['processor_ms']:>9.1f} processor ms{row['wall_over_first']:>7.2f} x{quality:>10}"
+            f"{row['wall_over_folded']:>7.2f} x"
+            f"{row['processor_ms']:>9.1f} processor ms{row['processor_over_folded']:>7.2f} x{quality:>10}"
         )
     versions = {name: package_version(name) for name in ("torch", "onnxruntime", "openvino")}
     facts = {"machine": machine, "size": str(options.size), "load": options.load, "versions": versions}
-    name = re.sub(r"[^a-z0-9]+", "-", f"cpu-runtimes-{machine}-load-{options.load}".lower())
+    name = re.sub(r"[^a-z0-9]+", "-", f"waterfall-{machine}-load-{options.load}".lower())
     path = options.output or RESULTS / f"{name}.json"
-    path.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+    write_json(path, {**facts, "rows": rows})
     print(f"Written to {path}")
 
 
