@@ -141,7 +141,7 @@ def exported_model(
         raise ArtifactError("torch.onnx.export returned no program")
     model = program.model_proto
     model.ir_version = IR_VERSION
-    model.functions.extend(function_bodies(native_deform_conv=False))
+    model.functions.extend(function_bodies(model.graph.node, native_deform_conv=False))
     if inline:
         model = onnx.inliner.inline_local_functions(model)
         name_nodes(model.graph.node)

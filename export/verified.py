@@ -24,6 +24,7 @@ from ksnet_deploy.export.proof.sequence import check_frames, proof_size
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.network.config import KSNetConfig, Precision, StepName
 from ksnet_deploy.network.model import KSNet
+from ksnet_deploy.ops.rewriting import use_fast_operators
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.lanes import as_one
 from ksnet_deploy.runtime.onnx import OnnxRunner
@@ -215,7 +216,7 @@ def _verify_pair(
 
 def proof_runner(path: Path, size: FrameSize, precision: Precision) -> Runner:
     """An exported file as its proof runs it: in ONNX Runtime, every half result rounded, of several lanes the last."""
-    return as_one(OnnxRunner(path, size, rewrite=round_half_results if precision == "fp16" else None))
+    return as_one(OnnxRunner(path, size, rewrite=round_half_results if precision == "fp16" else use_fast_operators))
 
 
 def float32_runner(

@@ -84,6 +84,12 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
+def _no_native_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What somebody has built on this machine changes no test."""
+    monkeypatch.setenv("KSNET_ALIGN_LIBRARY", "off")
+
+
+@pytest.fixture(autouse=True)
 def _own_cache(shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep tests out of the user's cache, but share one among them."""
     monkeypatch.setenv("KSNET_CACHE_DIR", str(shared_folder / "cache"))

@@ -26,7 +26,7 @@ from ksnet_deploy.export.engine.layers import check_layers
 from ksnet_deploy.export.engine.loaders import parsed_network, write_engine
 from ksnet_deploy.export.engine.request import BuildRequest
 from ksnet_deploy.export.polygraphy import errors_of_polygraphy
-from ksnet_deploy.ops.functions import DOMAIN, VERSION
+from ksnet_deploy.ops.functions import ALIGN, DOMAIN, VERSION
 from ksnet_deploy.runtime.tensorrt.sidecar import EngineTensor, LayerCounts
 from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, import_tensorrt
 
@@ -103,6 +103,9 @@ def _prepared(path: str, *, native: bool) -> tuple[onnx.ModelProto, int]:
     model = onnx.load(path)
     nodes = [node for node in model.graph.node if node.domain == DOMAIN]
     if native:
+        if any(node.op_type == ALIGN for node in nodes):  # its body has the node that there is a plugin for
+            model = onnx.inliner.inline_selected_functions(model, [(DOMAIN, ALIGN)])
+            nodes = [node for node in model.graph.node if node.domain == DOMAIN]
         del model.functions[:]
         for node in nodes:
             node.attribute.append(onnx.helper.make_attribute("plugin_namespace", DOMAIN))

@@ -6,6 +6,6 @@
 - ``convert.py``: weights of other tools to a checkpoint with its configuration
 - ``training_run.py``: a training with its progress shown
 - ``batch.py``, ``together.py``, ``answers.py``: several videos; at once, on a cluster; what is printed
-- ``checks.py``, ``requirements.py``: what this machine can do; versions
+- ``checks.py``, ``diagnosis.py``, ``requirements.py``: what this machine can do; the answer; versions
 - ``inputs.py``, ``options.py``, ``terminal.py``: videos and values; shared options; progress
 """

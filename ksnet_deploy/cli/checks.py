@@ -15,59 +15,27 @@ import shutil
 import subprocess
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from ksnet_deploy.base.errors import KSNetError
 from ksnet_deploy.base.machine import cores, cpu_flags
 from ksnet_deploy.base.version import package_version
 from ksnet_deploy.base.words import counted
+from ksnet_deploy.cli.diagnosis import Check, Diagnosis, State
 from ksnet_deploy.cli.requirements import _NAME, Requirement, fits, requirements
 
 if TYPE_CHECKING:
+    from ksnet_deploy.ops.align_library import AlignRuntime
     from ksnet_deploy.runtime.tensorrt.target import Flavour
 
 __all__ = ["Check", "Diagnosis", "State", "diagnose"]
 
-State = Literal["ok", "untested", "missing", "not here"]
-"""``ok``; ``untested``: works in a version not tested; ``missing``: can be mended; ``not here``: on other machines."""
 _LEAST_DRIVER = "580"  # for the CUDA 13 of TensorRT-RTX
 _NEEDS_CARD = f"needs an NVIDIA card and its driver, {_LEAST_DRIVER} or later"
 _HARDWARE = {"nvenc": _NEEDS_CARD, "qsv": "needs an Intel GPU and its driver", "videotoolbox": "needs macOS"}
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line of the diagnosis."""
-
-    name: str
-    """Name that stays the same between versions, for programs."""
-    state: State
-    found: str
-    remedy: str | None = None
-    needed: bool = False
-    """Whether ``upscale`` cannot run without it."""
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """All checks, and the defaults of ``upscale``."""
-
-    checks: list[Check]
-    model: str
-    backend: str
-    device: str
-
-    @property
-    def lacking(self) -> list[str]:
-        """Names of the missing checks without which ``upscale`` cannot run."""
-        return [check.name for check in self.checks if check.needed and check.state not in ("ok", "untested")]
-
-    def as_dict(self) -> dict[str, Any]:
-        """All of it as plain values."""
-        return {"works": not self.lacking, "lacking": self.lacking, **asdict(self)}
 
 
 def diagnose() -> Diagnosis:
@@ -304,6 +272,17 @@ def _library(name: str, option: str) -> Iterator[Check]:
     yield missing if path is None else Check(name, "ok", str(path))
 
 
+def _align_kernel(runtime: AlignRuntime) -> Iterator[Check]:
+    from ksnet_deploy.ops.align_library import align_kernel
+
+    name, kernel = f"alignment kernel, {runtime}", align_kernel(runtime)
+    if kernel.library is not None:
+        yield Check(name, "ok", f"{kernel.path}, {kernel.library}")
+    else:
+        found = (kernel.note or "not built, or switched off").removesuffix(".")
+        yield Check(name, "missing", found, f"optional, faster: {_NAME} build-plugins --cpu")
+
+
 def _tool(name: str, pattern: str, least: str, remedy: str) -> Iterator[Check]:
     """A program that build-plugins needs, and the version that it prints."""
     roots = (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda")
@@ -343,6 +322,8 @@ _LOOKS: tuple[tuple[str, bool, Callable[[], Iterator[Check]]], ...] = (
     *((name, False, partial(_extra, name)) for name in ("gradio", "matplotlib")),
     ("plugin library", False, partial(_library, "plugin library", "")),
     ("kernel library", False, partial(_library, "kernel library", " --kernels-only")),
+    ("alignment kernel, onnxruntime", False, partial(_align_kernel, "onnxruntime")),
+    ("alignment kernel, openvino", False, partial(_align_kernel, "openvino")),
     ("nvcc", False, partial(_tool, "nvcc", r"release ([\d.]+)", "12", "install the CUDA toolkit")),
     ("cmake", False, partial(_tool, "cmake", r"version ([\d.]+)", "3.25", "pip install cmake")),
 )

@@ -12,7 +12,7 @@ import typer
 from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.base.words import counted
 from ksnet_deploy.cli.options import Json, Model, Overwrite
-from ksnet_deploy.cli.terminal import build_progress, complain, progress
+from ksnet_deploy.cli.terminal import build_progress, complain, progress, show_notes
 
 if TYPE_CHECKING:
     from ksnet_deploy.export.engine.make import MadeEngine
@@ -151,11 +151,21 @@ def build_plugins(
         bool, typer.Option("--kernels-only", help="Only the kernels for PyTorch, which need no TensorRT.")
     ] = False,
     fetch_headers: Annotated[
-        bool, typer.Option("--fetch-headers", help="Fetch TensorRT's headers from NVIDIA's public repository.")
+        bool, typer.Option("--fetch-headers", help="Fetch headers that are missing from public repositories.")
+    ] = False,
+    cpu: Annotated[
+        bool, typer.Option("--cpu", help="Instead, the alignment's kernel for ONNX Runtime and OpenVINO on a CPU.")
     ] = False,
 ) -> None:
-    """Compile the native TensorRT plugins, which engines then take; needs nvcc, CMake and TensorRT's headers."""
+    """Compile the native TensorRT plugins, which engines then take; needs nvcc, CMake and TensorRT's headers.
+
+    With --cpu, compile the kernel that ONNX Runtime and OpenVINO then take; needs g++ and CMake.
+    """
+    from ksnet_deploy.ops.align_library import BuiltAlign, build_align
     from ksnet_deploy.ops.library import build_plugins as build
+
+    if cpu and (tensorrt or architecture or kernels_only):
+        raise ConfigError("--cpu builds for no GPU; leave --tensorrt, --arch and --kernels-only out, or --cpu")
 
     with progress("Compiling", show=True) as bar:
         bar.begin("(looking for compilers and headers)", None)
@@ -171,14 +181,24 @@ def build_plugins(
                 bar.begin("", total)
             bar.reach(done)
 
-        path = build(
-            tensorrt=tensorrt,
-            architectures=architecture,
-            kernels_only=kernels_only,
-            fetch_headers=fetch_headers,
-            on_line=on_line,
+        paths, left_out = (
+            build_align(fetch_headers=fetch_headers, on_line=on_line)
+            if cpu
+            else BuiltAlign(
+                [
+                    build(
+                        tensorrt=tensorrt,
+                        architectures=architecture,
+                        kernels_only=kernels_only,
+                        fetch_headers=fetch_headers,
+                        on_line=on_line,
+                    )
+                ],
+                [],
+            )
         )
-    print(path)
+    show_notes(left_out)
+    print(*paths, sep="\n")
 
 
 def cache(action: Annotated[Literal["list", "clear"], typer.Argument(help="What to do with it.")] = "list") -> None:

@@ -1,4 +1,4 @@
-"""Names and ONNX function bodies of the two custom operators.
+"""Names and ONNX function bodies of the custom operators.
 
 The exported file carries a *function body* for each custom operator, written in standard ONNX operators, so that a
 runtime that knows nothing of ``ksnet`` still runs the file, and one that has the native plugin takes its kernel.
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     import onnx
 
 __all__ = [
+    "ALIGN",
     "DEFORM_CONV",
     "DOMAIN",
+    "MAX_RESIDUAL_OFFSET_PX",
     "OPSET",
     "TOPK_SPLIT",
     "VERSION",
     "function_bodies",
     "name_nodes",
-    "use_cuda_operators",
-    "use_fast_operators",
 ]
 
 DOMAIN = "ksnet"
@@ -31,9 +31,76 @@ VERSION = 1
 OPSET = 20
 """Version of the standard ONNX operators in the graph and in the function bodies."""
 
+ALIGN = "KsAlign"
 DEFORM_CONV = "KsDeformConv2d"
 TOPK_SPLIT = "KsTopKSplit"
-PIXEL_SHUFFLE = "PixelShuffle"
+
+MAX_RESIDUAL_OFFSET_PX = 10.0
+"""Bound of the offsets that the alignment adds to the flow."""
+
+_ALIGN_HEAD = f"""
+<domain: "{DOMAIN}", opset_import: ["": {OPSET}, "{DOMAIN}": {VERSION}]>
+{ALIGN} <offset_group, offset_stride> (x, weight, bias, raw, flow) => (y)
+{{
+    zero = Constant <value = int64[1] {{0}}> ()
+    one = Constant <value = int64[1] {{1}}> ()
+    two = Constant <value = int64[1] {{2}}> ()
+    taps = Constant <value = int64[1] {{9}}> ()
+    end = Constant <value = int64[1] {{2147483647}}> ()
+    bound = Constant <value_float: float = {MAX_RESIDUAL_OFFSET_PX}> ()
+    g0 = Constant <value_int: int = @offset_group> ()
+    g = Unsqueeze (g0, zero)
+    g_taps = Mul (g, taps)
+    offset_channels = Mul (g_taps, two)
+    n = Shape <start: int = 0, end: int = 1> (x)
+    h = Shape <start: int = 2, end: int = 3> (x)
+    w = Shape <start: int = 3, end: int = 4> (x)
+    raw_offset = Slice (raw, zero, offset_channels, one)
+    raw_offset_f = Cast <to: int = 1> (raw_offset)
+    tanh = Tanh (raw_offset_f)
+    predicted_offset = Mul (tanh, bound)
+    raw_mask = Slice (raw, offset_channels, end, one)
+    predicted_mask = Sigmoid (raw_mask)
+"""
+# A slice to the end is one that ONNX Runtime leaves out.
+_ALIGN_ENLARGED = """
+    scales = Constant <value = float[4] {1.0, 1.0, 2.0, 2.0}> ()
+    zeros = Constant <value = int64[2] {0, 0}> ()
+    axes23 = Constant <value = int64[2] {2, 3}> ()
+    sides = Shape <start: int = 2> (x)
+    raw_sides = Shape <start: int = 2> (raw)
+    enlarged_sides = Mul (raw_sides, two)
+    whole = Equal (enlarged_sides, sides)
+    to_the_end = Constant <value = int64[1] {9223372036854775807}> ()
+    ends = Where (whole, to_the_end, sides)
+    enlarged_offset = Resize <mode = "linear"> (predicted_offset, , scales)
+    enlarged_mask = Resize <mode = "linear"> (predicted_mask, , scales)
+    residual = Slice (enlarged_offset, zeros, ends, axes23)
+    mask = Slice (enlarged_mask, zeros, ends, axes23)
+"""
+_ALIGN_AT_EVERY_PIXEL = """
+    residual = Identity (predicted_offset)
+    mask = Identity (predicted_mask)
+"""
+_ALIGN_GUIDED = """
+    flow_channels = Shape <start: int = 1, end: int = 2> (flow)
+    flows = Div (flow_channels, two)
+    taps_of_flow = Div (g_taps, flows)
+    offset_shape = Concat <axis: int = 0> (n, offset_channels, h, w)
+    residual_shape = Concat <axis: int = 0> (n, flows, taps_of_flow, two, h, w)
+    flow_shape = Concat <axis: int = 0> (n, flows, one, two, h, w)
+    residual_6d = Reshape (residual, residual_shape)
+    flow_6d = Reshape (flow, flow_shape)
+    guided = Add (residual_6d, flow_6d)
+    offset = Reshape (guided, offset_shape)
+"""
+_ALIGN_AT_REST = """
+    offset = Identity (residual)
+"""
+_ALIGN_TAIL = f"""
+    y = {DOMAIN}.{DEFORM_CONV} <offset_group: int = @offset_group> (x, weight, offset, bias, mask)
+}}
+"""
 
 _DEFORM_CONV_STANDARD = f"""
 <domain: "{DOMAIN}", opset_import: ["": {OPSET}]>
@@ -199,78 +266,36 @@ _TOPK_SPLIT = f"""
 """
 
 
-_PIXEL_SHUFFLE = f"""
-<domain: "{DOMAIN}", opset_import: ["": {OPSET}]>
-{PIXEL_SHUFFLE} <blocksize> (x) => (y)
-{{
-    block0 = Constant <value_int: int = @blocksize> ()
-    axis0 = Constant <value = int64[1] {{0}}> ()
-    block = Unsqueeze (block0, axis0)
-    n = Shape <start: int = 0, end: int = 1> (x)
-    h = Shape <start: int = 2, end: int = 3> (x)
-    w = Shape <start: int = 3, end: int = 4> (x)
-    rest = Constant <value = int64[1] {{-1}}> ()
-    hw = Mul (h, w)
-    h_out = Mul (h, block)
-    w_out = Mul (w, block)
-    phases_shape = Concat <axis: int = 0> (rest, block, hw)
-    phases = Reshape (x, phases_shape)
-    interleaved = Transpose <perm = [0, 2, 1]> (phases)
-    rows_shape = Concat <axis: int = 0> (rest, block, h, w_out)
-    rows = Reshape (interleaved, rows_shape)
-    woven = Transpose <perm = [0, 2, 1, 3]> (rows)
-    y_shape = Concat <axis: int = 0> (n, rest, h_out, w_out)
-    y = Reshape (woven, y_shape)
-}}
-"""
-
-
-def use_fast_operators(model: onnx.ModelProto) -> None:
-    """Put, in memory, what ONNX Runtime is fastest at on a CPU in the place of function bodies and pixel shuffles.
-
-    Its CPU kernel of DepthToSpace took 147 ms for (1, 256, 360, 640) where two transpositions that it has fast paths
-    for take 75 ms, with the same result. The file keeps the bodies that every runtime can run.
-    """
-    import onnx.helper
-    import onnx.parser
-
-    use_cuda_operators(model)
-    for node in model.graph.node:
-        if node.op_type == "DepthToSpace" and any(a.name == "mode" and a.s == b"CRD" for a in node.attribute):
-            blocksize = next(a for a in node.attribute if a.name == "blocksize")
-            node.CopyFrom(
-                onnx.helper.make_node(
-                    PIXEL_SHUFFLE, node.input, node.output, node.name, domain=DOMAIN, blocksize=blocksize.i
-                )
-            )
-    model.functions.append(onnx.parser.parse_function(_PIXEL_SHUFFLE))
-
-
-def use_cuda_operators(model: onnx.ModelProto) -> None:
-    """Put ONNX Runtime's deformable convolution in the place of its function body: all that a CUDA device needs, which
-    has a kernel of DepthToSpace. Not yet run on a GPU."""
-    import onnx.helper
-
-    if DOMAIN not in {opset.domain for opset in model.opset_import}:  # a file with inlined functions
-        model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, VERSION))
-    del model.functions[:]
-    model.functions.extend(function_bodies(native_deform_conv=True))
-
-
-def function_bodies(*, native_deform_conv: bool) -> list[onnx.FunctionProto]:
-    """The function bodies of both operators, in standard ONNX operators.
+def function_bodies(nodes: Iterable[onnx.NodeProto] = (), *, native_deform_conv: bool) -> list[onnx.FunctionProto]:
+    """The function bodies of the operators.
 
     Args:
+        nodes: of the graph; the alignment has a body where one of them is an alignment, and that for its kind: a
+            function cannot leave nodes out by an attribute. All alignments of a network are of one kind.
         native_deform_conv: write the deformable convolution as ONNX ``DeformConv`` (four to five times faster in
             ONNX Runtime on a CPU) instead of ``GridSample`` and a 1x1 convolution (which every runtime has).
     """
     import onnx.parser
 
-    deform_conv = _DEFORM_CONV_STANDARD if native_deform_conv else _DEFORM_CONV_GRID_SAMPLE
-    functions = [onnx.parser.parse_function(text) for text in (deform_conv, _TOPK_SPLIT)]
+    texts = [_DEFORM_CONV_STANDARD if native_deform_conv else _DEFORM_CONV_GRID_SAMPLE, _TOPK_SPLIT]
+    texts.extend({_align_body(node) for node in nodes if (node.domain, node.op_type) == (DOMAIN, ALIGN)})
+    functions = [onnx.parser.parse_function(text) for text in texts]
     for function in functions:
         name_nodes(function.node)
     return functions
+
+
+def _align_body(node: onnx.NodeProto) -> str:
+    stride = next(attribute.i for attribute in node.attribute if attribute.name == "offset_stride")
+    guided = len(node.input) == 5
+    return "".join(
+        (
+            _ALIGN_HEAD if guided else _ALIGN_HEAD.replace("raw, flow) =>", "raw) =>"),
+            _ALIGN_ENLARGED if stride == 2 else _ALIGN_AT_EVERY_PIXEL,
+            _ALIGN_GUIDED if guided else _ALIGN_AT_REST,
+            _ALIGN_TAIL,
+        )
+    )
 
 
 def name_nodes(nodes: Iterable[onnx.NodeProto]) -> None:

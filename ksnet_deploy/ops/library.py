@@ -29,8 +29,11 @@ __all__ = [
     "KERNEL_LIBRARY",
     "PLUGIN_LIBRARY",
     "build_plugins",
+    "compile_libraries",
     "find_kernel_library",
     "find_plugin_library",
+    "in_our_words",
+    "library_folders",
     "load_plugins",
     "plugin_folder",
     "rtx_preflight_environment",
@@ -45,8 +48,11 @@ BUILD_KERNELS = "build it with 'ksnet-deploy build-plugins --kernels-only'"
 _PACKAGE = Path(__file__).parents[1]
 _RTX_LIBRARY = "libtensorrt_rtx.so"
 _LINES_OF_OUTPUT = 4
-_REMEDY = ("add -DKSNET_FETCH_TENSORRT_HEADERS=ON to download the headers", "pass --fetch-headers to download them")
-"""Remedy that CMake names for those who run CMake, and the one for those who run ``ksnet-deploy build-plugins``."""
+_REMEDIES = {
+    "add -DKSNET_FETCH_TENSORRT_HEADERS=ON to download the headers": "pass --fetch-headers to download them",
+    "add -DKSNET_FETCH_ONNXRUNTIME_HEADERS=ON to download it": "pass --fetch-headers to download it",
+}
+"""Remedies that CMake names for those who run CMake, and those for who runs ``ksnet-deploy build-plugins``."""
 _COMPILER_ERROR = re.compile(r"\b(error|fatal)\b[^:]*:")
 
 
@@ -81,8 +87,12 @@ def _find(variable: str, name: str) -> Path | None:
         if not Path(asked).is_file():
             raise BackendError(f"{variable} names {asked}, which is not a file; correct or unset it")
         return Path(asked)
-    folders = (plugin_folder(), *(folder / "lib" for folder in _package_folders()))
-    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+    return next((folder / name for folder in library_folders() if (folder / name).is_file()), None)
+
+
+def library_folders() -> tuple[Path, ...]:
+    """Folders that native libraries are looked for in: the user's, then the package's."""
+    return (plugin_folder(), *(folder / "lib" for folder in _package_folders()))
 
 
 def _package_folders() -> list[Path]:
@@ -118,11 +128,7 @@ def build_plugins(
         BackendError: a tool is missing, or the compilation failed.
     """
     name = KERNEL_LIBRARY if kernels_only else PLUGIN_LIBRARY
-    cmake = shutil.which("cmake")
-    if cmake is None:
-        raise BackendError("building the native library needs cmake, which was not found; install it with pip or apt")
     options = [
-        "-DCMAKE_BUILD_TYPE=Release",
         f"-DKSNET_KERNELS_ONLY={'ON' if kernels_only else 'OFF'}",
         f"-DKSNET_FETCH_TENSORRT_HEADERS={'ON' if fetch_headers else 'OFF'}",
     ]
@@ -133,19 +139,45 @@ def build_plugins(
         options.append(f"-DTENSORRT_INCLUDE_DIR={include.resolve()}")
     if architectures is not None:
         options.append(f"-DCMAKE_CUDA_ARCHITECTURES={';'.join(architectures)}")
-    if shutil.which("ninja") is not None:
-        options.append("-GNinja")
-    with tempfile.TemporaryDirectory(prefix="ksnet-plugins-") as folder:
-        _run([cmake, "-S", str(_sources()), "-B", folder, *options], on_line)
-        _run([cmake, "--build", folder, "--parallel", str(os.cpu_count() or 1)], on_line)
-        target = plugin_folder() / name
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(target) as temporary:
-                shutil.copyfile(Path(folder) / name, temporary)
-        except OSError as error:
-            raise BackendError(f"the library cannot be written to {target} ({error.strerror})") from error
+    (target,) = compile_libraries(".", options, lambda _folder: [name], on_line)
     return target
+
+
+def compile_libraries(
+    project: str, options: Sequence[str], names: Callable[[Path], Sequence[str]], on_line: Callable[[str], None]
+) -> list[Path]:
+    """Configure and build a project below ``plugins/`` with CMake, and put its libraries into :func:`plugin_folder`.
+
+    Args:
+        project: folder below ``plugins/``.
+        options: of CMake.
+        names: tells, from the folder that was built in, which libraries there are.
+        on_line: receives every line that the build prints.
+
+    Raises:
+        BackendError: a tool is missing, or the compilation failed.
+    """
+    cmake = shutil.which("cmake")
+    if cmake is None:
+        raise BackendError("building the native library needs cmake, which was not found; install it with pip or apt")
+    generator = ["-GNinja"] if shutil.which("ninja") is not None else []
+    targets = []
+    with tempfile.TemporaryDirectory(prefix="ksnet-plugins-") as folder:
+        settings = ["-DCMAKE_BUILD_TYPE=Release", *options, *generator]
+        _run([cmake, "-S", str(_sources() / project), "-B", folder, *settings], on_line)
+        _run([cmake, "--build", folder, "--parallel", str(os.cpu_count() or 1)], on_line)
+        for name in names(Path(folder)):
+            targets.append(plugin_folder() / name)
+            try:
+                targets[-1].parent.mkdir(parents=True, exist_ok=True)
+                with replacing(targets[-1]) as temporary:
+                    shutil.copyfile(Path(folder) / name, temporary)
+            except OSError as error:
+                raise BackendError(
+                    f"the library cannot be written to {targets[-1]} ({error.strerror}); make room or a folder there "
+                    "that can be written to"
+                ) from error
+    return targets
 
 
 def _sources() -> Path:
@@ -181,7 +213,14 @@ def _reason(lines: Sequence[str]) -> str:
     # CMake indents its sentence below that line, and wraps it.
     below = itertools.takewhile(lambda line: not line or line.startswith(" "), lines[starts[0] + 1 :])
     sentence = " ".join(line.strip() for line in below if line).removesuffix(".")
-    return f"the native library cannot be built: {sentence.replace(*_REMEDY)}"
+    return f"the native library cannot be built: {in_our_words(sentence)}"
+
+
+def in_our_words(sentence: str) -> str:
+    """A sentence of CMake's with the remedies of the command line."""
+    for told, ours in _REMEDIES.items():
+        sentence = sentence.replace(told, ours)
+    return sentence
 
 
 def load_plugins(trt: Any, library: Path) -> None:

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from ksnet_deploy.base.errors import BackendError
+from ksnet_deploy.ops import reference
 from ksnet_deploy.ops.library import BUILD_KERNELS, find_kernel_library
 from ksnet_deploy.ops.reference import Split, check_deform_shapes, check_split_shapes
 
-__all__ = ["KernelLibrary", "deform_conv2d", "kernel_library", "topk_split"]
+__all__ = ["KernelLibrary", "align", "deform_conv2d", "kernel_library", "topk_split"]
 
 _STORAGE = {torch.float32: 0, torch.float16: 1}
 _ALIGNMENT = 32  # of the workspace, in bytes
@@ -133,6 +134,18 @@ def deform_conv2d(x: Tensor, weight: Tensor, offset: Tensor, bias: Tensor, mask:
     with torch.cuda.device(x.device):
         stream = torch.cuda.current_stream().cuda_stream
         return kernel_library().deform_conv2d(x, weight, offset, bias, mask, stream=stream)
+
+
+def align(
+    x: Tensor, weight: Tensor, bias: Tensor, raw: Tensor, flow: Tensor | None = None, *, stride: int = 1
+) -> Tensor:
+    """Flow-guided deformable alignment on the GPU, its deformable convolution in :func:`deform_conv2d`; arguments and
+    result as in the reference.
+
+    Raises:
+        BackendError, ValueError: as there.
+    """
+    return reference.align(x, weight, bias, raw, flow, stride=stride, deform=deform_conv2d)
 
 
 def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int, *, ranked: bool = False) -> Split:

@@ -1,4 +1,4 @@
-"""PyTorch reference, shape checks and ONNX node of the two custom operators.
+"""PyTorch reference, shape checks and ONNX node of the custom operators.
 
 Called in PyTorch they compute; traced by the ONNX exporter they emit one node of the ``ksnet`` domain, whose
 function body in standard ONNX operators is in :mod:`ksnet_deploy.ops.functions`.
@@ -6,17 +6,20 @@ function body in standard ONNX operators is in :mod:`ksnet_deploy.ops.functions`
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ksnet_deploy.ops.functions import DEFORM_CONV, DOMAIN, TOPK_SPLIT, VERSION
+from ksnet_deploy.ops.functions import ALIGN, DEFORM_CONV, DOMAIN, MAX_RESIDUAL_OFFSET_PX, TOPK_SPLIT, VERSION
 
 __all__ = [
     "Split",
+    "align",
     "channel_scores",
+    "check_align_shapes",
     "check_deform_shapes",
     "check_split_shapes",
     "deform_conv2d",
@@ -96,6 +99,91 @@ def check_deform_shapes(x: Tensor, weight: Tensor, offset: Tensor, bias: Tensor,
         )
     if mask.shape != (n, groups * TAPS, h, w):
         raise ValueError(f"deform_conv2d: mask {tuple(mask.shape)} must be {(n, groups * TAPS, h, w)}")
+    return groups
+
+
+def align(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    raw: Tensor,
+    flow: Tensor | None = None,
+    *,
+    stride: int = 1,
+    deform: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor] = deform_conv2d,
+) -> Tensor:
+    """Flow-guided deformable alignment: :func:`deform_conv2d` at the flow and what a network predicts beside it.
+
+    The offsets are ``10 px * tanh(raw)`` in float32, the masks ``sigmoid(raw)``; where they were predicted at half
+    resolution both are enlarged bilinearly (``align_corners=False``). Then the flow is added to the offsets.
+
+    Args:
+        x: (N, C, H, W) features to sample; points outside the frame count as zero.
+        weight: (C_out, C, 3, 3).
+        bias: (C_out,).
+        raw: (N, 27 G, ceil(H / stride), ceil(W / stride)), predicted: first 18 G channels for offsets, per group and
+            tap dy and dx, then 9 G for masks, per group and tap.
+        flow: (N, 2 F, H, W) float32 in pixels, of each flow dy, then dx; F divides G, and group g follows flow
+            ``g * F // G``. None: at rest.
+        stride: of the prediction, 1 or 2.
+        deform: computes the deformable convolution.
+
+    Returns:
+        (N, C_out, H, W).
+
+    Raises:
+        ValueError: a shape does not fit.
+    """
+    groups = check_align_shapes(x, weight, bias, raw, flow, stride)
+    n, _, h, w = x.shape
+    if torch.onnx.is_in_onnx_export():
+        return torch.onnx.ops.symbolic(
+            f"{DOMAIN}::{ALIGN}",
+            (x, weight, bias, raw) if flow is None else (x, weight, bias, raw, flow),
+            attrs={"offset_group": groups, "offset_stride": stride},
+            dtype=x.dtype,
+            shape=(n, weight.shape[0], h, w),
+            version=VERSION,
+        )
+    taps = groups * TAPS
+    offset = _enlarged(MAX_RESIDUAL_OFFSET_PX * torch.tanh(raw[:, : 2 * taps].float()), stride, h, w)
+    mask = _enlarged(torch.sigmoid(raw[:, 2 * taps :]), stride, h, w)
+    if flow is not None:  # added to all taps of its groups without being repeated for them
+        flows = flow.shape[1] // 2
+        guided = offset.view(n, flows, taps // flows, 2, h, w) + flow.view(n, flows, 1, 2, h, w)
+        offset = guided.view(n, 2 * taps, h, w)
+    return deform(x, weight, offset, bias, mask)
+
+
+def _enlarged(predicted: Tensor, stride: int, h: int, w: int) -> Tensor:
+    if stride == 1:
+        return predicted
+    return F.interpolate(predicted, scale_factor=float(stride), mode="bilinear", align_corners=False)[..., :h, :w]
+
+
+def check_align_shapes(x: Tensor, weight: Tensor, bias: Tensor, raw: Tensor, flow: Tensor | None, stride: int) -> int:
+    """Return the number of offset groups. Raises ValueError unless the shapes fit :func:`align`."""
+    n, c, h, w = x.shape
+    groups = raw.shape[1] // (3 * TAPS)
+    if stride not in (1, 2):
+        raise ValueError(f"align: the stride is {stride}; it must be 1 or 2")
+    if weight.shape[1:] != (c, 3, 3) or bias.shape != weight.shape[:1]:
+        raise ValueError(
+            f"align: weight {tuple(weight.shape)} and bias {tuple(bias.shape)} do not fit an input of {c} channels; "
+            f"expected (C_out, {c}, 3, 3) and (C_out,)"
+        )
+    predicted = (n, groups * 3 * TAPS, (h - 1) // stride + 1, (w - 1) // stride + 1)
+    if groups < 1 or c % groups or raw.shape != predicted:
+        raise ValueError(
+            f"align: raw {tuple(raw.shape)} does not fit the input {tuple(x.shape)} at stride {stride}; expected "
+            f"({n}, 27 * groups, {predicted[2]}, {predicted[3]}) with groups a divisor of {c}"
+        )
+    flows = 1 if flow is None else flow.shape[1] // 2
+    if flow is not None and (flows < 1 or groups % flows or flow.shape != (n, 2 * flows, h, w)):
+        raise ValueError(
+            f"align: flow {tuple(flow.shape)} does not fit; expected ({n}, 2 * flows, {h}, {w}) with flows a divisor "
+            f"of the {groups} groups"
+        )
     return groups
 
 

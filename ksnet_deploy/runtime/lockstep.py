@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.ops.functions import DOMAIN, TOPK_SPLIT
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, SavedState, fitting_state, reset_planes
-from ksnet_deploy.runtime.onnx import SHARED, open_session, share_memory, use_device_operators
+from ksnet_deploy.runtime.onnx import SHARED, open_session, share_memory, use_align_kernel, use_device_operators
 from ksnet_deploy.runtime.step_file import features_taken, frame_type, load_step, result_name, zero_state
 from ksnet_deploy.runtime.tiles import RASTER, LockstepRunner, PausedStep, TilePlace, run_alone
 
@@ -44,11 +44,12 @@ class LockstepOnnxRunner(LockstepRunner):
         self._zeros = zero_state(model, size)
         self._state: SavedState = {}
         use_device_operators(device)(model)
+        kernel = use_align_kernel(model, device)
         self._map_type = interpolate_by_place(model)
         pieces = cut_at_rankings(model)
         self._kept = [_kept(piece) for piece in pieces[1:]]
         share_memory()
-        self._pieces = [open_session(path, piece, device, SHARED) for piece in pieces]
+        self._pieces = [open_session(path, piece, device, SHARED, kernel=kernel) for piece in pieces]
         self._inputs = [[value.name for value in piece.graph.input] for piece in pieces]
         self._outputs = [[value.name for value in piece.graph.output] for piece in pieces]
 

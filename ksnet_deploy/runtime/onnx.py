@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from ksnet_deploy.base.errors import ArtifactError, BackendError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.machine import threads_told
-from ksnet_deploy.ops.functions import use_cuda_operators, use_fast_operators
+from ksnet_deploy.ops.align_library import AlignKernel, align_kernel
+from ksnet_deploy.ops.rewriting import aligns_in, leave_alignment, use_cuda_operators, use_fast_operators
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
 from ksnet_deploy.runtime.step_file import (
     check_countable,
@@ -30,7 +31,15 @@ from ksnet_deploy.runtime.step_file import (
     zero_state,
 )
 
-__all__ = ["SHARED", "OnnxRunner", "check_device", "open_session", "share_memory", "use_device_operators"]
+__all__ = [
+    "SHARED",
+    "OnnxRunner",
+    "check_device",
+    "open_session",
+    "share_memory",
+    "use_align_kernel",
+    "use_device_operators",
+]
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}  # float32 is float32
@@ -70,8 +79,8 @@ class OnnxRunner(Runner):
         Args:
             path: an ``.onnx`` that ``ksnet-deploy export`` wrote, of this size or dynamic.
             device: ``cpu`` or ``cuda``.
-            rewrite: changes the model in memory; by default the device's faster operators take the place of the
-                function bodies that the file carries.
+            rewrite: changes the model in memory; by default the device's faster operators, and the native kernel of
+                the alignment where there is one, take the place of the function bodies that the file carries.
             options: entries of the session's configuration.
             profile: beginning of the name of a file to write every operator's time to; :meth:`end_profile` ends it.
 
@@ -83,14 +92,20 @@ class OnnxRunner(Runner):
         model = load_step(path, size)
         if device == "cuda":
             check_countable(exported_metadata(model), size, exported_lanes(model))
-        (rewrite or use_device_operators(device))(model)
+        kernel = None
+        if rewrite is not None:
+            rewrite(model)
+        else:
+            use_device_operators(device)(model)
+            kernel = use_align_kernel(model, device)
+        self.notes = (kernel.note,) if kernel and kernel.note else ()
         super().__init__(size, frame_type(path, model))
         self.lanes = exported_lanes(model)
         self._feature_types = features_taken(model)
         self.takes, self.gives = tuple(self._feature_types), result_name(model)
         self._device = device
         self._zeros = zero_state(model, size)
-        self._session = open_session(path, model, device, options, profile=profile)
+        self._session = open_session(path, model, device, options, profile=profile, kernel=kernel)
         self._binding = self._session.io_binding()
         self._state: dict[str, ort.OrtValue] | None = None
 
@@ -151,6 +166,29 @@ def use_device_operators(device: str) -> Callable[[onnx.ModelProto], None]:
     return use_cuda_operators if device == "cuda" else use_fast_operators
 
 
+def use_align_kernel(model: onnx.ModelProto, device: str) -> AlignKernel | None:
+    """Leave, in memory, the alignments to the native kernel; it has float32 on a CPU. Returns what the session needs,
+    or None where none of them is for it."""
+    if device != "cpu" or aligns_in(model) != {onnx.TensorProto.FLOAT}:
+        return None
+    kernel = align_kernel("onnxruntime")
+    if kernel.library is not None and (reason := _refusal(kernel.library)) is not None:
+        kernel = AlignKernel(None, None, f"The alignment's native kernel is left out: {reason}")
+    if kernel.library is not None:
+        leave_alignment(model)
+    return kernel
+
+
+@cache
+def _refusal(library: Path) -> str | None:
+    """Reason why this ONNX Runtime does not take a library of operators; None where it does."""
+    try:
+        ort.SessionOptions().register_custom_ops_library(str(library))
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        return f"{error}"
+    return None
+
+
 def check_device(device: str) -> None:
     """Raise BackendError where this ONNX Runtime does not run on a device, ``cpu`` or ``cuda``."""
     provider = PROVIDERS[device]
@@ -174,8 +212,10 @@ def open_session(
     options: Mapping[str, str] | None = None,
     *,
     profile: Path | None = None,
+    kernel: AlignKernel | None = None,
 ) -> ort.InferenceSession:
-    """Create an inference session for a model that came from a file; ``options`` are extra session-config entries.
+    """Create an inference session for a model that came from a file; ``options`` are extra session-config entries, and
+    ``kernel`` is of :func:`use_align_kernel`.
 
     Raises:
         ArtifactError: it cannot.
@@ -193,6 +233,8 @@ def open_session(
         settings.enable_profiling, settings.profile_file_prefix = True, str(profile)
     for name, value in (options or {}).items():
         settings.add_session_config_entry(name, value)
+    if kernel is not None and kernel.library is not None:
+        settings.register_custom_ops_library(str(kernel.library))
     provider = PROVIDERS[device]
     try:
         session = ort.InferenceSession(

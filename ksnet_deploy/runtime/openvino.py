@@ -21,6 +21,9 @@ from ksnet_deploy.base.errors import ArtifactError, BackendError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.machine import cores, cpu_flags, threads_told
 from ksnet_deploy.network.config import Precision
+from ksnet_deploy.ops.align_library import AlignKernel, align_kernel
+from ksnet_deploy.ops.functions import ALIGN, DOMAIN
+from ksnet_deploy.ops.rewriting import aligns_in, leave_alignment
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
 from ksnet_deploy.runtime.step_file import exported_lanes, features_taken, frame_type, load_step, result_name
 
@@ -95,12 +98,19 @@ class OpenVINORunner(Runner):
                 "--runtime onnxruntime"
             ) from error
 
-        model = onnx.inliner.inline_local_functions(load_step(path, size))
+        model = load_step(path, size)
+        kernel = _align_kernel(model)
+        native = kernel is not None and kernel.library is not None
+        model = onnx.inliner.inline_selected_functions(model, [(DOMAIN, ALIGN)] if native else [], exclude=True)
+        if native:
+            leave_alignment(model)
         super().__init__(size, frame_type(path, model))
         self.lanes = exported_lanes(model)
         self.takes, self.gives = tuple(features_taken(model)), result_name(model)
         if has_bfloat16() and with_bfloat16(model):
             self.notes = (IN_BFLOAT16,)
+        if kernel is not None and kernel.note is not None:
+            self.notes = (*self.notes, kernel.note)
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",  # for what the graph itself does not have in bfloat16
             "PERFORMANCE_HINT": "LATENCY",
@@ -109,6 +119,8 @@ class OpenVINORunner(Runner):
         }
         try:
             core = openvino.Core()
+            if kernel is not None and kernel.library is not None:
+                core.add_extension(str(kernel.library))
             network = core.read_model(model.SerializeToString())
             network.reshape({value: self._shape(model, value) for value in network.inputs})
             self._compiled = core.compile_model(network, "CPU", settings)
@@ -180,6 +192,14 @@ class OpenVINORunner(Runner):
     def _close(self) -> None:
         self.reset()
         del self._request, self._compiled, self._states, self._lr, self._features
+
+
+def _align_kernel(model: onnx.ModelProto) -> AlignKernel | None:
+    """The native kernel for a file's alignments, which has float32 and bfloat16; None where none of them is for it."""
+    kinds = aligns_in(model)
+    if kinds != {TensorProto.FLOAT} and not (kinds == {TensorProto.FLOAT16} and has_bfloat16()):
+        return None
+    return align_kernel("openvino")
 
 
 def _own_name(model: onnx.ModelProto, value: Any) -> str:

@@ -300,7 +300,7 @@ def use_native_kernels(network: KSNet) -> bool:
 
     for module in network.modules():
         if isinstance(module, FlowGuidedAlignment):
-            module.deform_conv2d = native.deform_conv2d
+            module.align = native.align
             # The kernel reads its weight in the order of the file; here once, not with every frame.
             module.weight.data = module.weight.data.contiguous()
         if isinstance(module, SplitLevel) and not module.ranked:

@@ -192,6 +192,12 @@ class NetworkFile(Network):
         }
         if self.precision is not None:
             identity["precision"] = self.precision
+        if self.device == "cpu" and self.backend in ("onnxruntime", "openvino"):
+            from ksnet_deploy.ops.align_library import align_kernel
+
+            kernels = [align_kernel("openvino")] if self.backend == "openvino" else []
+            kernels += [align_kernel("onnxruntime")] if self.backend == "onnxruntime" or not self.chosen else []
+            identity["alignment"] = " or ".join(dict.fromkeys(map(str, kernels)))
         if self.kind == "checkpoint" and self.backend in ("onnxruntime", "openvino"):
             identity["torch"] = package_version("torch") or "none"  # which exports it
         return identity

@@ -45,7 +45,8 @@ NAMES = [
     "memory",
 ]
 NAMES += ["disk", "nvidia gpu", "torch cuda", "tensorrt-rtx", "tensorrt", "cuda-bindings"]
-NAMES += ["fastest", "ray", "gradio", "matplotlib", "plugin library", "kernel library", "nvcc", "cmake"]
+NAMES += ["fastest", "ray", "gradio", "matplotlib", "plugin library", "kernel library"]
+NAMES += ["alignment kernel, onnxruntime", "alignment kernel, openvino", "nvcc", "cmake"]
 
 
 def run(diagnosis: Diagnosis, monkeypatch: Patch, *arguments: str) -> tuple[int, str]:

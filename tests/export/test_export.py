@@ -28,7 +28,7 @@ from ksnet_deploy.network.channel_selection import SplitLevel
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.network.config import KSNetConfig, Precision
 from ksnet_deploy.network.model import KSNet, State
-from ksnet_deploy.ops.functions import DEFORM_CONV, DOMAIN, TOPK_SPLIT
+from ksnet_deploy.ops.functions import ALIGN, DEFORM_CONV, DOMAIN, TOPK_SPLIT
 from ksnet_deploy.runtime import torch as torch_runtime
 from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.runtime.torch import TorchRunner
@@ -36,18 +36,19 @@ from ksnet_deploy.runtime.torch import TorchRunner
 SmallOnnx = Callable[..., Path]
 
 
-def test_graph_has_two_deform_convs_and_six_splits_with_their_bodies(small_onnx: SmallOnnx) -> None:
+def test_graph_has_two_alignments_and_six_splits_with_their_bodies(small_onnx: SmallOnnx) -> None:
     model = onnx.load(small_onnx("32x48"))
     assert Counter(node.op_type for node in model.graph.node if node.domain == DOMAIN) == {
-        DEFORM_CONV: 2,
+        ALIGN: 2,
         TOPK_SPLIT: 6,
     }
     assert {(function.domain, function.name) for function in model.functions} == {
+        (DOMAIN, ALIGN),
         (DOMAIN, DEFORM_CONV),
         (DOMAIN, TOPK_SPLIT),
     }
-    standard = {node.domain for function in model.functions for node in function.node}
-    assert standard <= {"", "ai.onnx"}
+    called = {(function.name, node.op_type) for function in model.functions for node in function.node if node.domain}
+    assert called == {(ALIGN, DEFORM_CONV)}
 
 
 def test_inputs_and_outputs_are_the_documented_ones(small_onnx: SmallOnnx) -> None:
@@ -129,7 +130,7 @@ def test_less_work_for_the_alignment_is_exported_too(precision: Precision, dynam
     checkpoint, path, size = new_checkpoint(tmp_path, config), tmp_path / "step.onnx", FrameSize(21, 27)
     report = export_verified(checkpoint, path, size, dynamic=dynamic, io="float32", precision=precision, frames=6)
     assert report is not None
-    deformable = [node for node in onnx.load(path).graph.node if node.op_type == "KsDeformConv2d"]
+    deformable = [node for node in onnx.load(path).graph.node if node.op_type == ALIGN]
     assert len(deformable) == 1
 
 

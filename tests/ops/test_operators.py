@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from ksnet_deploy.ops.functions import (
+    ALIGN,
     DEFORM_CONV,
     DOMAIN,
     OPSET,
     TOPK_SPLIT,
     VERSION,
     function_bodies,
-    use_fast_operators,
 )
-from ksnet_deploy.ops.reference import channel_scores, deform_conv2d, topk_split
+from ksnet_deploy.ops.reference import align, channel_scores, deform_conv2d, topk_split
+from ksnet_deploy.ops.rewriting import use_fast_operators
 
 Array = NDArray[np.float32]
 
@@ -134,6 +135,77 @@ def test_deform_conv_refuses_shapes_that_do_not_fit(wrong: str) -> None:
     inputs[wrong] = inputs[wrong][..., :-1]
     with pytest.raises(ValueError, match="deform_conv2d"):
         deform_conv2d(**inputs)
+
+
+def align_inputs(n: int, c: int, h: int, w: int, groups: int, flows: int, stride: int) -> list[Array]:
+    rng = np.random.default_rng(0)
+    raw = (n, groups * 27, -(-h // stride), -(-w // stride))
+    shapes = [(n, c, h, w), (6, c, 3, 3), (6,), raw, *([(n, 2 * flows, h, w)] if flows else [])]
+    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    return [*arrays[:4], *(8 * flow for flow in arrays[4:])]
+
+
+ALIGN_CASES = [
+    pytest.param(1, 16, 12, 20, 4, 1, 1, id="one flow"),
+    pytest.param(1, 16, 12, 20, 4, 1, 2, id="half resolution"),
+    pytest.param(2, 16, 13, 7, 8, 2, 2, id="batch of 2, two flows, odd size, half resolution"),
+    pytest.param(2, 8, 9, 11, 8, 2, 1, id="batch of 2, two flows"),
+    pytest.param(1, 8, 9, 12, 1, 0, 1, id="at rest, one group"),
+    pytest.param(1, 8, 9, 12, 2, 0, 2, id="at rest, half resolution, odd height"),
+]
+
+
+@pytest.mark.parametrize(("n", "c", "h", "w", "groups", "flows", "stride"), ALIGN_CASES)
+def test_alignment_is_a_deformable_convolution_at_the_flow_and_what_was_predicted(
+    n: int, c: int, h: int, w: int, groups: int, flows: int, stride: int
+) -> None:
+    """Against offsets that are put together tap by tap, enlarged by a formula of its own in float64."""
+    x, weight, bias, raw, *rest = align_inputs(n, c, h, w, groups, flows, stride)
+    wide = raw.astype(np.float64)
+    offset, mask = 10 * np.tanh(wide[:, : 18 * groups]), 1 / (1 + np.exp(-wide[:, 18 * groups :]))
+    if stride == 2:
+        for axis, length in ((2, h), (3, w)):
+            at = np.clip((np.arange(length) + 0.5) / 2 - 0.5, 0, offset.shape[axis] - 1)
+            near, share = np.floor(at).astype(int), at % 1
+            far = np.minimum(near + 1, offset.shape[axis] - 1)
+            share = share.reshape((-1, 1) if axis == 2 else (1, -1))
+            offset, mask = (a.take(near, axis) * (1 - share) + a.take(far, axis) * share for a in (offset, mask))
+    for group, tap in np.ndindex(groups, 9 if flows else 0):
+        flow = rest[0][:, 2 * (group * flows // groups) :][:, :2]
+        at = group * 18 + tap * 2
+        offset[:, at : at + 2] += flow
+    arrays = (a.astype(np.float32) for a in (x, weight, offset, bias, mask))
+    expected = deform_conv2d(*(torch.from_numpy(a) for a in arrays)).numpy()
+    found = align(*map(torch.from_numpy, (x, weight, bias, raw, *rest)), stride=stride).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("native", [True, False], ids=["standard DeformConv body", "GridSample body"])
+@pytest.mark.parametrize(("n", "c", "h", "w", "groups", "flows", "stride"), ALIGN_CASES)
+def test_alignment_body_matches_the_reference(
+    n: int, c: int, h: int, w: int, groups: int, flows: int, stride: int, native: bool
+) -> None:
+    inputs = align_inputs(n, c, h, w, groups, flows, stride)
+    names = ["x", "weight", "bias", "raw", "flow"][: len(inputs)]
+    node = helper.make_node(ALIGN, names, ["y"], domain=DOMAIN, offset_group=groups, offset_stride=stride)
+    bodies = function_bodies([node], native_deform_conv=native)
+    assert stride == 2 or not any(inner.op_type == "Resize" for body in bodies for inner in body.node)
+    (found,) = run_node(node, inputs, 1, bodies)
+    expected = align(*map(torch.from_numpy, inputs), stride=stride).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("wrong", ["weight", "bias", "raw", "flow", "stride"])
+def test_alignment_refuses_shapes_that_do_not_fit(wrong: str) -> None:
+    names = ["x", "weight", "bias", "raw", "flow"]
+    inputs = dict(zip(names, map(torch.from_numpy, align_inputs(1, 8, 9, 11, 4, 2, 2)), strict=True))
+    stride = 3 if wrong == "stride" else 2
+    if wrong == "flow":  # three flows for four groups
+        inputs["flow"] = torch.zeros(1, 6, 9, 11)
+    elif wrong in inputs:
+        inputs[wrong] = inputs[wrong][..., :-1]
+    with pytest.raises(ValueError, match=f"align: .*{wrong}"):
+        align(**inputs, stride=stride)
 
 
 def split_inputs(n: int, c: int, h: int, w: int, seed: int = 0) -> list[Array]:

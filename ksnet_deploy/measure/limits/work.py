@@ -9,11 +9,11 @@ import onnx
 from onnx import helper
 
 from ksnet_deploy.base.errors import ArtifactError
-from ksnet_deploy.ops.functions import DEFORM_CONV, TOPK_SPLIT
+from ksnet_deploy.ops.functions import ALIGN, DEFORM_CONV, TOPK_SPLIT
 
 __all__ = ["Layer", "layers_of"]
 
-CONVOLUTIONS = {"Conv", DEFORM_CONV, "DeformConv"}
+CONVOLUTIONS = {"Conv", ALIGN, DEFORM_CONV, "DeformConv"}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ __all__ = ["LAYER_TYPES", "layer_shares", "shares_of"]
 
 LAYER_TYPES = {
     "convolutions": {"Conv", "FusedConv", "NhwcFusedConv"},
-    "DeformConv": {"DeformConv"},
+    "DeformConv": {"DeformConv", "KsAlign"},
     "GridSample": {"GridSample"},
     "layout": {
         *("ReorderInput", "ReorderOutput", "Transpose", "Concat", "Split", "Slice", "Reshape", "Pad", "Expand"),
