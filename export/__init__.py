@@ -3,6 +3,7 @@
 - ``front.py``: ``export_onnx`` and ``build_engine`` with settings as users give them
 - ``verified.py``: an ONNX file, exported and proven
 - ``engine/``: a TensorRT engine
+- ``int8.py``, ``calibration.py``: whole numbers for the last piece, and their ranges
 - ``cache.py``: what was exported on demand
 - ``proof/``: that an artifact computes what the network computes
 - ``polygraphy.py``: NVIDIA's Polygraphy, which builds engines and compares runs

@@ -20,8 +20,8 @@ from ksnet_deploy.base.errors import OutputError
 from ksnet_deploy.base.files import replacing, sha256_of
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.base.hidden import LONGEST_NAME, shortened
+from ksnet_deploy.network.bundled import CLIP, check_is_file
 from ksnet_deploy.network.bundled import FOLDER as BUNDLED
-from ksnet_deploy.network.bundled import check_is_file
 from ksnet_deploy.network.checkpoint_config import config_of
 from ksnet_deploy.network.config import Precision
 from ksnet_deploy.runtime.pair import part_path
@@ -154,6 +154,8 @@ def cached_path(checkpoint: Path, size: FrameSize | None, io: FrameType, precisi
     """Path of what :func:`cached_onnx` gives, whether it is there or not. Raises CheckpointError without checkpoint."""
     check_is_file(checkpoint)
     identity = f"{sha256_of(checkpoint)} {size} {io} {precision} {batch} {code_sha256()} {version('torch')}"
+    if precision.startswith("int8"):
+        identity += f" {sha256_of(CLIP)}"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     what = f"{size or 'any'}{'' if batch == 1 else f'x{batch}'}-{io}-{precision}"
     return cache_folder() / f"{name_in_cache(checkpoint.stem)}-{what}-{digest}.onnx"
@@ -173,7 +175,7 @@ def cached_onnx(
     bidirectional network it is the name of a pair (:mod:`ksnet_deploy.runtime.pair`).
 
     Everything that changes the file's bytes is in its name: weights, size, frame type, precision, batch, this package's
-    code and the version of PyTorch that exports it.
+    code, the version of PyTorch that exports it and, for ``int8``, the bundled clip that it is calibrated on.
 
     Args:
         on_export: called before an export, which takes some ten seconds.

@@ -15,13 +15,13 @@ from ksnet_deploy.export.proof.float32 import SequenceReport
 from ksnet_deploy.export.proof.half import PSNR_FLOOR_DB, HalfReport
 from ksnet_deploy.export.proof.sequence import PROOF_SIZE
 from ksnet_deploy.export.verified import VerificationPlan, export_verified
-from ksnet_deploy.network.bundled import EXPORTED_SUFFIXES, checkpoint_path
+from ksnet_deploy.network.bundled import CLIP, EXPORTED_SUFFIXES, checkpoint_path
 from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.config import Precision
 from ksnet_deploy.runtime.pair import PAIR, named_pair, part_path, step_files
 from ksnet_deploy.runtime.tensorrt.target import DEFAULT_SIZE, Flavour, SizeRange
 
-__all__ = ["build_engine", "export_onnx"]
+__all__ = ["build_engine", "export_onnx", "frames_to_verify"]
 
 
 def export_onnx(
@@ -35,7 +35,8 @@ def export_onnx(
     inline: bool = False,
     batch: int = 1,
     record: Path | str | None = None,
-    verify_frames: int = 8,
+    calibrate: Path | str | None = None,
+    verify_frames: int | None = None,
     overwrite: bool = False,
     on_note: Callable[[str], None] = lambda _sentence: None,
     on_plan: Callable[[VerificationPlan], None] = lambda _plan: None,
@@ -52,18 +53,20 @@ def export_onnx(
             (default: 72x128).
         dynamic: leave height and width free.
         io: element type of the frames.
-        precision: of the convolutions.
+        precision: of the convolutions; ``int8`` and ``int8-fp16`` compute the last of them in whole numbers, and the
+            rest in float32 or half.
         inline: write the custom operators as standard ones, for runtimes that know no ONNX functions.
         batch: frames that the step takes at once, of as many scenes.
         record: the ``.json`` to write recorded steps of the file to, for ``polygraphy run --load-inputs``.
-        verify_frames: recurrent frames to compare; 0 for none, which gives None.
+        calibrate: the clip that ``int8`` takes the ranges of its numbers from (default: the bundled one).
+        verify_frames: recurrent frames to compare; 0 for none, which gives None (default: 8; 30 in ``int8``).
         overwrite: replace an existing file.
         on_note: told what was assumed, chosen or left out on reading the checkpoint.
         on_plan: told where the file will be verified and what memory that takes, before any work; then ``on_verify``
             when it is exported, and ``on_frame`` after each frame that was compared.
 
     Raises:
-        ConfigError: the model is an exported file.
+        ConfigError: the model is an exported file, or a clip to calibrate on was given for another precision.
         KSNetError: the network cannot be loaded or exported, the file cannot be written, or the proof failed.
     """
     if Path(model).suffix.lower() in EXPORTED_SUFFIXES:
@@ -72,6 +75,9 @@ def export_onnx(
             f"{model} {kind}, and only checkpoints can be exported; give the checkpoint that it was made "
             "of with --model"
         )
+    is_int8 = precision.startswith("int8")
+    if calibrate is not None and not is_int8:
+        raise ConfigError(f"{precision} needs no calibration; leave --calibrate out, or give --precision int8")
     path = Path(output)
     frame_size = _size(size) if size else PROOF_SIZE if dynamic else FrameSize.parse(DEFAULT_SIZE)
     check_new_file(path, ".onnx", overwrite=overwrite)
@@ -92,7 +98,8 @@ def export_onnx(
         inline=inline,
         batch=batch,
         record=None if record is None else Path(record),
-        frames=verify_frames,
+        frames=frames_to_verify(precision) if verify_frames is None else verify_frames,
+        calibrate=CLIP if calibrate is None else Path(calibrate),
         on_plan=on_plan,
         on_verify=on_verify,
         on_frame=on_frame,
@@ -100,6 +107,11 @@ def export_onnx(
     if len(checkpoint.config.steps) > 1:  # else an older file would be taken for the two
         path.unlink(missing_ok=True)
     return report
+
+
+def frames_to_verify(precision: Precision) -> int:
+    """Recurrent frames that an exported file of a precision is compared over, unless told otherwise."""
+    return 30 if precision.startswith("int8") else 8
 
 
 def build_engine(
@@ -146,6 +158,8 @@ def build_engine(
     Raises:
         KSNetError: it cannot be built here, or the comparison failed.
     """
+    if precision.startswith("int8"):
+        raise ConfigError(f"{precision} is for CPUs; build an engine in fp16, which GPUs are fastest in, or in fp32")
     path = None if output is None else Path(output)
     source = named_pair(Path(model)) if str(model).endswith(".onnx") else checkpoint_path(str(model))
     if path is not None:

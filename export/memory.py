@@ -38,7 +38,8 @@ def export_bytes(config: KSNetConfig, size: FrameSize, batch: int = 1) -> int:
 
 def verification_bytes(config: KSNetConfig, size: FrameSize, precision: Precision, batch: int = 1) -> int:
     """Peak of a process that verifies an exported file at a size; of a batch at most so many times one frame's."""
-    per_pixel = VERIFICATION_BYTES[config.upsampler, precision] * config.channels * batch
+    kind: Precision = "fp16" if "fp16" in precision else "fp32"
+    per_pixel = VERIFICATION_BYTES[config.upsampler, kind] * config.channels * batch
     return BASE_BYTES + per_pixel * size.height * size.width
 
 

@@ -7,17 +7,21 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx.inliner
 import torch
 
 from ksnet_deploy.base.errors import ArtifactError, ConfigError
-from ksnet_deploy.base.files import check_place, replacing, writing
+from ksnet_deploy.base.files import check_place, replacing, sha256_of, writing
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.base.version import __version__
+from ksnet_deploy.export.calibration import Ranges, activation_ranges
+from ksnet_deploy.export.int8 import quantise
 from ksnet_deploy.export.memory import check_memory, export_bytes
 from ksnet_deploy.export.step import StepModule
+from ksnet_deploy.network.bundled import CLIP
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.network.config import Precision, StepName
 from ksnet_deploy.ops.functions import DOMAIN, OPSET, function_bodies, name_nodes
@@ -44,6 +48,7 @@ def export_onnx(
     precision: Precision = "fp32",
     inline: bool = False,
     batch: int = 1,
+    calibrate: Path = CLIP,
 ) -> dict[StepName, onnx.ModelProto]:
     """Write :func:`exported_models` to a file, or to the two files of a bidirectional network
     (:mod:`ksnet_deploy.runtime.pair`), each whole or not at all.
@@ -55,7 +60,9 @@ def export_onnx(
     files = step_files(path, checkpoint.config)
     for file in files.values():
         check_place(file)
-    models = exported_models(checkpoint, size=size, io=io, precision=precision, inline=inline, batch=batch)
+    models = exported_models(
+        checkpoint, size=size, io=io, precision=precision, inline=inline, batch=batch, calibrate=calibrate
+    )
     save_models(models, files)
     return models
 
@@ -75,12 +82,20 @@ def exported_models(
     precision: Precision = "fp32",
     inline: bool = False,
     batch: int = 1,
+    calibrate: Path = CLIP,
 ) -> dict[StepName, onnx.ModelProto]:
-    """:func:`exported_model` of each of a network's steps, with a hash of itself. Of two, each has the other's too."""
-    models = {
-        step: exported_model(checkpoint, size=size, io=io, precision=precision, inline=inline, step=step, batch=batch)
-        for step in checkpoint.config.steps
-    }
+    """:func:`exported_model` of each of a network's steps, with a hash of itself. Of two, each has the other's too.
+
+    ``calibrate`` is the clip that ``int8`` is calibrated on. Raises InputError where that cannot be read.
+    """
+    ranges = activation_ranges(checkpoint.model, calibrate) if precision.startswith("int8") else {}
+    settings: dict[str, Any] = {"size": size, "io": io, "precision": precision, "inline": inline, "batch": batch}
+    if ranges:
+        settings["ranges"] = ranges
+    models = {step: exported_model(checkpoint, step=step, **settings) for step in checkpoint.config.steps}
+    if ranges:
+        for model in models.values():
+            model.metadata_props.add(key="ksnet.calibration_sha256", value=sha256_of(calibrate))
     digests = {step: graph_sha256(model) for step, model in models.items()}
     for step, model in models.items():
         model.metadata_props.add(key=SEAL, value=digests[step])
@@ -98,6 +113,7 @@ def exported_model(
     inline: bool = False,
     step: StepName = "step",
     batch: int = 1,
+    ranges: Ranges | None = None,
 ) -> onnx.ModelProto:
     """Fold the checkpoint and trace it as an ONNX step, checked by ``onnx.checker`` in full mode.
 
@@ -109,9 +125,10 @@ def exported_model(
     Args:
         size: of the LR frames; None for a graph with free height and width, 16 to 8192 each.
         io: element type of the frames.
-        precision: of the convolutions; ``fp16`` leaves the islands of :mod:`ksnet_deploy.network.precision` in float32.
+        precision: of the convolutions; see :mod:`ksnet_deploy.network.precision`.
         inline: write the custom operators out as standard operators, for runtimes that know no ONNX functions.
         batch: frames that it takes at once, of as many scenes, each with a state of its own.
+        ranges: of the convolutions that ``int8`` computes in whole numbers.
 
     Raises:
         ConfigError: the network has no such step or its slots are not in channel order, the size is below the
@@ -148,6 +165,8 @@ def exported_model(
         standard = [opset for opset in model.opset_import if opset.domain != DOMAIN]
         del model.opset_import[:]
         model.opset_import.extend(standard)
+    if ranges:
+        quantise(model, ranges)
     metadata = {
         "ksnet.config": checkpoint.config.to_json(),
         "ksnet.precision": precision,

@@ -15,20 +15,21 @@ from ksnet_deploy.export.onnx import DYNAMIC_TRACE_SIZE, WRITABLE, exported_mode
 from ksnet_deploy.export.polygraphy import check_polygraphy
 from ksnet_deploy.export.proof.explanation import explained, named_outputs, named_outputs_of_pair
 from ksnet_deploy.export.proof.float32 import FLOAT32_TIE_GAP, SequenceReport, verify_onnx
-from ksnet_deploy.export.proof.half import HALF_TIE_GAP, PSNR_FLOOR_DB, HalfReport, verify_half
+from ksnet_deploy.export.proof.half import HALF_TIE_GAP, PSNR_FLOOR_DB, HalfReport, verify_half, verify_int8
 from ksnet_deploy.export.proof.near_ties import RetakingRunner
 from ksnet_deploy.export.proof.pair import compare_halves, compare_pairs
 from ksnet_deploy.export.proof.recording import write_steps
 from ksnet_deploy.export.proof.rounding import round_half_results
 from ksnet_deploy.export.proof.sequence import check_frames, proof_size
+from ksnet_deploy.network.bundled import CLIP
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.network.config import KSNetConfig, Precision, StepName
 from ksnet_deploy.network.model import KSNet
-from ksnet_deploy.ops.rewriting import use_fast_operators
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.lanes import as_one
 from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.runtime.pair import step_files
+from ksnet_deploy.runtime.rewrites import use_processor_operators
 from ksnet_deploy.runtime.step_file import frame_type, load_exported
 
 __all__ = ["VerificationPlan", "export_verified", "float32_runner", "plan_verification", "proof_runner", "verify"]
@@ -69,6 +70,8 @@ def plan_verification(
         return VerificationPlan(size, exporting)
     wanted = verification_bytes(config, size, precision, batch)
     small = proof_size(size)
+    if precision.startswith("int8"):  # of which many frames are compared
+        return VerificationPlan(small, max(exporting, verification_bytes(config, small, precision, batch)))
     if fits(wanted) or small == size:
         return VerificationPlan(size, max(exporting, wanted))
     return VerificationPlan(small, max(exporting, verification_bytes(config, small, precision, batch)), wanted)
@@ -83,6 +86,7 @@ def export_verified(
     io: FrameType,
     precision: Precision,
     frames: int,
+    calibrate: Path = CLIP,
     inline: bool = False,
     batch: int = 1,
     record: Path | None = None,
@@ -99,6 +103,7 @@ def export_verified(
         path: of the file, or the name of the two files of a bidirectional network.
         size: of the frames; with ``dynamic``, of those of the verification only.
         frames: to verify over; 0 for none, which gives None.
+        calibrate: the clip that ``int8`` is calibrated on.
         inline, batch: as for :func:`ksnet_deploy.export.onnx.exported_model`.
         record: the JSON to write recorded steps of the file to, for Polygraphy's ``--load-inputs``; None for none.
         on_plan: told where the file will be verified and what memory that takes, before any work.
@@ -123,7 +128,15 @@ def export_verified(
 
     def export(targets: Mapping[StepName, Path], target_size: FrameSize) -> None:
         exported_size = None if dynamic else target_size
-        models = exported_models(checkpoint, size=exported_size, io=io, precision=precision, inline=inline, batch=batch)
+        models = exported_models(
+            checkpoint,
+            size=exported_size,
+            io=io,
+            precision=precision,
+            inline=inline,
+            batch=batch,
+            calibrate=calibrate,
+        )
         save_models(models, targets)
 
     with ExitStack() as writing:
@@ -185,6 +198,8 @@ def verify(
     with explained(lambda: named_outputs(*sides)):
         if precision == "fp32":
             return verify_onnx(model, path, size, frames=frames, on_frame=on_frame)
+        if precision == "int8":
+            return verify_int8(model, path, size, frames=frames, least_psnr_db=least_psnr_db, on_frame=on_frame)
         return verify_half(model, path, size, frames=frames, least_psnr_db=least_psnr_db, on_frame=on_frame)
 
 
@@ -207,7 +222,7 @@ def _verify_pair(
         return proof_runner(files[step], size, precision)
 
     with explained(lambda: named_outputs_of_pair(reference, candidate, precision)):
-        if precision == "fp16":
+        if precision != "fp32":
             return compare_halves(reference, candidate, frames, least_psnr_db=least_psnr_db, on_frame=on_frame)
         # As verify_onnx: with the function bodies of the files, then as they are run.
         compare_pairs(reference, lambda step: OnnxRunner(files[step], size, rewrite=lambda _model: None), 2)
@@ -216,7 +231,8 @@ def _verify_pair(
 
 def proof_runner(path: Path, size: FrameSize, precision: Precision) -> Runner:
     """An exported file as its proof runs it: in ONNX Runtime, every half result rounded, of several lanes the last."""
-    return as_one(OnnxRunner(path, size, rewrite=round_half_results if precision == "fp16" else use_fast_operators))
+    rewrite = round_half_results if "fp16" in precision else use_processor_operators
+    return as_one(OnnxRunner(path, size, rewrite=rewrite))
 
 
 def float32_runner(

@@ -287,6 +287,10 @@ def _exported(request: EngineRequest, say: Callable[[str], None]) -> Path:
     model = load_exported(files_of(request.source)[0])
     precision = exported_metadata(model).get("ksnet.precision", "unknown")
     if precision != request.precision:
+        if precision.startswith("int8"):
+            raise ArtifactError(
+                f"{request.source} is {precision}, which is for CPUs; give the checkpoint it was made of"
+            )
         remedy = "leave --fp16 out" if precision == "fp32" else "pass --fp16"
         raise ArtifactError(
             f"{request.source} is {precision}, and an engine in {request.precision} was asked for; export it again "

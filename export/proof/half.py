@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ksnet_deploy.base.errors import VerificationError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.metrics import psnr
+from ksnet_deploy.export.proof.float32 import FLOAT32_TIE_GAP
 from ksnet_deploy.export.proof.near_ties import RetakingRunner
 from ksnet_deploy.export.proof.rounding import round_half_results
 from ksnet_deploy.export.proof.sequence import check_frames, proof_frames, reset_before, sequence_in_words
@@ -27,7 +28,7 @@ from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.lanes import as_one
 from ksnet_deploy.runtime.onnx import OnnxRunner
 
-__all__ = ["HALF_TIE_GAP", "PSNR_FLOOR_DB", "HalfReport", "compare_runners", "verify_half"]
+__all__ = ["HALF_TIE_GAP", "PSNR_FLOOR_DB", "HalfReport", "compare_runners", "verify_half", "verify_int8"]
 
 PSNR_FLOOR_DB = 45.0
 """Least PSNR of any frame against float32: an error of about one and a half levels of 255."""
@@ -115,6 +116,36 @@ def verify_half(
         )
 
 
+def verify_int8(
+    model: KSNet,
+    path: Path,
+    size: FrameSize,
+    *,
+    frames: int = 30,
+    least_psnr_db: float = PSNR_FLOOR_DB,
+    on_frame: Callable[[], None] = lambda: None,
+) -> HalfReport:
+    """The comparison of :func:`verify_half` for a file whose last piece is of whole numbers, run as it is.
+
+    Raises:
+        ConfigError: there are too few frames.
+        VerificationError: as of :func:`verify_half`.
+    """
+    check_frames(frames)
+    with (
+        as_one(OnnxRunner(path, size)) as candidate,
+        RetakingRunner(model, size, io=candidate.io, gap=FLOAT32_TIE_GAP) as reference,
+    ):
+        images = proof_frames(candidate, frames)
+        return compare_runners(
+            *(reference, candidate, images),
+            reset_at=reset_before(frames),
+            least_psnr_db=least_psnr_db,
+            remedy="calibrate on a clip like your films with --calibrate, or take --precision fp32",
+            on_frame=on_frame,
+        )
+
+
 def compare_runners(
     reference: Runner,
     candidate: Runner,
@@ -125,6 +156,7 @@ def compare_runners(
     refuse: bool = True,
     features: Features | None = None,
     swapped_before: Mapping[int, float] | None = None,
+    remedy: str = "use float32 for these weights, and report this",
     on_frame: Callable[[], None] = lambda: None,
 ) -> HalfReport:
     """Hold a runner of reduced precision to another; see :func:`ksnet_deploy.export.proof.stepping.compare_frames`.
@@ -133,6 +165,7 @@ def compare_runners(
         least_psnr_db: of every frame.
         refuse: raise for what does not pass; else it is in the report's ``faults``.
         features: those that the steps take beside each frame.
+        remedy: end of the sentence that refuses.
         swapped_before: frames on which the step that gave those took the other of two near-tied channels.
 
     Raises:
@@ -142,7 +175,7 @@ def compare_runners(
 
     def blame(sentence: str) -> None:
         if refuse:
-            raise VerificationError(f"{sentence}; use float32 for these weights, and report this")
+            raise VerificationError(f"{sentence}; {remedy}")
         report.faults.append(sentence)
 
     def measure(found: NDArray[Any], expected: NDArray[Any]) -> float:

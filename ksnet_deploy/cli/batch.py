@@ -198,6 +198,7 @@ class Batch:
             model,
             runtime=self.choices.runtime,
             device=self.choices.device,
+            precision=self.choices.precision,
             tiles=self.tiles,
             window=self.window,
             look_ahead=self.look_ahead,

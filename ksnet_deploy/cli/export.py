@@ -27,7 +27,13 @@ def export(
     io: Annotated[
         Literal["uint8", "float16", "float32"], typer.Option("--io", help="Element type of the frames.")
     ] = "uint8",
-    precision: Annotated[Literal["fp32", "fp16"], typer.Option("--precision", help="Of the convolutions.")] = "fp32",
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8", "int8-fp16"],
+        typer.Option("--precision", help="Of the convolutions; in int8, for CPUs, of the last, the rest as said."),
+    ] = "fp32",
+    calibrate: Annotated[
+        Path | None, typer.Option("--calibrate", help="Clip for the ranges of int8 (default: the bundled one).")
+    ] = None,
     inline: Annotated[
         bool,
         typer.Option(
@@ -39,8 +45,13 @@ def export(
         int, typer.Option("--batch", help="Frames at once, of as many scenes, for 'upscale --scenes-in-flight'.", min=1)
     ] = 1,
     verify_frames: Annotated[
-        int, typer.Option("--verify-frames", help="Recurrent frames to compare with PyTorch; 0 for none.", min=0)
-    ] = 8,
+        int | None,
+        typer.Option(
+            "--verify-frames",
+            help="Recurrent frames to compare with PyTorch; 0 for none (default: 8; 30 in int8).",
+            min=0,
+        ),
+    ] = None,
     record: Annotated[
         Path | None,
         typer.Option("--record", help="A .json to write recorded steps to, for 'polygraphy run --load-inputs'."),
@@ -49,12 +60,13 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Export a checkpoint to ONNX and prove that it computes what PyTorch computes."""
-    from ksnet_deploy.export.front import export_onnx
+    from ksnet_deploy.export.front import export_onnx, frames_to_verify
     from ksnet_deploy.export.verified import VerificationPlan
     from ksnet_deploy.runtime.pair import files_of
     from ksnet_deploy.runtime.tensorrt.target import DEFAULT_SIZE
 
     plans: list[VerificationPlan] = []
+    compared = frames_to_verify(precision) if verify_frames is None else verify_frames
     with progress("Exporting", show=not as_json) as bar:
 
         def on_plan(plan: VerificationPlan) -> None:
@@ -73,11 +85,12 @@ def export(
             inline=inline,
             batch=batch,
             record=record,
+            calibrate=calibrate,
             verify_frames=verify_frames,
             overwrite=overwrite,
             on_note=lambda note: show_notes([note]),
             on_plan=on_plan,
-            on_verify=lambda: bar.begin("and verifying against PyTorch", verify_frames),
+            on_verify=lambda: bar.begin("and verifying against PyTorch", compared),
             on_frame=bar.advance,
         )
     files = files_of(output)

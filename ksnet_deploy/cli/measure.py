@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -45,6 +45,10 @@ def bench(
     seconds: Annotated[
         float, typer.Option("--seconds", help="Time to measure the steps of each way for (default: 8).", min=0.5)
     ] = 8.0,
+    precision: Annotated[
+        Literal["auto", "int8"],
+        typer.Option("--precision", help="int8: with the last convolutions in 8 bits too (default: auto)."),
+    ] = "auto",
     film: Annotated[
         float, typer.Option("--film", help="Minutes of a film to tell the time for (default: 90).", min=0.1)
     ] = 90.0,
@@ -87,7 +91,7 @@ def bench(
         check_plotting(plot, overwrite=overwrite)
     if csv is not None:
         check_new_file(csv, csv.suffix, overwrite=overwrite)
-    subjects = find_subjects(models, sizes, clip)
+    subjects = find_subjects(models, sizes, clip, int8=precision == "int8")
     show_notes(sorted({note for subject in subjects for note in subject.notes}))
     command = shlex.join(["ksnet-deploy", *sys.argv[1:]])
     work = Bench(subjects, clip=clip, seconds=seconds, film_minutes=film, command=command)

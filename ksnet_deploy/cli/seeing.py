@@ -38,6 +38,10 @@ def preview(
     runtime: Annotated[
         str | None, typer.Option("--runtime", metavar="NAME", help="As upscale takes it (default: the fastest).")
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option("--precision", metavar="NAME", help="fp32 or int8, on a CPU (default: auto)."),
+    ] = None,
     whole_frames: Annotated[bool, typer.Option("--whole-frames", help="Whole frames, however long it takes.")] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -59,6 +63,7 @@ def preview(
             end_s=end,
             runtime=runtime,
             device=device,
+            precision=precision,
             whole_frames=whole_frames,
             overwrite=overwrite,
             on_phase=bar.begin,

@@ -56,6 +56,10 @@ def evaluate(
     device: Annotated[
         str | None, typer.Option("--device", help="cpu or cuda (default: a GPU if there is one).")
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option("--precision", metavar="NAME", help="fp32 or int8, on a CPU (default: auto)."),
+    ] = None,
     tiles: Annotated[
         str,
         typer.Option("--tiles", help="Largest tiles, such as 270x480, or 'off' (default: as memory allows)."),
@@ -107,6 +111,7 @@ def evaluate(
             runtime=runtime,
             backend=backend,
             device=device,
+            precision=precision,
             tiles=tiles,
             degradation=degradation,
             codec=codec,

@@ -100,7 +100,11 @@ def upscale(
     ] = None,
     runtime: Annotated[
         str | None,
-        typer.Option("--runtime", metavar="NAME", help="As torch (default: auto).", rich_help_panel=ADVANCED),
+        typer.Option("--runtime", metavar="NAME", help="As torch; --precision int8.", rich_help_panel=ADVANCED),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option("--precision", metavar="NAME", hidden=True, help="fp32 or int8, on a CPU (default: auto)."),
     ] = None,
     backend: Annotated[str | None, typer.Option("--backend", hidden=True, help="Older name of --runtime.")] = None,
     tiles: Annotated[
@@ -191,7 +195,7 @@ def upscale(
     batch = Batch(
         output=output,
         model=model,
-        choices=Choices.of(runtime, device, backend),
+        choices=Choices.of(runtime, device, backend, precision),
         codec=codec,
         crf=crf,
         preset=preset,

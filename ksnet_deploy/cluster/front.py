@@ -88,7 +88,8 @@ class Cluster(Closing):
                 f"{work.destination.path} is no video file, and only those are made on a cluster; leave --cluster out"
             )
         choices = self._choices
-        network = find_network(model, choices.backend, None if choices.device == "auto" else choices.device)
+        device = None if choices.device == "auto" else choices.device
+        network = find_network(model, choices.backend, device, choices.precision)
         parcel, files = packed(model, choices)
         film = ClusterFilm(
             work.source.path.name,

@@ -124,6 +124,7 @@ class Worker:
                 settings.parcel.place(files),
                 runtime=choices.runtime,
                 device=choices.device,
+                precision=choices.precision,
                 tiles=settings.tiles,
                 window=settings.window,
                 look_ahead=settings.look_ahead,

@@ -37,6 +37,7 @@ def evaluate(
     runtime: str | None = None,
     device: str | None = None,
     backend: str | None = None,
+    precision: str | None = None,
     tiles: TileChoice | str = "auto",
     degradation: Degradation = "BI",
     codec: CodecName | None = None,
@@ -57,7 +58,7 @@ def evaluate(
         lr: LR clips of the same names (default: made from HR).
         protocol: ``folder``, ``vid4``, ``reds4`` or ``vimeo90k``.
         method: what enlarges the frames.
-        runtime, device, backend, tiles: as :class:`ksnet_deploy.Upscaler` takes them.
+        runtime, device, backend, precision, tiles: as :class:`ksnet_deploy.Upscaler` takes them.
         degradation: how LR is made, ``BI`` or ``BD``.
         codec, crf: encoder that LR goes through first, and its quality; bicubic of the same input stands beside then.
         space: ``y`` or ``rgb`` (default: the protocol's).
@@ -74,7 +75,7 @@ def evaluate(
         raise ConfigError(f"there is no protocol '{protocol}'; give {', '.join(PROTOCOLS)}")
     if crf is not None and codec is None:
         raise ConfigError(f"a quality of {crf} needs to know of which codec; add --codec h264, or leave it out")
-    tile_choice, choices = parse_tiles(tiles), Choices.of(runtime, device, backend)
+    tile_choice, choices = parse_tiles(tiles), Choices.of(runtime, device, backend, precision)
     chosen = str(model or default_model(choices.settled_device(this_machine())))
     compression = None
     if codec is not None:

@@ -11,6 +11,7 @@ from ksnet_deploy.base.errors import CheckpointError, ConfigError
 
 __all__ = [
     "CHECKPOINT_SUFFIXES",
+    "CLIP",
     "EXPORTED_SUFFIXES",
     "bundled_checkpoint",
     "bundled_names",
@@ -24,6 +25,8 @@ CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
 """Suffixes of weights files, in lower case; ``.pth.tar`` ends in the last."""
 EXPORTED_SUFFIXES = (".onnx", ".engine")
 FOLDER = Path(__file__).parents[1] / "bundled"
+CLIP = FOLDER / "city_lr.mp4"
+"""The bundled clip, LR frames of 72x128."""
 
 
 def checkpoint_path(model: str) -> Path:

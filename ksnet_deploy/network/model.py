@@ -249,7 +249,8 @@ class Reconstruction(nn.Module):
 
     def forward(self, prop: Tensor, refined: Tensor) -> Tensor:
         feat = self.blocks(self.join(torch.cat((prop, refined), dim=1)))
-        y: Tensor = self.head(self.upsample(feat))
+        first: nn.Conv2d = self.upsample[0]  # type: ignore[assignment]
+        y: Tensor = self.head(self.upsample(feat.to(first.weight.dtype)))
         return y
 
 

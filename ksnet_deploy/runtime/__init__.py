@@ -3,6 +3,7 @@
 - ``open.py``: the runner of any artifact
 - ``torch.py``, ``onnx.py``, ``lockstep.py``: PyTorch; ONNX Runtime; ONNX Runtime pausing where channels are ranked
 - ``openvino.py``: OpenVINO on the CPU
+- ``int8.py``, ``rewrites.py``: files with an int8 piece; what a file is rewritten to for a CPU
 - ``tensorrt/``: engines
 - ``gpu.py``: the GPU of this machine
 - ``windows.py``, ``pair.py``: a bidirectional network, whose two steps run over windows; its two exported files

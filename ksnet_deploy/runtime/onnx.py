@@ -18,14 +18,17 @@ from ksnet_deploy.base.errors import ArtifactError, BackendError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.machine import threads_told
 from ksnet_deploy.ops.align_library import AlignKernel, align_kernel
-from ksnet_deploy.ops.rewriting import aligns_in, leave_alignment, use_cuda_operators, use_fast_operators
+from ksnet_deploy.ops.rewriting import aligns_in, leave_alignment, use_cuda_operators
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
+from ksnet_deploy.runtime.int8 import IN_INT8, check_int8
+from ksnet_deploy.runtime.rewrites import use_processor_operators
 from ksnet_deploy.runtime.step_file import (
     check_countable,
     exported_lanes,
     exported_metadata,
     features_taken,
     frame_type,
+    is_int8,
     load_step,
     result_name,
     zero_state,
@@ -98,7 +101,11 @@ class OnnxRunner(Runner):
         else:
             use_device_operators(device)(model)
             kernel = use_align_kernel(model, device)
-        self.notes = (kernel.note,) if kernel and kernel.note else ()
+        if kernel is not None and kernel.note is not None:
+            self.notes = (kernel.note,)
+        if is_int8(model):
+            check_int8(device)
+            self.notes = (*self.notes, IN_INT8)
         super().__init__(size, frame_type(path, model))
         self.lanes = exported_lanes(model)
         self._feature_types = features_taken(model)
@@ -163,7 +170,7 @@ class OnnxRunner(Runner):
 
 def use_device_operators(device: str) -> Callable[[onnx.ModelProto], None]:
     """The rewriting of a model for what ONNX Runtime is fastest at on a device."""
-    return use_cuda_operators if device == "cuda" else use_fast_operators
+    return use_cuda_operators if device == "cuda" else use_processor_operators
 
 
 def use_align_kernel(model: onnx.ModelProto, device: str) -> AlignKernel | None:

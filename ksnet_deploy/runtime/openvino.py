@@ -25,7 +25,15 @@ from ksnet_deploy.ops.align_library import AlignKernel, align_kernel
 from ksnet_deploy.ops.functions import ALIGN, DOMAIN
 from ksnet_deploy.ops.rewriting import aligns_in, leave_alignment
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
-from ksnet_deploy.runtime.step_file import exported_lanes, features_taken, frame_type, load_step, result_name
+from ksnet_deploy.runtime.int8 import IN_INT8, without_rounded_sums
+from ksnet_deploy.runtime.step_file import (
+    exported_lanes,
+    features_taken,
+    frame_type,
+    is_int8,
+    load_step,
+    result_name,
+)
 
 __all__ = [
     "OpenVINORunner",
@@ -107,8 +115,11 @@ class OpenVINORunner(Runner):
         super().__init__(size, frame_type(path, model))
         self.lanes = exported_lanes(model)
         self.takes, self.gives = tuple(features_taken(model)), result_name(model)
+        if is_int8(model):
+            self.notes = (IN_INT8,)
+            without_rounded_sums(model)
         if has_bfloat16() and with_bfloat16(model):
-            self.notes = (IN_BFLOAT16,)
+            self.notes = (*self.notes, IN_BFLOAT16)
         if kernel is not None and kernel.note is not None:
             self.notes = (*self.notes, kernel.note)
         settings = {

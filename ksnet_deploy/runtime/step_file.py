@@ -28,6 +28,7 @@ __all__ = [
     "frame_type",
     "graph_sha256",
     "has_custom_operators",
+    "is_int8",
     "load_exported",
     "load_step",
     "result_name",
@@ -93,6 +94,11 @@ def check_countable(metadata: Mapping[str, str], size: FrameSize, lanes: int = 1
 def has_custom_operators(model: onnx.ModelProto) -> bool:
     """Whether the custom operators are nodes of the graph; those of an inlined file are written out."""
     return any(node.domain == DOMAIN for node in model.graph.node)
+
+
+def is_int8(model: onnx.ModelProto) -> bool:
+    """Whether its last piece is of whole numbers."""
+    return exported_metadata(model).get("ksnet.precision", "").startswith("int8")
 
 
 def exported_size(model: onnx.ModelProto) -> FrameSize | None:

@@ -12,7 +12,8 @@
 - ``lanes.py``, ``side_by_side.py``: the middle one with several scenes side by side; what that takes
 - ``windows.py``: windows that a bidirectional network takes frames in, and what they cost
 - ``memory.py``, ``networks.py``: when tiles are needed; networks by name
-- ``ladder.py``: the fastest way to run a network here
+- ``ladder.py``, ``rungs.py``: the fastest way to run a network here; runtimes and what was asked for
+- ``precision.py``: precision on a CPU
 - ``choice.py``: the bundled network that suits a source
 - ``scenes.py``, ``picture_change.py``: scene cuts
 - ``result.py``: what is reported

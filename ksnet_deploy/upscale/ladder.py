@@ -9,19 +9,19 @@ only its own rungs are tried. Not yet run on a GPU.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from ksnet_deploy.base.errors import BackendError, ConfigError, KSNetError
 from ksnet_deploy.base.frames import FrameSize, FrameType
-from ksnet_deploy.upscale.networks import Device, Network, NetworkFile, default_model, fastest_on_cpu, find_network
+from ksnet_deploy.upscale.networks import Network, NetworkFile, default_model, fastest_on_cpu, find_network
+from ksnet_deploy.upscale.rungs import RUNGS, Choices, Machine, Rung, available_rungs
 
 if TYPE_CHECKING:
     from ksnet_deploy.network.config import KSNetConfig
     from ksnet_deploy.runtime.base import Runner
-    from ksnet_deploy.runtime.gpu import Gpu
     from ksnet_deploy.runtime.tiles import TilePlan
 
 __all__ = ["RUNGS", "Choices", "Ladder", "Machine", "Rung", "available_rungs", "find_fastest", "this_machine"]
@@ -34,115 +34,6 @@ COMPARED_FRAMES = 6
 COMPARED_PIXELS = 2 * 180 * 320
 """Frames that an engine which is built by itself is compared with float32 over, and the LR pixels up to which it is:
 the float32 network runs on the CPU, for some seconds a frame. ``build-engine`` compares 30 frames of any size."""
-
-
-@dataclass(frozen=True)
-class Rung:
-    """A runtime on a device."""
-
-    runtime: str
-    device: Device
-    title: str
-    """Name for sentences."""
-    install: str
-    """Command or advice that gets it, for the end of a sentence."""
-    by_itself: bool = True
-    """Whether it is taken without being asked for."""
-
-    @property
-    def is_engine(self) -> bool:
-        return self.runtime in ("tensorrt", "rtx")
-
-    def on(self, machine: Machine) -> str:
-        """``TensorRT on the RTX 3080 in half precision``."""
-        return f"{self.title} on the " + (f"{machine.gpu} in half precision" if self.device == "cuda" else "CPU")
-
-
-RUNGS = (
-    Rung("tensorrt", "cuda", "TensorRT", "pip install 'ksnet-deploy[tensorrt]'"),
-    Rung("rtx", "cuda", "TensorRT-RTX", "pip install 'ksnet-deploy[rtx]'"),
-    Rung("torch", "cuda", "PyTorch", "install a CUDA build of torch from pytorch.org"),
-    Rung("onnxruntime", "cuda", "ONNX Runtime", "pip install 'ksnet-deploy[gpu]'"),
-    Rung("onnxruntime", "cpu", "ONNX Runtime", "pip install 'ksnet-deploy[cpu]'"),
-    Rung("openvino", "cpu", "OpenVINO", "pip install 'ksnet-deploy[openvino]'", by_itself=False),
-    Rung("torch", "cpu", "PyTorch", "pip install torch", by_itself=False),
-)
-"""All, the fastest first. Where a CPU was not given a runtime, :func:`fastest_on_cpu` chooses between its first two."""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Machine that a network is to run on."""
-
-    gpu: Gpu | None
-    without_gpu: str = ""
-    """Reason why there is none."""
-    missing: Mapping[str, str] = field(default_factory=dict)
-    """Reasons why runtimes cannot use the GPU, by runtime; those that can are not in it."""
-
-    def obstacle(self, rung: Rung) -> str | None:
-        """Reason why a rung cannot be stood on; None where it can, as far as can be known without trying."""
-        if rung.device == "cpu":
-            return None  # what is missing there is said when it is opened
-        return self.without_gpu if self.gpu is None else self.missing.get(rung.runtime)
-
-
-@dataclass(frozen=True)
-class Choices:
-    """Wishes of a user: each a value, or ``auto``."""
-
-    runtime: str = "auto"
-    device: str = "auto"
-
-    @classmethod
-    def of(cls, runtime: str | None, device: str | None, backend: str | None = None) -> Choices:
-        """Wishes from options; ``backend`` is the older name of ``runtime``. Raises ConfigError for any other."""
-        if backend is not None and runtime not in (None, "auto", backend):
-            raise ConfigError(f"a runtime of {runtime} and a backend of {backend} were asked for; give one of them")
-        choices = cls(backend or runtime or "auto", device or "auto")
-        runtimes = tuple(dict.fromkeys(rung.runtime for rung in RUNGS))
-        for name, value, known in (
-            ("runtime", choices.runtime, runtimes),
-            ("device", choices.device, get_args(Device)),
-        ):
-            if value not in ("auto", *known):
-                raise ConfigError(f"there is no {name} '{value}'; give auto, {', '.join(known[:-1])} or {known[-1]}")
-        if not choices.rungs():
-            only = "the CPU" if choices.device == "cuda" else "a GPU"
-            raise ConfigError(f"{choices.runtime} runs on {only} only; leave --device {choices.device} out")
-        return choices
-
-    def rungs(self) -> list[Rung]:
-        """Rungs that were asked for, the fastest first."""
-        return [
-            rung
-            for rung in RUNGS
-            if (rung.by_itself if self.runtime == "auto" else rung.runtime == self.runtime)
-            and self.device in ("auto", rung.device)
-        ]
-
-    @property
-    def backend(self) -> str | None:
-        """The runtime, where it was asked for and runs checkpoints themselves or their exports."""
-        return None if self.runtime in ("auto", "tensorrt", "rtx") else self.runtime
-
-    def settled_device(self, machine: Machine) -> Device:
-        """The device of the first rung that can be stood on, or that was asked for."""
-        rungs = self.rungs()
-        return next((rung.device for rung in rungs if machine.obstacle(rung) is None), rungs[0].device)
-
-
-def available_rungs(choices: Choices, machine: Machine) -> list[Rung]:
-    """Rungs of a choice that can be stood on. Raises BackendError, with the reason of each, where there is none."""
-    rungs = choices.rungs()
-    found = [rung for rung in rungs if machine.obstacle(rung) is None]
-    if not found:
-        remedy = "leave --runtime out" if choices.runtime in ("tensorrt", "rtx") else "use --device cpu"
-        if machine.gpu is None:
-            raise BackendError(f"no GPU can be used: {machine.without_gpu}; {remedy}")
-        reasons = "; ".join(f"{rung.title}: {machine.obstacle(rung)}, {rung.install}" for rung in rungs)
-        raise BackendError(f"nothing that was asked for runs on the {machine.gpu} ({reasons}); or {remedy}")
-    return found
 
 
 def find_fastest(
@@ -167,7 +58,8 @@ def find_fastest(
     """
     machine = machine or this_machine()
     name = model or default_model(choices.settled_device(machine))
-    file = find_network(name, choices.backend, None if choices.device == "auto" else choices.device)
+    device = None if choices.device == "auto" else choices.device
+    file = find_network(name, choices.backend, device, choices.precision)
     if file.kind == "engine":
         if choices.runtime != "auto":
             _check_flavour(file, choices.runtime)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Literal, get_args
 from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
 from ksnet_deploy.base.version import package_version
 from ksnet_deploy.network.bundled import check_is_file, checkpoint_path
+from ksnet_deploy.upscale.precision import CpuPrecision, exported_precision, precision_in_words, prove_int8
 
 if TYPE_CHECKING:
     from ksnet_deploy.base.frames import FrameSize, FrameType
-    from ksnet_deploy.network.config import KSNetConfig, Precision
+    from ksnet_deploy.network.config import KSNetConfig
     from ksnet_deploy.runtime.base import Runner
     from ksnet_deploy.runtime.tiles import TilePlan
 
@@ -30,7 +31,6 @@ __all__ = [
     "OpenRunner",
     "check_runtime",
     "default_model",
-    "exported_precision",
     "fastest_on_cpu",
     "find_network",
 ]
@@ -143,6 +143,8 @@ class NetworkFile(Network):
     """``onnxruntime``, ``openvino``, ``torch`` or ``tensorrt``."""
     device: str
     """``cpu`` or ``cuda``."""
+    wanted: CpuPrecision = "auto"
+    """Precision that a CPU was asked for."""
     chosen: bool = True
     """Whether the runtime was asked for; one that was not gives way to ONNX Runtime where tiles are needed."""
 
@@ -169,12 +171,10 @@ class NetworkFile(Network):
     @property
     def precision(self) -> str | None:
         """Precision of its convolutions, where this machine or its runtime settles that and not the file."""
-        if self.backend == "openvino":
-            from ksnet_deploy.runtime.openvino import has_bfloat16
-
-            return "bfloat16" if has_bfloat16() else "float32"
+        if self.device == "cpu" and (self.kind == "checkpoint" or self.backend == "openvino"):
+            return precision_in_words(self.backend, self.wanted)
         if self.kind == "checkpoint":
-            return "float16" if self.device == "cuda" else "float32"
+            return "float16"
         return None
 
     def identity(self) -> dict[str, str]:
@@ -233,16 +233,21 @@ class NetworkFile(Network):
 
         backend: str = "onnxruntime" if tiling else self.backend
         if backend != self.backend:
+            computed = precision_in_words(backend, self.wanted)
             on_note(
-                "ONNX Runtime runs the tiles, in float32: OpenVINO, which is the default here, runs whole frames only."
+                f"ONNX Runtime runs the tiles, in {computed}: OpenVINO, which is the default here, runs whole "
+                "frames only."
             )
         check_runtime(backend, self.device)  # before an export, which takes long
         exported = tiling.tile if tiling else size
+        precision = "fp16" if self.device == "cuda" and not tiling else exported_precision(backend, self.wanted)
+        if self.wanted == "int8":
+            prove_int8(self.path, self.label, exported, precision, on_note)
         path = cached_onnx(
             self.path,
             exported,
             io,
-            "fp16" if self.device == "cuda" and not tiling else exported_precision(backend),
+            precision,
             batch=lanes,
             on_export=lambda: on_note(f"Exporting {self.label} for frames of {exported}, once."),
         )
@@ -260,7 +265,9 @@ class NetworkFile(Network):
         return open_runner(path, size, device=self.device, io=io, backend=backend, lanes=lanes)
 
 
-def find_network(model: str | Path, backend: str | None = None, device: str | None = None) -> NetworkFile:
+def find_network(
+    model: str | Path, backend: str | None = None, device: str | None = None, precision: str | None = None
+) -> NetworkFile:
     """The network of a name or path.
 
     Args:
@@ -268,6 +275,7 @@ def find_network(model: str | Path, backend: str | None = None, device: str | No
         backend: ``onnxruntime``, ``openvino`` or ``torch``, for a checkpoint (default: openvino on a CPU where it is
             installed and faster, else onnxruntime).
         device: ``cpu`` or ``cuda`` (default: cpu; an engine runs on the GPU).
+        precision: ``fp32`` or ``int8``, for a checkpoint on a CPU (default: auto).
 
     Raises:
         CheckpointError, ArtifactError: there is no such network.
@@ -276,7 +284,12 @@ def find_network(model: str | Path, backend: str | None = None, device: str | No
     label = str(model)
     _check_choice("backend", backend, get_args(Backend))
     _check_choice("device", device, get_args(Device))
+    _check_choice("precision", precision, get_args(CpuPrecision))
     kind = EXPORTED.get(Path(model).suffix.lower(), "checkpoint")
+    if device == "cuda" and precision not in (None, "auto"):
+        raise ConfigError(f"a precision of {precision} is for CPUs, and GPUs run in half; leave --precision out")
+    if kind != "checkpoint" and precision not in (None, "auto"):
+        raise ConfigError(f"{label} is an exported file, whose precision is its own; leave --precision out")
     if kind == "engine" and (backend is not None or device == "cpu"):
         raise ConfigError(
             f"{label} is run by TensorRT on the GPU; leave --runtime and --device out, or give a checkpoint"
@@ -289,7 +302,7 @@ def find_network(model: str | Path, backend: str | None = None, device: str | No
         path = checkpoint_path(label)
         check_is_file(path)
         found = backend or ("onnxruntime" if device == "cuda" else fastest_on_cpu())
-        return NetworkFile(label, path, kind, found, device or "cpu", chosen=backend is not None)
+        return NetworkFile(label, path, kind, found, device or "cpu", precision or "auto", backend is not None)  # type: ignore[arg-type]
     from ksnet_deploy.runtime.pair import is_pair, named_pair
 
     path = named_pair(Path(model))
@@ -322,15 +335,6 @@ def fastest_on_cpu() -> Backend:
     from ksnet_deploy.runtime.openvino import is_fastest_here
 
     return "openvino" if is_fastest_here() else "onnxruntime"
-
-
-def exported_precision(backend: str) -> Precision:
-    """Precision of the export that a runtime is given for a checkpoint."""
-    if backend != "openvino":
-        return "fp32"
-    from ksnet_deploy.runtime.openvino import export_precision
-
-    return export_precision()
 
 
 def check_runtime(backend: str, device: str) -> None:

@@ -60,6 +60,8 @@ class UpscaleResult:
     """Plans that were carried out for the source's other tracks."""
     notes: list[str] = field(default_factory=list)
     """Notes for a user, one sentence each."""
+    precision: str | None = None
+    """Precision of the network, where that was this machine's choice or the user's; None where it was a file's."""
 
     @property
     def fps(self) -> float:
@@ -70,6 +72,7 @@ class UpscaleResult:
         """All of it as plain values, as ``--json`` gives them."""
         return {
             **common_values(self),
+            "precision": self.precision,
             "frames_lost": self.frames_lost,
             "resumed_frames": self.resumed_frames,
             "duplicates": self.duplicates,

@@ -113,6 +113,7 @@ def write_video_by(work: Work, means: Means, upscale: Callable[[Course], Done], 
         pixel_format=picture.pixel_format,
         notes=notes,
         tracks=output.tracks,
+        precision=prepared.identity.get("precision"),
         **plan.summary(),
     )
 

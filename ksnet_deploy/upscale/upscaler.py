@@ -50,6 +50,7 @@ class Upscaler(Closing):
         runtime: str | None = None,
         device: str | None = None,
         backend: str | None = None,
+        precision: str | None = None,
         tiles: TileChoice | str = "auto",
         window: int | None = None,
         look_ahead: int | None = None,
@@ -68,12 +69,12 @@ class Upscaler(Closing):
             device: ``cpu`` or ``cuda`` (default: the GPU where there is one that can be used). What is asked for is
                 taken or refused, and never replaced.
             backend: older name of ``runtime``.
+            precision: ``fp32`` or ``int8``, of CPUs (default: auto).
             tiles: largest tiles that a frame is upscaled in, in LR pixels; ``off`` for whole frames (default: the
                 largest that the memory allows). Exported files and PyTorch run whole frames only.
             window, look_ahead: frames that a bidirectional network takes at a time, and those that it looks at after
                 them (default: 32 and 8).
-            scenes_in_flight: scenes of a video file that go through the network side by side, as one batch; frames are
-                taken by :meth:`step` then (default: 1).
+            scenes_in_flight: scenes of a video that go through the network as a batch, by :meth:`step` (default: 1).
             on_note: told what a user should know, a sentence at a time: what runs it on a GPU, an export, tiles.
             on_build: told the progress of an engine that is built now: its phase, the steps done and their number.
             open_runner: opens the network for whole frames, instead of all these.
@@ -93,7 +94,7 @@ class Upscaler(Closing):
         elif isinstance(model, Network):
             self.network = model
         else:
-            self.network = find_fastest(model, Choices.of(runtime, device, backend), on_build=on_build)
+            self.network = find_fastest(model, Choices.of(runtime, device, backend, precision), on_build=on_build)
         self.is_bidirectional = self.network.is_bidirectional
         """Whether the network looks at later frames too, so that :meth:`push` is refused."""
         self.windows = Windows.of(self.network, window, look_ahead)

@@ -72,6 +72,21 @@ def test_bfloat16_is_near_float32_over_recurrent_frames(half: Path, small_onnx: 
 
 
 @needs_openvino
+def test_int8_is_near_float32_over_recurrent_frames(
+    small: Checkpoint, clip: Path, small_onnx: Callable[..., Path], tmp_path: Path
+) -> None:
+    export_onnx(small, tmp_path / "int8.onnx", size=SIZE, precision="int8", calibrate=clip)
+    with (
+        openvino.OpenVINORunner(tmp_path / "int8.onnx", SIZE) as runner,
+        OnnxRunner(small_onnx("32x48"), SIZE) as other,
+    ):
+        values = [psnr(runner.step(frame), other.step(frame)) for frame in moving_frames(SIZE, 8)]
+        assert "8 bits" in runner.notes[0]
+    assert min(values) >= 45
+    assert min(values) < float("inf"), "nothing was rounded"
+
+
+@needs_openvino
 def test_float32_is_what_onnx_runtime_gives(small_onnx: Callable[..., Path]) -> None:
     path = small_onnx("32x48")
     with openvino.OpenVINORunner(path, SIZE) as runner, OnnxRunner(path, SIZE) as reference:

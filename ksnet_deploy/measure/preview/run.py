@@ -56,6 +56,7 @@ def preview(
     rate: Fraction | float | str = DEFAULT_RATE,
     runtime: str | None = None,
     device: str | None = None,
+    precision: str | None = None,
     whole_frames: bool = False,
     overwrite: bool = False,
     on_phase: Callable[[str, int], None] = lambda _what, _steps: None,
@@ -74,7 +75,7 @@ def preview(
         before: frames of the same scene that the networks see before each.
         start_s, end_s: the part of the film to look at, in seconds or as text such as ``"1:30"``.
         rate: frames per second of a folder of pictures (default: 25).
-        runtime, device: as :class:`ksnet_deploy.Upscaler` takes them.
+        runtime, device, precision: as :class:`ksnet_deploy.Upscaler` takes them.
         whole_frames: upscale whole frames, where a part of them is taken otherwise to end in about a minute.
         overwrite: replace existing outputs.
         on_phase: told what begins and of how many steps it is; ``on_step`` after each of them.
@@ -90,7 +91,7 @@ def preview(
     film = Source(Path(source), begin, end, parse_rate(rate))
     if film.kind == "pipe":
         raise InputError("a pipe cannot be looked at here and there; give the path of a video file")
-    networks = _networks(models, Choices.of(runtime, device))
+    networks = _networks(models, Choices.of(runtime, device, precision=precision))
     outputs = {} if output is None else page_and_sheet(Path(output), [film.path], overwrite=overwrite)
     on_phase("choosing frames", 1)
     moments = choose_moments(film, spots, before)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.network.bundled import CLIP as BENCH_CLIP
 
 __all__ = ["BENCH_CLIP", "moving_frames"]
-
-BENCH_CLIP = Path(__file__).parents[2] / "bundled" / "city_lr.mp4"
-"""The bundled 72x128 clip."""
 
 
 def moving_frames(size: FrameSize, count: int = 8) -> list[NDArray[np.uint8]]:

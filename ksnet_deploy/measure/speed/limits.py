@@ -36,6 +36,8 @@ class Limits:
     def of(self, way: Way) -> Floor | None:
         """Floor of a way; None where no exported file of its precision, or of one size, is at hand, or nothing that
         measures the GPU's peaks."""
+        if way.export.startswith("int8"):
+            return None  # no peak of whole numbers is measured
         reduced = way.device == "cuda" or way.export == "fp16"
         path = self._exported.get("fp16" if reduced else "fp32")
         if path is None:

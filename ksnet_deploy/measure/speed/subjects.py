@@ -8,7 +8,7 @@ from pathlib import Path
 from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.measure.memory import config_of_file
-from ksnet_deploy.measure.speed.ways import Way, ways_here
+from ksnet_deploy.measure.speed.ways import Way, all_ways, int8_ways, ways_here
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.runtime.exported import describe
 from ksnet_deploy.runtime.pair import files_of, is_pair
@@ -53,13 +53,16 @@ class Subject:
         return way.name == "onnxruntime-cpu" and self.precision == "fp32"
 
 
-def find_subjects(models: list[str], sizes: list[FrameSize] | None, clip: Path | None = None) -> list[Subject]:
+def find_subjects(
+    models: list[str], sizes: list[FrameSize] | None, clip: Path | None = None, *, int8: bool = False
+) -> list[Subject]:
     """Every network at every size.
 
     Args:
         models: bundled checkpoints' names, or paths of checkpoints, ``.onnx`` or ``.engine`` files.
         sizes: of the LR frames (default: that of the clip, or of the file, else 180x320).
         clip: whose frames will be upscaled.
+        int8: whether checkpoints are run with their last convolutions in 8 bits too.
 
     Raises:
         KSNetError: there is no such network or clip, it is not for the size, or nothing here runs it.
@@ -72,7 +75,7 @@ def find_subjects(models: list[str], sizes: list[FrameSize] | None, clip: Path |
             )
         sizes = [clip_size]
     return [
-        _subject(network, size)
+        _subject(network, size, int8=int8)
         for network in map(find_network, models)
         for size in sizes or [_own_size(network) or DEFAULT_SIZE]
     ]
@@ -98,7 +101,9 @@ def _own_size(network: NetworkFile) -> FrameSize | None:
     return None
 
 
-def _subject(network: NetworkFile, size: FrameSize) -> Subject:
+def _subject(network: NetworkFile, size: FrameSize, *, int8: bool) -> Subject:
+    if int8 and network.kind != "checkpoint":
+        raise ConfigError(f"{network.label} is an exported file, whose precision is its own; leave --precision out")
     flavour, precision, macs = None, "fp32", network.macs_per_frame(size.padded)
     if network.kind == "engine":
         from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
@@ -110,7 +115,9 @@ def _subject(network: NetworkFile, size: FrameSize) -> Subject:
         model = load_step(files_of(network.path)[0], size.padded)
         precision = exported_metadata(model).get("ksnet.precision", "fp32")
         macs = _macs(network.path)
-    ways, missing = ways_here(network.kind, flavour)
+    only_int8 = precision.startswith("int8")  # a file
+    tried = int8_ways() if only_int8 else (*all_ways(), *int8_ways()) if int8 else all_ways()
+    ways, missing = ways_here(network.kind, flavour, ways=tried)
     return Subject(
         network.label,
         network.path,

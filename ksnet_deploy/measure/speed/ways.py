@@ -15,9 +15,13 @@ from ksnet_deploy.network.config import Precision
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.open import open_runner
 from ksnet_deploy.runtime.windows import WindowRunner
-from ksnet_deploy.upscale.networks import NetworkKind, check_runtime, exported_precision
+from ksnet_deploy.upscale.networks import NetworkKind, check_runtime
+from ksnet_deploy.upscale.precision import exported_precision
 
-__all__ = ["Way", "all_ways", "artifact_of", "open_way", "ways_here"]
+__all__ = ["Way", "all_ways", "artifact_of", "int8_ways", "open_way", "ways_here"]
+
+
+KINDS: dict[Precision, str] = {"fp32": "float32", "fp16": "half", "int8": "int8", "int8-fp16": "int8 and half"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,14 @@ def _openvino() -> Way:
     return Way(f"openvino-cpu-{kind}", f"OpenVINO, CPU, {kind}", "openvino", "cpu", "onnx", precision)
 
 
+def int8_ways() -> tuple[Way, ...]:
+    """Ways with the last convolutions in 8 bits."""
+    return tuple(
+        Way(f"{backend}-cpu-int8", f"{title}, CPU, int8", backend, "cpu", "onnx", exported_precision(backend, "int8"))
+        for backend, title in (("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO"))
+    )
+
+
 def all_ways() -> tuple[Way, ...]:
     """Every way there is, on whatever machine."""
     return (
@@ -60,14 +72,17 @@ def all_ways() -> tuple[Way, ...]:
     )
 
 
-def ways_here(kind: NetworkKind, flavour: str | None = None) -> tuple[list[Way], dict[str, str]]:
+def ways_here(
+    kind: NetworkKind, flavour: str | None = None, *, ways: tuple[Way, ...] | None = None
+) -> tuple[list[Way], dict[str, str]]:
     """Ways of this machine for a network of a kind; and why it has not the others.
 
     Args:
         flavour: of an engine, ``tensorrt`` or ``rtx``.
+        ways: those to look at (default: :func:`all_ways`).
     """
     found, missing = [], {}
-    for way in all_ways():
+    for way in ways or all_ways():
         suits = kind == "checkpoint" or (way.takes == kind and flavour in (None, way.backend))
         if not suits:
             continue
@@ -86,6 +101,10 @@ def check_way(way: Way) -> None:
     """Raise BackendError, with the reason, where this machine does not have it."""
     if way.backend in ("onnxruntime", "openvino"):
         check_runtime(way.backend, way.device)
+    if way.export.startswith("int8"):
+        from ksnet_deploy.runtime.int8 import check_int8
+
+        check_int8()
     if way.backend in ("tensorrt", "rtx"):
         from ksnet_deploy.runtime.tensorrt.target import FLAVOURS
 
@@ -119,7 +138,7 @@ def artifact_of(
     if way.takes == "onnx":
         from ksnet_deploy.export.cache import cached_onnx
 
-        what = f"exporting {network.stem} at {size}, {'half' if way.export == 'fp16' else 'float32'}"
+        what = f"exporting {network.stem} at {size}, {KINDS[way.export]}"
         return cached_onnx(network, size, "uint8", way.export, on_export=lambda: say(what))
     from ksnet_deploy.export.engine.make import EngineRequest, make_engine
     from ksnet_deploy.runtime.tensorrt.target import SizeRange

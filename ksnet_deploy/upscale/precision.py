@@ -1,0 +1,59 @@
+"""Precision on a CPU: what may be asked for, and what is exported for it. On a GPU networks run in half precision.
+
+Imported with the command line; what is heavy stands inside the functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from ksnet_deploy.base.frames import FrameSize
+    from ksnet_deploy.network.config import Precision
+
+__all__ = ["CpuPrecision", "exported_precision", "precision_in_words", "prove_int8"]
+
+CpuPrecision = Literal["auto", "fp32", "int8"]
+"""``auto`` is bfloat16 in OpenVINO on a processor that has it, else float32; ``int8`` computes the last piece in whole
+numbers and the rest as ``auto``."""
+PROOF_FRAMES = 30
+
+
+def exported_precision(backend: str, wanted: CpuPrecision = "auto") -> Precision:
+    """Precision of the export that a runtime is given for a checkpoint."""
+    from ksnet_deploy.runtime.openvino import export_precision
+
+    usual: Precision = export_precision() if backend == "openvino" and wanted != "fp32" else "fp32"
+    if wanted == "int8":
+        return "int8-fp16" if usual == "fp16" else "int8"
+    return usual
+
+
+def precision_in_words(backend: str, wanted: CpuPrecision) -> str:
+    """``int8 and bfloat16``: what a network computes in on this machine."""
+    from ksnet_deploy.runtime.openvino import has_bfloat16
+
+    rest = "bfloat16" if backend == "openvino" and wanted != "fp32" and has_bfloat16() else "float32"
+    return f"int8 and {rest}" if wanted == "int8" else rest
+
+
+def prove_int8(
+    checkpoint: Path, label: str, size: FrameSize, precision: Precision, on_note: Callable[[str], None]
+) -> None:
+    """Compare a checkpoint's export in int8 with float32, once, and keep the result.
+
+    Raises:
+        BackendError: the processor is not for int8.
+        ConfigError: the network does not pass.
+    """
+    from ksnet_deploy.base.errors import ConfigError, VerificationError
+    from ksnet_deploy.export.engine.proof import proof_of_export
+    from ksnet_deploy.runtime.int8 import check_int8
+
+    check_int8()
+    try:
+        proof_of_export(checkpoint, size, precision, 1, PROOF_FRAMES, on_note, lambda _frames: None, lambda: None)
+    except VerificationError as error:
+        raise ConfigError(f"{label} cannot run in int8: {error}") from error

@@ -1,0 +1,207 @@
+"""The last piece of an exported network in whole numbers: where they are, how near they stay, who may run them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from media import make_video
+from networks import save_as_exported
+
+import ksnet_deploy
+from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError, InputError, VerificationError
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.metrics import psnr
+from ksnet_deploy.export import cache
+from ksnet_deploy.export.calibration import Scale, activation_ranges
+from ksnet_deploy.export.engine.make import EngineRequest, make_engine
+from ksnet_deploy.export.onnx import export_onnx
+from ksnet_deploy.export.proof.half import verify_int8
+from ksnet_deploy.measure.speed.frames import moving_frames
+from ksnet_deploy.network.checkpoints import Checkpoint
+from ksnet_deploy.network.precision import last_piece
+from ksnet_deploy.runtime import int8
+from ksnet_deploy.runtime.int8 import check_int8, without_rounded_sums
+from ksnet_deploy.runtime.onnx import OnnxRunner, use_device_operators
+from ksnet_deploy.runtime.rewrites import shuffles_by_block
+from ksnet_deploy.runtime.tensorrt.target import SizeRange
+from ksnet_deploy.upscale.ladder import Choices
+from ksnet_deploy.upscale.networks import find_network
+
+SIZE = FrameSize(32, 48)
+
+
+@pytest.fixture(scope="module")
+def exported(plain: Checkpoint, clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("int8") / "int8.onnx"
+    export_onnx(plain, path, size=SIZE, precision="int8", calibrate=clip)
+    return path
+
+
+@pytest.fixture(scope="module")
+def unrounded(plain: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("float32") / "float32.onnx"
+    export_onnx(plain, path, size=SIZE)
+    return path
+
+
+def test_every_convolution_that_enlarges_lies_between_bytes(exported: Path, plain: Checkpoint) -> None:
+    model = onnx.load(exported)
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    makers = {output: node for node in model.graph.node for output in node.output}
+    whole = [node for node in model.graph.node if node.op_type == "Conv" and node.input[1] in makers]
+    assert len(whole) == len(last_piece(plain.model)) == 4
+    for node in whole:
+        entering, weight = makers[node.input[0]], makers[node.input[1]]
+        assert entering.op_type == weight.op_type == "DequantizeLinear"
+        tensor = weights[weight.input[0]]
+        assert tensor.data_type == onnx.TensorProto.INT8
+        assert list(weights[weight.input[1]].dims) == [tensor.dims[0]]  # a scale for every output channel
+    assert {entry.key: entry.value for entry in model.metadata_props}["ksnet.precision"] == "int8"
+
+
+def test_onnx_runtime_computes_them_in_bytes(exported: Path, tmp_path: Path) -> None:
+    model = onnx.load(exported)
+    use_device_operators("cpu")(model)
+    options = ort.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "fused.onnx"), 4
+    ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    kinds = [node.op_type for node in onnx.load(tmp_path / "fused.onnx").graph.node]
+    assert kinds.count("QLinearConv") == 4
+    assert kinds.count("QLinearLeakyRelu") == 3
+
+
+def test_frames_stay_near_float32_and_the_state_is_equal(exported: Path, unrounded: Path) -> None:
+    with OnnxRunner(exported, SIZE) as found, OnnxRunner(unrounded, SIZE) as expected:
+        for frame in moving_frames(SIZE, 6):
+            assert psnr(found.step(frame), expected.step(frame)) >= 45
+        for name, array in expected.state.items():
+            np.testing.assert_allclose(found.state[name], array, atol=1e-5)
+        assert "8 bits" in found.notes[0]
+
+
+def test_what_openvino_runs_rounds_nothing_between_a_convolution_and_its_activation(
+    exported: Path, tmp_path: Path
+) -> None:
+    model = onnx.load(exported)
+    without_rounded_sums(model)
+    makers = {output: node for node in model.graph.node for output in node.output}
+    rounded = [makers[node.input[0]].op_type for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    assert len(rounded) == 4
+    assert "Conv" not in rounded
+    onnx.checker.check_model(model, full_check=True)
+    save_as_exported(model, tmp_path / "bare.onnx")
+    with OnnxRunner(exported, SIZE) as whole, OnnxRunner(tmp_path / "bare.onnx", SIZE) as bare:
+        for frame in moving_frames(SIZE, 3):
+            assert psnr(bare.step(frame), whole.step(frame)) >= 45
+
+
+def test_a_network_out_of_its_ranges_is_refused_with_the_value(
+    plain: Checkpoint, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranges = activation_ranges(plain.model, clip)
+    narrow = {n: (Scale(a.step / 10, a.zero), Scale(b.step / 10, b.zero)) for n, (a, b) in ranges.items()}
+    monkeypatch.setattr("ksnet_deploy.export.onnx.activation_ranges", lambda *_: narrow)
+    export_onnx(plain, tmp_path / "bad.onnx", size=SIZE, precision="int8", calibrate=clip)
+    with pytest.raises(VerificationError, match=r"has \d+\.\d dB against float32.*--calibrate"):
+        verify_int8(plain.model, tmp_path / "bad.onnx", SIZE, frames=4)
+
+
+def test_a_scale_gives_up_outliers_for_the_rest() -> None:
+    values = np.append(np.random.default_rng(0).normal(0, 1, 10_000), 8).astype(np.float32)
+    span = float(values.max() - values.min())
+    whole = Scale(span / 255, round(-255 * float(values.min()) / span))
+    found = Scale.of(values)
+    assert found.step < whole.step
+    assert np.mean((found.rounded(values) - values) ** 2) < np.mean((whole.rounded(values) - values) ** 2)
+    assert found.rounded(np.zeros(1, np.float32)) == 0  # so that padding is exact
+
+
+def test_a_clip_of_one_frame_calibrates_nothing(plain: Checkpoint, tmp_path: Path) -> None:
+    short = make_video(tmp_path / "short.mp4", SIZE, frames=1)
+    with pytest.raises(InputError, match="two or more"):
+        activation_ranges(plain.model, short)
+
+
+def test_gpus_and_processors_without_vnni_are_refused(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BackendError, match="int8 is for CPUs"):
+        check_int8("cuda")
+    monkeypatch.setattr(int8, "cpu_flags", lambda: {"avx2"})
+    with pytest.raises(BackendError, match="VNNI"):
+        OnnxRunner(exported, SIZE)
+
+
+def test_engines_are_not_built_in_int8(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="for CPUs"):
+        ksnet_deploy.build_engine("lite", precision="int8")
+    monkeypatch.setattr("ksnet_deploy.export.engine.make.choose_flavour", lambda _wanted: "rtx")
+    with pytest.raises(ArtifactError, match="for CPUs"):
+        make_engine(EngineRequest(exported, SizeRange.fixed(SIZE), gpu="sm86", plugins="off"))
+
+
+@pytest.mark.parametrize(("runtime", "device"), [("torch", None), (None, "cuda"), ("rtx", None)])
+def test_what_cannot_compute_in_int8_is_refused_by_name(runtime: str | None, device: str | None) -> None:
+    with pytest.raises(ConfigError, match="a precision of int8 is for CPUs"):
+        Choices.of(runtime, device, precision="int8")
+
+
+def test_an_exported_file_keeps_its_own_precision(exported: Path) -> None:
+    with pytest.raises(ConfigError, match="--precision out"):
+        find_network(exported, precision="int8")
+
+
+def test_calibrating_another_precision_is_refused(plain: Checkpoint, clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs no calibration"):
+        ksnet_deploy.export_onnx(plain.path, tmp_path / "x.onnx", calibrate=clip)
+
+
+def test_the_cache_knows_the_clip_and_a_job_its_precision(
+    plain: Checkpoint, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundled = cache.cached_path(plain.path, SIZE, "uint8", "int8")
+    monkeypatch.setattr(cache, "CLIP", clip)
+    assert cache.cached_path(plain.path, SIZE, "uint8", "int8") != bundled
+    found = [find_network(plain.path, "onnxruntime", precision=kind).identity() for kind in ("auto", "int8")]
+    assert [identity["precision"] for identity in found] == ["float32", "int8 and float32"]
+
+
+def test_rewrites_for_a_cpu_change_no_frame(plain: Checkpoint, unrounded: Path) -> None:
+    model = onnx.load(unrounded)
+    use_device_operators("cpu")(model)
+    last = next(tensor for tensor in model.graph.initializer if tensor.name == "network.reconstruct.head.2.weight")
+    assert list(last.dims) == [12, plain.config.channels, 4, 4]
+    assert sum(node.op_type == "BlockShuffle" for node in model.graph.node) == 3
+    with OnnxRunner(unrounded, SIZE) as found, OnnxRunner(unrounded, SIZE, rewrite=lambda _model: None) as expected:
+        for frame in moving_frames(SIZE, 3):
+            assert np.abs(found.step(frame).astype(int) - expected.step(frame)).max() <= 1
+
+
+def test_a_shuffle_whose_channels_another_node_reads_stays_as_it_is(unrounded: Path) -> None:
+    model = onnx.load(unrounded)
+    shuffle = next(node for node in model.graph.node if node.op_type == "DepthToSpace")
+    model.graph.node.append(onnx.helper.make_node("Relu", [shuffle.input[0]], ["another"]))
+    shuffles_by_block(model)
+    assert next(a.s for a in shuffle.attribute if a.name == "mode") == b"CRD"
+
+
+@pytest.mark.slow
+def test_the_report_of_a_film_says_int8(plain: Checkpoint, clip: Path, tmp_path: Path) -> None:
+    with ksnet_deploy.Upscaler(plain.path, runtime="onnxruntime", precision="int8") as upscaler:
+        result = ksnet_deploy.upscale_video(clip, tmp_path / "larger.mp4", upscaler)
+    assert result.as_dict()["precision"] == "int8 and float32"
+
+
+@pytest.mark.slow
+def test_frames_are_upscaled_in_int8_after_one_comparison(plain: Checkpoint) -> None:
+    told: list[list[str]] = []
+    for _ in range(2):
+        told.append([])
+        with ksnet_deploy.Upscaler(
+            plain.path, runtime="onnxruntime", precision="int8", on_note=told[-1].append
+        ) as upscaler:
+            upscaler.push(moving_frames(SIZE, 1)[0])
+            assert upscaler.identity()["precision"] == "int8 and float32"
+    assert [any("over 30 frames" in note for note in notes) for notes in told] == [True, False]
