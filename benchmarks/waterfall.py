@@ -3,17 +3,19 @@
     python benchmarks/waterfall.py [--models lite uni] [--size 180x320] [--rounds 5] [--seconds 8] [--load 0]
                                    [--output FILE.json]
 
-The rows are PyTorch with the network as it was trained and folded, ONNX Runtime with threads that spin while they wait
-and with threads that sleep, and OpenVINO in float32 and, where the processor has it, bfloat16. Each is in a process of
-its own; medians of the rounds, and the medians of each round's ratio to the folded network in PyTorch. PSNR is the
-least of the frames, against that network. ``--load 2`` keeps two cores busy with other work meanwhile. The result goes
-to benchmarks/results/. On a GPU ``gpu.py`` has the waterfall.
+The rows are PyTorch with the network as it was trained and folded; ONNX Runtime with threads that spin while they wait
+and with threads that sleep; OpenVINO in float32 and, where the processor has it, bfloat16; each of the last three with
+the alignment's native kernel (where ``build-plugins --cpu`` built it), and with it and int8 (on processors with VNNI).
+Each is in a process of its own; medians of the rounds, and the medians of each round's ratio to the folded network in
+PyTorch. PSNR is the least of the frames, against that network. ``--load 2`` keeps two cores busy with other work
+meanwhile. The result goes to benchmarks/results/. On a GPU ``gpu.py`` has the waterfall.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import re
 from contextlib import ExitStack
 from functools import partial
@@ -32,18 +34,23 @@ from ksnet_deploy.measure.speed.child import Child
 from ksnet_deploy.measure.speed.timing import spread
 from ksnet_deploy.measure.speed.worker import Footage
 from ksnet_deploy.network.bundled import bundled_checkpoint
+from ksnet_deploy.ops.align_library import AlignRuntime, align_kernel
 from ksnet_deploy.runtime.base import Runner
+from ksnet_deploy.runtime.int8 import has_vnni
 from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.runtime.open import open_runner
 from ksnet_deploy.runtime.openvino import has_bfloat16, is_installed
+from ksnet_deploy.upscale.precision import exported_precision
 
 RESULTS = Path(__file__).parent / "results"
 FIRST = "PyTorch, folded"
 """What the others are compared with, and their pictures too."""
 FRAMES = 30
+KERNEL = "KSNET_ALIGN_LIBRARY"
 
 
 def open_onnx(path: Path, size: FrameSize, spinning: str) -> Runner:
+    os.environ[KERNEL] = "off"
     return OnnxRunner(path, size, options={"session.intra_op.allow_spinning": spinning})
 
 
@@ -52,6 +59,12 @@ def open_as_trained(path: Path, size: FrameSize) -> Runner:
     from ksnet_deploy.runtime.torch import TorchRunner
 
     return TorchRunner(load_checkpoint(path).model, size, fold=False)
+
+
+def open_exported(path: Path, size: FrameSize, backend: str, *, kernel: bool) -> Runner:
+    if not kernel:
+        os.environ[KERNEL] = "off"
+    return open_runner(path, size, backend=backend)
 
 
 def rows_of(model: str, size: FrameSize) -> dict[str, partial[Runner]]:
@@ -64,11 +77,28 @@ def rows_of(model: str, size: FrameSize) -> dict[str, partial[Runner]]:
         "ONNX Runtime, spinning": partial(open_onnx, single, size, "1"),
         "ONNX Runtime, sleeping": partial(open_onnx, single, size, "0"),
     }
+    rows |= with_kernel("onnxruntime", "ONNX Runtime", single, checkpoint, size)
     if is_installed():
-        rows["OpenVINO, float32"] = partial(open_runner, single, size, backend="openvino")
+        rows["OpenVINO, float32"] = partial(open_exported, single, size, "openvino", kernel=False)
+        if align_kernel("openvino").library:
+            rows["OpenVINO, float32, kernel"] = partial(open_exported, single, size, "openvino", kernel=True)
     if is_installed() and has_bfloat16():
         half = cached_onnx(checkpoint, size, "uint8", "fp16")
-        rows["OpenVINO, bfloat16"] = partial(open_runner, half, size, backend="openvino")
+        rows["OpenVINO, bfloat16"] = partial(open_exported, half, size, "openvino", kernel=False)
+        rows |= with_kernel("openvino", "OpenVINO, bfloat16", half, checkpoint, size)
+    return rows
+
+
+def with_kernel(
+    backend: AlignRuntime, title: str, path: Path, checkpoint: Path, size: FrameSize
+) -> dict[str, partial[Runner]]:
+    """A runtime's rows with the native kernel, and with int8 besides; without what is not here."""
+    rows: dict[str, partial[Runner]] = {}
+    if align_kernel(backend).library:
+        rows[f"{title}, kernel"] = partial(open_exported, path, size, backend, kernel=True)
+    if has_vnni():
+        eighth = cached_onnx(checkpoint, size, "uint8", exported_precision(backend, "int8"))
+        rows[f"{', '.join(rows) or title}, int8"] = partial(open_exported, eighth, size, backend, kernel=True)
     return rows
 
 
@@ -143,7 +173,7 @@ def main() -> None:
     for row in rows:
         quality = "equal" if row["least_psnr_db"] is None else f"{row['least_psnr_db']:.1f} dB"
         print(
-            f"{row['model']:<6}{row['row']:<26}{row['wall_ms']:>9.1f} ms{row['noise']:>6.0%}"
+            f"{row['model']:<6}{row['row']:<34}{row['wall_ms']:>9.1f} ms{row['noise']:>6.0%}"
             f"{row['wall_over_folded']:>7.2f} x"
             f"{row['processor_ms']:>9.1f} processor ms{row['processor_over_folded']:>7.2f} x{quality:>10}"
         )
