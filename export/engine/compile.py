@@ -89,6 +89,7 @@ def build_engine(
     *,
     library: Path | None,
     model: str,
+    metadata: dict[str, str] | None = None,
     prove: Callable[[Path], dict[str, Any] | None] = lambda _engine: None,
     on_progress: OnProgress = lambda _phase, _done, _total: None,
     on_note: Callable[[str], None] = note,
@@ -102,6 +103,7 @@ def build_engine(
         spec: full TensorRT builds only for the GPU at hand.
         library: the native plugins that the spec names; None builds from the function bodies.
         model: what the user calls the network, for the sidecar.
+        metadata: of the exported step, where the file is a piece of one (default: the file's own).
         prove: given the unfinished engine, with its sidecar beside it; raises when it is not good enough, else returns
             what the sidecar is to say of it.
         on_note: told that TensorRT's measurements of an earlier build are damaged and are made anew.
@@ -128,7 +130,7 @@ def build_engine(
             inputs=tuple(map(EngineTensor.from_json, report["inputs"])),
             outputs=tuple(map(EngineTensor.from_json, report["outputs"])),
             layers=report["layers"],
-            metadata=exported_metadata(load_exported(onnx)),
+            metadata=exported_metadata(load_exported(onnx)) if metadata is None else metadata,
             build_s=report["build_s"],
         )
         sidecar.write(unfinished)

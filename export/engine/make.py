@@ -34,7 +34,16 @@ from ksnet_deploy.runtime.tensorrt.target import Flavour, GpuTarget, SizeRange, 
 if TYPE_CHECKING:
     from ksnet_deploy.export.proof.outputs import OutputComparison
 
-__all__ = ["EngineRequest", "MadeEngine", "PluginChoice", "make_engine"]
+__all__ = [
+    "EngineRequest",
+    "MadeEngine",
+    "PluginChoice",
+    "exported_of",
+    "make_engine",
+    "plugins_of",
+    "target_of",
+    "whole_engine",
+]
 
 PluginChoice = Literal["auto", "on", "off"]
 """Choice of plugins; ``auto`` takes the native ones where their library is found, and what is taken must load."""
@@ -124,13 +133,13 @@ def make_engine(
             "TensorRT-RTX has no builder optimization levels, since it chooses its kernels where the engine runs; "
             "leave --effort out, or build with --runtime tensorrt"
         )
-    target, at_hand = _target(request.gpu, flavour)
-    library = _plugins(request)
+    target, at_hand = target_of(request.gpu, flavour)
+    library = plugins_of(request)
     plugins = PluginIdentity.of(library) if library else None
     spec = EngineSpec(flavour, target, request.precision, request.sizes, plugins, request.effort, request.batch)
     check_buildable(spec, library)
     frames = request.verify_frames
-    onnx = _exported(request, say)
+    onnx = exported_of(request, say)
     parts = files_of(onnx)
     if request.compare and (len(parts) > 1 or request.batch > 1):
         raise ConfigError(
@@ -208,14 +217,14 @@ def _whole_engines(
     engines: Sequence[Path], keys: Sequence[EngineKey], say: Callable[[str], None]
 ) -> list[Sidecar] | None:
     """The sidecars of all engines of a network in the cache; None where one must be built again."""
-    found = [_whole_engine(engine, key, say) for engine, key in zip(engines, keys, strict=True)]
+    found = [whole_engine(engine, key, say) for engine, key in zip(engines, keys, strict=True)]
     sidecars = [sidecar for sidecar in found if sidecar is not None]
     others = [sidecar.engine_sha256 for sidecar in reversed(sidecars)] if len(engines) > 1 else [None]
     whole = len(sidecars) == len(engines) and others == [sidecar.other_engine_sha256 for sidecar in sidecars]
     return sidecars if whole else None
 
 
-def _whole_engine(path: Path, key: EngineKey, say: Callable[[str], None]) -> Sidecar | None:
+def whole_engine(path: Path, key: EngineKey, say: Callable[[str], None]) -> Sidecar | None:
     """The sidecar of an engine in the cache, None where it is missing or damaged and must be built again."""
     if not path.exists() and not sidecar_path(path).exists():
         return None
@@ -233,7 +242,7 @@ def _whole_engine(path: Path, key: EngineKey, say: Callable[[str], None]) -> Sid
     return None
 
 
-def _target(gpu: str | None, flavour: Flavour) -> tuple[GpuTarget, bool]:
+def target_of(gpu: str | None, flavour: Flavour) -> tuple[GpuTarget, bool]:
     """The GPU to build for, and whether it is the one at hand."""
     from ksnet_deploy.runtime.tensorrt.cuda import compute_capability
 
@@ -253,7 +262,8 @@ def _target(gpu: str | None, flavour: Flavour) -> tuple[GpuTarget, bool]:
     return wanted, wanted == device
 
 
-def _plugins(request: EngineRequest) -> Path | None:
+def plugins_of(request: EngineRequest) -> Path | None:
+    """The library of native plugins that an engine is built with, if any."""
     if request.plugins == "off":
         return None
     if request.source.suffix == ".onnx" and not has_custom_operators(load_exported(files_of(request.source)[0])):
@@ -271,7 +281,7 @@ def _plugins(request: EngineRequest) -> Path | None:
     return library
 
 
-def _exported(request: EngineRequest, say: Callable[[str], None]) -> Path:
+def exported_of(request: EngineRequest, say: Callable[[str], None]) -> Path:
     """The ONNX file to build from, of the precision and for the sizes."""
     if request.source.suffix != ".onnx":
         size = request.sizes.best if request.sizes.is_fixed else None

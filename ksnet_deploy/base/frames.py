@@ -9,9 +9,20 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ksnet_deploy.base.errors import ConfigError
+from ksnet_deploy.base.errors import BackendError, ConfigError
 
-__all__ = ["IO_TYPES", "SCALE", "FrameSize", "FrameType", "as_array", "crop", "levels_of", "pad", "values_of"]
+__all__ = [
+    "IO_TYPES",
+    "SCALE",
+    "FrameSize",
+    "FrameType",
+    "as_array",
+    "as_levels",
+    "crop",
+    "levels_of",
+    "pad",
+    "values_of",
+]
 
 
 SCALE = 4
@@ -105,4 +116,15 @@ def as_array(frame: Any) -> NDArray[Any]:
     if hasattr(frame, "detach"):  # a tensor, which may be on a GPU
         frame = frame.detach().cpu().numpy()
     array: NDArray[Any] = np.asarray(frame)
+    return array
+
+
+def as_levels(frame: Any) -> NDArray[Any]:
+    """A frame as an array of R'G'B' levels, (H, W, 3) of uint8 or uint16. Raises BackendError for anything else."""
+    array = as_array(frame)
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype not in (np.uint8, np.uint16):
+        raise BackendError(
+            f"a frame of shape {array.shape} and type {array.dtype} cannot be upscaled; give (H, W, 3) of uint8 or "
+            "uint16"
+        )
     return array

@@ -6,7 +6,7 @@ from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.network.config import KSNetConfig
 
-__all__ = ["LIMIT", "check_elements", "largest_tensor"]
+__all__ = ["LIMIT", "check_elements", "countable_pixels", "largest_tensor"]
 
 LIMIT = 2**31
 """Elements of a tensor that cuDNN, TensorRT and the native kernels cannot count any more: they do so in 32 bits."""
@@ -20,6 +20,11 @@ def largest_tensor(config: KSNetConfig, size: FrameSize) -> int:
     return max(per_pixel) * size.height * size.width
 
 
+def countable_pixels(config: KSNetConfig) -> int:
+    """Pixels of the largest LR frame that a GPU runtime takes whole."""
+    return (LIMIT - 1) // largest_tensor(config, FrameSize(1, 1))
+
+
 def check_elements(config: KSNetConfig, size: FrameSize, lanes: int = 1) -> None:
     """Raise ConfigError for frames, or for so many at once, that no GPU runtime takes whole."""
     one = largest_tensor(config, size)
@@ -29,8 +34,8 @@ def check_elements(config: KSNetConfig, size: FrameSize, lanes: int = 1) -> None
             f"GPU libraries count; give --scenes-in-flight {(LIMIT - 1) // one} or less"
         )
     if (count := one) >= LIMIT:
-        most = (LIMIT - 1) * size.height * size.width // count
         raise ConfigError(
             f"frames of {size} make a tensor of {count / 2**31:.2f} x 2^31 elements, more than GPU libraries count, "
-            f"which for this network ends at {most} pixels; give smaller frames, or --device cpu, which takes tiles"
+            f"which for this network ends at {countable_pixels(config)} pixels; give smaller frames, or a checkpoint "
+            "without --tiles off, which TensorRT and ONNX Runtime run in tiles"
         )

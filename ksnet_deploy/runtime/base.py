@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,16 @@ from ksnet_deploy.base.closing import Closing
 from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.base.frames import FrameSize, FrameType
 
-__all__ = ["NEXT_PREFIX", "STATE_PREFIX", "Runner", "SavedState", "StatelessRunner", "fitting_state", "reset_planes"]
+__all__ = [
+    "NEXT_PREFIX",
+    "STATE_PREFIX",
+    "Runner",
+    "SavedState",
+    "StatelessRunner",
+    "fitting_state",
+    "pipelined",
+    "reset_planes",
+]
 
 STATE_PREFIX, NEXT_PREFIX = "state.", "next."
 """Prefixes of the names that an exported step gives its recurrent inputs and outputs."""
@@ -70,10 +81,16 @@ class Runner(Closing):
     lanes = 1
     """Scenes whose next frames a step takes as one batch, each with a state of its own. Where there are several, that
     axis comes first in frames, results and states, and :class:`ksnet_deploy.runtime.lanes.Lanes` tells them apart."""
+    most_in_flight = 1
+    """Steps that may be submitted before the first of them is collected; where it is 1, a step is done when it was
+    submitted."""
 
     def __init__(self, size: FrameSize, io: FrameType = "uint8") -> None:
         self.size = size
         self.io = io
+        self.in_flight = 0
+        """Steps that were submitted and are not collected yet."""
+        self._results: deque[NDArray[Any]] = deque()
 
     def step(self, lr: NDArray[Any], *features: NDArray[Any]) -> NDArray[Any]:
         """Super-resolve the next frame; in a bidirectional network a part of that.
@@ -87,7 +104,21 @@ class Runner(Closing):
             the type that the network computes in.
 
         Raises:
-            BackendError: the frame's shape or type is another, features are missing, or the runner is closed.
+            BackendError: the frame's shape or type is another, features are missing, the runner is closed, or steps are
+                in flight.
+        """
+        if self.in_flight:
+            raise BackendError(f"{self.in_flight} steps are in flight; collect them before another is taken at once")
+        self.submit(lr, *features)
+        return self.collect()
+
+    def submit(self, lr: NDArray[Any], *features: NDArray[Any]) -> None:
+        """Begin a step, as :meth:`step` takes it; :meth:`collect` gives its result.
+
+        The state is that after all steps that were submitted, and :meth:`reset` is for the next one to be.
+
+        Raises:
+            BackendError: as :meth:`step`; or as many are in flight as may be.
         """
         self._check_open()
         expected = (*self.lane_axis, self.size.height, self.size.width, 3)
@@ -101,7 +132,27 @@ class Runner(Closing):
                 f"this step of the {self.backend} runner takes {len(self.takes)} features beside a frame, and "
                 f"{len(features)} were given; a bidirectional network is run in windows, both its steps together"
             )
-        return self._step(np.ascontiguousarray(lr), *features)
+        if self.in_flight == self.most_in_flight:
+            raise BackendError(
+                f"the {self.backend} runner takes {self.most_in_flight} steps at once; collect one before the next"
+            )
+        self._submit(np.ascontiguousarray(lr), *features)
+        self.in_flight += 1
+
+    def collect(self) -> NDArray[Any]:
+        """Result of the first step in flight, as :meth:`step` returns it. Raises BackendError: it failed, or there is
+        none, or the runner is closed."""
+        self._check_open()
+        if not self.in_flight:
+            raise BackendError("no step is in flight; submit a frame first")
+        self.in_flight -= 1
+        return self._collect()
+
+    def drop(self) -> None:
+        """Forget the results of the steps in flight, and errors in them; the state is that after them."""
+        while self.in_flight:
+            with contextlib.suppress(BackendError):
+                self.collect()
 
     def window(self, frames: Sequence[NDArray[Any]], ahead: Sequence[NDArray[Any]] = ()) -> Iterator[NDArray[Any]]:  # noqa: ARG002
         """Super-resolve the next frames of a scene, one after the other.
@@ -110,8 +161,7 @@ class Runner(Closing):
             frames: of the window, as :meth:`step` takes them.
             ahead: frames of the scene that follow the window, which a bidirectional network looks at before.
         """
-        for lr in frames:
-            yield self.step(lr)
+        yield from pipelined(self, ((lr,) for lr in frames))
 
     @property
     def lane_axis(self) -> tuple[int, ...]:
@@ -127,6 +177,12 @@ class Runner(Closing):
     def _check_open(self) -> None:
         if self.closed:
             raise BackendError(f"the {self.backend} runner for {self.size} is closed and cannot step; open a new one")
+
+    def _submit(self, lr: NDArray[Any], *features: NDArray[Any]) -> None:
+        self._results.append(self._step(lr, *features))
+
+    def _collect(self) -> NDArray[Any]:
+        return self._results.popleft()
 
     @abstractmethod
     def _step(self, lr: NDArray[Any], *features: NDArray[Any]) -> NDArray[Any]: ...
@@ -168,10 +224,29 @@ class Runner(Closing):
         """Release the network and its state; closing again does nothing."""
         if not self.closed:
             self.closed = True
+            self.in_flight = 0
+            self._results.clear()
             self._close()
 
     def _close(self) -> None:
         """Release what the runtime holds."""
+
+
+def pipelined(runner: Runner, steps: Iterable[Sequence[NDArray[Any]]]) -> Iterator[NDArray[Any]]:
+    """Results of steps, in order, of which as many are in flight as a runner allows.
+
+    Args:
+        steps: for each its frame, and the features that it takes.
+    """
+    try:
+        for given in steps:
+            if runner.in_flight == runner.most_in_flight:
+                yield runner.collect()
+            runner.submit(*given)
+        while runner.in_flight:
+            yield runner.collect()
+    finally:  # results that nobody asks for any more are not those of the next steps
+        runner.drop()
 
 
 class StatelessRunner(Runner):

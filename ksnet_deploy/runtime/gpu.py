@@ -9,7 +9,7 @@ from typing import Any
 
 from ksnet_deploy.base.errors import BackendError
 
-__all__ = ["Gpu", "find_gpu"]
+__all__ = ["Gpu", "find_gpu", "free_memory"]
 
 DRIVER = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
 _MAJOR, _MINOR = 75, 76
@@ -51,6 +51,31 @@ def find_gpu() -> Gpu:
     _ask(driver, "cuDeviceGetAttribute", ctypes.byref(minor), _MINOR, device)
     _ask(driver, "cuDeviceTotalMem_v2", ctypes.byref(memory), device)
     return Gpu(name.value.decode(errors="replace"), 10 * major.value + minor.value, memory.value)
+
+
+def free_memory() -> int | None:
+    """Bytes that are free on the first GPU; None where its driver does not say.
+
+    They are those of the primary context, which PyTorch, ONNX Runtime and TensorRT use, so that its own are counted.
+    """
+    try:
+        driver = _driver()
+        device, context = ctypes.c_int(), ctypes.c_void_p()
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        _ask(driver, "cuInit", 0)
+        _ask(driver, "cuDeviceGet", ctypes.byref(device), 0)
+        _ask(driver, "cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+        try:
+            _ask(driver, "cuCtxPushCurrent_v2", context)
+            try:
+                _ask(driver, "cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+            finally:
+                _ask(driver, "cuCtxPopCurrent_v2", ctypes.byref(context))
+        finally:
+            _ask(driver, "cuDevicePrimaryCtxRelease_v2", device)
+    except (OSError, AttributeError, BackendError):
+        return None
+    return free.value
 
 
 def _driver() -> Any:

@@ -5,11 +5,10 @@ For a single frame the pieces compute what the whole graph does; ``tiles.py`` sa
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
@@ -17,128 +16,81 @@ from onnx import TensorProto, helper
 
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.ops.functions import DOMAIN, TOPK_SPLIT
-from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, SavedState, fitting_state, reset_planes
 from ksnet_deploy.runtime.onnx import SHARED, open_session, share_memory, use_align_kernel, use_device_operators
-from ksnet_deploy.runtime.step_file import features_taken, frame_type, load_step, result_name, zero_state
-from ksnet_deploy.runtime.tiles import RASTER, LockstepRunner, PausedStep, TilePlace, run_alone
+from ksnet_deploy.runtime.pieces import COLUMNS, ROWS, WEIGHT, Piece, PiecesRunner, part_names, scores_name
+from ksnet_deploy.runtime.step_file import exported_metadata, frame_type, load_step
 
-__all__ = ["LockstepOnnxRunner", "cut_at_rankings"]
+__all__ = ["CHANNEL_SCORES", "LockstepOnnxRunner", "cut_at_rankings", "cut_step"]
 
 CHANNEL_SCORES = "KsChannelScores"
-WEIGHT = "score_weight"
-ROWS, COLUMNS = "attention.rows", "attention.columns"
-"""Inputs of the pieces: what each pixel counts in the scores, and how the attention's coarse map is interpolated."""
 
 
-class LockstepOnnxRunner(LockstepRunner):
+class LockstepOnnxRunner(PiecesRunner):
     """Runs an exported step that pauses at every ranking."""
 
     backend = "onnxruntime"
 
-    def __init__(self, path: Path, size: FrameSize, *, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        path: Path,
+        size: FrameSize,
+        *,
+        device: str = "cpu",
+        rewrite: Callable[[onnx.ModelProto], None] | None = None,
+    ) -> None:
         """Load a static file for frames of this size; arguments as for OnnxRunner."""
         model = load_step(path, size)
-        super().__init__(size, frame_type(path, model))
-        self.takes, self.gives = tuple(features_taken(model)), result_name(model)
+        kernel = None
+        if rewrite is not None:
+            rewrite(model)
+        else:
+            use_device_operators(device)(model)
+            kernel = use_align_kernel(model, device)
+        pieces = cut_step(model)
+        step = exported_metadata(model).get("ksnet.step", "step")
+        super().__init__(size, frame_type(path, model), [kinds_of(piece) for piece in pieces], step)
         self._device = device
-        self._zeros = zero_state(model, size)
-        self._state: SavedState = {}
-        use_device_operators(device)(model)
-        kernel = use_align_kernel(model, device)
-        self._map_type = interpolate_by_place(model)
-        pieces = cut_at_rankings(model)
-        self._kept = [_kept(piece) for piece in pieces[1:]]
         share_memory()
         self._pieces = [open_session(path, piece, device, SHARED, kernel=kernel) for piece in pieces]
-        self._inputs = [[value.name for value in piece.graph.input] for piece in pieces]
         self._outputs = [[value.name for value in piece.graph.output] for piece in pieces]
 
-    def begin_step(self, lr: NDArray[Any], state: SavedState, place: TilePlace, *features: NDArray[Any]) -> PausedStep:
-        state = fitting_state(state, self._zeros) if state else self._zeros | {"prev_lr": reset_planes(lr)[None]}
-        arrays = {"lr": self._to_device(lr[None]), WEIGHT: self._to_device(place.weight[None, None])}
-        arrays |= {
-            name: self._to_device(np.ascontiguousarray(array)) for name, array in zip(self.takes, features, strict=True)
-        }
-        rows = _interpolation(self.size.height, place.top, place.frame.height)
-        columns = _interpolation(self.size.width, place.left, place.frame.width)
-        for name, matrix in ((ROWS, rows), (COLUMNS, columns.T)):
-            arrays[name] = self._to_device(np.ascontiguousarray(matrix, self._map_type))
-        arrays |= {STATE_PREFIX + name: self._to_device(np.ascontiguousarray(array)) for name, array in state.items()}
-        for index, session in enumerate(self._pieces):
-            wanted, given = self._outputs[index], {name: arrays[name] for name in self._inputs[index]}
-            arrays |= zip(wanted, session.run_with_ort_values(wanted, given), strict=True)
-            if index == len(self._kept):
-                break
-            scores = yield arrays.pop(_scores(index)).numpy()[0].astype(np.float64)
-            needed = {NEXT_PREFIX + name for name in self._zeros}.union(*self._inputs[index + 1 :])
-            arrays = {name: value for name, value in arrays.items() if name in needed}
-            kept, rest = np.split(scores.argsort(kind="stable"), [self._kept[index]])
-            for part, channels in zip(_parts(index), (kept, rest), strict=True):
-                arrays[part] = self._to_device(np.sort(channels))
-        following = {name: arrays[NEXT_PREFIX + name].numpy() for name in self._zeros}
-        result = arrays[self.gives].numpy()
-        return result[0] if self.gives == "hr" else result, following
-
-    def _step(self, lr: NDArray[Any], *features: NDArray[Any]) -> NDArray[Any]:
-        step = self.begin_step(lr, self._state, TilePlace.whole(self.size), *features)
-        result, self._state = run_alone(step)
-        return result
+    def _run(self, index: int, inputs: dict[str, Any]) -> dict[str, Any]:
+        wanted = self._outputs[index]
+        return dict(zip(wanted, self._pieces[index].run_with_ort_values(wanted, inputs), strict=True))
 
     def _to_device(self, array: NDArray[Any]) -> ort.OrtValue:
         return ort.OrtValue.ortvalue_from_numpy(array, self._device, 0)
 
-    def reset(self) -> None:
-        self._state = {}
-
-    @property
-    def state(self) -> SavedState:
-        return {name: array.copy() for name, array in self._state.items()}
-
-    @state.setter
-    def state(self, saved: SavedState) -> None:
-        self._check_open()
-        fitting = fitting_state(saved, self._zeros) if saved else {}
-        self._state = {name: array.copy() for name, array in fitting.items()}
+    def _to_host(self, value: ort.OrtValue) -> NDArray[Any]:
+        array: NDArray[Any] = value.numpy()
+        return array
 
     def _close(self) -> None:
         self.reset()
         del self._pieces
 
 
-def _scores(index: int) -> str:
-    return f"scores.{index}"
+def cut_step(model: onnx.ModelProto) -> list[onnx.ModelProto]:
+    """Pieces of a step for tiles: cut before every channel split, with the attention's interpolation as an input."""
+    interpolate_by_place(model)
+    return cut_at_rankings(model)
 
 
-def _parts(index: int) -> tuple[str, str]:
-    """Inputs that say which channels the split of a ranking keeps, and which not."""
-    return f"kept.{index}", f"rest.{index}"
+def kinds_of(piece: onnx.ModelProto) -> Piece:
+    """Inputs and outputs of a piece, with their shapes and types."""
+
+    def kinds(values: Iterable[onnx.ValueInfoProto]) -> dict[str, Any]:
+        types = {value.name: value.type.tensor_type for value in values}
+        return {
+            name: (tuple(dim.dim_value for dim in kind.shape.dim), helper.tensor_dtype_to_np_dtype(kind.elem_type))
+            for name, kind in types.items()
+        }
+
+    return kinds(piece.graph.input), kinds(piece.graph.output)
 
 
-def _kept(piece: onnx.ModelProto) -> int:
-    value = next(value for value in piece.graph.input if value.name.startswith("kept."))
-    size: int = value.type.tensor_type.shape.dim[0].dim_value
-    return size
-
-
-def _coarse(length: int) -> int:
-    """Points of the attention's map along a side: a convolution 3 of stride 2, then a pooling 7 of stride 3."""
-    return ((length - 3) // 2 + 1 - 7) // 3 + 1
-
-
-@cache
-def _interpolation(length: int, start: int, frame: int) -> NDArray[np.float32]:
-    """(length, coarse): the part of a frame's bilinear interpolation that falls on a tile, with the tile's points."""
-    at = (start + np.arange(length) + 0.5) * _coarse(frame) / frame - 0.5
-    at = np.clip(np.clip(at, 0, _coarse(frame) - 1) - start / RASTER, 0, _coarse(length) - 1)
-    matrix: NDArray[np.float32] = np.maximum(1 - np.abs(at[:, None] - np.arange(_coarse(length))), 0).astype(np.float32)
-    return matrix
-
-
-def interpolate_by_place(model: onnx.ModelProto) -> np.dtype[Any]:
-    """Let the attention's interpolation, instead of stretching the map over the tile, be given as two inputs.
-
-    Returns their type.
-    """
+def interpolate_by_place(model: onnx.ModelProto) -> None:
+    """Let the attention's interpolation, instead of stretching the map over the tile, be given as two inputs."""
     graph = model.graph
     shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in graph.value_info}
     types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
@@ -158,7 +110,6 @@ def interpolate_by_place(model: onnx.ModelProto) -> np.dtype[Any]:
     graph.node.extend(nodes)
     for name, shape in ((ROWS, [fine[2], coarse[2]]), (COLUMNS, [coarse[3], fine[3]])):
         graph.input.append(helper.make_tensor_value_info(name, kind, shape))
-    return helper.tensor_dtype_to_np_dtype(kind)
 
 
 def cut_at_rankings(model: onnx.ModelProto) -> list[onnx.ModelProto]:
@@ -182,10 +133,10 @@ def cut_at_rankings(model: onnx.ModelProto) -> list[onnx.ModelProto]:
             continue
         index, features = len(rankings), node.input[0]
         channels = known[features].type.tensor_type.shape.dim[1].dim_value
-        rankings.append(_scores(index))
-        known[_scores(index)] = helper.make_tensor_value_info(_scores(index), TensorProto.FLOAT, [1, channels])
-        nodes.append(helper.make_node(CHANNEL_SCORES, [*node.input, WEIGHT], [_scores(index)], domain=DOMAIN))
-        for part, output in zip(_parts(index), node.output, strict=True):
+        rankings.append(scores_name(index))
+        known[scores_name(index)] = helper.make_tensor_value_info(scores_name(index), TensorProto.FLOAT, [1, channels])
+        nodes.append(helper.make_node(CHANNEL_SCORES, [*node.input, WEIGHT], [scores_name(index)], domain=DOMAIN))
+        for part, output in zip(part_names(index), node.output, strict=True):
             size = known[output].type.tensor_type.shape.dim[1].dim_value
             known[part] = helper.make_tensor_value_info(part, TensorProto.INT64, [size])
             nodes.append(helper.make_node("Gather", [features, part], [output], axis=1))
@@ -198,7 +149,7 @@ def cut_at_rankings(model: onnx.ModelProto) -> list[onnx.ModelProto]:
         made = {name for node in mine for name in node.output}
         used = dict.fromkeys(name for node in mine for name in node.input if name)
         later = {name for node, piece in zip(nodes, piece_of, strict=True) if piece > index for name in node.input}
-        results = later | {value.name for value in graph.output} | {_scores(index)}
+        results = later | {value.name for value in graph.output} | {scores_name(index)}
         # What is an input of the whole and also a result, handed through unchanged, is not in ``made``.
         piece = helper.make_graph(
             [*(constants[name] for name in used if name in constants), *mine],

@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ksnet_deploy.base.errors import BackendError
-from ksnet_deploy.runtime.base import Runner, SavedState
+from ksnet_deploy.runtime.base import Runner, SavedState, pipelined
 
 __all__ = ["WindowRunner"]
 
@@ -38,10 +38,9 @@ class WindowRunner(Runner):
         self._propagate.reset()
         for lr in reversed(ahead):
             self._propagate.step(lr)
-        props = [self._propagate.step(lr) for lr in reversed(frames)]
+        props = [*pipelined(self._propagate, ((lr,) for lr in reversed(frames)))]
         self._propagate.reset()
-        for lr in frames:
-            yield self._refine.step(lr, props.pop())
+        yield from pipelined(self._refine, ((lr, props.pop()) for lr in frames))
 
     def _step(self, lr: NDArray[Any], *features: NDArray[Any]) -> NDArray[Any]:  # noqa: ARG002
         raise BackendError(

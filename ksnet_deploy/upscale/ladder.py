@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ksnet_deploy.base.errors import BackendError, ConfigError, KSNetError
 from ksnet_deploy.base.frames import FrameSize, FrameType
+from ksnet_deploy.upscale.card_engines import CardEngines, OnBuild
 from ksnet_deploy.upscale.networks import Network, NetworkFile, default_model, fastest_on_cpu, find_network
 from ksnet_deploy.upscale.rungs import RUNGS, Choices, Machine, Rung, available_rungs
 
@@ -27,13 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["RUNGS", "Choices", "Ladder", "Machine", "Rung", "available_rungs", "find_fastest", "this_machine"]
 
 Tell = Callable[[str], None]
-OnBuild = Callable[[str, int, int], None]
-"""Function that is told the phase of a build, the steps done in it and their number."""
-
-COMPARED_FRAMES = 6
-COMPARED_PIXELS = 2 * 180 * 320
-"""Frames that an engine which is built by itself is compared with float32 over, and the LR pixels up to which it is:
-the float32 network runs on the CPU, for some seconds a frame. ``build-engine`` compares 30 frames of any size."""
 
 
 def find_fastest(
@@ -100,7 +94,10 @@ class Ladder(Network):
     ) -> None:
         """``rungs`` are those that can be stood on, at least one."""
         self.label, self.is_bidirectional = file.label, file.is_bidirectional
-        self._file, self._rungs, self._machine, self._on_build = file, list(rungs), machine, on_build
+        self._file, self._rungs, self._machine = file, list(rungs), machine
+        self._engines = CardEngines(file, str(machine.gpu), on_build)
+        self._tile_engines: dict[str, str] = {}
+        """Identity of the engines that tiles are run by."""
         self._taken: NetworkFile | None = None
         self._made_for: tuple[Rung, FrameSize, FrameType, int] | None = None
         self._told: Rung | None = None
@@ -121,7 +118,7 @@ class Ladder(Network):
 
     @property
     def can_be_tiled(self) -> bool:  # type: ignore[override]
-        return self._network.can_be_tiled
+        return self.rung.is_engine or self._network.can_be_tiled
 
     @property
     def lanes_are_exact(self) -> bool:  # type: ignore[override]
@@ -137,7 +134,9 @@ class Ladder(Network):
 
     def identity(self) -> dict[str, str]:
         """Identity of the network on the rung that it stands on, once it was opened."""
-        return self._network.identity() | ({"gpu": str(self._machine.gpu)} if self.rung.device == "cuda" else {})
+        if self.rung.device == "cpu":
+            return self._network.identity()
+        return self._network.identity() | self._tile_engines | {"gpu": str(self._machine.gpu)}
 
     def config(self) -> KSNetConfig | None:
         return self._file.config()
@@ -151,9 +150,14 @@ class Ladder(Network):
         lanes: int = 1,
         on_note: Tell = lambda _line: None,
     ) -> Runner:
-        if self.rung.is_engine and self._made_for != (wanted := (self.rung, size, io, lanes)):
-            self._taken, self._made_for = self._engine(size, io, lanes, on_note), wanted
-        runner = self._network.open(size, io, tiling, lanes=lanes, on_note=on_note)
+        if self.rung.is_engine and tiling is not None:
+            self._taken = self._made_for = None
+            runner, self._tile_engines = self._engines.tiled(self.rung.runtime, tiling, io, on_note)
+        else:
+            if self.rung.is_engine and self._made_for != (wanted := (self.rung, size, io, lanes)):
+                self._taken = self._engines.whole(self.rung.runtime, size, io, lanes, on_note)
+                self._made_for, self._tile_engines = wanted, {}
+            runner = self._network.open(size, io, tiling, lanes=lanes, on_note=on_note)
         if self._told != self.rung:
             self._told = self.rung
             on_note(f"Running {self.label} with {self.rung.on(self._machine)}{self._hint()}.")
@@ -164,33 +168,11 @@ class Ladder(Network):
         if len(self._rungs) == 1:
             return False
         failed = self._rungs.pop(0)
-        self._taken = None
+        self._taken, self._tile_engines = None, {}
         reason = str(error) if isinstance(error, KSNetError) else f"{type(error).__name__}: {error}"
         going_on = f"going on with {self.rung.on(self._machine)}"
         tell(f"{failed.title} cannot run {self.label} here ({' '.join(reason.split())}); {going_on}.")
         return True
-
-    def _engine(self, size: FrameSize, io: FrameType, lanes: int, tell: Tell) -> NetworkFile:
-        """The engine of this network, size and card from the cache, built now where there is none."""
-        from ksnet_deploy.export.engine.make import EngineRequest, make_engine
-        from ksnet_deploy.runtime.tensorrt.target import SizeRange
-
-        compared = COMPARED_FRAMES if size.height * size.width <= COMPARED_PIXELS else 0
-        request = EngineRequest(
-            source=self._file.path,
-            sizes=SizeRange.fixed(size),
-            precision="fp16",
-            flavour=self.rung.runtime,  # type: ignore[arg-type]
-            verify_frames=compared,
-            model=self.label,
-            io=io,
-            batch=lanes,
-        )
-        building = f"Building the engine for {size} on your {self._machine.gpu}, once."
-        made = make_engine(request, say=tell, on_build=lambda _what: tell(building), on_progress=self._on_build)
-        if fault := made.sidecar.fault:
-            raise BackendError(f"{made.path} {fault}")
-        return NetworkFile(self.label, made.path, "engine", self.rung.runtime, "cuda")
 
     def _hint(self) -> str:
         """The faster way that is one install away, as the end of a sentence."""

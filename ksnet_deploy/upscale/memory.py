@@ -6,10 +6,15 @@ from :func:`is_out_of_memory`: Linux grants memory that it does not have, and th
 
 from __future__ import annotations
 
-from ksnet_deploy.base.errors import ConfigError
+import contextlib
+import sys
+
+from ksnet_deploy.base.errors import BackendError, ConfigError
 from ksnet_deploy.base.frames import SCALE, FrameSize
 from ksnet_deploy.base.memory import available_memory, is_out_of_memory
 from ksnet_deploy.network.config import KSNetConfig
+from ksnet_deploy.network.elements import countable_pixels
+from ksnet_deploy.runtime.gpu import free_memory
 from ksnet_deploy.runtime.tiles import TilePlan
 from ksnet_deploy.upscale.networks import Network
 from ksnet_deploy.upscale.values import TileChoice
@@ -23,6 +28,7 @@ __all__ = [
     "choose_tiles",
     "is_out_of_memory",
     "memory_needed",
+    "plan_for_gpu",
     "plan_for_memory",
     "smaller_tiles",
 ]
@@ -37,6 +43,11 @@ RESERVE = 0.9
 BASE_BYTES = 140_000_000
 BYTES_PER_CHANNEL = {"direct": 350, "progressive": 430}
 """Bytes for the first pixel, and for every LR pixel and channel, of a network by its upsampler."""
+
+GPU_BASE_BYTES = 700_000_000
+GPU_BYTES_PER_CHANNEL = {"direct": 50, "progressive": 100}
+"""Bytes on a GPU in half precision, likewise, from the sizes of the tensors: three feature maps of the HR frame at once
+with two stages, offsets and masks with one. Not yet measured on a GPU; where they are too few, tiles become smaller."""
 
 
 def choose_tiles(
@@ -61,9 +72,12 @@ def choose_tiles(
                 f"{network.label} runs whole frames only here; leave --tiles out, or give a checkpoint for ONNX Runtime"
             )
         return TilePlan.make(size, tiles, OVERLAP) if size.height > tiles.height or size.width > tiles.width else None
-    if tiles == "off" or network.device == "cuda" or not network.can_be_tiled:
+    if tiles == "off" or not network.can_be_tiled:
         return None
-    available, config = available_memory(), network.config()
+    config = network.config()
+    if network.device == "cuda":
+        return None if config is None else plan_for_gpu(size, config, free_memory())
+    available = available_memory()
     if available is None or config is None:
         return None
     beside = PIPELINE_BYTES * size.height * size.width if beside_bytes is None else beside_bytes
@@ -71,15 +85,31 @@ def choose_tiles(
     return plan_for_memory(size, config, left, OVERLAP, windows)
 
 
-def smaller_tiles(size: FrameSize, tiling: TilePlan | None, network: Network) -> TilePlan | None:
-    """Tiles of at most half the pixels, for a frame that did not fit; None where there are none."""
-    if not network.can_be_tiled:
-        return None
-    tile = tiling.tile if tiling else size
-    try:
-        return TilePlan.make(size, tile.height * tile.width // 2, OVERLAP)
-    except ConfigError:
-        return None
+def smaller_tiles(
+    error: Exception, size: FrameSize, tiling: TilePlan | None, network: Network, *, may_change: bool, scenes: int = 1
+) -> TilePlan:
+    """Tiles of at most half the pixels, for frames that did not fit.
+
+    Args:
+        error: with which they did not.
+        tiling: the tiles that they were run in.
+        may_change: whether other tiles may be taken.
+        scenes: that go side by side.
+
+    Raises:
+        Exception: ``error``, where the memory was not why.
+        BackendError: there are no smaller ones.
+    """
+    if not is_out_of_memory(error):
+        raise error
+    tile = tiling.tile if tiling else size.padded
+    with contextlib.suppress(ConfigError):
+        if may_change and scenes == 1 and network.can_be_tiled:
+            return TilePlan.make(size.padded, tile.height * tile.width // 2, OVERLAP)
+    raise BackendError(
+        f"the memory does not hold the network on frames of {size}; close other programs, or give "
+        + ("smaller tiles with --tiles" if scenes == 1 else "a smaller --scenes-in-flight")
+    ) from error
 
 
 def memory_needed(
@@ -98,6 +128,42 @@ def memory_needed(
         # Tiles in lockstep hold as much as half of their state again while they wait for one another.
         needed += picture * size.height * size.width + 3 * state // 2 * plan.pixels
     return needed + windows.bytes(size, config, plan.pixels if plan else None)
+
+
+def memory_needed_on_gpu(size: FrameSize, config: KSNetConfig, plan: TilePlan | None = None) -> int:
+    """Bytes that a GPU needs for frames, whole or in tiles, in half precision."""
+    tile = plan.tile if plan else size
+    needed = GPU_BASE_BYTES + GPU_BYTES_PER_CHANNEL[config.upsampler] * config.channels * tile.height * tile.width
+    return needed + (_held_on_gpu(config) * plan.pixels if plan else 0)
+
+
+def _held_on_gpu(config: KSNetConfig) -> int:
+    """Bytes for every pixel of all tiles in lockstep, which hold as much as half of their state again while they wait
+    for one another."""
+    return 3 * 2 * (5 * config.channels + 5) // 2
+
+
+def plan_for_gpu(size: FrameSize, config: KSNetConfig, free_bytes: int | None) -> TilePlan | None:
+    """The largest tiles that a GPU holds and counts, of whose memory so much is free; None when it does whole frames.
+
+    Raises ConfigError where there are none.
+    """
+    left = sys.maxsize if free_bytes is None else int(RESERVE * free_bytes)
+    largest, countable = size.height * size.width, countable_pixels(config)
+    if memory_needed_on_gpu(size, config) <= left and largest <= countable:
+        return None
+    largest = min(largest, countable + 1)
+    with contextlib.suppress(ConfigError):
+        # What waits alone may be too much, which is known without a search.
+        while GPU_BASE_BYTES + _held_on_gpu(config) * size.height * size.width <= left:
+            plan = TilePlan.make(size, largest - 1, OVERLAP)
+            if memory_needed_on_gpu(size, config, plan) <= left:
+                return plan
+            largest = plan.tile.height * plan.tile.width
+    raise ConfigError(
+        f"no tiles of frames of {size} that overlap by {OVERLAP} pixels fit into the {left / 1e9:.1f} GB that are left "
+        "on the GPU; close other programs that use it, give smaller frames, or use --device cpu"
+    )
 
 
 def plan_for_memory(

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Literal, get_args
 from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
 from ksnet_deploy.base.version import package_version
 from ksnet_deploy.network.bundled import check_is_file, checkpoint_path
-from ksnet_deploy.upscale.precision import CpuPrecision, exported_precision, precision_in_words, prove_int8
+from ksnet_deploy.upscale.precision import (
+    CpuPrecision,
+    check_choice,
+    check_precision,
+    exported_precision,
+    precision_in_words,
+    prove_int8,
+)
 
 if TYPE_CHECKING:
     from ksnet_deploy.base.frames import FrameSize, FrameType
@@ -155,8 +162,9 @@ class NetworkFile(Network):
 
     @property
     def can_be_tiled(self) -> bool:  # type: ignore[override]
-        """Whether it runs in tiles: ONNX Runtime runs checkpoints so."""
-        return self.kind == "checkpoint" and (self.backend == "onnxruntime" or not self.chosen)
+        """Whether it runs in tiles: ONNX Runtime runs checkpoints so, and a ladder engines of them."""
+        gives_way = not self.chosen and self.device == "cpu"
+        return self.kind == "checkpoint" and (self.backend in ("onnxruntime", "tensorrt", "rtx") or gives_way)
 
     @property
     def is_bidirectional(self) -> bool:  # type: ignore[override]
@@ -233,14 +241,13 @@ class NetworkFile(Network):
 
         backend: str = "onnxruntime" if tiling else self.backend
         if backend != self.backend:
-            computed = precision_in_words(backend, self.wanted)
             on_note(
-                f"ONNX Runtime runs the tiles, in {computed}: OpenVINO, which is the default here, runs whole "
+                f"ONNX Runtime runs the tiles, in {precision_in_words(backend, self.wanted)}: OpenVINO, which is the default here, runs whole "
                 "frames only."
             )
         check_runtime(backend, self.device)  # before an export, which takes long
         exported = tiling.tile if tiling else size
-        precision = "fp16" if self.device == "cuda" and not tiling else exported_precision(backend, self.wanted)
+        precision = "fp16" if self.device == "cuda" else exported_precision(backend, self.wanted)
         if self.wanted == "int8":
             prove_int8(self.path, self.label, exported, precision, on_note)
         path = cached_onnx(
@@ -282,14 +289,10 @@ def find_network(
         ConfigError: it is not run by that backend or on that device.
     """
     label = str(model)
-    _check_choice("backend", backend, get_args(Backend))
-    _check_choice("device", device, get_args(Device))
-    _check_choice("precision", precision, get_args(CpuPrecision))
+    check_choice("backend", backend, get_args(Backend))
+    check_choice("device", device, get_args(Device))
     kind = EXPORTED.get(Path(model).suffix.lower(), "checkpoint")
-    if device == "cuda" and precision not in (None, "auto"):
-        raise ConfigError(f"a precision of {precision} is for CPUs, and GPUs run in half; leave --precision out")
-    if kind != "checkpoint" and precision not in (None, "auto"):
-        raise ConfigError(f"{label} is an exported file, whose precision is its own; leave --precision out")
+    check_precision(precision, label, exported=kind != "checkpoint", device=device)
     if kind == "engine" and (backend is not None or device == "cpu"):
         raise ConfigError(
             f"{label} is run by TensorRT on the GPU; leave --runtime and --device out, or give a checkpoint"
@@ -322,12 +325,6 @@ def _config_of_pair(path: Path) -> KSNetConfig | None:
     from ksnet_deploy.runtime.exported import describe
 
     return describe(path).config
-
-
-def _check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:
-    if value is not None and value not in choices:
-        *most, last = choices
-        raise ConfigError(f"there is no {name} '{value}'; give {', '.join(most)} or {last}")
 
 
 def fastest_on_cpu() -> Backend:

@@ -7,18 +7,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
+
+from ksnet_deploy.base.errors import ConfigError
 
 if TYPE_CHECKING:
     from ksnet_deploy.base.frames import FrameSize
     from ksnet_deploy.network.config import Precision
 
-__all__ = ["CpuPrecision", "exported_precision", "precision_in_words", "prove_int8"]
+__all__ = ["CpuPrecision", "check_choice", "check_precision", "exported_precision", "precision_in_words", "prove_int8"]
 
 CpuPrecision = Literal["auto", "fp32", "int8"]
 """``auto`` is bfloat16 in OpenVINO on a processor that has it, else float32; ``int8`` computes the last piece in whole
 numbers and the rest as ``auto``."""
 PROOF_FRAMES = 30
+
+
+def check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:
+    """Raise ConfigError for a value that is none of the choices; None is no value."""
+    if value is not None and value not in choices:
+        *most, last = choices
+        raise ConfigError(f"there is no {name} '{value}'; give {', '.join(most)} or {last}")
+
+
+def check_precision(precision: str | None, label: str, *, exported: bool, device: str | None) -> None:
+    """Raise ConfigError for a precision that is unknown, or asked for an exported file or a GPU."""
+    check_choice("precision", precision, get_args(CpuPrecision))
+    if precision in (None, "auto"):
+        return
+    if device == "cuda":
+        raise ConfigError(f"a precision of {precision} is for CPUs, and GPUs run in half; leave --precision out")
+    if exported:
+        raise ConfigError(f"{label} is an exported file, whose precision is its own; leave --precision out")
 
 
 def exported_precision(backend: str, wanted: CpuPrecision = "auto") -> Precision:

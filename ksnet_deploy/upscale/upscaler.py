@@ -16,28 +16,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ksnet_deploy.base.closing import Closing
 from ksnet_deploy.base.errors import BackendError, ConfigError
-from ksnet_deploy.base.frames import FrameSize, FrameType, as_array, crop, levels_of, pad, values_of
+from ksnet_deploy.base.frames import FrameSize, FrameType, as_levels, crop, levels_of, pad, values_of
 from ksnet_deploy.runtime.base import Runner, SavedState
 from ksnet_deploy.runtime.lanes import Lanes
 from ksnet_deploy.runtime.tiles import TilePlan
-from ksnet_deploy.upscale.ladder import Choices, OnBuild, find_fastest
-from ksnet_deploy.upscale.memory import choose_tiles, is_out_of_memory, smaller_tiles
+from ksnet_deploy.upscale.card_engines import OnBuild
+from ksnet_deploy.upscale.ladder import Choices, find_fastest
 from ksnet_deploy.upscale.networks import GivenNetwork, Network
-from ksnet_deploy.upscale.side_by_side import check_memory, check_scenes, several_at_once
+from ksnet_deploy.upscale.side_by_side import check_scenes, several_at_once
 from ksnet_deploy.upscale.values import TileChoice, parse_tiles
+from ksnet_deploy.upscale.way import Way
 from ksnet_deploy.upscale.windows import Windows
 
 __all__ = ["Upscaler"]
 
 UINT8 = np.dtype(np.uint8)
-T = TypeVar("T")
 
 
 class Upscaler(Closing):
@@ -82,9 +82,7 @@ class Upscaler(Closing):
         Raises:
             KSNetError: there is no such network, backend, device, size of tiles or window, or number of scenes.
         """
-        self.tiles = parse_tiles(tiles)
-        self.tiling: TilePlan | None = None
-        """The tiles in use; None for whole frames."""
+        chosen = parse_tiles(tiles)
         self.steps = 0
         """Frames that went through the network."""
         self.step_s = 0.0
@@ -100,14 +98,24 @@ class Upscaler(Closing):
         self.windows = Windows.of(self.network, window, look_ahead)
         """The windows that it takes frames in; of one frame for a network that looks back only."""
         self.scenes_in_flight = scenes_in_flight
-        check_scenes(scenes_in_flight, self.network, self.tiles)
-        self.lanes: Lanes
-        """The scenes side by side, once it is open for several."""
-        self._on_note = on_note
-        self._runner: Runner | None = None
+        check_scenes(scenes_in_flight, self.network, chosen)
+        self._way = Way(self.network, chosen, self.windows, scenes_in_flight, on_note)
         self._size: FrameSize | None = None
-        self._io: FrameType = "uint8"
-        self._continues = False
+
+    @property
+    def tiles(self) -> TileChoice:
+        """The tiles that were asked for."""
+        return self._way.tiles
+
+    @property
+    def tiling(self) -> TilePlan | None:
+        """The tiles in use; None for whole frames."""
+        return self._way.tiling
+
+    @property
+    def lanes(self) -> Lanes:
+        """The scenes side by side, once it is open for several."""
+        return self._way.lanes
 
     def identity(self) -> dict[str, str]:
         """Everything about the network that changes its pictures, by names a user understands."""
@@ -130,10 +138,9 @@ class Upscaler(Closing):
         Raises:
             KSNetError: the network cannot be loaded or run here, or not in such tiles.
         """
-        if self._runner is None:
-            self._size, self._io = size, "uint8" if dtype == np.uint8 else "float32"
-            self._runner = self._opened_by_first_way()
-        return self._runner
+        if self._way.runner is None:
+            self._size = size
+        return self._way.open(size, "uint8" if dtype == np.uint8 else "float32")
 
     def keep_tiles(self, tiles: TileChoice) -> None:
         """Take those tiles, or none, from now on; for a network without a state, which is opened anew if need be.
@@ -141,56 +148,10 @@ class Upscaler(Closing):
         ``auto`` leaves a network that is open as it is.
         """
         check_scenes(self.scenes_in_flight, self.network, tiles)
-        self.tiles = tiles
-        if tiles != "auto" and self._runner is not None and (self.tiling.tile if self.tiling else "off") != tiles:
+        self._way.tiles = tiles
+        is_open = self._way.runner is not None
+        if tiles != "auto" and is_open and (self.tiling.tile if self.tiling else "off") != tiles:
             self.close()
-
-    def _opened_by_first_way(self) -> Runner:
-        """The network, in the first of its ways to be run that can be opened."""
-        assert self._size is not None
-        while True:
-            try:
-                scenes, size = self.scenes_in_flight, self._size.padded
-                self.tiling = choose_tiles(size, self.network, self.tiles, self.windows) if scenes == 1 else None
-                check_memory(size, self.network, scenes)
-                return self._opened()
-            except Exception as error:  # the libraries' own exceptions share no base class
-                if not self.network.step_down(error, self._on_note):
-                    raise
-
-    def _opened(self) -> Runner:
-        """The network, in smaller tiles if the memory does not hold it otherwise."""
-        assert self._size is not None
-        while True:
-            if self.tiling is not None:
-                self._on_note(f"Upscaling {self.tiling}.")
-            try:
-                scenes, size = self.scenes_in_flight, self._size.padded
-                runner = self.network.open(size, self._io, self.tiling, lanes=scenes, on_note=self._on_note)
-                if scenes > 1:
-                    self.lanes = Lanes(runner)
-                for note in runner.notes:
-                    self._on_note(note)
-                return runner
-            except Exception as error:  # the libraries' own exceptions share no base class
-                self._take_smaller_tiles(error)
-
-    def _take_smaller_tiles(self, error: Exception) -> None:
-        """Raise the error, unless the memory is too small and tiles can be smaller."""
-        assert self._size is not None
-        if not is_out_of_memory(error):
-            raise error
-        smaller = None
-        # Tiles keep states of their own, so a scene that has begun cannot go on in others.
-        if self.tiles == "auto" and self.scenes_in_flight == 1 and not (self.steps or self._continues):
-            smaller = smaller_tiles(self._size.padded, self.tiling, self.network)
-        if smaller is None:
-            raise BackendError(
-                f"the memory does not hold the network on frames of {self._size}; close other programs, or give "
-                + ("smaller tiles with --tiles" if self.scenes_in_flight == 1 else "a smaller --scenes-in-flight")
-            ) from error
-        self._on_note(f"The memory does not hold {self.tiling or 'a whole frame'}.")
-        self.tiling = smaller
 
     def push(self, frame: Any) -> NDArray[Any]:
         """Upscale the next frame.
@@ -254,8 +215,47 @@ class Upscaler(Closing):
             else:
                 hr = next(results)
             self.step_s += time.perf_counter() - started
-            self.steps += 1
+            self._count(1)
             yield crop(levels_of(hr, array.dtype), FrameSize(*array.shape[:2]).upscaled)
+
+    @property
+    def most_in_flight(self) -> int:
+        """Frames that may be begun before the result of the first is asked for, so that the network never waits."""
+        runner = self._way.runner
+        return 1 if runner is None or self.is_bidirectional else runner.most_in_flight
+
+    def begin(self, frame: Any) -> Callable[[], NDArray[Any]]:
+        """Begin to upscale the next frame, as :meth:`push` takes it.
+
+        Returns:
+            A function that waits for the larger frame and gives it, to be called once, in the order of the frames.
+
+        Raises:
+            KSNetError: as :meth:`push`; of the function too.
+        """
+        array, started = self._checked(frame), time.perf_counter()
+        at_once = not self._way.has_begun  # a first frame shows whether this way works
+
+        def begin(runner: Runner) -> Any:
+            lr = pad(values_of(array, runner.io))
+            return runner.step(lr) if at_once else runner.submit(lr)
+
+        first = self._way.run(begin)
+        self.step_s += time.perf_counter() - started
+        self._count(1)
+
+        def result() -> NDArray[Any]:
+            started = time.perf_counter()
+            hr = first if at_once else self._way.run(lambda runner: runner.collect())
+            self.step_s += time.perf_counter() - started
+            return crop(levels_of(hr, array.dtype), FrameSize(*array.shape[:2]).upscaled)
+
+        return result
+
+    def drop(self) -> None:
+        """Forget the frames that were begun, whose results nobody asks for any more."""
+        if self._way.runner is not None:
+            self._way.runner.drop()
 
     def step(self, frames: Mapping[int, Any]) -> dict[int, NDArray[Any]]:
         """Upscale the next frames of several scenes as one batch, each as :meth:`push` takes it, by its lane, from 0.
@@ -269,9 +269,9 @@ class Upscaler(Closing):
         def step(runner: Runner) -> dict[int, NDArray[Any]]:
             return self.lanes.step({lane: pad(values_of(array, runner.io)) for lane, array in arrays.items()})
 
-        hrs = self._by_first_way(step)
+        hrs = self._way.run(step)
         self.step_s += time.perf_counter() - started
-        self.steps += len(arrays)
+        self._count(len(arrays))
         return {
             lane: crop(levels_of(hrs[lane], array.dtype), FrameSize(*array.shape[:2]).upscaled)
             for lane, array in arrays.items()
@@ -280,21 +280,15 @@ class Upscaler(Closing):
     def go_on(self, lane: int, saved: SavedState) -> None:
         """Go on in a lane from a saved state. Raises BackendError where it is of another network or size."""
         self.lanes.go_on(lane, saved)
-        self._continues = True
+        self._way.has_begun = True
 
     def _checked(self, frame: Any) -> NDArray[Any]:
         """A frame as an array, for which the network is open."""
-        frame = as_array(frame)
-        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype not in (np.uint8, np.uint16):
-            raise BackendError(
-                f"a frame of shape {frame.shape} and type {frame.dtype} cannot be upscaled; give (H, W, 3) of uint8 or "
-                "uint16"
-            )
-        size = FrameSize(*frame.shape[:2])
-        self.open(size, frame.dtype)
+        array = as_levels(frame)
+        size = FrameSize(*array.shape[:2])
+        self.open(size, array.dtype)
         if size != self._size:
             raise BackendError(f"the frame is {size}, those before were {self._size}; use another Upscaler for it")
-        array: NDArray[Any] = frame
         return array
 
     def _begun(
@@ -306,45 +300,31 @@ class Upscaler(Closing):
             results = runner.window(*([pad(values_of(frame, runner.io)) for frame in each] for each in (frames, ahead)))
             return next(results), results
 
-        return self._by_first_way(begin)
+        return self._way.run(begin)
 
-    def _by_first_way(self, run: Callable[[Runner], T]) -> T:
-        """Result of a run, in smaller tiles if the memory does not hold the first, or of the network's next way."""
-        while True:
-            assert self._runner is not None
-            fresh = not (self.steps or self._continues)  # a scene that has begun goes on as it began
-            try:
-                return run(self._runner)
-            except Exception as error:
-                if lower := fresh and self.network.step_down(error, self._on_note):
-                    pass
-                else:
-                    self._take_smaller_tiles(error)
-            self._runner.close()
-            self._runner = None
-            self._runner = self._opened_by_first_way() if lower else self._opened()
+    def _count(self, frames: int) -> None:
+        self.steps += frames
+        self._way.has_begun = True
 
     def reset(self) -> None:
         """Forget the past: the next frame begins a new scene."""
-        if self._runner is not None:
-            self._runner.reset()
+        if self._way.runner is not None:
+            self._way.runner.reset()
 
     @property
     def state(self) -> SavedState:
         """Copy of the network's recurrent state."""
-        return {} if self._runner is None else self._runner.state
+        return {} if self._way.runner is None else self._way.runner.state
 
     @state.setter
     def state(self, saved: SavedState) -> None:
-        assert self._runner is not None, "open() first"
-        self._runner.state = saved
-        self._continues = bool(saved)
+        assert self._way.runner is not None, "open() first"
+        self._way.runner.state = saved
+        self._way.has_begun = bool(saved or self.steps)
 
     def summary(self) -> dict[str, Any]:
         """Values for a result."""
         return {"steps": self.steps, "step_s": self.step_s, "tiles": self.tiling and str(self.tiling)}
 
     def close(self) -> None:
-        if self._runner is not None:
-            self._runner.close()
-            self._runner = None
+        self._way.close()

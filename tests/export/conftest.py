@@ -66,7 +66,7 @@ def builds(monkeypatch: pytest.MonkeyPatch, quick_export: list[str]) -> dict[str
     monkeypatch.setattr(compiling, "_in_child", in_child)
     monkeypatch.setattr(compiling, "installed_version", lambda _flavour: "1.7")
     monkeypatch.setattr(make, "choose_flavour", lambda _wanted: "rtx")
-    monkeypatch.setattr(make, "_target", lambda *_: (GpuTarget(86), False))
+    monkeypatch.setattr(make, "target_of", lambda *_: (GpuTarget(86), False))
     monkeypatch.setattr("ksnet_deploy.export.verified.verify", verify)
     monkeypatch.setattr(compiling, "code_sha256", lambda: "code")
     assert quick_export == []

@@ -30,7 +30,7 @@ from ksnet_deploy.measure.preview.moments import Stretch, choose_moments, read_s
 from ksnet_deploy.measure.preview.report import NetworkEstimate, Preview
 from ksnet_deploy.measure.preview.spots import Spot, part_size, upscale_stretches
 from ksnet_deploy.measure.speed.frames import BENCH_CLIP
-from ksnet_deploy.upscale.ladder import Ladder
+from ksnet_deploy.upscale.card_engines import CardEngines
 from ksnet_deploy.upscale.networks import GivenNetwork, NetworkFile, find_network
 from ksnet_deploy.video.kinds import Source
 from ksnet_deploy.video.reading.reader import VideoReader
@@ -159,12 +159,12 @@ def test_on_a_gpu_the_estimate_is_of_what_upscale_would_run_there(
         opened.append(f"{file.backend} {file.device}")
         return RepeatRunner(size)
 
-    def engine(here: Ladder, *_: object) -> NetworkFile:
-        return NetworkFile("uni", Path("uni.engine"), "engine", here.rung.runtime, "cuda")
+    def engine(_engines: CardEngines, runtime: str, *_: object) -> NetworkFile:
+        return NetworkFile("uni", Path("uni.engine"), "engine", runtime, "cuda")
 
     monkeypatch.setattr(NetworkFile, "open", open_file)
     monkeypatch.setattr(NetworkFile, "identity", lambda file: {"runtime": f"{file.backend} on {file.device}"})
-    monkeypatch.setattr(Ladder, "_engine", engine)
+    monkeypatch.setattr(CardEngines, "whole", engine)
     notes: list[str] = []
     found = ksnet_deploy.preview(source, spots=1, before=1, on_note=notes.append)
     assert [each.name for each in found.networks] == ["uni"]

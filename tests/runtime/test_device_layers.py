@@ -93,7 +93,7 @@ def test_a_failing_record_ends_the_capture(device: Device, gpu: FakeCuda) -> Non
     with device.current(), device.stream() as stream:
         with pytest.raises(ValueError, match="the reason"):
             device.record(fail, stream)
-        assert gpu.recording is None
+        assert not gpu.recording
         stream.synchronize()
 
 
@@ -105,6 +105,24 @@ def test_events_measure_what_lies_between_them(device: Device, gpu: FakeCuda) ->
             end.record(stream)
             assert end.ms_since(begin) == 2  # of the stand-in's clock: the first event and the work
         assert gpu.events == {}
+
+
+def test_a_stream_waits_for_an_event_of_another_as_it_was_last_recorded(device: Device, gpu: FakeCuda) -> None:
+    gpu.work.eager = (1,)  # the second stream does what it can at once
+    with device.current(), device.stream() as first, device.stream() as second, device.event(timed=False) as loaded:
+        sent, received = (device.pinned((4,), "uint8") for _ in range(2))
+        with device.buffer(4) as buffer, sent, received:
+            second.wait_for(loaded)  # never recorded: nothing to wait for
+            for value in (1, 2):
+                sent.array[...] = value
+                buffer.load(sent, first)
+                loaded.record(first)
+                second.wait_for(loaded)
+                buffer.store(received, second)
+                assert not gpu.work.queues[first.handle] or (received.array != value).all()
+                loaded.wait()
+                second.synchronize()
+                assert (received.array == value).all()
 
 
 def test_another_thread_uses_and_releases_what_one_made(device: Device, gpu: FakeCuda) -> None:

@@ -14,11 +14,11 @@ import pytest
 from fake_gpu import FakeTensorRT, fake_engine, pretend_gpu
 
 from ksnet_deploy.base.files import sha256_of
-from ksnet_deploy.export.engine import make
+from ksnet_deploy.export.engine import make, tiles
 from ksnet_deploy.runtime.gpu import Gpu
-from ksnet_deploy.runtime.tensorrt import runner as tensorrt
+from ksnet_deploy.runtime.tensorrt import engine as tensorrt
 from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar, sidecar_path
-from ksnet_deploy.upscale import ladder
+from ksnet_deploy.upscale import ladder, memory
 from ksnet_deploy.upscale.ladder import Machine
 
 __all__ = ["RTX3080", "FakeCard"]
@@ -34,6 +34,8 @@ class FakeCard:
     machine: Machine = field(default_factory=lambda: Machine(RTX3080))
     built: list[str] = field(default_factory=list)
     """Sizes that engines were built for."""
+    free_bytes: int | None = 9 << 30
+    """Free memory of the card."""
     likeness_db: float | None = None
     """PSNR against float32 that engines are said to have, by a test that does not compare them."""
 
@@ -47,6 +49,11 @@ class FakeCard:
         monkeypatch.setattr(make, "check_buildable", lambda _spec, _library: None)
         monkeypatch.setattr(make, "find_plugin_library", lambda: None)
         monkeypatch.setattr(make, "build_engine", self.build)
+        monkeypatch.setattr(tiles, "choose_flavour", lambda flavour: flavour)
+        monkeypatch.setattr(tiles, "check_buildable", lambda _spec, _library: None)
+        monkeypatch.setattr(tiles, "installed_version", lambda _flavour: VERSION)
+        monkeypatch.setattr(tiles, "build_engine", self.build)
+        monkeypatch.setattr(memory, "free_memory", lambda: self.free_bytes)
         monkeypatch.setattr("ksnet_deploy.export.engine.compile.installed_version", lambda _flavour: VERSION)
         monkeypatch.setattr(ladder, "this_machine", lambda: self.machine)
         return self
@@ -63,7 +70,7 @@ class FakeCard:
         spec: Any,
         *,
         model: str,
-        prove: Callable[[Path], dict[str, Any] | None],
+        prove: Callable[[Path], dict[str, Any] | None] = lambda _engine: None,
         on_progress: Callable[[str, int, int], None],
         **_: Any,
     ) -> Sidecar:

@@ -1,14 +1,13 @@
 """A stand-in for CUDA and TensorRT, so that the engine runtime can be tested where there is neither.
 
-Memory is host memory. Work put on a stream is done when the stream is synchronized and not before, so that reading too
-early, or overwriting too early, shows. An "engine" is an exported ONNX file, which ONNX Runtime computes.
+Memory is host memory, and streams are those of :class:`fake_streams.Streams`, which put work off. An "engine" is an
+exported ONNX file, which ONNX Runtime computes.
 """
 
 from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,23 +16,29 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from fake_streams import Streams, Work
 
 from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.runtime.tensorrt import cuda_bindings, cuda_pycuda
-from ksnet_deploy.runtime.tensorrt import runner as tensorrt
+from ksnet_deploy.runtime.tensorrt import engine as tensorrt
 from ksnet_deploy.runtime.tensorrt.sidecar import EngineTensor, Sidecar
 from ksnet_deploy.runtime.tensorrt.spec import EngineSpec
 from ksnet_deploy.runtime.tensorrt.target import GpuTarget, SizeRange
 
-KINDS = {onnx.TensorProto.UINT8: "UINT8", onnx.TensorProto.FLOAT16: "HALF", onnx.TensorProto.FLOAT: "FLOAT"}
-Work = Callable[[], None]
+KINDS = {
+    onnx.TensorProto.UINT8: "UINT8",
+    onnx.TensorProto.FLOAT16: "HALF",
+    onnx.TensorProto.FLOAT: "FLOAT",
+    onnx.TensorProto.INT64: "INT64",
+}
 
 
 class FakeCuda:
     """What ``cuda.bindings.runtime`` offers, as far as it is used; every function returns (status, results...)."""
 
     cudaStreamNonBlocking = 1
+    cudaEventDisableTiming = 2
     cudaDeviceAttr = SimpleNamespace(cudaDevAttrComputeCapabilityMajor=75, cudaDevAttrComputeCapabilityMinor=76)
     cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
@@ -41,23 +46,36 @@ class FakeCuda:
     def __init__(self, capability: tuple[int, int] = (8, 6)) -> None:
         self.capability = capability
         self.memory: dict[int, Any] = {}
-        self.pending: list[Work] = []
-        self.recording: list[Work] | None = None
+        self.work = Streams(done=self._tick)
         self.graphs: list[list[Work]] = []
         self.launches = 0
         self.replay_error = 0
-        """Levels that a launch of a graph adds to one in a hundred bytes of what it copies to the host."""
-        self.streams = 0
+        """Levels that a launch of a graph adds to one in a hundred bytes of the engine's picture."""
         self.events: dict[int, float] = {}
         self.clock_ms = 0.0
         self.current = 0
         self.has_runtime_cache = True
         self.driver = b"kernels for driver 580"
         self.compilations = 0
-        self.last_store: tuple[int, int] | None = None
+        self.last_result: tuple[int, int] | None = None
+        self.log: list[str] = []
+        """What was done on the device, in its order: ``upload``, ``compute``, ``download``."""
 
-    def put(self, work: Work) -> None:
-        (self.pending if self.recording is None else self.recording).append(work)
+    def _tick(self) -> None:
+        self.clock_ms += 1
+
+    @property
+    def streams(self) -> int:
+        return len(self.work.queues)
+
+    @property
+    def pending(self) -> list[Any]:
+        """Work that is not done yet, on all streams."""
+        return self.work.pending
+
+    @property
+    def recording(self) -> bool:
+        return bool(self.work.captures)
 
     def cudaGetDeviceCount(self) -> tuple[int, int]:
         return 0, 1
@@ -73,19 +91,18 @@ class FakeCuda:
         return 0, self.capability[kind - 75]
 
     def cudaStreamCreateWithFlags(self, _flags: int) -> tuple[int, int]:
-        self.streams += 1
-        return 0, 77
+        return 0, self.work.create()
 
-    def cudaStreamDestroy(self, _stream: int) -> tuple[int]:
-        self.streams -= 1
+    def cudaStreamDestroy(self, stream: int) -> tuple[int]:
+        self.work.destroy(stream)
         return (0,)
 
-    def cudaStreamSynchronize(self, _stream: int) -> tuple[int]:
-        assert self.recording is None, "a stream cannot be waited for while it is recorded"
-        for work in self.pending:
-            work()
-            self.clock_ms += 1
-        self.pending = []
+    def cudaStreamSynchronize(self, stream: int) -> tuple[int]:
+        self.work.run(stream)
+        return (0,)
+
+    def cudaStreamWaitEvent(self, stream: int, event: int, _flags: int) -> tuple[int]:
+        self.work.wait(stream, event)
         return (0,)
 
     def cudaMalloc(self, size: int) -> tuple[int, int]:
@@ -96,22 +113,27 @@ class FakeCuda:
     cudaMallocHost = cudaMalloc
 
     def cudaFree(self, pointer: int) -> tuple[int]:
+        assert not self.pending, "memory is freed while there is work that may use it"
         del self.memory[pointer]
         return (0,)
 
     cudaFreeHost = cudaFree
 
-    def cudaMemsetAsync(self, pointer: int, value: int, size: int, _stream: int) -> tuple[int]:
-        self.put(lambda: ctypes.memset(pointer, value, size) and None)
+    def cudaMemsetAsync(self, pointer: int, value: int, size: int, stream: int) -> tuple[int]:
+        self.work.put(stream, lambda: ctypes.memset(pointer, value, size) and None)
         return (0,)
 
-    def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: int, _stream: int) -> tuple[int]:
-        if kind == self.cudaMemcpyKind.cudaMemcpyDeviceToHost:
-            self.last_store = target, size
-        self.put(lambda: ctypes.memmove(target, source, size) and None)
+    def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: int, stream: int) -> tuple[int]:
+        what = "upload" if kind == self.cudaMemcpyKind.cudaMemcpyHostToDevice else "download"
+
+        def copy() -> None:
+            ctypes.memmove(target, source, size)
+            self.log.append(what)
+
+        self.work.put(stream, copy)
         return (0,)
 
-    def cudaEventCreate(self) -> tuple[int, int]:
+    def cudaEventCreateWithFlags(self, _flags: int) -> tuple[int, int]:
         self.clock_ms += 1  # so that no two events have one name
         self.events[handle := 1000 + int(self.clock_ms)] = math.nan
         return 0, handle
@@ -120,24 +142,23 @@ class FakeCuda:
         del self.events[event]
         return (0,)
 
-    def cudaEventRecord(self, event: int, _stream: int) -> tuple[int]:
-        self.put(lambda: self.events.__setitem__(event, self.clock_ms))
+    def cudaEventRecord(self, event: int, stream: int) -> tuple[int]:
+        self.work.record(event, stream, lambda: self.events.__setitem__(event, self.clock_ms))
         return (0,)
 
-    def cudaEventSynchronize(self, _event: int) -> tuple[int]:
-        return self.cudaStreamSynchronize(77)
+    def cudaEventSynchronize(self, event: int) -> tuple[int]:
+        self.work.run_to(event)
+        return (0,)
 
     def cudaEventElapsedTime(self, start: int, end: int) -> tuple[int, float]:
         return 0, self.events[end] - self.events[start]
 
-    def cudaStreamBeginCapture(self, _stream: int, _mode: int) -> tuple[int]:
-        self.recording = []
+    def cudaStreamBeginCapture(self, stream: int, _mode: int) -> tuple[int]:
+        self.work.captures[stream] = []
         return (0,)
 
-    def cudaStreamEndCapture(self, _stream: int) -> tuple[int, list[Work]]:
-        recorded, self.recording = self.recording, None
-        assert recorded is not None
-        return 0, recorded
+    def cudaStreamEndCapture(self, stream: int) -> tuple[int, list[Work]]:
+        return 0, self.work.captures.pop(stream)
 
     def cudaGraphInstantiate(self, graph: list[Work], _flags: int) -> tuple[int, list[Work]]:
         self.graphs.append(graph)
@@ -150,16 +171,17 @@ class FakeCuda:
         self.graphs.remove(graph)
         return (0,)
 
-    def cudaGraphLaunch(self, graph: list[Work], _stream: int) -> tuple[int]:
+    def cudaGraphLaunch(self, graph: list[Work], stream: int) -> tuple[int]:
         self.launches += 1
         for work in graph:
-            self.put(work)
-        if self.replay_error and self.last_store is not None:
-            pointer, size = self.last_store
-            self.put(lambda: self._disturb(pointer, size))
+            self.work.put(stream, work)
+        if self.replay_error:
+            self.work.put(stream, self._disturb)
         return (0,)
 
-    def _disturb(self, pointer: int, size: int) -> None:
+    def _disturb(self) -> None:
+        assert self.last_result is not None
+        pointer, size = self.last_result
         values = np.frombuffer((ctypes.c_uint8 * size).from_address(pointer), np.uint8)
         values[::100] ^= self.replay_error
 
@@ -245,11 +267,11 @@ class FakeEngine:
     def is_stream_capturable(self, _stream: int) -> bool:
         return True
 
-    def execute_async_v3(self, _stream: int) -> bool:
-        assert self.cuda.recording is None or self.runs, "TensorRT wants a plain run before it is recorded"
+    def execute_async_v3(self, stream: int) -> bool:
+        assert not self.cuda.recording or self.runs, "TensorRT wants a plain run before it is recorded"
         self.runs += 1
         addresses = dict(self.addresses)
-        self.cuda.put(lambda: self._run(addresses))
+        self.cuda.work.put(stream, lambda: self._run(addresses))
         return True
 
     def _run(self, addresses: dict[str, int]) -> None:
@@ -260,10 +282,14 @@ class FakeEngine:
         names = [value.name for value in self.session.get_outputs()]
         for name, array in zip(names, self.session.run(names, feeds), strict=True):
             ctypes.memmove(addresses[name], np.ascontiguousarray(array).ctypes.data, array.nbytes)
+            if not name.startswith("next."):
+                self.cuda.last_result = addresses[name], array.nbytes
+        self.cuda.log.append("compute")
 
     @staticmethod
     def _view(pointer: int, shape: tuple[int, ...], kind: str) -> np.ndarray:
-        dtype = np.dtype({"tensor(uint8)": "u1", "tensor(float16)": "f2", "tensor(float)": "f4"}[kind])
+        kinds = {"tensor(uint8)": "u1", "tensor(float16)": "f2", "tensor(float)": "f4", "tensor(int64)": "i8"}
+        dtype = np.dtype(kinds[kind])
         size = int(np.prod(shape)) * dtype.itemsize
         return np.frombuffer((ctypes.c_uint8 * size).from_address(pointer), dtype).reshape(shape)
 
@@ -291,10 +317,11 @@ def fake_engine(exported: Path, path: Path, sizes: tuple[str, str, str]) -> Path
         kind = value.type.tensor_type
         return EngineTensor(value.name, KINDS[kind.elem_type], tuple(dim.dim_value or -1 for dim in kind.shape.dim))
 
+    lr = next((value for value in graph.input if value.name == "lr"), None)  # which not every piece has
     Sidecar(
         spec=EngineSpec(
             *("rtx", GpuTarget(86), "fp32", SizeRange(*map(FrameSize.parse, sizes))),
-            batch=graph.input[0].type.tensor_type.shape.dim[0].dim_value,
+            batch=lr.type.tensor_type.shape.dim[0].dim_value if lr else 1,
         ),
         engine_sha256=sha256_of(path),
         onnx_sha256="",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import math
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -60,8 +61,10 @@ class FakePycuda:
         assert flags == self.cuda.cudaStreamNonBlocking
         return FakeStream(self)
 
-    def Event(self) -> FakeEvent:
-        return FakeEvent(self)
+    event_flags = SimpleNamespace(DEFAULT=0, DISABLE_TIMING=2)
+
+    def Event(self, flags: int) -> FakeEvent:
+        return FakeEvent(self, flags)
 
     def mem_alloc(self, size: int) -> FakeAllocation:
         self.need_context()
@@ -122,6 +125,10 @@ class FakeStream:
         driver.need_context()
         self.handle = driver.cuda.cudaStreamCreateWithFlags(1)[1]
 
+    def wait_for_event(self, event: FakeEvent) -> None:
+        self.driver.need_context()
+        self.driver.cuda.cudaStreamWaitEvent(self.handle, event.handle, 0)
+
     def synchronize(self) -> None:
         self.driver.need_context()
         self.driver.cuda.cudaStreamSynchronize(self.handle)
@@ -132,10 +139,10 @@ class FakeStream:
 
 
 class FakeEvent:
-    def __init__(self, driver: FakePycuda) -> None:
+    def __init__(self, driver: FakePycuda, flags: int) -> None:
         self.driver = driver
         driver.need_context()
-        self.handle = driver.cuda.cudaEventCreate()[1]
+        self.handle = driver.cuda.cudaEventCreateWithFlags(flags)[1]
 
     def record(self, stream: FakeStream) -> FakeEvent:
         self.driver.need_context()
@@ -144,7 +151,9 @@ class FakeEvent:
 
     def synchronize(self) -> FakeEvent:
         self.driver.need_context()
-        self.driver.cuda.cudaEventSynchronize(self.handle)
+        (status,) = self.driver.cuda.cudaEventSynchronize(self.handle)
+        if status:
+            raise self.driver.LogicError(f"cuEventSynchronize failed: error {status}")
         return self
 
     def time_since(self, earlier: FakeEvent) -> float:

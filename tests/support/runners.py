@@ -12,7 +12,7 @@ from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.runtime.base import Runner, SavedState, StatelessRunner
 from ksnet_deploy.runtime.windows import WindowRunner
 
-__all__ = ["BackwardRunner", "FadingRunner", "ForwardRunner", "RepeatRunner", "both_ways"]
+__all__ = ["BackwardRunner", "FadingRunner", "ForwardRunner", "LateRunner", "RepeatRunner", "both_ways"]
 
 
 class RepeatRunner(StatelessRunner):
@@ -98,3 +98,22 @@ class FadingRunner(_Fading):
     def write_lane(self, lane: int, saved: SavedState) -> None:
         blank = {"mean": np.full((1, self.size.height, self.size.width, 3), np.nan, np.float32)}
         super().write_lane(lane, blank if "prev_lr" in saved else saved)  # with which a scene begins
+
+
+class LateRunner(FadingRunner):
+    """Two steps in flight, as a GPU has: the state is that after all of them, the results come when they are asked
+    for."""
+
+    most_in_flight = 2
+
+    def __init__(self, size: FrameSize, io: FrameType = "uint8", lanes: int = 1) -> None:
+        super().__init__(size, io, lanes)
+        self.log: list[str] = []
+
+    def _submit(self, lr: NDArray[Any], *features: NDArray[Any]) -> None:
+        self.log.append("submit")
+        super()._submit(lr, *features)
+
+    def _collect(self) -> NDArray[Any]:
+        self.log.append("collect")
+        return super()._collect()

@@ -46,6 +46,40 @@ class FakeDriver:
         return 0
 
 
+class FakeMemory(FakeDriver):
+    """And its memory, which is asked for in the primary context."""
+
+    def __init__(self, status: int = 0) -> None:
+        super().__init__(status=status)
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any) -> int:
+            self.calls.append(name)
+            if name == "cuMemGetInfo_v2":
+                arguments[0]._obj.value, arguments[1]._obj.value = 7 << 30, 10 << 30
+            return 2 if name == "cuMemGetInfo_v2" and self.status == 2 else 0
+
+        return call
+
+    def cuInit(self, _flags: int) -> int:  # noqa: N802
+        return 0
+
+
+@pytest.mark.parametrize(("status", "free"), [(0, 7 << 30), (2, None)])
+def test_the_cards_free_memory_is_asked_in_the_primary_context_which_is_left_again(
+    status: int, free: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = FakeMemory(status)
+    monkeypatch.setattr(gpu, "_driver", lambda: driver)
+    assert gpu.free_memory() == free
+    assert [call.removesuffix("_v2") for call in driver.calls] == [
+        "cuDevicePrimaryCtxRetain", "cuCtxPushCurrent", "cuMemGetInfo", "cuCtxPopCurrent", "cuDevicePrimaryCtxRelease"
+    ]  # fmt: skip
+    monkeypatch.setattr(gpu, "_driver", lambda: ctypes.CDLL("libcuda-that-is-not.so.1"))
+    assert gpu.free_memory() is None
+
+
 def test_the_card_is_what_its_driver_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "_driver", FakeDriver)
     assert gpu.find_gpu() == RTX3080

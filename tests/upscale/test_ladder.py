@@ -20,6 +20,7 @@ from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.upscale import ladder
+from ksnet_deploy.upscale.card_engines import CardEngines
 from ksnet_deploy.upscale.ladder import RUNGS, Choices, Ladder, Machine, find_fastest
 from ksnet_deploy.upscale.networks import NetworkFile
 
@@ -53,12 +54,12 @@ class Opened:
                 raise error
             return Failing(name, size)
 
-        def engine(here: Ladder, *_: object) -> NetworkFile:
-            return NetworkFile("small", Path("small.engine"), "engine", here.rung.runtime, "cuda")
+        def engine(_engines: CardEngines, runtime: str, *_: object) -> NetworkFile:
+            return NetworkFile("small", Path("small.engine"), "engine", runtime, "cuda")
 
         monkeypatch.setattr(NetworkFile, "open", open_file)
         monkeypatch.setattr(NetworkFile, "identity", lambda file: {"runtime": f"{file.backend} on {file.device}"})
-        monkeypatch.setattr(Ladder, "_engine", engine)
+        monkeypatch.setattr(CardEngines, "whole", engine)
 
 
 @pytest.fixture

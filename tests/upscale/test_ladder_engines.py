@@ -17,7 +17,7 @@ from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.export.engine import make
 from ksnet_deploy.network.checkpoints import Checkpoint
-from ksnet_deploy.upscale import ladder
+from ksnet_deploy.upscale import card_engines
 from ksnet_deploy.upscale.job import Job
 from ksnet_deploy.upscale.ladder import Choices, find_fastest
 from ksnet_deploy.upscale.networks import NetworkFile
@@ -158,7 +158,7 @@ def test_each_runtime_of_the_card_gives_the_pictures_of_float32(
     monkeypatch.setenv("KSNET_CACHE_DIR", str(tmp_path / "cache"))
     for module in ("ksnet_deploy.export.engine.make", "ksnet_deploy.export.cache"):
         monkeypatch.setattr(f"{module}.cached_onnx", lambda *_, **__: small_onnx("32x48"))
-    monkeypatch.setattr(ladder, "COMPARED_FRAMES", 2)
+    monkeypatch.setattr(card_engines, "COMPARED_FRAMES", 2)
     with (
         Upscaler(str(small.path), runtime=runtime, device="cuda") as upscaler,
         Upscaler(str(small.path), runtime="torch", device="cpu") as reference,

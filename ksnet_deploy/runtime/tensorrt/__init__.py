@@ -1,6 +1,9 @@
 """Engines: what they are, and running them.
 
+- ``engine.py``: an engine, checked and loaded
 - ``runner.py``: runs an engine
+- ``pieces.py``: runs the pieces of a step as engines, for tiles
+- ``transfers.py``: frames to the GPU and back, beside the steps
 - ``cuda.py``, ``cuda_layer.py``: the GPU at hand; what is asked of it: memory, streams, events, graphs
 - ``cuda_pycuda.py``, ``cuda_bindings.py``: through pycuda; through NVIDIA's bindings
 - ``runtime_cache.py``: kernels that TensorRT-RTX compiled

@@ -79,8 +79,8 @@ class BindingsDevice(Device):
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> PinnedArray:
         return _PinnedArray(shape, dtype)
 
-    def event(self) -> Event:
-        return _Event()
+    def event(self, *, timed: bool = True) -> Event:
+        return _Event(timed=timed)
 
     def record(self, work: Callable[[], None], stream: Stream) -> Graph:
         return record_graph(work, stream)
@@ -126,6 +126,10 @@ class _Stream(Stream):
     def __init__(self) -> None:
         self.handle = int(_call("cudaStreamCreateWithFlags", _cudart().cudaStreamNonBlocking))
 
+    def wait_for(self, event: Event) -> None:
+        assert isinstance(event, _Event)
+        _call("cudaStreamWaitEvent", self.handle, event.handle, 0)
+
     def synchronize(self) -> None:
         _call("cudaStreamSynchronize", self.handle)
 
@@ -168,16 +172,19 @@ class _PinnedArray(PinnedArray):
 
 
 class _Event(Event):
-    def __init__(self) -> None:
-        self._handle = _call("cudaEventCreate")
+    def __init__(self, *, timed: bool) -> None:
+        self.handle = _call("cudaEventCreateWithFlags", 0 if timed else _cudart().cudaEventDisableTiming)
 
     def record(self, stream: Stream) -> None:
-        _call("cudaEventRecord", self._handle, stream.handle)
+        _call("cudaEventRecord", self.handle, stream.handle)
+
+    def wait(self) -> None:
+        _call("cudaEventSynchronize", self.handle)
 
     def ms_since(self, earlier: Event) -> float:
         assert isinstance(earlier, _Event)
-        _call("cudaEventSynchronize", self._handle)
-        return float(_call("cudaEventElapsedTime", earlier._handle, self._handle))
+        self.wait()
+        return float(_call("cudaEventElapsedTime", earlier.handle, self.handle))
 
     def close(self) -> None:
-        _call("cudaEventDestroy", self._handle)
+        _call("cudaEventDestroy", self.handle)

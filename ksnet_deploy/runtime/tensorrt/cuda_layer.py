@@ -27,6 +27,10 @@ class Stream(Closing):
     """The ``cudaStream_t``, which is the driver's ``CUstream`` too."""
 
     @abstractmethod
+    def wait_for(self, event: Event) -> None:
+        """Let what is put on it from now on wait, on the device, for the moment that an event was last recorded as."""
+
+    @abstractmethod
     def synchronize(self) -> None:
         """Wait until all of it is done."""
 
@@ -70,8 +74,12 @@ class Event(Closing):
         """Let it be the moment at which the stream has done what it holds now."""
 
     @abstractmethod
+    def wait(self) -> None:
+        """Wait for it, on the host."""
+
+    @abstractmethod
     def ms_since(self, earlier: Event) -> float:
-        """Wait for it; the milliseconds since another event of the same layer."""
+        """Wait for it; the milliseconds since another event of the same layer. Both are timed ones."""
 
 
 class Graph(Closing):
@@ -109,7 +117,8 @@ class Device(Closing):
         """Memory that holds anything at first."""
 
     @abstractmethod
-    def event(self) -> Event: ...
+    def event(self, *, timed: bool = True) -> Event:
+        """An event; one that is not timed orders streams only, and costs them less."""
 
     @abstractmethod
     def record(self, work: Callable[[], None], stream: Stream) -> Graph | None:

@@ -96,8 +96,8 @@ class PycudaDevice(Device):
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> PinnedArray:
         return _PinnedArray(shape, dtype)
 
-    def event(self) -> Event:
-        return _Event()
+    def event(self, *, timed: bool = True) -> Event:
+        return _Event(timed=timed)
 
     def record(self, work: Callable[[], None], stream: Stream) -> Graph | None:
         return record_graph(work, stream) if can_record() else None
@@ -108,6 +108,11 @@ class _Stream(Stream):
         with _told():
             self.wrapped: Any = _driver().Stream(NON_BLOCKING)
         self.handle = int(self.wrapped.handle)
+
+    def wait_for(self, event: Event) -> None:
+        assert isinstance(event, _Event)
+        with _told():
+            self.wrapped.wait_for_event(event.wrapped)
 
     def synchronize(self) -> None:
         with _told():
@@ -152,22 +157,27 @@ class _PinnedArray(PinnedArray):
 
 
 class _Event(Event):
-    def __init__(self) -> None:
+    def __init__(self, *, timed: bool) -> None:
         with _told():
-            self._wrapped: Any = _driver().Event()
+            flags = _driver().event_flags
+            self.wrapped: Any = _driver().Event(flags.DEFAULT if timed else flags.DISABLE_TIMING)
 
     def record(self, stream: Stream) -> None:
         with _told():
-            self._wrapped.record(_wrapped(stream))
+            self.wrapped.record(_wrapped(stream))
+
+    def wait(self) -> None:
+        with _told():
+            self.wrapped.synchronize()
 
     def ms_since(self, earlier: Event) -> float:
         assert isinstance(earlier, _Event)
+        self.wait()
         with _told():
-            self._wrapped.synchronize()
-            return float(self._wrapped.time_since(earlier._wrapped))
+            return float(self.wrapped.time_since(earlier.wrapped))
 
     def close(self) -> None:
-        self._wrapped = None
+        self.wrapped = None
 
 
 def _wrapped(stream: Stream) -> Any:
