@@ -242,8 +242,8 @@ class NetworkFile(Network):
         backend: str = "onnxruntime" if tiling else self.backend
         if backend != self.backend:
             on_note(
-                f"ONNX Runtime runs the tiles, in {precision_in_words(backend, self.wanted)}: OpenVINO, which is the default here, runs whole "
-                "frames only."
+                f"ONNX Runtime runs the tiles, in {precision_in_words(backend, self.wanted)}: OpenVINO, which is the "
+                "default here, runs whole frames only."
             )
         check_runtime(backend, self.device)  # before an export, which takes long
         exported = tiling.tile if tiling else size
