@@ -195,7 +195,10 @@ def test_the_report_of_a_film_says_int8(plain: Checkpoint, clip: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_frames_are_upscaled_in_int8_after_one_comparison(plain: Checkpoint) -> None:
+def test_frames_are_upscaled_in_int8_after_one_comparison(
+    plain: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KSNET_CACHE_DIR", str(tmp_path))
     told: list[list[str]] = []
     for _ in range(2):
         told.append([])
