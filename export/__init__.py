@@ -4,6 +4,7 @@
 - ``verified.py``: an ONNX file, exported and proven
 - ``engine/``: a TensorRT engine
 - ``int8.py``, ``calibration.py``: whole numbers for the last piece, and their ranges
+- ``static_split.py``: the channels of a static split, chosen on a clip
 - ``cache.py``: what was exported on demand
 - ``proof/``: that an artifact computes what the network computes
 - ``polygraphy.py``: NVIDIA's Polygraphy, which builds engines and compares runs

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize, pad, values_of
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.network.folding import fold
 from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.network.precision import last_piece
 from ksnet_deploy.runtime.torch import decode_frame
 
-__all__ = ["FRAMES", "LEVELS", "Ranges", "Scale", "activation_ranges", "clip_window"]
+__all__ = ["FRAMES", "LEVELS", "Ranges", "Scale", "activation_ranges", "clip_frames", "clip_window"]
 
 FRAMES = 8
 """Frames of the clip that are looked at, from its beginning."""
@@ -71,15 +72,26 @@ def clip_window(clip: Path, frames: int = FRAMES) -> Tensor:
     Raises:
         InputError: the clip cannot be read, or has less than two frames.
     """
+    return torch.cat([decode_frame(torch.from_numpy(frame)[None]) for frame in clip_frames(clip, frames)])[None]
+
+
+def clip_frames(clip: Path, frames: int) -> list[NDArray[np.uint8]]:
+    """The middle of each of the first frames of a clip, (H, W, 3) and at most :data:`PART`.
+
+    Raises:
+        InputError: the clip cannot be read, or has less than two frames.
+    """
     from ksnet_deploy.video.reading.reader import VideoReader
 
     with VideoReader(clip) as reader:
-        read = [values_of(frame.rgb, "uint8") for frame in itertools.islice(reader.frames(eight_bits=True), frames)]
+        first = itertools.islice(reader.frames(eight_bits=True), frames)
+        read = [_middle(values_of(frame.rgb, "uint8")) for frame in first]
     if len(read) < 2:
         raise InputError(
-            f"{clip} has {len(read)} frame, and a recurrent network is calibrated on two or more; give a longer clip"
+            f"{clip} has {counted(len(read), 'frame')}, and a recurrent network is calibrated on two or more; give a "
+            "longer clip"
         )
-    return torch.cat([decode_frame(torch.from_numpy(_middle(frame))[None]) for frame in read])[None]
+    return read
 
 
 def _middle(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:

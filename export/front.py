@@ -14,6 +14,7 @@ from ksnet_deploy.export.engine.make import EngineRequest, MadeEngine, PluginCho
 from ksnet_deploy.export.proof.float32 import SequenceReport
 from ksnet_deploy.export.proof.half import PSNR_FLOOR_DB, HalfReport
 from ksnet_deploy.export.proof.sequence import PROOF_SIZE
+from ksnet_deploy.export.static_split import StartsScene, StaticSplit, split_of_clip
 from ksnet_deploy.export.verified import VerificationPlan, export_verified
 from ksnet_deploy.network.bundled import CLIP, EXPORTED_SUFFIXES, checkpoint_path
 from ksnet_deploy.network.checkpoints import load_checkpoint
@@ -36,9 +37,13 @@ def export_onnx(
     batch: int = 1,
     record: Path | str | None = None,
     calibrate: Path | str | None = None,
+    static_split: Path | str | None = None,
+    starts_scene: StartsScene = lambda _frame: False,
     verify_frames: int | None = None,
     overwrite: bool = False,
     on_note: Callable[[str], None] = lambda _sentence: None,
+    on_choosing: Callable[[int], None] = lambda _frames: None,
+    on_split: Callable[[StaticSplit], None] = lambda _split: None,
     on_plan: Callable[[VerificationPlan], None] = lambda _plan: None,
     on_verify: Callable[[], None] = lambda: None,
     on_frame: Callable[[], None] = lambda: None,
@@ -59,9 +64,15 @@ def export_onnx(
         batch: frames that the step takes at once, of as many scenes.
         record: the ``.json`` to write recorded steps of the file to, for ``polygraphy run --load-inputs``.
         calibrate: the clip that ``int8`` takes the ranges of its numbers from (default: the bundled one).
+        static_split: a clip of LR frames; every frame keeps the channels that the network selects most often there,
+            and the file ranks none (default: each frame's channels are selected anew).
+        starts_scene: asked of each frame of that clip, in order, whether a scene starts with it (default: none does
+            but the first); :class:`ksnet_deploy.upscale.scenes.SceneDetector` has such a method.
         verify_frames: recurrent frames to compare; 0 for none, which gives None (default: 8; 30 in ``int8``).
         overwrite: replace an existing file.
         on_note: told what was assumed, chosen or left out on reading the checkpoint.
+        on_choosing: told over how many frames a static split is chosen and compared, each of which ``on_frame`` counts;
+            then ``on_split`` what came of it.
         on_plan: told where the file will be verified and what memory that takes, before any work; then ``on_verify``
             when it is exported, and ``on_frame`` after each frame that was compared.
 
@@ -88,6 +99,12 @@ def export_onnx(
         check_new_file(file, ".onnx", overwrite=overwrite)
     for note in checkpoint.notes:
         on_note(note)
+    split = None
+    if static_split is not None:
+        split = split_of_clip(
+            checkpoint.model, Path(static_split), starts_scene, on_begin=on_choosing, on_frame=on_frame
+        )
+        on_split(split)
     report = export_verified(
         checkpoint,
         path,
@@ -100,6 +117,7 @@ def export_onnx(
         record=None if record is None else Path(record),
         frames=frames_to_verify(precision) if verify_frames is None else verify_frames,
         calibrate=CLIP if calibrate is None else Path(calibrate),
+        split=split,
         on_plan=on_plan,
         on_verify=on_verify,
         on_frame=on_frame,

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ksnet_deploy.base.version import __version__
 from ksnet_deploy.export.calibration import Ranges, activation_ranges
 from ksnet_deploy.export.int8 import quantise
 from ksnet_deploy.export.memory import check_memory, export_bytes
+from ksnet_deploy.export.static_split import StaticSplit
 from ksnet_deploy.export.step import StepModule
 from ksnet_deploy.network.bundled import CLIP
 from ksnet_deploy.network.checkpoints import Checkpoint
@@ -27,7 +29,7 @@ from ksnet_deploy.network.config import Precision, StepName
 from ksnet_deploy.ops.functions import DOMAIN, OPSET, function_bodies, name_nodes
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX
 from ksnet_deploy.runtime.pair import step_files
-from ksnet_deploy.runtime.step_file import OTHER_SEAL, SEAL, graph_sha256
+from ksnet_deploy.runtime.step_file import OTHER_SEAL, SEAL, STATIC_SPLIT, graph_sha256
 
 __all__ = ["DYNAMIC_TRACE_SIZE", "export_onnx", "exported_model", "exported_models", "save_models"]
 
@@ -83,11 +85,15 @@ def exported_models(
     inline: bool = False,
     batch: int = 1,
     calibrate: Path = CLIP,
+    split: StaticSplit | None = None,
 ) -> dict[StepName, onnx.ModelProto]:
     """:func:`exported_model` of each of a network's steps, with a hash of itself. Of two, each has the other's too.
 
-    ``calibrate`` is the clip that ``int8`` is calibrated on. Raises InputError where that cannot be read.
+    ``calibrate`` is the clip that ``int8`` is calibrated on, ``split`` the channels that every frame keeps. Raises
+    InputError where the clip cannot be read.
     """
+    if split is not None:
+        checkpoint = replace(checkpoint, model=split.model)
     ranges = activation_ranges(checkpoint.model, calibrate) if precision.startswith("int8") else {}
     settings: dict[str, Any] = {"size": size, "io": io, "precision": precision, "inline": inline, "batch": batch}
     if ranges:
@@ -96,6 +102,9 @@ def exported_models(
     if ranges:
         for model in models.values():
             model.metadata_props.add(key="ksnet.calibration_sha256", value=sha256_of(calibrate))
+    if split is not None:
+        for model in models.values():
+            model.metadata_props.add(key=STATIC_SPLIT, value=split.as_metadata())
     digests = {step: graph_sha256(model) for step, model in models.items()}
     for step, model in models.items():
         model.metadata_props.add(key=SEAL, value=digests[step])

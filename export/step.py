@@ -10,6 +10,7 @@ from ksnet_deploy.network.config import Precision, StepName
 from ksnet_deploy.network.folding import fold
 from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.network.precision import with_precision
+from ksnet_deploy.network.static_split import freeze_split
 from ksnet_deploy.network.steps import Step
 from ksnet_deploy.runtime.torch import decode_frame, encode_frame
 
@@ -25,7 +26,7 @@ class StepModule(nn.Module):
 
     def __init__(self, model: KSNet, io: FrameType, precision: Precision = "fp32", step: StepName = "step") -> None:
         super().__init__()
-        self.network = with_precision(fold(model), precision)
+        self.network = with_precision(freeze_split(fold(model)), precision)
         self.step = Step(self.network, step)
         self.dtype: torch.dtype = getattr(torch, io)
         self.eval()

@@ -21,6 +21,7 @@ from ksnet_deploy.export.proof.pair import compare_halves, compare_pairs
 from ksnet_deploy.export.proof.recording import write_steps
 from ksnet_deploy.export.proof.rounding import round_half_results
 from ksnet_deploy.export.proof.sequence import check_frames, proof_size
+from ksnet_deploy.export.static_split import StaticSplit
 from ksnet_deploy.network.bundled import CLIP
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.network.config import KSNetConfig, Precision, StepName
@@ -87,6 +88,7 @@ def export_verified(
     precision: Precision,
     frames: int,
     calibrate: Path = CLIP,
+    split: StaticSplit | None = None,
     inline: bool = False,
     batch: int = 1,
     record: Path | None = None,
@@ -104,6 +106,8 @@ def export_verified(
         size: of the frames; with ``dynamic``, of those of the verification only.
         frames: to verify over; 0 for none, which gives None.
         calibrate: the clip that ``int8`` is calibrated on.
+        split: the channels that every frame keeps, in the file and in what it is compared with; None to choose them
+            anew for each frame.
         inline, batch: as for :func:`ksnet_deploy.export.onnx.exported_model`.
         record: the JSON to write recorded steps of the file to, for Polygraphy's ``--load-inputs``; None for none.
         on_plan: told where the file will be verified and what memory that takes, before any work.
@@ -136,6 +140,7 @@ def export_verified(
             inline=inline,
             batch=batch,
             calibrate=calibrate,
+            split=split,
         )
         save_models(models, targets)
 
@@ -154,9 +159,8 @@ def export_verified(
             on_verify()
             report = None
             if frames:
-                report = verify(
-                    checkpoint.model, verified, plan.size, precision=precision, frames=frames, on_frame=on_frame
-                )
+                model = checkpoint.model if split is None else split.model
+                report = verify(model, verified, plan.size, precision=precision, frames=frames, on_frame=on_frame)
             if record is not None:
                 with replacing(record) as steps:
                     write_steps(temporary["step"], size, steps)

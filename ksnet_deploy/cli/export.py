@@ -34,6 +34,13 @@ def export(
     calibrate: Annotated[
         Path | None, typer.Option("--calibrate", help="Clip for the ranges of int8 (default: the bundled one).")
     ] = None,
+    static_split: Annotated[
+        Path | None,
+        typer.Option(
+            "--static-split",
+            help="Clip of LR frames; keep the channels selected most often there (default: select for every frame).",
+        ),
+    ] = None,
     inline: Annotated[
         bool,
         typer.Option(
@@ -61,10 +68,13 @@ def export(
 ) -> None:
     """Export a checkpoint to ONNX and prove that it computes what PyTorch computes."""
     from ksnet_deploy.export.front import export_onnx, frames_to_verify
+    from ksnet_deploy.export.static_split import StaticSplit
     from ksnet_deploy.export.verified import VerificationPlan
     from ksnet_deploy.runtime.pair import files_of
     from ksnet_deploy.runtime.tensorrt.target import DEFAULT_SIZE
+    from ksnet_deploy.upscale.scenes import SceneDetector
 
+    splits: list[StaticSplit] = []
     plans: list[VerificationPlan] = []
     compared = frames_to_verify(precision) if verify_frames is None else verify_frames
     with progress("Exporting", show=not as_json) as bar:
@@ -86,9 +96,13 @@ def export(
             batch=batch,
             record=record,
             calibrate=calibrate,
+            static_split=static_split,
+            starts_scene=SceneDetector().starts_scene,
             verify_frames=verify_frames,
             overwrite=overwrite,
             on_note=lambda note: show_notes([note]),
+            on_choosing=lambda count: bar.begin(f"(the network over {static_split}, twice)", count),
+            on_split=splits.append,
             on_plan=on_plan,
             on_verify=lambda: bar.begin("and verifying against PyTorch", compared),
             on_frame=bar.advance,
@@ -100,6 +114,8 @@ def export(
         answer["files"] = [str(file) for file in files]
     if report is not None:
         answer |= report.as_dict()
+    for split in splits:
+        answer["static_split"] = split.as_dict()
     if record is not None:
         answer["recorded"] = str(record)
     answer["memory_estimate_bytes"] = plans[0].memory_bytes
@@ -109,5 +125,7 @@ def export(
         print(f"{' and '.join(map(str, files))}: {size_bytes / 1e6:.1f} MB")
         what = f"the network exported for {plans[0].size}, over " if plans[0].wanted_bytes and not dynamic else ""
         print(f"Verified: {what}{report.summary()}." if report else "Not verified (--verify-frames 0).")
+        for split in splits:
+            print(f"Static split: {split.summary()}.")
         if record is not None:
             print(f"Recorded: {record}, {record.stat().st_size / 1e6:.1f} MB.")

@@ -271,13 +271,17 @@ def function_bodies(nodes: Iterable[onnx.NodeProto] = (), *, native_deform_conv:
 
     Args:
         nodes: of the graph; the alignment has a body where one of them is an alignment, and that for its kind: a
-            function cannot leave nodes out by an attribute. All alignments of a network are of one kind.
+            function cannot leave nodes out by an attribute. All alignments of a network are of one kind. The split
+            has one where one of them is a split, or where none are given.
         native_deform_conv: write the deformable convolution as ONNX ``DeformConv`` (four to five times faster in
             ONNX Runtime on a CPU) instead of ``GridSample`` and a 1x1 convolution (which every runtime has).
     """
     import onnx.parser
 
-    texts = [_DEFORM_CONV_STANDARD if native_deform_conv else _DEFORM_CONV_GRID_SAMPLE, _TOPK_SPLIT]
+    nodes = list(nodes)
+    texts = [_DEFORM_CONV_STANDARD if native_deform_conv else _DEFORM_CONV_GRID_SAMPLE]
+    if not nodes or any((node.domain, node.op_type) == (DOMAIN, TOPK_SPLIT) for node in nodes):
+        texts.append(_TOPK_SPLIT)
     texts.extend({_align_body(node) for node in nodes if (node.domain, node.op_type) == (DOMAIN, ALIGN)})
     functions = [onnx.parser.parse_function(text) for text in texts]
     for function in functions:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,10 +51,25 @@ def describe(path: Path) -> Exported:
         size,
         {
             **facts,
+            **_static_split(path, metadata),
             "weights (SHA-256)": metadata.get("ksnet.weights_sha256", UNSAID),
             "made by ksnet-deploy": metadata.get("ksnet.version", UNSAID),
         },
     )
+
+
+def _static_split(path: Path, metadata: Mapping[str, str]) -> dict[str, str]:
+    """The clip and the channels of a file whose splits are frozen; nothing of any other."""
+    if (text := metadata.get("ksnet.static_split")) is None:
+        return {}
+    try:
+        split = json.loads(text)
+        channels = "; ".join(f"{name} {' '.join(map(str, kept))}" for name, kept in split["channels"].items())
+        return {"static split, clip": f"SHA-256 {split['clip_sha256']}", "static split, channels": channels}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(
+            f"{path} does not say which channels its static split keeps ({error}); make it again with this version"
+        ) from error
 
 
 def metadata_of(path: Path) -> dict[str, str]:

@@ -142,7 +142,9 @@ def cut_at_rankings(model: onnx.ModelProto) -> list[onnx.ModelProto]:
             nodes.append(helper.make_node("Gather", [features, part], [output], axis=1))
 
     piece_of = _first_needed(nodes, rankings)
-    functions = [*(f for f in model.functions if f.name != TOPK_SPLIT), _channel_scores(model)]
+    functions = [f for f in model.functions if f.name != TOPK_SPLIT]
+    if rankings:  # of which a file with a static split has none
+        functions.append(_channel_scores(model))
     pieces = []
     for index in range(len(rankings) + 1):
         mine = [node for node, piece in zip(nodes, piece_of, strict=True) if piece == index]

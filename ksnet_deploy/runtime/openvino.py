@@ -165,7 +165,8 @@ class OpenVINORunner(Runner):
         if self._fresh:
             for tensor in before.values():
                 tensor.data.fill(0)
-            before["prev_lr"].data[...] = reset_planes(batch)
+            if "prev_lr" in before:  # OpenVINO leaves out what nothing reads
+                before["prev_lr"].data[...] = reset_planes(batch)
             self._fresh = False
         self._lr.data[...] = batch
         for tensor, array in zip(self._features, features, strict=True):

@@ -20,6 +20,7 @@ from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, SavedState
 __all__ = [
     "OTHER_SEAL",
     "SEAL",
+    "STATIC_SPLIT",
     "check_countable",
     "exported_lanes",
     "exported_metadata",
@@ -40,6 +41,9 @@ SEAL = "ksnet.graph_sha256"
 """Metadata entry with :func:`graph_sha256`, by which a damaged file is known."""
 OTHER_SEAL = "ksnet.other_graph_sha256"
 """Metadata entry with that of the other step's file, where a network has two."""
+STATIC_SPLIT = "ksnet.static_split"
+"""Metadata entry of a file whose splits are frozen: JSON with ``clip_sha256``, and ``channels`` that each split keeps,
+by its name in the network."""
 
 
 def load_exported(path: Path) -> onnx.ModelProto:
