@@ -15,11 +15,10 @@ from ksnet_deploy.export.onnx import DYNAMIC_TRACE_SIZE, WRITABLE, exported_mode
 from ksnet_deploy.export.polygraphy import check_polygraphy
 from ksnet_deploy.export.proof.explanation import explained, named_outputs, named_outputs_of_pair
 from ksnet_deploy.export.proof.float32 import FLOAT32_TIE_GAP, SequenceReport, verify_onnx
-from ksnet_deploy.export.proof.half import HALF_TIE_GAP, PSNR_FLOOR_DB, HalfReport, verify_half, verify_int8
+from ksnet_deploy.export.proof.half import HALF_TIE_GAP, PSNR_FLOOR_DB, HalfReport, proof_runner, verify_half
 from ksnet_deploy.export.proof.near_ties import RetakingRunner
 from ksnet_deploy.export.proof.pair import compare_halves, compare_pairs
 from ksnet_deploy.export.proof.recording import write_steps
-from ksnet_deploy.export.proof.rounding import round_half_results
 from ksnet_deploy.export.proof.sequence import check_frames, proof_size
 from ksnet_deploy.export.static_split import StaticSplit
 from ksnet_deploy.network.bundled import CLIP
@@ -27,13 +26,11 @@ from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.network.config import KSNetConfig, Precision, StepName
 from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.runtime.base import Runner
-from ksnet_deploy.runtime.lanes import as_one
 from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.runtime.pair import step_files
-from ksnet_deploy.runtime.rewrites import use_processor_operators
 from ksnet_deploy.runtime.step_file import frame_type, load_exported
 
-__all__ = ["VerificationPlan", "export_verified", "float32_runner", "plan_verification", "proof_runner", "verify"]
+__all__ = ["VerificationPlan", "export_verified", "float32_runner", "plan_verification", "verify"]
 
 
 @dataclass(frozen=True)
@@ -202,9 +199,9 @@ def verify(
     with explained(lambda: named_outputs(*sides)):
         if precision == "fp32":
             return verify_onnx(model, path, size, frames=frames, on_frame=on_frame)
-        if precision == "int8":
-            return verify_int8(model, path, size, frames=frames, least_psnr_db=least_psnr_db, on_frame=on_frame)
-        return verify_half(model, path, size, frames=frames, least_psnr_db=least_psnr_db, on_frame=on_frame)
+        return verify_half(
+            *(model, path, size), precision=precision, frames=frames, least_psnr_db=least_psnr_db, on_frame=on_frame
+        )
 
 
 def _verify_pair(
@@ -231,12 +228,6 @@ def _verify_pair(
         # As verify_onnx: with the function bodies of the files, then as they are run.
         compare_pairs(reference, lambda step: OnnxRunner(files[step], size, rewrite=lambda _model: None), 2)
         return compare_pairs(reference, candidate, frames, on_frame=on_frame)
-
-
-def proof_runner(path: Path, size: FrameSize, precision: Precision) -> Runner:
-    """An exported file as its proof runs it: in ONNX Runtime, every half result rounded, of several lanes the last."""
-    rewrite = round_half_results if "fp16" in precision else use_processor_operators
-    return as_one(OnnxRunner(path, size, rewrite=rewrite))
 
 
 def float32_runner(

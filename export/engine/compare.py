@@ -12,9 +12,10 @@ from pathlib import Path
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.export.cache import cached_onnx
 from ksnet_deploy.export.memory import check_memory, verification_bytes
+from ksnet_deploy.export.proof.half import proof_runner
 from ksnet_deploy.export.proof.outputs import OutputComparison, compare_outputs
 from ksnet_deploy.export.proof.sequence import proof_size
-from ksnet_deploy.export.verified import float32_runner, proof_runner
+from ksnet_deploy.export.verified import float32_runner
 from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.config import Precision
 from ksnet_deploy.runtime.base import Runner

@@ -23,18 +23,23 @@ from ksnet_deploy.export.proof.near_ties import RetakingRunner
 from ksnet_deploy.export.proof.rounding import round_half_results
 from ksnet_deploy.export.proof.sequence import check_frames, proof_frames, reset_before, sequence_in_words
 from ksnet_deploy.export.proof.stepping import Features, compare_frames
+from ksnet_deploy.network.config import Precision
 from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.lanes import as_one
 from ksnet_deploy.runtime.onnx import OnnxRunner
+from ksnet_deploy.runtime.rewrites import use_processor_operators
 
-__all__ = ["HALF_TIE_GAP", "PSNR_FLOOR_DB", "HalfReport", "compare_runners", "verify_half", "verify_int8"]
+__all__ = ["HALF_TIE_GAP", "PSNR_FLOOR_DB", "HalfReport", "compare_runners", "proof_runner", "verify_half"]
 
 PSNR_FLOOR_DB = 45.0
 """Least PSNR of any frame against float32: an error of about one and a half levels of 255."""
 HALF_TIE_GAP = 2.0**-8
 """Gap of two channel scores, as a share of the scores' standard deviation, that half rounding may bridge: twice the
 largest error of their difference in the trained networks."""
+REPORT = "use float32 for these weights, and report this"
+RECALIBRATE = "calibrate on a clip like your films with --calibrate, or take --precision fp32"
+"""Ends of the sentence that refuses."""
 SWAP_DB = 55.0
 """PSNR in dB below which a frame is compared with the other choices of near-tied channels too; others stand at 63."""
 MAX_SWAPPED_SHARE = 0.1
@@ -90,12 +95,13 @@ def verify_half(
     path: Path,
     size: FrameSize,
     *,
+    precision: Precision = "fp16",
     frames: int = 30,
     least_psnr_db: float = PSNR_FLOOR_DB,
     on_frame: Callable[[], None] = lambda: None,
 ) -> HalfReport:
-    """Run the unfolded float32 network in PyTorch and the half-precision file, its half results rounded, over one
-    sequence with a reset in the middle.
+    """Run the unfolded float32 network in PyTorch and a file of reduced precision, as :func:`proof_runner` does, over
+    one sequence with a reset in the middle.
 
     Raises:
         ConfigError: there are too few frames.
@@ -103,47 +109,26 @@ def verify_half(
             it is not finite; or the error grows along the sequence.
     """
     check_frames(frames)
+    gap, remedy = (FLOAT32_TIE_GAP, RECALIBRATE) if precision == "int8" else (HALF_TIE_GAP, REPORT)
     with (
-        as_one(OnnxRunner(path, size, rewrite=round_half_results)) as candidate,
-        RetakingRunner(model, size, io=candidate.io, gap=HALF_TIE_GAP) as reference,
+        proof_runner(path, size, precision) as candidate,
+        RetakingRunner(model, size, io=candidate.io, gap=gap) as reference,
     ):
         images = proof_frames(candidate, frames)
         return compare_runners(
             *(reference, candidate, images),
             reset_at=reset_before(frames),
             least_psnr_db=least_psnr_db,
+            remedy=remedy,
             on_frame=on_frame,
         )
 
 
-def verify_int8(
-    model: KSNet,
-    path: Path,
-    size: FrameSize,
-    *,
-    frames: int = 30,
-    least_psnr_db: float = PSNR_FLOOR_DB,
-    on_frame: Callable[[], None] = lambda: None,
-) -> HalfReport:
-    """The comparison of :func:`verify_half` for a file whose last piece is of whole numbers, run as it is.
-
-    Raises:
-        ConfigError: there are too few frames.
-        VerificationError: as of :func:`verify_half`.
-    """
-    check_frames(frames)
-    with (
-        as_one(OnnxRunner(path, size)) as candidate,
-        RetakingRunner(model, size, io=candidate.io, gap=FLOAT32_TIE_GAP) as reference,
-    ):
-        images = proof_frames(candidate, frames)
-        return compare_runners(
-            *(reference, candidate, images),
-            reset_at=reset_before(frames),
-            least_psnr_db=least_psnr_db,
-            remedy="calibrate on a clip like your films with --calibrate, or take --precision fp32",
-            on_frame=on_frame,
-        )
+def proof_runner(path: Path, size: FrameSize, precision: Precision) -> Runner:
+    """An exported file as its proof runs it: in ONNX Runtime without the native kernel, every half result rounded, of
+    several lanes the last."""
+    rewrite = round_half_results if "fp16" in precision else use_processor_operators
+    return as_one(OnnxRunner(path, size, rewrite=rewrite))
 
 
 def compare_runners(
@@ -156,7 +141,7 @@ def compare_runners(
     refuse: bool = True,
     features: Features | None = None,
     swapped_before: Mapping[int, float] | None = None,
-    remedy: str = "use float32 for these weights, and report this",
+    remedy: str = REPORT,
     on_frame: Callable[[], None] = lambda: None,
 ) -> HalfReport:
     """Hold a runner of reduced precision to another; see :func:`ksnet_deploy.export.proof.stepping.compare_frames`.

@@ -19,7 +19,7 @@ from ksnet_deploy.export import cache
 from ksnet_deploy.export.calibration import Scale, activation_ranges
 from ksnet_deploy.export.engine.make import EngineRequest, make_engine
 from ksnet_deploy.export.onnx import export_onnx
-from ksnet_deploy.export.proof.half import verify_int8
+from ksnet_deploy.export.proof.half import verify_half
 from ksnet_deploy.measure.speed.frames import moving_frames
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.network.precision import last_piece
@@ -107,7 +107,7 @@ def test_a_network_out_of_its_ranges_is_refused_with_the_value(
     monkeypatch.setattr("ksnet_deploy.export.onnx.activation_ranges", lambda *_: narrow)
     export_onnx(plain, tmp_path / "bad.onnx", size=SIZE, precision="int8", calibrate=clip)
     with pytest.raises(VerificationError, match=r"has \d+\.\d dB against float32.*--calibrate"):
-        verify_int8(plain.model, tmp_path / "bad.onnx", SIZE, frames=4)
+        verify_half(plain.model, tmp_path / "bad.onnx", SIZE, precision="int8", frames=4)
 
 
 def test_a_scale_gives_up_outliers_for_the_rest() -> None:
