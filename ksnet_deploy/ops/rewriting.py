@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ksnet_deploy.ops.functions import ALIGN, DOMAIN, OPSET, VERSION, function_bodies
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["aligns_in", "leave_alignment", "use_cuda_operators", "use_fast_operators"]
+__all__ = ["aligns_in", "attribute", "leave_alignment", "use_cuda_operators", "use_fast_operators"]
 
-PIXEL_SHUFFLE = "PixelShuffle"
-
-_PIXEL_SHUFFLE = f"""
-<domain: "{DOMAIN}", opset_import: ["": {OPSET}]>
-{PIXEL_SHUFFLE} <blocksize> (x) => (y)
-{{
+_SHUFFLE_HEAD = """<blocksize> (x) => (y)
+{
     block0 = Constant <value_int: int = @blocksize> ()
-    axis0 = Constant <value = int64[1] {{0}}> ()
+    axis0 = Constant <value = int64[1] {0}> ()
     block = Unsqueeze (block0, axis0)
     n = Shape <start: int = 0, end: int = 1> (x)
     h = Shape <start: int = 2, end: int = 3> (x)
     w = Shape <start: int = 3, end: int = 4> (x)
-    rest = Constant <value = int64[1] {{-1}}> ()
-    hw = Mul (h, w)
+    rest = Constant <value = int64[1] {-1}> ()
     h_out = Mul (h, block)
     w_out = Mul (w, block)
+"""
+_SHUFFLES = {
+    b"CRD": (
+        "PixelShuffle",
+        """
+    hw = Mul (h, w)
     phases_shape = Concat <axis: int = 0> (rest, block, hw)
     phases = Reshape (x, phases_shape)
     interleaved = Transpose <perm = [0, 2, 1]> (phases)
@@ -35,8 +36,25 @@ _PIXEL_SHUFFLE = f"""
     woven = Transpose <perm = [0, 2, 1, 3]> (rows)
     y_shape = Concat <axis: int = 0> (n, rest, h_out, w_out)
     y = Reshape (woven, y_shape)
-}}
-"""
+}
+""",
+    ),
+    b"DCR": (
+        "BlockShuffle",
+        """
+    rows = Mul (n, h)
+    channels_last = Transpose <perm = [0, 2, 3, 1]> (x)
+    phases_shape = Concat <axis: int = 0> (rows, w, block, rest)
+    phases = Reshape (channels_last, phases_shape)
+    woven = Transpose <perm = [0, 2, 1, 3]> (phases)
+    shuffled_shape = Concat <axis: int = 0> (n, h_out, w_out, rest)
+    shuffled = Reshape (woven, shuffled_shape)
+    y = Transpose <perm = [0, 3, 1, 2]> (shuffled)
+}
+""",
+    ),
+}
+"""Name and body of the operator for each mode of DepthToSpace."""
 
 
 def use_fast_operators(model: onnx.ModelProto) -> None:
@@ -50,14 +68,15 @@ def use_fast_operators(model: onnx.ModelProto) -> None:
 
     use_cuda_operators(model)
     for node in model.graph.node:
-        if node.op_type == "DepthToSpace" and any(a.name == "mode" and a.s == b"CRD" for a in node.attribute):
-            blocksize = next(a for a in node.attribute if a.name == "blocksize")
+        if node.op_type == "DepthToSpace":
+            name, _ = _SHUFFLES[attribute(node, "mode") or b"DCR"]  # the mode's default in ONNX
+            size = attribute(node, "blocksize")
             node.CopyFrom(
-                onnx.helper.make_node(
-                    PIXEL_SHUFFLE, node.input, node.output, node.name, domain=DOMAIN, blocksize=blocksize.i
-                )
+                onnx.helper.make_node(name, node.input, node.output, node.name, domain=DOMAIN, blocksize=size)
             )
-    model.functions.append(onnx.parser.parse_function(_PIXEL_SHUFFLE))
+    for name, body in _SHUFFLES.values():
+        head = f'<domain: "{DOMAIN}", opset_import: ["": {OPSET}]>\n{name} {_SHUFFLE_HEAD}'
+        model.functions.append(onnx.parser.parse_function(head + body))
 
 
 def use_cuda_operators(model: onnx.ModelProto) -> None:
@@ -83,3 +102,10 @@ def leave_alignment(model: onnx.ModelProto) -> None:
     others = [function for function in model.functions if function.name != ALIGN]
     del model.functions[:]
     model.functions.extend(others)
+
+
+def attribute(node: onnx.NodeProto, name: str) -> Any:
+    """The value of a node's attribute; None where it has none of the name."""
+    import onnx.helper
+
+    return next((onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name), None)

@@ -9,12 +9,10 @@ from collections import Counter
 
 import numpy as np
 import onnx
-import onnx.parser
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from ksnet_deploy.ops.functions import DOMAIN, OPSET
-from ksnet_deploy.ops.rewriting import use_fast_operators
+from ksnet_deploy.ops.rewriting import attribute, use_fast_operators
 
 __all__ = ["phases_of_last_convolution", "shuffles_by_block", "use_processor_operators"]
 
@@ -26,49 +24,11 @@ FEW = 4
 """Output channels for which a processor's kernels compute a whole register of them, at least four times as many."""
 
 
-BLOCK_SHUFFLE = "BlockShuffle"
-_BLOCK_SHUFFLE = f"""
-<domain: "{DOMAIN}", opset_import: ["": {OPSET}]>
-{BLOCK_SHUFFLE} <blocksize> (x) => (y)
-{{
-    block0 = Constant <value_int: int = @blocksize> ()
-    axis0 = Constant <value = int64[1] {{0}}> ()
-    block = Unsqueeze (block0, axis0)
-    n = Shape <start: int = 0, end: int = 1> (x)
-    h = Shape <start: int = 2, end: int = 3> (x)
-    w = Shape <start: int = 3, end: int = 4> (x)
-    rest = Constant <value = int64[1] {{-1}}> ()
-    rows = Mul (n, h)
-    h_out = Mul (h, block)
-    w_out = Mul (w, block)
-    channels_last = Transpose <perm = [0, 2, 3, 1]> (x)
-    phases_shape = Concat <axis: int = 0> (rows, w, block, rest)
-    phases = Reshape (channels_last, phases_shape)
-    woven = Transpose <perm = [0, 2, 1, 3]> (phases)
-    shuffled_shape = Concat <axis: int = 0> (n, h_out, w_out, rest)
-    shuffled = Reshape (woven, shuffled_shape)
-    y = Transpose <perm = [0, 3, 1, 2]> (shuffled)
-}}
-"""
-
-
 def use_processor_operators(model: onnx.ModelProto) -> None:
     """Put, in memory, what ONNX Runtime is fastest at on a CPU in the place of what the file has."""
     phases_of_last_convolution(model)
     shuffles_by_block(model)
     use_fast_operators(model)
-    for node in model.graph.node:
-        if node.op_type == "DepthToSpace" and attribute(node, "mode") == b"DCR":
-            size = attribute(node, "blocksize")
-            node.CopyFrom(
-                helper.make_node(BLOCK_SHUFFLE, node.input, node.output, node.name, domain=DOMAIN, blocksize=size)
-            )
-    model.functions.append(onnx.parser.parse_function(_BLOCK_SHUFFLE))
-
-
-def attribute(node: onnx.NodeProto, name: str) -> object:
-    """The value of a node's attribute; None where it has none of the name."""
-    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), None)
 
 
 def weight_names(node: onnx.NodeProto) -> tuple[str, ...]:
@@ -123,7 +83,7 @@ def shuffles_by_block(model: onnx.ModelProto) -> None:
             continue
         if any(readers[name] != 1 for name in source.input[1:]) or (attribute(source, "group") or 1) != 1:
             continue
-        taps = int(attribute(node, "blocksize")) ** 2  # type: ignore[call-overload]
+        taps = int(attribute(node, "blocksize")) ** 2
         for name in weight_names(source):
             value = _value(model, name)
             by_block = value.reshape(-1, taps, *value.shape[1:]).swapaxes(0, 1).reshape(value.shape)
