@@ -181,24 +181,19 @@ def build_plugins(
                 bar.begin("", total)
             bar.reach(done)
 
-        paths, left_out = (
-            build_align(fetch_headers=fetch_headers, on_line=on_line)
-            if cpu
-            else BuiltAlign(
-                [
-                    build(
-                        tensorrt=tensorrt,
-                        architectures=architecture,
-                        kernels_only=kernels_only,
-                        fetch_headers=fetch_headers,
-                        on_line=on_line,
-                    )
-                ],
-                [],
+        if cpu:
+            built = build_align(fetch_headers=fetch_headers, on_line=on_line)
+        else:
+            library = build(
+                tensorrt=tensorrt,
+                architectures=architecture,
+                kernels_only=kernels_only,
+                fetch_headers=fetch_headers,
+                on_line=on_line,
             )
-        )
-    show_notes(left_out)
-    print(*paths, sep="\n")
+            built = BuiltAlign([library], [])
+    show_notes(built.left_out)
+    print(*built.libraries, sep="\n")
 
 
 def cache(action: Annotated[Literal["list", "clear"], typer.Argument(help="What to do with it.")] = "list") -> None:

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.ops.functions import DOMAIN, TOPK_SPLIT
-from ksnet_deploy.runtime.onnx import SHARED, open_session, share_memory, use_align_kernel, use_device_operators
+from ksnet_deploy.runtime.onnx import SHARED, open_session, share_memory, use_fastest_operators
 from ksnet_deploy.runtime.pieces import COLUMNS, ROWS, WEIGHT, Piece, PiecesRunner, part_names, scores_name
 from ksnet_deploy.runtime.step_file import exported_metadata, frame_type, load_step
 
@@ -40,12 +40,7 @@ class LockstepOnnxRunner(PiecesRunner):
     ) -> None:
         """Load a static file for frames of this size; arguments as for OnnxRunner."""
         model = load_step(path, size)
-        kernel = None
-        if rewrite is not None:
-            rewrite(model)
-        else:
-            use_device_operators(device)(model)
-            kernel = use_align_kernel(model, device)
+        kernel = use_fastest_operators(model, device, rewrite)
         pieces = cut_step(model)
         step = exported_metadata(model).get("ksnet.step", "step")
         super().__init__(size, frame_type(path, model), [kinds_of(piece) for piece in pieces], step)

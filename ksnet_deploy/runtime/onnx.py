@@ -40,8 +40,8 @@ __all__ = [
     "check_device",
     "open_session",
     "share_memory",
-    "use_align_kernel",
     "use_device_operators",
+    "use_fastest_operators",
 ]
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -95,12 +95,7 @@ class OnnxRunner(Runner):
         model = load_step(path, size)
         if device == "cuda":
             check_countable(exported_metadata(model), size, exported_lanes(model))
-        kernel = None
-        if rewrite is not None:
-            rewrite(model)
-        else:
-            use_device_operators(device)(model)
-            kernel = use_align_kernel(model, device)
+        kernel = use_fastest_operators(model, device, rewrite)
         if kernel is not None and kernel.note is not None:
             self.notes = (kernel.note,)
         if is_int8(model):
@@ -173,7 +168,19 @@ def use_device_operators(device: str) -> Callable[[onnx.ModelProto], None]:
     return use_cuda_operators if device == "cuda" else use_processor_operators
 
 
-def use_align_kernel(model: onnx.ModelProto, device: str) -> AlignKernel | None:
+def use_fastest_operators(
+    model: onnx.ModelProto, device: str, rewrite: Callable[[onnx.ModelProto], None] | None = None
+) -> AlignKernel | None:
+    """Rewrite a model, in memory, for a device and the native kernel, or as ``rewrite`` does. Returns the kernel, as
+    :func:`open_session` needs it."""
+    if rewrite is not None:
+        rewrite(model)
+        return None
+    use_device_operators(device)(model)
+    return _use_align_kernel(model, device)
+
+
+def _use_align_kernel(model: onnx.ModelProto, device: str) -> AlignKernel | None:
     """Leave, in memory, the alignments to the native kernel; it has float32 on a CPU. Returns what the session needs,
     or None where none of them is for it."""
     if device != "cpu" or aligns_in(model) != {onnx.TensorProto.FLOAT}:
@@ -222,7 +229,7 @@ def open_session(
     kernel: AlignKernel | None = None,
 ) -> ort.InferenceSession:
     """Create an inference session for a model that came from a file; ``options`` are extra session-config entries, and
-    ``kernel`` is of :func:`use_align_kernel`.
+    ``kernel`` is of :func:`use_fastest_operators`.
 
     Raises:
         ArtifactError: it cannot.

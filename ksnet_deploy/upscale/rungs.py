@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 from ksnet_deploy.base.errors import BackendError, ConfigError
 from ksnet_deploy.upscale.networks import Device
-from ksnet_deploy.upscale.precision import CpuPrecision
+from ksnet_deploy.upscale.precision import CpuPrecision, check_choice
 
 if TYPE_CHECKING:
     from ksnet_deploy.runtime.gpu import Gpu
@@ -90,8 +90,7 @@ class Choices:
             ("device", choices.device, get_args(Device)),
             ("precision", choices.precision, get_args(CpuPrecision)[1:]),
         ):
-            if value not in ("auto", *known):
-                raise ConfigError(f"there is no {name} '{value}'; give auto, {', '.join(known[:-1])} or {known[-1]}")
+            check_choice(name, value, ("auto", *known))
         if not choices.rungs() and replace(choices, precision="auto").rungs():
             found = choices.runtime if choices.device == "auto" else f"{choices.runtime} on {choices.device}"
             raise ConfigError(

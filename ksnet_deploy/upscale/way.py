@@ -53,9 +53,8 @@ class Way(Closing):
             try:
                 return work(self.runner)
             except Exception as error:
-                if lower := not self.has_begun and self._network.step_down(error, self._on_note):
-                    pass
-                else:
+                lower = not self.has_begun and self._network.step_down(error, self._on_note)
+                if not lower:
                     self._take_smaller_tiles(error)
             self.runner.close()
             self.runner = None

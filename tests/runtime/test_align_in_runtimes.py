@@ -82,20 +82,13 @@ def worst_psnr(
 
 @pytest.mark.slow
 @needs_tools
-@needs_header
-def test_thirty_frames_of_lite_are_90_db_near_in_onnx_runtime(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "kind", [pytest.param(OnnxRunner, marks=needs_header), pytest.param(OpenVINORunner, marks=needs_openvino)]
+)
+def test_thirty_frames_of_lite_are_90_db_near(kind: type[Runner], built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = FrameSize(72, 128)
     path = cached_onnx(bundled_checkpoint("lite"), size, "float32")
-    assert worst_psnr(OnnxRunner, path, size, 30, built, monkeypatch) >= 90
-
-
-@pytest.mark.slow
-@needs_tools
-@needs_openvino
-def test_thirty_frames_of_lite_are_90_db_near_in_openvino(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    size = FrameSize(72, 128)
-    path = cached_onnx(bundled_checkpoint("lite"), size, "float32")
-    assert worst_psnr(OpenVINORunner, path, size, 30, built, monkeypatch) >= 90
+    assert worst_psnr(kind, path, size, 30, built, monkeypatch) >= 90
 
 
 @pytest.mark.slow

@@ -54,8 +54,7 @@ class LockstepEngineRunner(PiecesRunner):
             self._new = set(range(len(paths)))
             """Engines that have not run yet."""
             self._outputs = [
-                {tensor.name: (tensor.shape, DTYPES[tensor.dtype]) for tensor in sidecar.outputs}
-                for sidecar in sidecars
+                {name: (shape, dtype.name) for name, (shape, dtype) in outputs.items()} for _, outputs in pieces
             ]
             with self._device.current():
                 self._stream = self._device.stream()
