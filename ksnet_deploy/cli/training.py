@@ -257,6 +257,7 @@ def train_flow(
     output: Output,
     validation: Validation = None,
     channels: Annotated[int, typer.Option("--channels", help="Of the flow network: uni 32, lite 16.", min=2)] = 32,
+    levels: Annotated[int, typer.Option("--levels", help="Of its pyramid: uni 6, lite 5.", min=1, max=6)] = 6,
     init: Annotated[Path | None, typer.Option("--init", help="Start from these weights.")] = None,
     stage: Stages = None,
     precision: PrecisionOption = "fp32",
@@ -270,7 +271,7 @@ def train_flow(
     """Pretrain the flow network on synthetic motion with known flow, and report its end-point error."""
     from ksnet_deploy.training.run import FlowRequest, train_flow_network
 
-    request = FlowRequest(**_shared(locals()), channels=channels, init=init)
+    request = FlowRequest(**_shared(locals()), channels=channels, levels=levels, init=init)
     carry_out(train_flow_network, request)
 
 

@@ -88,7 +88,7 @@ def measure_flow(model: SpyNet, clips: Sequence[Clip], *, pairs: int = TEST_PAIR
 
 
 class FlowTask(Task):
-    """SpyNet, all levels at once, each supervised with the flow at its size."""
+    """SpyNet, all its levels at once, each supervised with the flow at its size."""
 
     def __init__(
         self,
@@ -112,9 +112,10 @@ class FlowTask(Task):
         _check_room(clips, max(stage.patch_px for stage in recipe.stages))
         _check_room(validation, TEST_PX)
         self.validation = list(validation)
+        self.left_out = SpyNet.LEVELS - len(model.levels)
         self.pairs = FlowPairs(clips, seed)
         self.identity = {
-            "network": f"SpyNet {model.channels}",
+            "network": f"SpyNet {model.channels}" + (f", {len(model.levels)} levels" if self.left_out else ""),
             **clips_identity(clips),
             "seed": str(seed),
             "recipe": recipe.to_json(),
@@ -134,7 +135,7 @@ class FlowTask(Task):
     def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
         first, second, flow = batch
         total = flow.new_zeros(())
-        for level, found in enumerate(reversed(self.model.pyramid(first, second))):
+        for level, found in enumerate(reversed(self.model.pyramid(first, second)), start=self.left_out):
             shrunk = F.interpolate(flow, size=found.shape[-2:], mode="area") / 2**level
             total = total + LEVEL_WEIGHT**level * end_point_error(found, shrunk) * 2**level
         return total

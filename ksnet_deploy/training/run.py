@@ -109,6 +109,7 @@ class FlowRequest(_Request):
     """Settings of ``train-flow``."""
 
     channels: int = 32
+    levels: int = SpyNet.LEVELS
     init: Path | None = None
 
 
@@ -172,7 +173,7 @@ def train_flow_network(
         KSNetError: data, weights or settings cannot be used.
     """
     world = _prepare(request)
-    model = SpyNet(request.channels)
+    model = SpyNet(request.channels, request.levels)
     if request.init is not None:
         _load_flow(model, request.init, on_note)
     clips = [clip for path in request.data for clip in find_clips(path)]

@@ -43,11 +43,11 @@ class Recorded(Runner):
 
     def __init__(self, results: Path) -> None:
         super().__init__(SIZE, "float32")
-        self._results, self._index = np.load(results), -1
+        self._recorded, self._index = np.load(results), -1
 
     def _step(self, _lr: np.ndarray) -> np.ndarray:
         self._index += 1
-        frame: np.ndarray = self._results[f"{self._index}.hr"][0]
+        frame: np.ndarray = self._recorded[f"{self._index}.hr"][0]
         return frame
 
     def reset(self) -> None:
@@ -56,7 +56,7 @@ class Recorded(Runner):
     @property
     def state(self) -> SavedState:
         start = f"{self._index}.{NEXT_PREFIX}"
-        return {name.removeprefix(start): self._results[name] for name in self._results if name.startswith(start)}
+        return {name.removeprefix(start): self._recorded[name] for name in self._recorded if name.startswith(start)}
 
     @state.setter
     def state(self, saved: SavedState) -> None:
