@@ -15,14 +15,19 @@ __all__ = ["check_memory", "export_bytes", "fits", "in_gigabytes", "verification
 
 BASE_BYTES = 500_000_000
 """Bytes that the process takes with PyTorch, the exporter and the network, before any frame."""
-VERIFICATION_BYTES: dict[tuple[str, Precision], int] = {
-    ("direct", "fp32"): 625,
-    ("progressive", "fp32"): 730,
-    ("direct", "fp16"): 790,
-    ("progressive", "fp16"): 860,
+VERIFICATION_BYTES: dict[tuple[str, str, Precision], int] = {
+    ("direct", "deformable", "fp32"): 625,
+    ("direct", "flow", "fp32"): 370,
+    ("progressive", "deformable", "fp32"): 730,
+    ("progressive", "flow", "fp32"): 640,
+    ("direct", "deformable", "fp16"): 790,
+    ("direct", "flow", "fp16"): 430,
+    ("progressive", "deformable", "fp16"): 860,
+    ("progressive", "flow", "fp16"): 680,
 }
-"""Bytes for every LR pixel and channel of a network by its upsampler: one step of PyTorch's unfolded network beside
-one of ONNX Runtime. From the peaks of lite and uni at 72x128, 180x320 and 360x640."""
+"""Bytes for every LR pixel and channel of a network by its upsampler and the alignment of its second branch: one step
+of PyTorch's unfolded network beside one of ONNX Runtime. From the peaks of lite, lite-video and uni, and of lite with
+uni's upsampler, at 72x128, 180x320 and 360x640."""
 RESERVE = 0.9
 """Share of the available memory that may be planned with."""
 
@@ -39,7 +44,8 @@ def export_bytes(config: KSNetConfig, size: FrameSize, batch: int = 1) -> int:
 def verification_bytes(config: KSNetConfig, size: FrameSize, precision: Precision, batch: int = 1) -> int:
     """Peak of a process that verifies an exported file at a size; of a batch at most so many times one frame's."""
     kind: Precision = "fp16" if "fp16" in precision else "fp32"
-    per_pixel = VERIFICATION_BYTES[config.upsampler, kind] * config.channels * batch
+    per_channel = VERIFICATION_BYTES[config.upsampler, config.refine_alignment, kind]
+    per_pixel = per_channel * config.channels * batch
     return BASE_BYTES + per_pixel * size.height * size.width
 
 

@@ -40,9 +40,16 @@ PIPELINE_BYTES = 16 * 220
 measured for 540x960, with H.264 and its usual lookahead."""
 RESERVE = 0.9
 """Share of the available memory that may be planned with."""
-BASE_BYTES = 140_000_000
-BYTES_PER_CHANNEL = {"direct": 350, "progressive": 430}
-"""Bytes for the first pixel, and for every LR pixel and channel, of a network by its upsampler."""
+BASE_BYTES = 120_000_000
+BYTES_PER_CHANNEL = {
+    ("direct", "deformable"): 325,
+    ("direct", "flow"): 205,
+    ("progressive", "deformable"): 405,
+    ("progressive", "flow"): 320,
+}
+"""Bytes for the first pixel, and for every LR pixel and channel, of a network by its upsampler and the alignment of its
+second branch, without the native kernel, with which they are fewer. ONNX Runtime's arena grows by powers of two, so
+that a size may take a quarter less than the next: the figures are of those that take the most."""
 
 GPU_BASE_BYTES = 700_000_000
 GPU_BYTES_PER_CHANNEL = {"direct": 50, "progressive": 100}
@@ -121,7 +128,8 @@ def memory_needed(
     """Bytes that a process takes to upscale frames, whole or in tiles, in ONNX Runtime on the CPU: in proportion to
     pixels and channels, from above the peaks in ``benchmarks/results/tiling.json``."""
     runner = plan.tile if plan else size
-    needed = BASE_BYTES + BYTES_PER_CHANNEL[config.upsampler] * config.channels * runner.height * runner.width
+    per_channel = BYTES_PER_CHANNEL[config.upsampler, config.refine_alignment]
+    needed = BASE_BYTES + per_channel * config.channels * runner.height * runner.width
     if plan:
         picture = 3 * SCALE**2 * (4 + 1)  # the blend in float32, and the frame it becomes
         state = 4 * (5 * config.channels + 5)

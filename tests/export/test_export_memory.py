@@ -111,6 +111,8 @@ print(json.dumps({"announced": plans[0].memory_bytes, "peak": peak_memory()}))
         ("lite", "180x320", "fp32", 2),
         ("lite", "180x320", "fp16", 2),
         ("lite", "360x640", "fp32", 2),
+        ("lite", "360x640", "fp16", 2),
+        ("lite-video", "180x320", "fp16", 2),
         ("uni", "180x320", "fp32", 2),
         ("uni", "180x320", "fp16", 2),
         ("uni", "1080x1920", "fp32", 0),

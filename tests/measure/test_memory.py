@@ -178,20 +178,30 @@ print(cached_onnx(Path(sys.argv[1]), FrameSize.parse(sys.argv[2])))
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
 @pytest.mark.parametrize(
-    ("backend", "size"),
-    [("torch", "360x640"), ("onnxruntime", "360x640"), ("onnxruntime", "540x960"), ("torch", "1080x1920")],
+    ("model", "backend", "size"),
+    [
+        ("lite", "torch", "360x640"),
+        ("lite", "onnxruntime", "360x640"),
+        ("lite", "onnxruntime", "540x960"),
+        ("lite", "torch", "1080x1920"),
+        ("lite-video", "torch", "360x640"),
+        ("lite-video", "onnxruntime", "360x640"),
+        ("uni", "torch", "180x320"),
+        ("uni", "onnxruntime", "360x640"),
+    ],
 )
-def test_a_measured_process_takes_what_was_announced(backend: str, size: str) -> None:
+def test_a_measured_process_takes_what_was_announced(model: str, backend: str, size: str) -> None:
     """Each process of a benchmark by itself, as the whole at 1080x1920 takes more than most machines have."""
-    config = config_of_file(LITE)
+    checkpoint = bundled_checkpoint(model)
+    config = config_of_file(checkpoint)
     assert config is not None
     announced = process_bytes(config, FrameSize.parse(size), backend)
     available = available_memory()
     if available is not None and available < 1.2 * announced:
         pytest.skip(f"takes {announced / 1e9:.0f} GB, and {available / 1e9:.0f} GB are free")
-    file = LITE if backend == "torch" else Path(printed(EXPORT, LITE, size))
+    file = checkpoint if backend == "torch" else Path(printed(EXPORT, checkpoint, size))
     taken = float(printed(PROCESS, file, size))
-    print(f"{backend} {size}: {announced / 1e9:.2f} GB announced, {taken / 1e9:.2f} GB taken")
+    print(f"{model} {backend} {size}: {announced / 1e9:.2f} GB announced, {taken / 1e9:.2f} GB taken")
     assert 0.8 <= announced / taken <= 1.25
 
 

@@ -15,6 +15,8 @@ import torch
 
 from ksnet_deploy.base.errors import BackendError, ConfigError, InputError
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.network.bundled import bundled_checkpoint
+from ksnet_deploy.network.checkpoint_config import config_of
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.runtime.tiles import TilePlan
 from ksnet_deploy.upscale.memory import OVERLAP, available_memory, is_out_of_memory, memory_needed, plan_for_memory
@@ -28,8 +30,9 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "tiling.json"
 def test_the_needed_memory_bounds_the_measured_peak(network: dict[str, Any]) -> None:
     size, tile = FrameSize.parse(network["size"]), network["tile"]
     plan = TilePlan.make(size, FrameSize.parse(tile), OVERLAP) if tile else None
-    needed = memory_needed(size, KSNetConfig.named(network["model"]), plan)
-    assert 1.0 <= needed / (network["peak_mb"] * 1e6) <= (1.45 if plan else 1.25)
+    config = config_of(bundled_checkpoint(network["model"]))
+    # uni at 180x320 is 1.31: a larger piece of the arena of ONNX Runtime is not begun there.
+    assert 1.0 <= memory_needed(size, config, plan) / (network["peak_mb"] * 1e6) <= (1.45 if plan else 1.35)
 
 
 @pytest.mark.parametrize(("name", "gigabytes"), [("lite", 2), ("lite", 4), ("lite", 6), ("uni", 4), ("uni", 9)])
@@ -47,7 +50,7 @@ def test_a_frame_is_tiled_only_as_much_as_the_memory_asks(name: str, gigabytes: 
 
 
 def test_too_little_memory_for_any_tiles_is_said() -> None:
-    with pytest.raises(ConfigError, match=r"needs 14\.\d GB .* into the 1\.0 GB that are left for it; free memory"):
+    with pytest.raises(ConfigError, match=r"needs 13\.\d GB .* into the 1\.0 GB that are left for it; free memory"):
         plan_for_memory(FrameSize(540, 960), KSNetConfig.named("uni"), 10**9, 32)
 
 
