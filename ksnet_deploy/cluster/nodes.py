@@ -23,6 +23,7 @@ from ksnet_deploy.base.machine import cores
 from ksnet_deploy.cluster.chunks import Chunk
 from ksnet_deploy.cluster.crew import Lost
 from ksnet_deploy.cluster.opening import TOKEN_FILE, check_address, import_ray, versions
+from ksnet_deploy.cluster.witness import Witness
 from ksnet_deploy.cluster.worker import Worker
 
 __all__ = ["Nodes", "RayWorker", "Size"]
@@ -82,7 +83,8 @@ class Nodes(Closing):
             ConfigError: the cluster has not the cores or the GPUs for so many workers.
         """
         self._is_stopped, self._on_gone = is_stopped, on_gone
-        self._closed = threading.Event()
+        self._closed, self._gone = threading.Event(), False
+        self._witness: Witness | None = None
         if address not in (None, "auto"):
             check_address(str(address))
         self._ray = import_ray(joins=address is not None)
@@ -107,6 +109,7 @@ class Nodes(Closing):
         except BaseException:
             self.close()
             raise
+        self._witness = Witness(self._raylet_socket(), f"Error: {self._gone_error()}")
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
 
     def _watch(self) -> None:
@@ -119,20 +122,25 @@ class Nodes(Closing):
                 if any(node["Alive"] and node["Resources"].get("CPU") for node in self._ray.nodes()):
                     answered = time.monotonic()
             if time.monotonic() - answered > GONE_S or not self._own_part_runs():
-                where = "that was started here" if self.address is None else f"at {self.address}"
-                self._on_gone(
-                    BackendError(
-                        f"the cluster {where} has gone, or this machine's part of it; start it again and run "
-                        "the same command, which goes on after what is finished"
-                    )
-                )
+                self._gone = True
+                self._on_gone(self._gone_error())
                 return
+
+    def _gone_error(self) -> BackendError:
+        where = "that was started here" if self.address is None else f"at {self.address}"
+        return BackendError(
+            f"the cluster {where} has gone, or this machine's part of it; start it again and run the same command, "
+            "which goes on after what is finished"
+        )
+
+    def _raylet_socket(self) -> str:
+        return str(self._ray._private.worker.global_worker.node.raylet_socket_name)
 
     def _own_part_runs(self) -> bool:
         """Whether this machine's raylet takes connections; a while after it does not, Ray ends this process."""
         with socket.socket(socket.AF_UNIX) as trial:
             try:
-                trial.connect(self._ray._private.worker.global_worker.node.raylet_socket_name)
+                trial.connect(self._raylet_socket())
             except (ConnectionRefusedError, FileNotFoundError):
                 return False
             except (OSError, AttributeError):  # nothing that it would say of the raylet
@@ -273,6 +281,8 @@ class Nodes(Closing):
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+        if self._witness is not None and not self._gone:  # else Ray may still end this process before it has said why
+            self._witness.dismiss()
 
     def _shut_down(self) -> None:
         with contextlib.suppress(Exception):
