@@ -4,26 +4,26 @@
 
 Needs PyTorch with CUDA; takes the native kernels where `ksnet-deploy build-plugins --kernels-only` has built them,
 torchvision's deformable convolution where it is installed, and engines where some are given, of any --batch. The step
-is measured for 1, 2, 4 and 8 scenes side by side too, and whether each comes out as it does alone. All rows are
-measured in one run, medians of CUDA events; a row that fails says why and costs no other. The result is written after
-every row, to benchmarks/results/ or the folder of `--output`. `--device cpu` tries the script where there is no GPU; it
-measures nothing worth keeping, and writes only where `--output` is given. Not yet run on a GPU.
+is measured for 1, 2, 4 and 8 scenes side by side too, and whether each comes out as it does alone; the alignment beside
+its parts; an engine with one frame in flight and with two. All rows are measured in one run, medians of CUDA events; a
+row that fails says why and costs no other. The result is written after every row, to benchmarks/results/ or the folder
+of `--output`. `--device cpu` tries the script where there is no GPU; it measures nothing worth keeping, and writes only
+where `--output` is given. Not yet run on a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import re
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from gpu_kernels import Attempt, kernel_rows, milliseconds
 from torch import Tensor
 
 from ksnet_deploy.base.frames import FrameSize
@@ -33,8 +33,7 @@ from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.folding import fold
 from ksnet_deploy.network.model import KSNet, State
 from ksnet_deploy.network.precision import with_precision
-from ksnet_deploy.ops import reference
-from ksnet_deploy.ops.library import find_kernel_library
+from ksnet_deploy.runtime.base import Runner, pipelined
 from ksnet_deploy.runtime.lanes import Lanes
 from ksnet_deploy.runtime.torch import (
     RecordedStep,
@@ -46,34 +45,11 @@ from ksnet_deploy.runtime.torch import (
 )
 
 RESULTS = Path(__file__).parent / "results"
-WARM_UP, FRAMES = 5, 30
+FRAMES = 30
 LANES, LANE_STEPS = (1, 2, 4, 8), 3
 """Scenes side by side, the most last; frames of each that are compared with those of the scene alone."""
-INPUT_SETS = 4
-"""That the kernels take in turn: one set of uni's at 180x320 is 56 MB, which the cache of an H100 nearly holds."""
 
 Advance = Callable[[Tensor, State], tuple[Tensor, State]]
-
-
-def milliseconds(work: Callable[[], object], device: str, seconds: float) -> float:
-    """Median time of a call, on the device's own clock."""
-    for _ in range(WARM_UP if device == "cuda" else 1):
-        work()
-    times: list[float] = []
-    started = time.perf_counter()
-    while time.perf_counter() - started < seconds or len(times) < 3:
-        if device == "cuda":
-            begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            begin.record()
-            work()
-            end.record()
-            end.synchronize()
-            times.append(begin.elapsed_time(end))
-        else:
-            before = time.perf_counter()
-            work()
-            times.append((time.perf_counter() - before) * 1e3)
-    return statistics.median(times)
 
 
 def bandwidth_gb_s(device: str, seconds: float) -> float:
@@ -81,16 +57,6 @@ def bandwidth_gb_s(device: str, seconds: float) -> float:
     source = torch.empty(1 << (28 if device == "cuda" else 24), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * source.numel() / milliseconds(lambda: target.copy_(source), device, seconds) / 1e6
-
-
-Attempt = Callable[[str, dict[str, Any], Callable[[], dict[str, Any]]], None]
-"""Adds a row to a part of the report: its names, and what measures the rest."""
-
-
-def taking_turns(work: Callable[..., object], inputs: Sequence[tuple[Any, ...]]) -> Callable[[], object]:
-    """A call with the next of the inputs each time."""
-    turns = itertools.cycle(inputs)
-    return lambda: work(*next(turns))
 
 
 def ceiling_rows(attempt: Attempt, model: KSNet, size: FrameSize, device: str, seconds: float) -> None:
@@ -111,61 +77,6 @@ def ceiling_rows(attempt: Attempt, model: KSNet, size: FrameSize, device: str, s
 
     attempt("ceilings", {"ceiling": f"{side} x {side} matrices, {dtype}"}, product)
     attempt("ceilings", {"ceiling": f"3x3 convolution {c} -> {4 * c} at twice {size}, {dtype}"}, convolution)
-
-
-def kernel_rows(attempt: Attempt, size: FrameSize, model: KSNet, device: str, gb_s: float, seconds: float) -> None:
-    """Both operators at the network's shapes. The floor is the time to read the inputs and write the outputs once."""
-    c, groups, k = model.config.channels, model.config.deform_groups, model.config.level_channels[1]
-    h, w = size.height, size.width
-    for dtype in (torch.float32, torch.float16):
-        if device == "cpu" and dtype == torch.float16:
-            continue
-        torch.manual_seed(0)
-
-        def deform_set(dtype: torch.dtype = dtype) -> tuple[Tensor, ...]:
-            x = torch.randn(1, c, h, w, device=device).to(dtype)
-            weight = torch.randn(c, c, 3, 3, device=device).to(dtype) / 24
-            offset = torch.randn(1, 18 * groups, h, w, device=device) * 3
-            bias, mask = torch.zeros(c, device=device, dtype=dtype), torch.rand(1, 9 * groups, h, w, device=device)
-            return x, weight, offset, bias, mask.to(dtype)
-
-        deform = [deform_set() for _ in range(INPUT_SETS)]
-        lam = torch.tensor([0.5], device=device)
-        split = [(x, torch.rand(1, 1, h, w, device=device), lam, k) for x, *_ in deform]
-        candidates: dict[str, dict[str, Callable[[], object]]] = {
-            "deform_conv2d": {"PyTorch, grid_sample": taking_turns(reference.deform_conv2d, deform)},
-            "topk_split": {"PyTorch": taking_turns(reference.topk_split, split)},
-        }
-        if device == "cuda" and find_kernel_library() is not None:
-            from ksnet_deploy.ops import native
-
-            candidates["deform_conv2d"]["native"] = taking_turns(native.deform_conv2d, deform)
-            candidates["topk_split"]["native"] = taking_turns(native.topk_split, split)
-        try:
-            from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
-
-            same = [
-                (x, offset.to(dtype), weight, bias, (1, 1), (1, 1), (1, 1), mask)
-                for x, weight, offset, bias, mask in deform
-            ]
-            candidates["deform_conv2d"]["torchvision"] = taking_turns(torchvision_deform_conv2d, same)
-        except (ImportError, RuntimeError):  # there is none, or one of another PyTorch
-            pass
-        x, o = deform[0][0], split[0][1]
-        moved = {
-            "deform_conv2d": sum(t.numel() * t.element_size() for t in (*deform[0], x)),
-            "topk_split": 3 * x.numel() * x.element_size() + o.numel() * o.element_size(),  # read twice, written once
-        }
-        for operator, implementations in candidates.items():
-            floor = moved[operator] / gb_s / 1e6
-            for name, work in implementations.items():
-
-                def measure(work: Callable[[], object] = work, floor: float = floor) -> dict[str, Any]:
-                    ms = milliseconds(work, device, seconds)
-                    return {"ms": ms, "memory_floor_ms": floor, "over_floor": ms / floor}
-
-                names = {"operator": operator, "dtype": str(dtype).removeprefix("torch."), "implementation": name}
-                attempt("kernels", names, measure)
 
 
 def frames_of(size: FrameSize, device: str) -> list[Tensor]:
@@ -283,15 +194,48 @@ def lane_rows(attempt: Attempt, size: FrameSize, model: KSNet, device: str, seco
 
 def engine_row(path: Path, size: FrameSize, seconds: float) -> dict[str, Any]:
     """An engine from frame to frame, copies to and from the device included, on the host's clock."""
-    from ksnet_deploy.runtime.open import open_runner
-    from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
-
-    frame, lanes = frames_of(size, "cpu")[0][0].numpy(), Sidecar.read(path).spec.batch
-    with open_runner(path, size, lanes=lanes) as runner:
-        side_by_side = Lanes(runner)
+    frame = frames_of(size, "cpu")[0][0].numpy()
+    with opened(path, size) as runner:
+        side_by_side, lanes = Lanes(runner), runner.lanes
         ms = milliseconds(lambda: side_by_side.step(dict.fromkeys(range(lanes), frame)), "cpu", seconds)
         row = {"backend": runner.backend, "scenes side by side": lanes, "ms": ms}
         return row | {"fps": lanes * 1e3 / ms, "least_psnr_db": None}
+
+
+def opened(path: Path, size: FrameSize) -> Runner:
+    """The runner of an engine."""
+    from ksnet_deploy.runtime.open import open_runner
+    from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
+
+    return open_runner(path, size, lanes=Sidecar.read(path).spec.batch)
+
+
+def overlap_rows(attempt: Attempt, name: str, opened: Callable[[], Runner], size: FrameSize, seconds: float) -> None:
+    """A runner with one frame in flight, and with two: the next is uploaded while this one is computed. With the
+    copies, on the host's clock; the second row is held to the first one's pictures."""
+    frames = [frame[0].numpy() for frame in frames_of(size, "cpu")]
+    expected: list[np.ndarray] = []
+    first_ms: list[float] = []
+
+    def measure(depth: int) -> dict[str, Any]:
+        with opened() as runner:
+            if depth > runner.most_in_flight:
+                raise ValueError(f"the runner takes {runner.most_in_flight} at once")
+
+            def work(count: int = FRAMES) -> list[np.ndarray]:
+                given = [np.repeat(frame[None], runner.lanes, 0) if runner.lanes > 1 else frame for frame in frames]
+                if depth == 1:
+                    return [runner.step(frame).copy() for frame in given[:count]]
+                return [result.copy() for result in pipelined(runner, ((frame,) for frame in given[:count]))]
+
+            pictures = work(LANE_STEPS)
+            ms = milliseconds(work, "cpu", seconds) / FRAMES
+        expected[:], first_ms[:] = expected or pictures, first_ms or [ms]
+        same = all(np.array_equal(found, wanted) for found, wanted in zip(pictures, expected, strict=True))
+        return {"ms": ms, "fps": runner.lanes * 1e3 / ms, "speed_up": first_ms[0] / ms, "same_bits": same}
+
+    for depth in (1, 2):
+        attempt("overlap", {"step": name, "frames in flight": depth}, lambda depth=depth: measure(depth))  # type: ignore[misc]
 
 
 def line(row: dict[str, Any]) -> str:
@@ -314,7 +258,7 @@ def line(row: dict[str, Any]) -> str:
     text += f"{row['ms']:>9.3f} ms" if "ms" in row else f"{row['tflop_s']:>9.1f} TFLOP/s"
     text += f"{row['over_floor']:>8.1f} x the memory floor" if "over_floor" in row else ""
     text += f"{row['fps']:>8.1f} fps" if "fps" in row else ""
-    text += ", each as alone" if row.get("same_bits") else ""
+    text += ", the same bits as before" if row.get("same_bits") else ""
     return text + (f"{row['least_psnr_db']:>8.1f} dB" if row.get("least_psnr_db") else "")
 
 
@@ -363,6 +307,7 @@ def main() -> None:
     for engine in options.engine:
         names = {"step": f"{engine.name}, with the copies"}
         attempt("steps", names, lambda engine=engine: engine_row(engine, options.size, options.seconds))  # type: ignore[misc]
+        overlap_rows(attempt, engine.name, partial(opened, engine, options.size), options.size, options.seconds)
     if path is not None:
         print(f"Written to {path}")
 

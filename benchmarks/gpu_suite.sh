@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # All that is worth knowing of a GPU, in one call, in under nine minutes, on a machine with PyTorch for CUDA and nothing of
-# ours: no network, TensorRT, PyAV or installation. The kernels are built, compared and timed, the runners tested, the step
-# measured, of one scene and of 2, 4 and 8 side by side; then a network is trained for the rest of the time. Not yet run on a GPU.
+# ours: no network, PyAV or installation. The kernels are built, compared and timed, the runners tested, the step
+# measured, of one scene and of 2, 4 and 8 side by side, and where TensorRT builds one an engine, with one frame in flight
+# and with two; then a network is trained for the rest of the time. Not yet run on a GPU.
 #
 #   bash benchmarks/gpu_suite.sh [CLIPS]      CLIPS: a folder of videos and stills to train on; without it nothing is trained
 #
@@ -79,16 +80,31 @@ fi
 part "Parity of the kernels, and the runners"
 [ "$DEVICE" = cuda ] || export KSNET_TEST_DEVICE=cpu
 within 200 "$PYTHON" -m pytest -c /dev/null --rootdir=. -p no:cacheprovider -q -rs -s -m gpu \
-    ${TESTS:-tests/test_gpu.py tests/ops/test_native_kernels.py} | tee "$WORK/tests.log"
+    ${TESTS:-tests/test_gpu.py tests/ops/test_align_cuda.py tests/ops/test_native_kernels.py} | tee "$WORK/tests.log"
 status=${PIPESTATUS[0]} counts=$(tail -1 "$WORK/tests.log")
 case $status:$counts in
 0:*passed*) verdict tests "$counts" ;;
 *) verdict tests "FAILED, exit $status, $counts" ;; # all skipped is no pass
 esac
 
+part "Engine"
+engines=()
+if [ "$DEVICE" != cuda ]; then
+    verdict engine "none: no GPU"
+elif ! "$PYTHON" -c 'import onnx, polygraphy, typer' 2>"$WORK/imports" ||
+    ! { "$PYTHON" -c 'import tensorrt_rtx' || "$PYTHON" -c 'import tensorrt'; } 2>>"$WORK/imports"; then
+    verdict engine "none: $(tail -1 "$WORK/imports")"
+elif within 120 "$PYTHON" -m ksnet_deploy build-engine "$WORK/$MODEL.engine" --model "$MODEL" --fp16 --size "$SIZE" \
+    --verify-frames 0; then
+    engines=("$WORK/$MODEL.engine")
+    verdict engine "built"
+else
+    verdict engine "none: not built, exit $?" # TensorRT-RTX has no sm90
+fi
+
 part "Benchmark"
 if within 150 "$PYTHON" benchmarks/gpu.py --model "$MODEL" --size "$SIZE" --seconds "$SECONDS_A_ROW" --device "$DEVICE" \
-    --output "$OUT"; then verdict benchmark "done"; else verdict benchmark "FAILED, exit $?"; fi
+    --output "$OUT" --engine "${engines[@]}"; then verdict benchmark "done"; else verdict benchmark "FAILED, exit $?"; fi
 
 train() { # FOLDER ITERATIONS SECONDS OPTIONS...
     within $(($3 + 40)) "$PYTHON" -m ksnet_deploy train "$WORK/shards/training" --output "$1" --size "$MODEL" --init "$INIT" \

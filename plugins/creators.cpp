@@ -5,14 +5,15 @@
 #include "common/storage.h"
 
 namespace ksnet {
+nvinfer1::IPluginCreatorInterface* align_creator();
 nvinfer1::IPluginCreatorInterface* deform_conv_creator();
 nvinfer1::IPluginCreatorInterface* topk_split_creator();
 }  // namespace ksnet
 
 KSNET_API nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
-  static nvinfer1::IPluginCreatorInterface* const creators[] = {ksnet::deform_conv_creator(),
+  static nvinfer1::IPluginCreatorInterface* const creators[] = {ksnet::align_creator(), ksnet::deform_conv_creator(),
                                                                 ksnet::topk_split_creator()};
-  count = 2;
+  count = 3;
   return creators;
 }
 

@@ -58,6 +58,7 @@ def test_the_wheel_holds_everything_once(tmp_path: Path) -> None:
         "ksnet_deploy/bundled/MODEL_CARD.md",
         "ksnet_deploy/bundled/city_lr.mp4",
         "ksnet_deploy/native/plugins/CMakeLists.txt",
+        "ksnet_deploy/native/plugins/align/align.cu",
         "ksnet_deploy/native/plugins/deform_conv/deform_conv.cu",
     ):
         assert needed in names

@@ -106,7 +106,8 @@ def build_engine(
         metadata: of the exported step, where the file is a piece of one (default: the file's own).
         prove: given the unfinished engine, with its sidecar beside it; raises when it is not good enough, else returns
             what the sidecar is to say of it.
-        on_note: told that TensorRT's measurements of an earlier build are damaged and are made anew.
+        on_note: told what there is to know: TensorRT's measurements of an earlier build are damaged and are made anew;
+            the plugin library is of an earlier version.
 
     Raises:
         ArtifactError: the file cannot be parsed, or what came out is not what was asked for.
@@ -121,6 +122,8 @@ def build_engine(
             _environment(spec, library, folder),
             on_progress,
         )
+        if report["note"]:
+            on_note(report["note"])
         sidecar = Sidecar(
             spec=spec,
             engine_sha256=sha256_of(unfinished),

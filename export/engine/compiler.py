@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,13 @@ from ksnet_deploy.ops.functions import ALIGN, DOMAIN, VERSION
 from ksnet_deploy.runtime.tensorrt.sidecar import EngineTensor, LayerCounts
 from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, import_tensorrt
 
-__all__ = ["main"]
+__all__ = ["WITHOUT_ALIGN", "main"]
+
+WITHOUT_ALIGN = (
+    "The native plugin library is of an earlier version, which has only the sampling and the product of the alignment; "
+    "build it again with 'ksnet-deploy build-plugins' for all of it in one plugin."
+)
+"""Note of an engine whose alignments are their bodies, around the deformable convolution."""
 
 
 def main() -> int:
@@ -70,40 +77,44 @@ def _build(request: BuildRequest) -> dict[str, Any]:
     trt = import_tensorrt(request.spec.flavour)
     if request.spec.flavour == "rtx":
         _check_capability(trt, request.spec.target.sm)
+    operators = None
     if request.plugins:
         if request.spec.flavour == "rtx":
             _check_unversioned_library()
         from ksnet_deploy.ops.library import load_plugins
 
-        load_plugins(trt, Path(request.plugins))
+        operators = load_plugins(trt, Path(request.plugins))
     if request.onnx is None:
         return {}
-    model, custom_nodes = _prepared(request.onnx, native=request.plugins is not None)
+    model, custom_nodes, note = _prepared(request.onnx, operators)
     started = time.perf_counter()
     with errors_of_polygraphy() as errors:
         parsed = parsed_network(trt, model, request, errors)
         network = parsed[1]
         layers = _count_layers(network)
-        check_layers(layers, request.spec.precision, custom_nodes, with_plugins=request.plugins is not None)
+        check_layers(layers, request.spec.precision, custom_nodes, with_plugins=operators is not None)
         write_engine(trt, parsed, request, errors, _progress_monitor(trt))
     return {
         "version": trt.__version__,
         "layers": layers,
+        "note": note,
         "inputs": [asdict(_tensor(network.get_input(i))) for i in range(network.num_inputs)],
         "outputs": [asdict(_tensor(network.get_output(i))) for i in range(network.num_outputs)],
         "build_s": round(time.perf_counter() - started, 2),
     }
 
 
-def _prepared(path: str, *, native: bool) -> tuple[onnx.ModelProto, int]:
-    """The model as the parser must see it, and the number of custom nodes.
+def _prepared(path: str, operators: Collection[str] | None) -> tuple[onnx.ModelProto, int, str | None]:
+    """The model as the parser must see it, the number of custom nodes, and what the user is to be told.
 
-    Where it finds both, the parser prefers the function body to the plugin, silently; so only one is left.
+    ``operators`` are those that there are plugins for, where plugins are to be taken. Where it finds both, the parser
+    prefers the function body to the plugin, silently; so only one is left.
     """
-    model = onnx.load(path)
+    model, note = onnx.load(path), None
     nodes = [node for node in model.graph.node if node.domain == DOMAIN]
-    if native:
-        if any(node.op_type == ALIGN for node in nodes):  # its body has the node that there is a plugin for
+    if operators is not None:
+        if ALIGN not in operators and any(node.op_type == ALIGN for node in nodes):
+            note = WITHOUT_ALIGN
             model = onnx.inliner.inline_selected_functions(model, [(DOMAIN, ALIGN)])
             nodes = [node for node in model.graph.node if node.domain == DOMAIN]
         del model.functions[:]
@@ -113,7 +124,7 @@ def _prepared(path: str, *, native: bool) -> tuple[onnx.ModelProto, int]:
     else:
         # Inlined here, the nodes of the bodies get names of their own.
         model = onnx.inliner.inline_local_functions(model)
-    return model, len(nodes)
+    return model, len(nodes), note
 
 
 def _check_capability(trt: Any, sm: int) -> None:

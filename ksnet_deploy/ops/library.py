@@ -1,4 +1,4 @@
-"""Build, find and load the native library: the two custom operators as TensorRT plugins and as plain CUDA kernels.
+"""Build, find and load the native library: the custom operators as TensorRT plugins and as plain CUDA kernels.
 
 Nothing of the package needs it: without it an engine is built from the operators' bodies of standard ONNX operators.
 There are two libraries. ``libksnet_plugins.so`` is loaded into TensorRT or TensorRT-RTX; ``libksnet_kernels.so`` holds
@@ -223,8 +223,11 @@ def in_our_words(sentence: str) -> str:
     return sentence
 
 
-def load_plugins(trt: Any, library: Path) -> None:
-    """Register the operators with a TensorRT or TensorRT-RTX Python module.
+def load_plugins(trt: Any, library: Path) -> frozenset[str]:
+    """Register the operators with a TensorRT or TensorRT-RTX Python module; returns their names.
+
+    A library of an earlier version has no plugin for the whole alignment, but one for the deformable convolution in its
+    body.
 
     With TensorRT-RTX, parsing a network that uses them needs :func:`rtx_preflight_environment` besides.
 
@@ -236,23 +239,25 @@ def load_plugins(trt: Any, library: Path) -> None:
         BackendError: the library does not load, or lacks an operator.
     """
     registry = trt.get_plugin_registry()
-    if _missing_operators(registry):
+    needed = {DEFORM_CONV, TOPK_SPLIT}
+    if not needed <= _operators(registry):
         # What load_library returns tells nothing: it is falsy on success too.
         registry.load_library(str(library.resolve()))
-    missing = _missing_operators(registry)
-    if missing:
+    found = _operators(registry)
+    if missing := sorted(needed - found):
         raise BackendError(
             f"{library} does not load as a plugin library of {trt.__name__} {trt.__version__}: {' and '.join(missing)} "
             "not registered; build it again with 'ksnet-deploy build-plugins'"
         )
+    return found
 
 
-def _missing_operators(registry: Any) -> list[str]:
-    names = (DEFORM_CONV, TOPK_SPLIT)
+def _operators(registry: Any) -> frozenset[str]:
+    """Names of the operators that a registry has plugins for."""
     # Asking for a creator that is not there logs an error; the list of all does not.
-    fields = ("name", "plugin_version", "plugin_namespace")
-    known = {tuple(getattr(creator, field, None) for field in fields) for creator in registry.all_creators}
-    return [name for name in names if (name, str(VERSION), DOMAIN) not in known]
+    fields = ("plugin_version", "plugin_namespace")
+    ours = [c for c in registry.all_creators if tuple(getattr(c, f, None) for f in fields) == (str(VERSION), DOMAIN)]
+    return frozenset(creator.name for creator in ours)
 
 
 def rtx_preflight_environment(folder: Path) -> dict[str, str]:

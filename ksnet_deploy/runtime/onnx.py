@@ -21,11 +21,14 @@ from ksnet_deploy.ops.align_library import AlignKernel, align_kernel
 from ksnet_deploy.ops.rewriting import aligns_in, leave_alignment, use_cuda_operators
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
 from ksnet_deploy.runtime.int8 import IN_INT8, check_int8
+from ksnet_deploy.runtime.likeness import RECORDED_PSNR_DB
+from ksnet_deploy.runtime.onnx_recorded import RecordedOnnxStep, attempts
 from ksnet_deploy.runtime.rewrites import use_processor_operators
 from ksnet_deploy.runtime.step_file import (
     check_countable,
     exported_lanes,
     exported_metadata,
+    exported_size,
     features_taken,
     frame_type,
     is_int8,
@@ -45,7 +48,11 @@ __all__ = [
 ]
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}  # float32 is float32
+PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
+    "cpu": {},
+    # float32 is float32; convolutions are measured, with all the memory that the fastest want.
+    "cuda": {"use_tf32": "0", "cudnn_conv_algo_search": "EXHAUSTIVE", "cudnn_conv_use_max_workspace": "1"},
+}
 
 WAITING = {"session.intra_op.allow_spinning": "0"}
 """Threads that wait sleep instead of spinning: on a busy machine spinning ones take the cores from those that work, and
@@ -76,6 +83,7 @@ class OnnxRunner(Runner):
         rewrite: Callable[[onnx.ModelProto], None] | None = None,
         options: Mapping[str, str] = WAITING,
         profile: Path | None = None,
+        recorded: bool | None = None,
     ) -> None:
         """Load the file for frames of one size.
 
@@ -86,10 +94,12 @@ class OnnxRunner(Runner):
                 the alignment where there is one, take the place of the function bodies that the file carries.
             options: entries of the session's configuration.
             profile: beginning of the name of a file to write every operator's time to; :meth:`end_profile` ends it.
+            recorded: run the step as a CUDA graph. None: on CUDA, where the file is of one size and nothing is
+                profiled; where that cannot be, the step is run plainly, and a note says so.
 
         Raises:
             ArtifactError: the file is missing, broken, not a KSNet step, or of another size.
-            BackendError: the device is not available to ONNX Runtime.
+            BackendError: the device is not available to ONNX Runtime, or does not record the step that must be.
             ConfigError: the frames are too large for a CUDA device.
         """
         model = load_step(path, size)
@@ -107,12 +117,69 @@ class OnnxRunner(Runner):
         self.takes, self.gives = tuple(self._feature_types), result_name(model)
         self._device = device
         self._zeros = zero_state(model, size)
-        self._session = open_session(path, model, device, options, profile=profile, kernel=kernel)
-        self._binding = self._session.io_binding()
         self._state: dict[str, ort.OrtValue] | None = None
+        self._recorded: RecordedOnnxStep | None = None
+        if device == "cuda":
+            plain = profile is not None or exported_size(model) is None
+            graph = not plain if recorded is None else recorded
+            self._session = self._opened_on_cuda(path, model, options, profile, graph=graph, must=recorded is True)
+        elif recorded:
+            raise BackendError("only a CUDA device runs a step as a recorded graph; leave recorded out, or take cuda")
+        else:
+            self._session = open_session(path, model, device, options, profile=profile, kernel=kernel)
+        self._binding = self._session.io_binding()
+
+    def _opened_on_cuda(
+        self,
+        path: Path,
+        model: onnx.ModelProto,
+        options: Mapping[str, str],
+        profile: Path | None,
+        *,
+        graph: bool,
+        must: bool,
+    ) -> ort.InferenceSession:
+        """A session with the fastest settings that this build of ONNX Runtime takes; what it does not take is noted, or
+        an error where it must."""
+        half = onnx.TensorProto.FLOAT16 in {tensor.data_type for tensor in model.graph.initializer}
+        reason = ""
+        for attempt in attempts(half=half, graph=graph):
+            if must and not attempt.records:
+                raise BackendError(f"ONNX Runtime does not record this step ({reason}); leave recorded out")
+            try:
+                session = open_session(path, model, "cuda", options, profile=profile, extra=attempt.options)
+            except ArtifactError as error:  # that there is no CUDA device is another error, for all attempts
+                if not attempt.options:
+                    raise
+                reason = reason or f"{error}"
+                continue
+            if attempt.records and (fault := self._fault_of_recorded(session)) is not None:
+                reason = reason or fault
+                continue
+            if attempt.without:
+                lost = " and ".join(attempt.without)
+                self.notes = (*self.notes, f"ONNX Runtime runs without {lost}, which is slower ({reason}).")
+            return session
+        raise AssertionError("the last attempt has no options")
+
+    def _fault_of_recorded(self, session: ort.InferenceSession) -> str | None:
+        """Take the recorded step where it computes what the plain one does; else the reason against it."""
+        try:
+            step = RecordedOnnxStep(session, self._device, self._zeros, self.gives)
+            least = step.least_psnr_db()
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            return f"the step was not recorded: {' '.join(str(error).split())[:300]}"
+        if least < RECORDED_PSNR_DB:
+            return f"the recorded step has {least:.0f} dB against the plain one, not {RECORDED_PSNR_DB:.0f}"
+        self._recorded = step
+        return None
 
     def _step(self, lr: NDArray[Any], *features: NDArray[Any]) -> NDArray[Any]:
         batch = lr.reshape(self.lanes, *lr.shape[-3:])
+        if self._recorded is not None:
+            pairs = zip(self.takes, features, strict=True)
+            given = {name: np.ascontiguousarray(array, self._feature_types[name]) for name, array in pairs}
+            return self._without_lane(self._recorded({"lr": batch, **given}))
         state = self._state if self._state is not None else self._initial_state(batch)
         binding = self._binding
         binding.bind_cpu_input("lr", batch)
@@ -128,8 +195,11 @@ class OnnxRunner(Runner):
         self._state = dict(zip(self._zeros, following, strict=True))
         binding.clear_binding_inputs()
         binding.clear_binding_outputs()
-        found: NDArray[Any] = result.numpy()
-        return found[0] if self.gives == "hr" and self.lanes == 1 else found
+        return self._without_lane(result.numpy())
+
+    def _without_lane(self, result: NDArray[Any]) -> NDArray[Any]:
+        """A frame alone where there is one; features keep their first axis."""
+        return result[0] if self.gives == "hr" and self.lanes == 1 else result
 
     def _initial_state(self, batch: NDArray[Any]) -> dict[str, ort.OrtValue]:
         arrays = self._zeros | {"prev_lr": np.ascontiguousarray(reset_planes(batch))}
@@ -140,12 +210,17 @@ class OnnxRunner(Runner):
 
     @property
     def state(self) -> SavedState:
+        if self._recorded is not None:
+            return self._recorded.state
         return {name: value.numpy().copy() for name, value in (self._state or {}).items()}
 
     @state.setter
     def state(self, saved: SavedState) -> None:
         self._check_open()
         fitting = fitting_state(saved, self._zeros) if saved else {}
+        if self._recorded is not None:
+            self._recorded.load(fitting) if fitting else self._recorded.reset()
+            return
         self._state = {name: self._to_device(array.copy()) for name, array in fitting.items()} or None
 
     def zero_state(self) -> SavedState:
@@ -153,6 +228,8 @@ class OnnxRunner(Runner):
 
     def reset(self) -> None:
         self._state = None
+        if self._recorded is not None:
+            self._recorded.reset()
 
     def end_profile(self) -> Path:
         """The file, complete; a list of events as Chrome's tracing has them, times in microseconds."""
@@ -160,7 +237,7 @@ class OnnxRunner(Runner):
 
     def _close(self) -> None:
         self.reset()
-        del self._binding, self._session
+        del self._binding, self._recorded, self._session
 
 
 def use_device_operators(device: str) -> Callable[[onnx.ModelProto], None]:
@@ -227,9 +304,10 @@ def open_session(
     *,
     profile: Path | None = None,
     kernel: AlignKernel | None = None,
+    extra: Mapping[str, str] | None = None,
 ) -> ort.InferenceSession:
-    """Create an inference session for a model that came from a file; ``options`` are extra session-config entries, and
-    ``kernel`` is of :func:`use_fastest_operators`.
+    """Create an inference session for a model that came from a file; ``options`` are extra session-config entries,
+    ``kernel`` is of :func:`use_fastest_operators`, and ``extra`` are options of the device.
 
     Raises:
         ArtifactError: it cannot.
@@ -251,9 +329,10 @@ def open_session(
         settings.register_custom_ops_library(str(kernel.library))
     provider = PROVIDERS[device]
     try:
-        session = ort.InferenceSession(
-            model.SerializeToString(), settings, providers=[(provider, PROVIDER_OPTIONS[device])]
-        )
+        provided = [(provider, PROVIDER_OPTIONS[device] | dict(extra or {}))]
+        # Else what a provider refuses is printed, where frames may go, and the CPU taken.
+        fallback = {"enable_fallback": 0} if device == "cuda" else {}
+        session = ort.InferenceSession(model.SerializeToString(), settings, providers=provided, **fallback)
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise ArtifactError(f"ONNX Runtime cannot load {path} ({error}); export it again") from error
     if (taken := session.get_providers()[0]) != provider:  # of which it tells nobody

@@ -1,17 +1,20 @@
 // What the operators' TensorRT plugins have in common. An operator describes itself in a struct of static members, and
-// Plugin and Creator make of it what TensorRT asks for. Each of them has exactly one attribute, an integer.
+// Plugin and Creator make of it what TensorRT asks for. Attributes are integers, and all must be there.
 //
 //   struct Op {
-//     static constexpr const char* kName, *kAttribute;       as in the ONNX file
-//     static constexpr int kInputs, kOutputs;
+//     static constexpr const char* kName;                     as in the ONNX file,
+//     static constexpr const char* kAttributes[];             as are these
+//     static constexpr int kInputs, kRequired, kOutputs;      inputs behind the required ones may be left out
 //     static constexpr bool is_float(int input);              FLOAT whatever the storage type is
+//     static constexpr bool may_be_hwc8(int input);           lies as the first input does, channels first or last, as
+//                                                             outputs do; none unless the first one may
 //     using Params = ...;                                     the launcher's struct
-//     static const char* problem(int attribute, const nvinfer1::Dims* inputs);    a sentence, or null; sizes below zero
-//                                                                                 are not known yet
-//     static bool shapes(int attribute, const nvinfer1::DimsExprs* inputs, nvinfer1::DimsExprs* outputs,
+//     static const char* problem(const int32_t* attributes, const nvinfer1::Dims* inputs, int count);
+//                                             a sentence, or null; sizes below zero are not known yet
+//     static bool shapes(const int32_t* attributes, const nvinfer1::DimsExprs* inputs, nvinfer1::DimsExprs* outputs,
 //                        nvinfer1::IExprBuilder&);
-//     static Params params(int attribute, const nvinfer1::Dims* inputs, StorageType);
-//     static void set_pointers(Params&, const void* const* inputs, void* const* outputs, void* workspace);
+//     static Params params(const int32_t* attributes, const nvinfer1::Dims* inputs, int count, StorageType, bool hwc8);
+//     static void set_pointers(Params&, const void* const* inputs, int count, void* const* outputs, void* workspace);
 //     static size_t workspace(const Params&);
 //     static cudaError_t run(const Params&, cudaStream_t);
 //   };
@@ -23,6 +26,7 @@
 
 #include <NvInferRuntime.h>
 
+#include <array>
 #include <cstdio>
 #include <cstring>
 #include <new>
@@ -43,12 +47,22 @@ inline bool is_storage(nvinfer1::DataType type) {
 }
 
 template <typename Op>
+constexpr int kAttributeCount = sizeof(Op::kAttributes) / sizeof(Op::kAttributes[0]);
+
+template <typename Op>
+using Attributes = std::array<int32_t, kAttributeCount<Op>>;
+
+template <typename Op>
 class Plugin final : public nvinfer1::IPluginV3,
                      public nvinfer1::IPluginV3OneCore,
                      public nvinfer1::IPluginV3OneBuild,
                      public nvinfer1::IPluginV3OneRuntime {
  public:
-  explicit Plugin(int32_t attribute) noexcept : attribute_(attribute) {}
+  explicit Plugin(const Attributes<Op>& attributes) noexcept : attributes_(attributes) {
+    for (int i = 0; i < kAttributeCount<Op>; ++i) {
+      fields_[i] = nvinfer1::PluginField{Op::kAttributes[i], &attributes_[i], nvinfer1::PluginFieldType::kINT32, 1};
+    }
+  }
 
   // IPluginV3
   nvinfer1::IPluginCapability* getCapabilityInterface(nvinfer1::PluginCapabilityType type) noexcept override {
@@ -59,7 +73,7 @@ class Plugin final : public nvinfer1::IPluginV3,
     }
     return nullptr;
   }
-  nvinfer1::IPluginV3* clone() noexcept override { return new (std::nothrow) Plugin(attribute_); }
+  nvinfer1::IPluginV3* clone() noexcept override { return new (std::nothrow) Plugin(attributes_); }
 
   // IPluginV3OneCore
   const char* getPluginName() const noexcept override { return Op::kName; }
@@ -78,7 +92,7 @@ class Plugin final : public nvinfer1::IPluginV3,
 
   int32_t getOutputDataTypes(nvinfer1::DataType* out, int32_t outputs, const nvinfer1::DataType* in,
                              int32_t inputs) const noexcept override {
-    if (inputs != Op::kInputs || outputs != Op::kOutputs || !is_storage(in[0])) {
+    if (!has_inputs(inputs) || outputs != Op::kOutputs || !is_storage(in[0])) {
       report(Op::kName, "the first input must be FP32 or FP16; export the network in one of the two");
       return -1;
     }
@@ -91,23 +105,29 @@ class Plugin final : public nvinfer1::IPluginV3,
     nvinfer1::Dims dims[Op::kInputs];
     for (int i = 0; i < inputs && i < Op::kInputs; ++i) dims[i] = known(in[i]);
     if (check(dims, inputs) != 0) return -1;
-    return Op::shapes(attribute_, in, out, builder) ? 0 : -1;
+    return Op::shapes(attributes_.data(), in, out, builder) ? 0 : -1;
   }
 
   bool supportsFormatCombination(int32_t position, const nvinfer1::DynamicPluginTensorDesc* tensors, int32_t inputs,
                                  int32_t) noexcept override {
     const nvinfer1::PluginTensorDesc& tensor = tensors[position].desc;
-    if (tensor.format != nvinfer1::TensorFormat::kLINEAR) return false;
-    if (position == 0) return is_storage(tensor.type);
+    const nvinfer1::PluginTensorDesc& first = tensors[0].desc;
+    const bool follows = position >= inputs || Op::may_be_hwc8(position);
     const bool is_float = position < inputs && Op::is_float(position);
-    return tensor.type == (is_float ? nvinfer1::DataType::kFLOAT : tensors[0].desc.type);
+    if (position == 0) {
+      return is_storage(tensor.type) && (tensor.format == nvinfer1::TensorFormat::kLINEAR ||
+                                         (follows && is_hwc8(tensor) && tensor.type == nvinfer1::DataType::kHALF));
+    }
+    return tensor.type == (is_float ? nvinfer1::DataType::kFLOAT : first.type) &&
+           tensor.format == (follows ? first.format : nvinfer1::TensorFormat::kLINEAR);
   }
 
   size_t getWorkspaceSize(const nvinfer1::DynamicPluginTensorDesc* in, int32_t inputs,
                           const nvinfer1::DynamicPluginTensorDesc*, int32_t) const noexcept override {
     nvinfer1::Dims dims[Op::kInputs];
     for (int i = 0; i < inputs && i < Op::kInputs; ++i) dims[i] = in[i].max;
-    return Op::workspace(Op::params(attribute_, dims, storage_type(in[0].desc.type)));
+    const nvinfer1::PluginTensorDesc& first = in[0].desc;
+    return Op::workspace(Op::params(attributes_.data(), dims, inputs, storage_type(first.type), is_hwc8(first)));
   }
 
   // IPluginV3OneRuntime
@@ -115,15 +135,16 @@ class Plugin final : public nvinfer1::IPluginV3,
                         int32_t) noexcept override {
     nvinfer1::Dims dims[Op::kInputs];
     for (int i = 0; i < inputs && i < Op::kInputs; ++i) dims[i] = in[i].dims;
+    count_ = inputs;
     return check(dims, inputs);
   }
 
   int32_t enqueue(const nvinfer1::PluginTensorDesc* in, const nvinfer1::PluginTensorDesc*, const void* const* inputs,
                   void* const* outputs, void* workspace, cudaStream_t stream) noexcept override {
     nvinfer1::Dims dims[Op::kInputs];
-    for (int i = 0; i < Op::kInputs; ++i) dims[i] = in[i].dims;
-    auto params = Op::params(attribute_, dims, storage_type(in[0].type));
-    Op::set_pointers(params, inputs, outputs, workspace);
+    for (int i = 0; i < count_; ++i) dims[i] = in[i].dims;
+    auto params = Op::params(attributes_.data(), dims, count_, storage_type(in[0].type), is_hwc8(in[0]));
+    Op::set_pointers(params, inputs, count_, outputs, workspace);
     const cudaError_t error = Op::run(params, stream);
     if (error == cudaSuccess) return 0;
     report(Op::kName, cudaGetErrorString(error));
@@ -139,6 +160,12 @@ class Plugin final : public nvinfer1::IPluginV3,
   Plugin(const Plugin&) = delete;
   Plugin& operator=(const Plugin&) = delete;
 
+  static bool has_inputs(int32_t count) { return count >= Op::kRequired && count <= Op::kInputs; }
+
+  static bool is_hwc8(const nvinfer1::PluginTensorDesc& tensor) {
+    return tensor.format == nvinfer1::TensorFormat::kHWC8;
+  }
+
   static StorageType storage_type(nvinfer1::DataType type) {
     return type == nvinfer1::DataType::kHALF ? StorageType::kFloat16 : StorageType::kFloat32;
   }
@@ -152,15 +179,17 @@ class Plugin final : public nvinfer1::IPluginV3,
   }
 
   int32_t check(const nvinfer1::Dims* dims, int32_t inputs) const {
-    const char* problem = inputs == Op::kInputs ? Op::problem(attribute_, dims) : "the number of inputs is wrong";
+    const char* problem =
+        has_inputs(inputs) ? Op::problem(attributes_.data(), dims, inputs) : "the number of inputs is wrong";
     if (problem == nullptr) return 0;
     report(Op::kName, problem);
     return -1;
   }
 
-  int32_t attribute_;
-  nvinfer1::PluginField field_{Op::kAttribute, &attribute_, nvinfer1::PluginFieldType::kINT32, 1};
-  nvinfer1::PluginFieldCollection serialized_{1, &field_};
+  Attributes<Op> attributes_;
+  int32_t count_ = Op::kInputs;  // of the inputs; onShapeChange tells it before the first run
+  nvinfer1::PluginField fields_[kAttributeCount<Op>];
+  nvinfer1::PluginFieldCollection serialized_{kAttributeCount<Op>, fields_};
 };
 
 template <typename Op>
@@ -173,27 +202,44 @@ class Creator final : public nvinfer1::IPluginCreatorV3One {
 
   nvinfer1::IPluginV3* createPlugin(const char*, const nvinfer1::PluginFieldCollection* fields,
                                     nvinfer1::TensorRTPhase) noexcept override {
-    for (int i = 0; fields != nullptr && i < fields->nbFields; ++i) {
-      const nvinfer1::PluginField& field = fields->fields[i];
-      if (field.name == nullptr || std::strcmp(field.name, Op::kAttribute) != 0) continue;
-      if (field.data == nullptr || field.length != 1) break;
-      if (field.type == nvinfer1::PluginFieldType::kINT32) {
-        return new (std::nothrow) Plugin<Op>(*static_cast<const int32_t*>(field.data));
-      }
-      if (field.type == nvinfer1::PluginFieldType::kINT64) {
-        return new (std::nothrow) Plugin<Op>(static_cast<int32_t>(*static_cast<const int64_t*>(field.data)));
-      }
-      break;
+    Attributes<Op> attributes{};
+    for (int i = 0; i < kAttributeCount<Op>; ++i) {
+      if (fields != nullptr && read(*fields, Op::kAttributes[i], attributes[i])) continue;
+      char sentence[96];
+      std::snprintf(sentence, sizeof(sentence), "the node needs the attribute %s, one integer", Op::kAttributes[i]);
+      report(Op::kName, sentence);
+      return nullptr;
     }
-    char sentence[96];
-    std::snprintf(sentence, sizeof(sentence), "the node needs the attribute %s, one integer", Op::kAttribute);
-    report(Op::kName, sentence);
-    return nullptr;
+    return new (std::nothrow) Plugin<Op>(attributes);
+  }
+
+  Creator() {
+    for (int i = 0; i < kAttributeCount<Op>; ++i) {
+      fields_[i] = nvinfer1::PluginField{Op::kAttributes[i], nullptr, nvinfer1::PluginFieldType::kINT32, 1};
+    }
   }
 
  private:
-  nvinfer1::PluginField field_{Op::kAttribute, nullptr, nvinfer1::PluginFieldType::kINT32, 1};
-  nvinfer1::PluginFieldCollection names_{1, &field_};
+  static bool read(const nvinfer1::PluginFieldCollection& fields, const char* name, int32_t& value) {
+    for (int i = 0; i < fields.nbFields; ++i) {
+      const nvinfer1::PluginField& field = fields.fields[i];
+      if (field.name == nullptr || std::strcmp(field.name, name) != 0) continue;
+      if (field.data == nullptr || field.length != 1) return false;
+      if (field.type == nvinfer1::PluginFieldType::kINT32) {
+        value = *static_cast<const int32_t*>(field.data);
+        return true;
+      }
+      if (field.type == nvinfer1::PluginFieldType::kINT64) {
+        value = static_cast<int32_t>(*static_cast<const int64_t*>(field.data));
+        return true;
+      }
+      return false;
+    }
+    return false;
+  }
+
+  nvinfer1::PluginField fields_[kAttributeCount<Op>];
+  nvinfer1::PluginFieldCollection names_{kAttributeCount<Op>, fields_};
 };
 
 // True when two sizes are equal or one of them is not known yet.

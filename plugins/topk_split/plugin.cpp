@@ -7,15 +7,17 @@ namespace {
 
 struct TopKSplitOp {
   static constexpr const char* kName = "KsTopKSplit";
-  static constexpr const char* kAttribute = "k";
-  static constexpr int kInputs = 3, kOutputs = 2;
+  static constexpr const char* kAttributes[] = {"k"};
+  static constexpr int kInputs = 3, kRequired = 3, kOutputs = 2;
   enum Input { kF, kO, kLam };
 
   static constexpr bool is_float(int input) { return input == kO || input == kLam; }
+  static constexpr bool may_be_hwc8(int) { return false; }
 
   using Params = TopKSplitParams;
 
-  static const char* problem(int k, const nvinfer1::Dims* in) {
+  static const char* problem(const int32_t* attributes, const nvinfer1::Dims* in, int) {
+    const int k = attributes[0];
     if (in[kF].nbDims != 4 || in[kO].nbDims != 4 || in[kLam].nbDims != 1) {
       return "f and o must have 4 dimensions, and lam 1";
     }
@@ -30,7 +32,9 @@ struct TopKSplitOp {
     return nullptr;
   }
 
-  static bool shapes(int k, const nvinfer1::DimsExprs* in, nvinfer1::DimsExprs* out, nvinfer1::IExprBuilder& builder) {
+  static bool shapes(const int32_t* attributes, const nvinfer1::DimsExprs* in, nvinfer1::DimsExprs* out,
+                     nvinfer1::IExprBuilder& builder) {
+    const int k = attributes[0];
     const int64_t channels = in[kF].d[1]->getConstantValue();
     for (int i = 0; i < kOutputs; ++i) {
       out[i] = in[kF];
@@ -39,18 +43,18 @@ struct TopKSplitOp {
     return out[0].d[1] != nullptr && out[1].d[1] != nullptr;
   }
 
-  static Params params(int k, const nvinfer1::Dims* in, StorageType type) {
+  static Params params(const int32_t* attributes, const nvinfer1::Dims* in, int, StorageType type, bool) {
     Params p{};
     p.batch = static_cast<int32_t>(in[kF].d[0]);
     p.channels = static_cast<int32_t>(in[kF].d[1]);
-    p.kept = k;
+    p.kept = attributes[0];
     p.height = static_cast<int32_t>(in[kF].d[2]);
     p.width = static_cast<int32_t>(in[kF].d[3]);
     p.type = type;
     return p;
   }
 
-  static void set_pointers(Params& p, const void* const* inputs, void* const* outputs, void* workspace) {
+  static void set_pointers(Params& p, const void* const* inputs, int, void* const* outputs, void* workspace) {
     p.f = inputs[kF];
     p.o = static_cast<const float*>(inputs[kO]);
     p.lam = static_cast<const float*>(inputs[kLam]);

@@ -57,7 +57,14 @@ def builds(monkeypatch: pytest.MonkeyPatch, quick_export: list[str]) -> dict[str
             return {}
         counts["built"] += 1
         Path(request.engine).write_bytes(f"engine of {request.spec} from {request.onnx}".encode() * 20)
-        return {"version": "1.7", "inputs": [], "outputs": [], "layers": {"CONVOLUTION": {"HALF": 85}}, "build_s": 1.0}
+        return {
+            "version": "1.7",
+            "inputs": [],
+            "outputs": [],
+            "layers": {"CONVOLUTION": {"HALF": 85}},
+            "note": None,
+            "build_s": 1.0,
+        }
 
     def verify(*_: object, frames: int, **__: object) -> HalfReport:
         counts["compared"] += 1

@@ -415,7 +415,9 @@ def test_the_command_answers_in_json_and_lists_its_cache(
 )
 def test_native_plugins_take_the_place_of_the_bodies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    library = build_plugins(tensorrt=Path(os.environ["TENSORRT_INCLUDE_DIR"]), architectures=["86"])
+    library = build_plugins(
+        tensorrt=Path(os.environ["TENSORRT_INCLUDE_DIR"].split(os.pathsep)[0]), architectures=["86"]
+    )
     assert make.find_plugin_library() == library
     made = {
         plugins: make_engine(

@@ -25,7 +25,7 @@ from ksnet_deploy.export.static_split import StaticSplit, choose_split
 from ksnet_deploy.export.verified import verify
 from ksnet_deploy.measure.speed.frames import moving_frames
 from ksnet_deploy.network.checkpoints import Checkpoint
-from ksnet_deploy.ops.functions import DOMAIN, TOPK_SPLIT
+from ksnet_deploy.ops.functions import ALIGN, DEFORM_CONV, DOMAIN, TOPK_SPLIT
 from ksnet_deploy.runtime import openvino
 from ksnet_deploy.runtime.exported import describe
 from ksnet_deploy.runtime.lockstep import LockstepOnnxRunner
@@ -112,10 +112,11 @@ def test_damaged_words_on_the_channels_are_one_sentence(exported: tuple[Path, St
 
 
 def test_an_engine_is_built_of_it_without_plugins_for_splits(exported: tuple[Path, StaticSplit]) -> None:
-    native, nodes = _prepared(str(exported[0]), native=True)
-    assert nodes == sum(node.domain == DOMAIN for node in native.graph.node) == 2  # the alignments
-    assert not native.functions
-    plain_body, nodes = _prepared(str(exported[0]), native=False)
+    for operators in ({ALIGN, DEFORM_CONV, TOPK_SPLIT}, {DEFORM_CONV, TOPK_SPLIT}):
+        native, nodes, _ = _prepared(str(exported[0]), operators)
+        assert nodes == sum(node.domain == DOMAIN for node in native.graph.node) == 2  # the alignments
+        assert not native.functions
+    plain_body, nodes, _ = _prepared(str(exported[0]), None)
     assert nodes == 2
     assert all(node.domain != DOMAIN for node in plain_body.graph.node)
 

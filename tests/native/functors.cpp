@@ -1,5 +1,6 @@
 // The operators as plain loops over the functions that the kernels call for each element, to test the arithmetic apart
 // from tiles and launch geometry. The structs are the launchers'.
+#include "../../plugins/align/align.h"
 #include "../../plugins/deform_conv/deform_conv.h"
 #include "../../plugins/topk_split/topk_split.h"
 
@@ -7,25 +8,27 @@ namespace {
 
 using namespace ksnet;
 
-template <typename T>
-void deform_conv(const DeformConvParams& p) {
+// `point` is the operator's: where it samples.
+template <typename T, typename Params>
+void deformable(const Params& params, ModulatedPoint (*point)(const Params&, int, int, int, int, int)) {
+  const Deformable& p = params.common;
   const int plane = p.height * p.width;
-  const T* x = static_cast<const T*>(p.x);
-  const T* weight = static_cast<const T*>(p.weight);
   for (int image = 0; image < p.batch; ++image) {
     for (int pixel = 0; pixel < plane; ++pixel) {
       for (int out = 0; out < p.out_channels; ++out) {
         float sum = to_float(static_cast<const T*>(p.bias)[out]);
         for (int channel = 0; channel < p.channels; ++channel) {
           const int group = channel / (p.channels / p.offset_groups);
+          const T* x = static_cast<const T*>(p.x) + image * p.x_layout.image + channel * p.x_layout.channel;
           for (int tap = 0; tap < kTaps; ++tap) {
-            const ModulatedPoint at = modulated_point<T>(p, image, group, tap, pixel / p.width, pixel % p.width);
-            const T column = from_float<T>(
-                at.mask * sample(x + static_cast<size_t>(image * p.channels + channel) * plane, p.width, at.point));
-            sum += to_float(weight[(out * p.channels + channel) * kTaps + tap]) * to_float(column);
+            const ModulatedPoint at = point(params, image, group, tap, pixel / p.width, pixel % p.width);
+            const T column = from_float<T>(at.mask * sample(x, p.x_layout.pixel, p.width, at.point));
+            const T weight = static_cast<const T*>(p.weight)[(out * p.channels + channel) * kTaps + tap];
+            sum += to_float(weight) * to_float(column);
           }
         }
-        static_cast<T*>(p.y)[static_cast<size_t>(image * p.out_channels + out) * plane + pixel] = from_float<T>(sum);
+        T* y = static_cast<T*>(p.y) + image * p.y_layout.image + out * p.y_layout.channel;
+        y[pixel * p.y_layout.pixel] = from_float<T>(sum);
       }
     }
   }
@@ -48,7 +51,13 @@ void channel_scores(const TopKSplitParams& p, float* scores) {
 }  // namespace
 
 KSNET_API void functors_deform_conv(const DeformConvParams* params) {
-  params->type == StorageType::kFloat16 ? deform_conv<__half>(*params) : deform_conv<float>(*params);
+  params->common.type == StorageType::kFloat16 ? deformable<__half>(*params, modulated_point<__half>)
+                                               : deformable<float>(*params, modulated_point<float>);
+}
+
+KSNET_API void functors_align(const AlignParams* params) {
+  params->common.type == StorageType::kFloat16 ? deformable<__half>(*params, aligned_point<__half>)
+                                               : deformable<float>(*params, aligned_point<float>);
 }
 
 KSNET_API void functors_channel_scores(const TopKSplitParams* params, float* scores) {

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from native_kernels import ALIGN_CASES, align_tensors
 from torch import Tensor
 
 from ksnet_deploy.base.machine import cpu_flags
@@ -20,17 +21,6 @@ FLAGS = {
     "avx2": ["-mavx2", "-mfma"],
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
 }
-CASES = [
-    # (N, C, C_out, H, W), groups, flows, stride
-    pytest.param((1, 32, 32, 18, 32), 4, 1, 2, id="lite"),
-    pytest.param((1, 64, 64, 9, 14), 8, 1, 1, id="uni"),
-    pytest.param((2, 16, 6, 13, 7), 8, 2, 2, id="batch of 2, two flows, odd size, half resolution"),
-    pytest.param((2, 8, 33, 27, 5), 8, 2, 1, id="batch of 2, two flows, one channel to a group"),
-    pytest.param((1, 6, 5, 17, 33), 1, 0, 1, id="at rest, one group of six"),
-    pytest.param((1, 32, 8, 14, 33), 1, 1, 2, id="one group of 32, odd width"),
-    pytest.param((1, 4, 4, 3, 1030), 4, 4, 2, id="three areas wide"),
-    pytest.param((1, 8, 8, 1, 1), 2, 0, 2, id="one pixel"),
-]
 
 
 class Params(ctypes.Structure):
@@ -72,22 +62,6 @@ def kernel(library: ctypes.CDLL, request: pytest.FixtureRequest, monkeypatch: py
     return library
 
 
-def tensors(
-    shape: tuple[int, int, int, int, int],
-    groups: int,
-    flows: int,
-    stride: int,
-    dtype: torch.dtype,
-    flow_px: float = 5.0,
-) -> list[Tensor]:
-    n, c, c_out, h, w = shape
-    generator = torch.Generator().manual_seed(0)
-    raw = (n, 27 * groups, -(-h // stride), -(-w // stride))
-    shapes = [(n, c, h, w), (c_out, c, 3, 3), (c_out,), raw]
-    made = [torch.randn(size, generator=generator).to(dtype) for size in shapes]
-    return [*made, *([flow_px * torch.randn(n, 2 * flows, h, w, generator=generator)] if flows else [])]
-
-
 def params_of(inputs: list[Tensor], y: Tensor, stride: int) -> Params:
     x, weight, _, raw, *flow = inputs
     pointers = [tensor.data_ptr() for tensor in inputs]
@@ -105,21 +79,21 @@ def run(kernel: ctypes.CDLL, inputs: list[Tensor], stride: int) -> Tensor:
     return y
 
 
-@pytest.mark.parametrize(("shape", "groups", "flows", "stride"), CASES)
+@pytest.mark.parametrize(("shape", "groups", "flows", "stride"), ALIGN_CASES)
 def test_float32_is_the_reference(
     kernel: ctypes.CDLL, shape: tuple[int, int, int, int, int], groups: int, flows: int, stride: int
 ) -> None:
-    inputs = tensors(shape, groups, flows, stride, torch.float32)
+    inputs = align_tensors(shape, groups, flows, stride, torch.float32)
     # A float32 coordinate of w px is exact to w * 6e-8 px; the sums change by some tens of units per pixel.
     tolerance = {"atol": 5e-5 * max(1, shape[4] / 50), "rtol": 0}
     torch.testing.assert_close(run(kernel, inputs, stride), align(*inputs, stride=stride), **tolerance)
 
 
-@pytest.mark.parametrize(("shape", "groups", "flows", "stride"), CASES)
+@pytest.mark.parametrize(("shape", "groups", "flows", "stride"), ALIGN_CASES)
 def test_bfloat16_is_the_reference_rounded_once(
     kernel: ctypes.CDLL, shape: tuple[int, int, int, int, int], groups: int, flows: int, stride: int
 ) -> None:
-    inputs = tensors(shape, groups, flows, stride, torch.bfloat16)
+    inputs = align_tensors(shape, groups, flows, stride, torch.bfloat16)
     wide = [tensor.float() for tensor in inputs]
     # Half a unit of bfloat16, which has eight bits, is at most 2^-8 of a value.
     torch.testing.assert_close(run(kernel, inputs, stride).float(), align(*wide, stride=stride), atol=1e-3, rtol=2**-8)
@@ -127,14 +101,14 @@ def test_bfloat16_is_the_reference_rounded_once(
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_what_lies_far_outside_counts_as_zero(kernel: ctypes.CDLL, stride: int) -> None:
-    inputs = tensors((1, 16, 8, 11, 18), 4, 2, stride, torch.float32, flow_px=1e9)
+    inputs = align_tensors((1, 16, 8, 11, 18), 4, 2, stride, torch.float32, flow_px=1e9)
     found = run(kernel, inputs, stride)
     torch.testing.assert_close(found, inputs[2][None, :, None, None].expand_as(found), atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("size", [30.0, 1e4, torch.finfo(torch.float32).max])
 def test_extreme_predictions_are_bounded_as_the_reference_bounds_them(kernel: ctypes.CDLL, size: float) -> None:
-    inputs = tensors((1, 16, 8, 11, 18), 4, 1, 2, torch.float32)
+    inputs = align_tensors((1, 16, 8, 11, 18), 4, 1, 2, torch.float32)
     inputs[3] = inputs[3].sign() * size
     torch.testing.assert_close(run(kernel, inputs, 2), align(*inputs, stride=2), atol=1e-4, rtol=0)
 
@@ -160,7 +134,7 @@ def test_tanh_and_sigmoid_err_by_some_units_of_float32(kernel: ctypes.CDLL) -> N
 
 
 def test_a_batch_is_its_frames_one_by_one(kernel: ctypes.CDLL) -> None:
-    inputs = tensors((3, 16, 16, 30, 20), 4, 1, 2, torch.float32)
+    inputs = align_tensors((3, 16, 16, 30, 20), 4, 1, 2, torch.float32)
     whole = run(kernel, inputs, 2)
     for index in range(3):
         one = [t[index : index + 1].contiguous() if k in (0, 3, 4) else t for k, t in enumerate(inputs)]
@@ -172,7 +146,7 @@ def test_a_batch_is_its_frames_one_by_one(kernel: ctypes.CDLL) -> None:
     [("groups", 3, "groups"), ("stride", 3, "stride"), ("flows", 3, "flows"), ("h", 0, "side"), ("w", 2**30, "large")],
 )
 def test_what_does_not_fit_is_refused_in_a_sentence(library: ctypes.CDLL, name: str, value: int, said: str) -> None:
-    inputs = tensors((1, 16, 8, 11, 18), 4, 1, 1, torch.float32)
+    inputs = align_tensors((1, 16, 8, 11, 18), 4, 1, 1, torch.float32)
     params = params_of(inputs, torch.empty(1, 8, 11, 18), 1)
     setattr(params, name, value)
     assert said in library.ksnet_align(ctypes.byref(params)).decode()
@@ -180,7 +154,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(library: ctypes.CDLL, name: 
 
 def test_a_path_that_is_not_there_is_no_other_one(library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KSNET_ALIGN_PATH", "avx1024")
-    inputs = tensors((1, 16, 8, 11, 18), 4, 1, 1, torch.float32)
+    inputs = align_tensors((1, 16, 8, 11, 18), 4, 1, 1, torch.float32)
     assert library.ksnet_align_path() is None
     params = params_of(inputs, torch.empty(1, 8, 11, 18), 1)
     assert "KSNET_ALIGN_PATH" in library.ksnet_align(ctypes.byref(params)).decode()

@@ -17,14 +17,15 @@ from ksnet_deploy.ops.library import build_plugins, find_kernel_library, find_pl
 from ksnet_deploy.ops.native import KernelLibrary
 
 ROOT = Path(__file__).parents[2]
-HEADERS = os.environ.get("TENSORRT_INCLUDE_DIR")
+HEADERS = [Path(folder) for folder in os.environ.get("TENSORRT_INCLUDE_DIR", "").split(os.pathsep) if folder]
+"""Folders of TensorRT's headers, of one version or of several."""
 pytestmark = [
     pytest.mark.skipif(not (ROOT / "plugins").is_dir(), reason="needs a checkout"),
     pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake"),
 ]
 needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
 needs_headers = pytest.mark.skipif(
-    HEADERS is None, reason="needs TensorRT's headers in TENSORRT_INCLUDE_DIR, which no package carries"
+    not HEADERS, reason="needs TensorRT's headers in TENSORRT_INCLUDE_DIR, which no package carries"
 )
 
 
@@ -58,6 +59,8 @@ def test_the_kernel_library_compiles_without_a_warning_and_loads() -> None:
     assert not list(library.parent.glob("*.part"))
     KernelLibrary(library)
     assert exported_symbols(library) == {
+        "ksnet_align",
+        "ksnet_align_workspace",
         "ksnet_deform_conv",
         "ksnet_deform_conv_workspace",
         "ksnet_error_string",
@@ -176,7 +179,8 @@ def test_the_preflight_link_resolves_to_the_packages_library(tmp_path: Path, mon
     assert (tmp_path / "libtensorrt_rtx.so").resolve().name.startswith("libtensorrt_rtx.so.")
 
 
-# Runs in a child process: parse one network with both operators, then build it for an RTX 3080.
+# Runs in a child process: parse one network with all operators, then build it for an RTX 3080. One alignment follows a
+# flow, at half resolution, the other is at rest.
 BUILD_ENGINE = """
 import sys
 import onnx, onnx.helper as h
@@ -186,25 +190,37 @@ from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.ops.library import load_plugins
 
 library, kind, size, k = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-height, width = (size, "w") if size == "h" else (20, 36)
+stride = int(sys.argv[5])
+height, width, raw_height, raw_width = (size, "w", "rh", "rw") if size == "h" else (20, 36, 10, 18)
 with_plugin = dict(domain="ksnet", plugin_namespace="ksnet", plugin_version="1")
+of_two, kernel = dict(offset_group=2, **with_plugin), ("kernel", "zeros")
 float32 = onnx.TensorProto.FLOAT
 info = h.make_tensor_value_info
 graph = h.make_graph(
     [
-        h.make_node("KsDeformConv2d", ["x", "weight", "offset", "bias", "mask"], ["y"], offset_group=2, **with_plugin),
+        h.make_node("KsAlign", ["x", *kernel, "raw", "flow"], ["u"], offset_stride=stride, **of_two),
+        h.make_node("KsAlign", ["u", *kernel, "raw_1"], ["v"], offset_stride=1, **of_two),
+        h.make_node("KsDeformConv2d", ["v", "weight", "offset", "bias", "mask"], ["y"], **of_two),
         h.make_node("KsTopKSplit", ["y", "o", "lam"], ["con", "dis"], k=k, **with_plugin),
     ],
-    "both",
+    "all",
     [
         info("x", kind, [1, 8, height, width]),
+        info("raw", kind, [1, 54, raw_height, raw_width]),
+        info("raw_1", kind, [1, 54, height, width]),
+        info("flow", float32, [1, 4, height, width]),
         info("offset", float32, [1, 36, height, width]),
         info("mask", kind, [1, 18, height, width]),
         info("o", float32, [1, 1, height, width]),
         info("lam", float32, [1]),
     ],
     [info("con", kind, None), info("dis", kind, None)],
-    [h.make_tensor("weight", kind, [12, 8, 3, 3], [0.5] * 864), h.make_tensor("bias", kind, [12], [0.5] * 12)],
+    [
+        h.make_tensor("kernel", kind, [8, 8, 3, 3], [0.5] * 576),
+        h.make_tensor("zeros", kind, [8], [0.0] * 8),
+        h.make_tensor("weight", kind, [12, 8, 3, 3], [0.5] * 864),
+        h.make_tensor("bias", kind, [12], [0.5] * 12),
+    ],
 )
 model = h.make_model(graph, opset_imports=[h.make_opsetid("", 20), h.make_opsetid("ksnet", 1)], ir_version=10)
 logger = trt.Logger(trt.Logger.ERROR)
@@ -220,8 +236,9 @@ config.num_compute_capabilities = 1
 config.set_compute_capability(trt.ComputeCapability.SM86, 0)
 if size == "h":
     profile = builder.create_optimization_profile()
-    for name, channels in (("x", 8), ("offset", 36), ("mask", 18), ("o", 1)):
+    for name, channels in (("x", 8), ("raw_1", 54), ("flow", 4), ("offset", 36), ("mask", 18), ("o", 1)):
         profile.set_shape(name, (1, channels, 8, 8), (1, channels, 20, 36), (1, channels, 64, 64))
+    profile.set_shape("raw", (1, 54, 4, 4), (1, 54, 10, 18), (1, 54, 32, 32))
     config.add_optimization_profile(profile)
 engine = builder.build_serialized_network(network, config)
 layers = [network.get_layer(i) for i in range(network.num_layers)]
@@ -231,24 +248,27 @@ print("built" if engine is not None and engine.nbytes > 1000 else "not built")
 """
 
 
-@pytest.fixture(scope="module")
-def plugin_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Compiled with the headers that the environment names, warnings as errors."""
-    assert HEADERS is not None
+@pytest.fixture(scope="module", params=HEADERS or [None], ids=str)
+def plugin_library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compiled with headers that the environment names, for an RTX 3080 and an H100, warnings as errors."""
     folder = tmp_path_factory.mktemp("plugins")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plugins, "plugin_folder", lambda: folder)
         patch.setenv("CXXFLAGS", "-Werror")
         patch.setenv("CUDAFLAGS", "--Werror=all-warnings -Xcompiler=-Werror")
-        return build_plugins(tensorrt=Path(HEADERS), architectures=["86-real"])
+        return build_plugins(tensorrt=request.param, architectures=["86-real", "90-real"])
 
 
 @needs_nvcc
 @needs_headers
 def test_the_plugin_library_exports_what_tensorrt_looks_for_and_links_nothing_of_it(plugin_library: Path) -> None:
-    assert {"getCreators", "setLoggerFinder", "ksnet_deform_conv", "ksnet_topk_split"} <= exported_symbols(
-        plugin_library
-    )
+    assert {
+        "getCreators",
+        "setLoggerFinder",
+        "ksnet_align",
+        "ksnet_deform_conv",
+        "ksnet_topk_split",
+    } <= exported_symbols(plugin_library)
     KernelLibrary(plugin_library)
     needed = subprocess.run(["readelf", "-d", str(plugin_library)], capture_output=True, text=True, check=True).stdout
     assert "nvinfer" not in needed
@@ -271,21 +291,31 @@ def run_build(tmp_path: Path, library: Path, *arguments: object) -> subprocess.C
 @needs_headers
 @pytest.mark.parametrize(("kind", "dtype"), [(1, "FLOAT"), (10, "HALF")])
 @pytest.mark.parametrize(("size", "shape"), [("fixed", (20, 36)), ("h", (-1, -1))], ids=["fixed size", "free size"])
-def test_an_engine_with_both_plugins_is_built_without_a_gpu(
+def test_an_engine_with_all_plugins_is_built_without_a_gpu(
     tmp_path: Path, plugin_library: Path, kind: int, dtype: str, size: str, shape: tuple[int, int]
 ) -> None:
-    result = run_build(tmp_path, plugin_library, kind, size, 9)
+    result = run_build(tmp_path, plugin_library, kind, size, 9, 2)
     assert result.returncode == 0, result.stderr
     shapes = [(1, 9, *shape), (1, 3, *shape)]
-    assert result.stdout.strip() == f"2 plugin layers, {shapes} {dtype} built"
+    assert result.stdout.strip() == f"4 plugin layers, {shapes} {dtype} built"
 
 
 @needs_nvcc
 @needs_headers
-def test_the_plugin_says_why_it_refuses_a_network(tmp_path: Path, plugin_library: Path) -> None:
-    result = run_build(tmp_path, plugin_library, 1, "fixed", 12)
+@pytest.mark.parametrize(
+    ("k", "stride", "said"),
+    [
+        (12, 2, "KsTopKSplit: k must be at least 1 and below the channels of f"),
+        (9, 1, "KsAlign: raw must have the height and width of x, divided by offset_stride and rounded up"),
+        (9, 3, "KsAlign: offset_stride must be 1 or 2"),
+    ],
+)
+def test_the_plugin_says_why_it_refuses_a_network(
+    tmp_path: Path, plugin_library: Path, k: int, stride: int, said: str
+) -> None:
+    result = run_build(tmp_path, plugin_library, 1, "fixed", k, stride)
     assert result.returncode == 1
-    assert "[ksnet] KsTopKSplit: k must be at least 1 and below the channels of f" in result.stderr
+    assert f"[ksnet] {said}" in result.stderr
 
 
 def test_a_file_that_is_no_plugin_library_is_refused(tmp_path: Path) -> None:

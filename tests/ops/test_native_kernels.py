@@ -6,51 +6,20 @@ The tests marked ``gpu`` run the compiled kernels where there is a CUDA device.
 from __future__ import annotations
 
 import ctypes
-import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import onnxruntime as ort
 import pytest
 import torch
+from native_kernels import DTYPES, ORDERS, assert_close_for
 from onnx import TensorProto, helper
 from torch import Tensor
 
 from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.ops import native
-from ksnet_deploy.ops.native import DeformConvParams, KernelLibrary, TopKSplitParams
+from ksnet_deploy.ops.kernel_params import Filled, TopKSplitParams
+from ksnet_deploy.ops.native import KernelLibrary
 from ksnet_deploy.ops.reference import channel_scores, deform_conv2d, topk_split
-
-ROOT = Path(__file__).parents[2]
-SHIM = ROOT / "tests" / "native" / "cuda_on_cpu"
-DTYPES = [torch.float32, torch.float16]
-FORWARD, BACKWARD, SHUFFLED = range(3)
-
-
-@pytest.fixture(scope="session")
-def cpu_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The .cu files and the element-wise loops, compiled for the CPU."""
-    compiler = shutil.which("g++")
-    if compiler is None or not (ROOT / "plugins").is_dir():
-        pytest.skip("needs g++ and a checkout")
-    path = tmp_path_factory.mktemp("native") / "libksnet_on_cpu.so"
-    sources = [
-        *sorted((ROOT / "plugins").glob("*/*.cu")),
-        ROOT / "plugins" / "common" / "error_string.cpp",
-        ROOT / "tests" / "native" / "functors.cpp",
-        SHIM / "cuda_on_cpu.cpp",
-    ]
-    flags = ["-std=c++17", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
-    command = [compiler, *flags, "-I", str(SHIM), "-x", "c++", *map(str, sources), "-o", str(path)]
-    subprocess.run(command, check=True)
-    return path
-
-
-@pytest.fixture(scope="session")
-def kernels(cpu_library: Path) -> KernelLibrary:
-    """The Python binding of the kernels, on the library for the CPU."""
-    return KernelLibrary(cpu_library)
 
 
 def deform_tensors(
@@ -81,13 +50,6 @@ def onnx_deform_conv(inputs: list[Tensor]) -> Tensor:
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     feed = {name: tensor.float().numpy() for name, tensor in zip(names, inputs, strict=True)}
     return torch.from_numpy(session.run(None, feed)[0])
-
-
-def assert_close_for(found: Tensor, exact: Tensor, plain_half: Callable[[], Tensor], atol: float = 2e-5) -> None:
-    """float32: within ``atol``. float16: at most twice the error of plain half PyTorch."""
-    error = (found.float() - exact).abs().max().item()
-    allowed = atol if found.dtype == torch.float32 else 2 * (plain_half().float() - exact).abs().max().item()
-    assert error <= allowed, f"error {error:.3g}, allowed {allowed:.3g}"
 
 
 DEFORM_CASES = [
@@ -123,13 +85,10 @@ def test_deform_conv_arithmetic_matches_onnx_runtime(
 
 
 def functors_deform_conv(library: Path, inputs: list[Tensor]) -> Tensor:
-    n, c, h, w = inputs[0].shape
-    c_out = inputs[1].shape[0]
-    y = inputs[0].new_empty(n, c_out, h, w)
-    groups, kind = inputs[2].shape[1] // 18, int(y.dtype == torch.float16)
-    params = DeformConvParams(*(t.data_ptr() for t in (*inputs, y)), None, n, c, c_out, h, w, groups, kind)
-    ctypes.CDLL(str(library)).functors_deform_conv(ctypes.byref(params))
-    return y
+    filled = Filled.deform_conv(*inputs)
+    ctypes.CDLL(str(library)).functors_deform_conv(ctypes.byref(filled.params))
+    found: Tensor = filled.result
+    return found
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -169,10 +128,10 @@ def test_the_order_of_a_blocks_threads_does_not_matter(
     split = split_tensors((2, 40, 37, 35), dtype)
     set_order = ctypes.CDLL(str(cpu_library)).cuda_on_cpu_set_order
     results = []
-    for order in (FORWARD, BACKWARD, SHUFFLED):
+    for order in ORDERS:
         set_order(order)
         results.append((kernels.deform_conv2d(*deform, stream=0), *kernels.topk_split(*split, 30, stream=0)))
-    set_order(FORWARD)
+    set_order(ORDERS[0])
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 

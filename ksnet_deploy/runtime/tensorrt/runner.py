@@ -11,17 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
+from ksnet_deploy.runtime.likeness import RECORDED_PSNR_DB, likeness
 from ksnet_deploy.runtime.tensorrt.cuda_layer import DeviceBuffer, Event, Graph, PinnedArray
 from ksnet_deploy.runtime.tensorrt.engine import DTYPES, Engine, frame_type
 from ksnet_deploy.runtime.tensorrt.transfers import SLOTS, Kind, Slot, Transfers, bytes_of
 
 __all__ = ["TensorRTRunner"]
-
-RECORDED_PSNR_DB = 60.0
-"""Least PSNR of a recorded step against the plain one: TensorRT does not promise the same rounding in two runs, and
-both have the same error of 55 to 63 dB against float32."""
 
 
 class TensorRTRunner(Runner):
@@ -163,7 +159,7 @@ class TensorRTRunner(Runner):
             self.reset()
             self._current = 0
             least = min(
-                _likeness(self._step(frame, *given), expected) for frame, expected in zip(frames, plain, strict=True)
+                likeness(self._step(frame, *given), expected) for frame, expected in zip(frames, plain, strict=True)
             )
             self.recorded = least >= RECORDED_PSNR_DB
             if not self.recorded:
@@ -265,9 +261,3 @@ class TensorRTRunner(Runner):
                 self._transfers.drain()
             finally:
                 self._engine.close()  # before the memory that it uses
-
-
-def _likeness(found: NDArray[Any], expected: NDArray[Any]) -> float:
-    """PSNR in dB of two frames of any one type; of values that are not finite, minus infinity."""
-    levels = [frame if frame.dtype == np.uint8 else frame.astype(np.float32) * 255 for frame in (found, expected)]
-    return psnr(*levels) if np.isfinite(levels).all() else -np.inf

@@ -1,0 +1,157 @@
+"""Parameters of the CUDA kernels' launchers, as the headers below ``plugins/`` declare them, filled from tensors."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from ksnet_deploy.ops.reference import Split, check_align_shapes, check_deform_shapes, check_split_shapes
+
+__all__ = ["AlignParams", "DeformConvParams", "Deformable", "Filled", "Layout", "Result", "TopKSplitParams"]
+
+_STORAGE = {torch.float32: 0, torch.float16: 1}
+
+
+class Layout(ctypes.Structure):
+    """``ksnet::Layout`` of plugins/common/layout.h: elements from one image, channel or pixel to the next."""
+
+    _fields_ = tuple((name, ctypes.c_int64) for name in ("image", "channel", "pixel"))
+
+
+class Deformable(ctypes.Structure):
+    """``ksnet::Deformable`` of plugins/common/deformable.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("x", "weight", "bias", "y", "workspace")),
+        *((name, Layout) for name in ("x_layout", "y_layout")),
+        *((name, ctypes.c_int32) for name in ("batch", "channels", "out_channels", "written_channels")),
+        *((name, ctypes.c_int32) for name in ("height", "width", "offset_groups", "type")),
+    )
+
+
+class DeformConvParams(ctypes.Structure):
+    """``ksnet::DeformConvParams`` of plugins/deform_conv/deform_conv.h."""
+
+    _fields_ = (
+        ("common", Deformable),
+        *((name, ctypes.c_void_p) for name in ("offset", "mask")),
+        *((name, Layout) for name in ("offset_layout", "mask_layout")),
+    )
+
+
+class AlignParams(ctypes.Structure):
+    """``ksnet::AlignParams`` of plugins/align/align.h."""
+
+    _fields_ = (
+        ("common", Deformable),
+        *((name, ctypes.c_void_p) for name in ("raw", "flow")),
+        *((name, Layout) for name in ("raw_layout", "flow_layout")),
+        *((name, ctypes.c_int32) for name in ("flows", "stride")),
+    )
+
+
+class TopKSplitParams(ctypes.Structure):
+    """``ksnet::TopKSplitParams`` of plugins/topk_split/topk_split.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("f", "o", "lam", "con", "dis", "workspace")),
+        *((name, ctypes.c_int32) for name in ("batch", "channels", "kept", "height", "width", "type")),
+    )
+
+
+Result = TypeVar("Result")
+
+
+class Filled(Generic[Result]):
+    """A launcher's struct, with the tensors whose memory it points to; these must live until it was launched.
+
+    Tensors are taken as they lie in memory, channels first or last, and the results lie as the first input does.
+    """
+
+    def __init__(self, params: ctypes.Structure, result: Result, kept: list[Tensor]) -> None:
+        self.params = params
+        self.result = result
+        """Tensor or tensors that the launch writes."""
+        self._kept = kept
+
+    def put_workspace(self, address: int) -> None:
+        """Tell the launcher where its workspace is."""
+        getattr(self.params, "common", self.params).workspace = address
+
+    @staticmethod
+    def deform_conv(x: Tensor, weight: Tensor, offset: Tensor, bias: Tensor, mask: Tensor) -> Filled[Tensor]:
+        """Parameters for the arguments of :func:`ksnet_deploy.ops.reference.deform_conv2d`.
+
+        Raises ValueError where they do not fit."""
+        groups = check_deform_shapes(x, weight, offset, bias, mask)
+        common, y, kept = _deformable(x, weight, bias, groups)
+        offset, offset_layout = _placed(offset.float())
+        mask, mask_layout = _placed(mask.to(x.dtype))
+        params = DeformConvParams(common, offset.data_ptr(), mask.data_ptr(), offset_layout, mask_layout)
+        return Filled(params, y, [*kept, offset, mask])
+
+    @staticmethod
+    def align(x: Tensor, weight: Tensor, bias: Tensor, raw: Tensor, flow: Tensor | None, stride: int) -> Filled[Tensor]:
+        """Parameters for the arguments of :func:`ksnet_deploy.ops.reference.align`.
+
+        Raises ValueError where they do not fit."""
+        groups = check_align_shapes(x, weight, bias, raw, flow, stride)
+        common, y, kept = _deformable(x, weight, bias, groups)
+        raw, raw_layout = _placed(raw.to(x.dtype))
+        params = AlignParams(common, raw.data_ptr(), None, raw_layout, stride=stride)
+        kept.append(raw)
+        if flow is not None:
+            flow, params.flow_layout = _placed(flow.float())
+            params.flow, params.flows = flow.data_ptr(), flow.shape[1] // 2
+            kept.append(flow)
+        return Filled(params, y, kept)
+
+    @staticmethod
+    def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int) -> Filled[Split]:
+        """Parameters for the arguments of :func:`ksnet_deploy.ops.reference.topk_split`.
+
+        Raises ValueError where they do not fit."""
+        check_split_shapes(f, o, lam, k)
+        n, c, h, w = f.shape
+        f, o, lam = f.contiguous(), o.float().contiguous(), lam.float().contiguous()
+        split = Split(f.new_empty(n, k, h, w), f.new_empty(n, c - k, h, w))
+        tensors = [f, o, lam, *split]
+        params = TopKSplitParams(*(t.data_ptr() for t in tensors), None, n, c, k, h, w, _storage(f))
+        return Filled(params, split, tensors)
+
+
+def _deformable(x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> tuple[Deformable, Tensor, list[Tensor]]:
+    kind = _storage(x)
+    n, c, h, w = x.shape
+    outs = weight.shape[0]
+    x, x_layout = _placed(x)
+    weight, bias = (tensor.to(x.dtype).contiguous() for tensor in (weight, bias))
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    order = torch.channels_last if last else torch.contiguous_format
+    y = torch.empty((n, outs, h, w), dtype=x.dtype, device=x.device, memory_format=order)
+    _, y_layout = _placed(y)
+    tensors = [x, weight, bias, y]
+    common = Deformable(
+        *(t.data_ptr() for t in tensors), None, x_layout, y_layout, n, c, outs, outs, h, w, groups, kind
+    )
+    return common, y, tensors
+
+
+def _placed(tensor: Tensor) -> tuple[Tensor, Layout]:
+    """The tensor (N, C, H, W) and where its elements lie; a copy where its rows do not follow one another."""
+    _, _, h, w = tensor.shape
+    image, channel, row, column = tensor.stride()
+    pixel = column if w > 1 else row
+    if (h > 1 and w > 1 and row != w * column) or min(channel, pixel) < 1:
+        return _placed(tensor.contiguous())
+    return tensor, Layout(image, channel, pixel)
+
+
+def _storage(tensor: Tensor) -> int:
+    try:
+        return _STORAGE[tensor.dtype]
+    except KeyError:
+        raise ValueError(f"the native kernels take float32 or float16, not {tensor.dtype}") from None

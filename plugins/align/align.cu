@@ -1,0 +1,35 @@
+#include "../common/deformable_kernel.h"
+#include "align.h"
+
+namespace ksnet {
+namespace {
+
+// Points at offsets that are made of the prediction and the flow where they are needed.
+template <typename T>
+struct PredictedPoints {
+  AlignParams p;
+  __device__ ModulatedPoint operator()(int image, int group, int tap, int row, int column) const {
+    return aligned_point<T>(p, image, group, tap, row, column);
+  }
+};
+
+bool is_valid(const AlignParams& p) {
+  const bool guided = p.flow != nullptr;
+  return is_valid(p.common) && is_valid(p.raw_layout) && (p.stride == 1 || p.stride == 2) &&
+         (!guided || (is_valid(p.flow_layout) && p.flows > 0 && p.common.offset_groups % p.flows == 0));
+}
+
+}  // namespace
+}  // namespace ksnet
+
+KSNET_API size_t ksnet_align_workspace(const ksnet::AlignParams* params) {
+  return ksnet::deformable_workspace(params->common);
+}
+
+KSNET_API cudaError_t ksnet_align(const ksnet::AlignParams* params, cudaStream_t stream) {
+  using namespace ksnet;
+  if (!is_valid(*params)) return cudaErrorInvalidValue;
+  const Deformable& common = params->common;
+  return common.type == StorageType::kFloat16 ? launch_both<__half>(common, PredictedPoints<__half>{*params}, stream)
+                                              : launch_both<float>(common, PredictedPoints<float>{*params}, stream);
+}
