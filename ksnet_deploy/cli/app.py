@@ -71,7 +71,10 @@ COMMANDS: dict[Callable[..., None], tuple[str, str]] = {
     doctor: ("", "--json"),
     evaluate: ("Vid4/ --protocol vid4", "clips/ --codec h264 --crf 23"),
     train: ("data/train -o runs/lite --size lite --hours 2.5", "data/train -o runs/uni --init uni --device cuda"),
-    train_flow: ("data/train -o runs/flow --channels 16", "data/train -o runs/flow32 --validation data/validation"),
+    train_flow: (
+        "data/train -o runs/flow --channels 16 --levels 5",
+        "data/train -o runs/flow32 --validation data/validation",
+    ),
     pack: ("videos/ -o data --hold-out 12", "videos/ -o data --degradation video --variants 8"),
 }
 """Commands, each with the arguments of two examples."""

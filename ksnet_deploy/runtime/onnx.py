@@ -237,7 +237,8 @@ class OnnxRunner(Runner):
 
     def _close(self) -> None:
         self.reset()
-        del self._binding, self._recorded, self._session
+        self._recorded = None
+        del self._binding, self._session
 
 
 def use_device_operators(device: str) -> Callable[[onnx.ModelProto], None]:

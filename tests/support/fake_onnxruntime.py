@@ -22,8 +22,8 @@ class PlayedSession(ort.InferenceSession):
     one_graph = False
     """An old version, which records one graph whatever it is asked for."""
 
-    def __init__(self, model: bytes, settings: Any, providers: list[Any], **more: Any) -> None:
-        name, self.options = providers[0]
+    def __init__(self, model: bytes, settings: Any = None, *, providers: list[Any], **more: Any) -> None:
+        name, self.options = providers[0] if isinstance(providers[0], tuple) else (providers[0], {})
         if "enable_fallback" in more:
             PlayedSession.opened.append(self.options)
             for option in self.refused:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from clips import ArrayClip
 from trainings import CPU, settings
 
@@ -41,6 +42,22 @@ def test_flow_training_lowers_the_end_point_error(tmp_path: Path) -> None:
     fresh = SpyNet(8)
     fresh.load_state_dict(load_flow_weights(tmp_path / "spynet.safetensors", fresh)[0])
     assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), averaged.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("levels", [4, 5, 6])
+def test_the_flow_itself_has_no_loss_at_any_number_of_levels(
+    levels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = SpyNet(4, levels)
+    recipe = Recipe((Stage(1, 1, 1, 32),), learning_rate=1e-3, gradient_norm=1.0, ema_decay=0.9)
+    task = FlowTask(model, [ArrayClip(cloud(64)[None])], [], recipe, tmp_path / "spynet.safetensors", seed=0)
+    first, second, flow = next(iter(task.batches(0, CPU)))
+    sizes = [len(model.pyramid(first, second)[-1][0, 0]) // 2**n for n in range(levels)]
+    exact = [F.interpolate(flow, size=(s, s), mode="area") * s / flow.shape[-1] for s in reversed(sizes)]
+    monkeypatch.setattr(model, "pyramid", lambda *_: exact)
+    assert float(task.loss((first, second, flow))) < 1e-3
+    monkeypatch.setattr(model, "pyramid", lambda *_: [2 * level for level in exact])
+    assert float(task.loss((first, second, flow))) > 0.1
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_a_network_that_is_open_keeps_its_tiles_unless_others_are_named(small_on
 
 def test_frames_that_would_not_fit_are_tiled_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = LittleMemory(10**6, monkeypatch)
-    monkeypatch.setattr("ksnet_deploy.upscale.memory.available_memory", lambda: 850_000_000)
+    monkeypatch.setattr("ksnet_deploy.upscale.memory.available_memory", lambda: 700_000_000)
     with Upscaler("lite") as upscaler:
         upscaler.push(np.zeros((180, 320, 3), np.uint8))
         assert upscaler.tiling is not None
