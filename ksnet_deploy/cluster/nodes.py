@@ -106,10 +106,11 @@ class Nodes(Closing):
             self._actor = self._ray.remote(
                 num_cpus=self.size.cpus, num_gpus=self.size.gpus, max_restarts=0, max_task_retries=0
             )(Worker)
+            if (raylet := self._raylet_socket()) is not None:
+                self._witness = Witness(raylet, f"Error: {self._gone_error()}")
         except BaseException:
             self.close()
             raise
-        self._witness = Witness(self._raylet_socket(), f"Error: {self._gone_error()}")
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
 
     def _watch(self) -> None:
@@ -133,17 +134,23 @@ class Nodes(Closing):
             "which goes on after what is finished"
         )
 
-    def _raylet_socket(self) -> str:
-        return str(self._ray._private.worker.global_worker.node.raylet_socket_name)
+    def _raylet_socket(self) -> str | None:
+        """Path of the socket of this machine's raylet; None where Ray, of whose own names it is one, has it no more."""
+        try:
+            return str(self._ray._private.worker.global_worker.node.raylet_socket_name)
+        except AttributeError:
+            return None
 
     def _own_part_runs(self) -> bool:
         """Whether this machine's raylet takes connections; a while after it does not, Ray ends this process."""
+        if (raylet := self._raylet_socket()) is None:
+            return True
         with socket.socket(socket.AF_UNIX) as trial:
             try:
-                trial.connect(self._raylet_socket())
+                trial.connect(raylet)
             except (ConnectionRefusedError, FileNotFoundError):
                 return False
-            except (OSError, AttributeError):  # nothing that it would say of the raylet
+            except OSError:  # nothing that it would say of the raylet
                 pass
         return True
 
