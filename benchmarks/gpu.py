@@ -8,7 +8,7 @@ is measured for 1, 2, 4 and 8 scenes side by side too, and whether each comes ou
 its parts; an engine with one frame in flight and with two. All rows are measured in one run, medians of CUDA events; a
 row that fails says why and costs no other. The result is written after every row, to benchmarks/results/ or the folder
 of `--output`. `--device cpu` tries the script where there is no GPU; it measures nothing worth keeping, and writes only
-where `--output` is given. Not yet run on a GPU.
+where `--output` is given.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.folding import fold
 from ksnet_deploy.network.model import KSNet, State
 from ksnet_deploy.network.precision import with_precision
+from ksnet_deploy.ops import native
 from ksnet_deploy.runtime.base import Runner, pipelined
 from ksnet_deploy.runtime.lanes import Lanes
 from ksnet_deploy.runtime.torch import (
@@ -41,8 +42,8 @@ from ksnet_deploy.runtime.torch import (
     decode_frame,
     encode_frame,
     exact_and_tuned,
-    use_native_kernels,
 )
+from ksnet_deploy.runtime.torch_kernels import extract_beside_flow, fuse_convolutions, use_native_kernels
 
 RESULTS = Path(__file__).parent / "results"
 FRAMES = 30
@@ -147,8 +148,9 @@ def step_rows(attempt: Attempt, size: FrameSize, model: KSNet, device: str, seco
         channels_last = with_precision(plain, "fp16").to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         add_eager("+ channels last", lambda: channels_last)
         with_kernels = with_precision(plain, "fp16").to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if use_native_kernels(with_kernels):
-            add_eager("+ native kernels", lambda: with_kernels)
+        native_kernels = use_native_kernels(with_kernels)
+        if native_kernels:
+            add_eager("+ native operators", lambda: with_kernels)
 
     def prepare_recorded() -> tuple[KSNet, Advance, Callable[[], object]]:
         recorded = RecordedStep(eager(with_kernels), with_kernels, size, torch.uint8)
@@ -162,6 +164,12 @@ def step_rows(attempt: Attempt, size: FrameSize, model: KSNet, device: str, seco
         return with_kernels, replay, lambda: recorded(frames[0], fresh=False)
 
     add("+ CUDA graph, with the copies", prepare_recorded)
+    if native_kernels:
+        fuse_convolutions(with_kernels, native.epilogue)
+        add("+ fused convolutions", prepare_recorded)
+    if with_kernels.flow is not None:
+        extract_beside_flow(with_kernels)
+        add("+ features beside the flow", prepare_recorded)
 
 
 def lane_rows(attempt: Attempt, size: FrameSize, model: KSNet, device: str, seconds: float) -> None:

@@ -24,7 +24,8 @@ from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.folding import fold
 from ksnet_deploy.network.precision import with_precision
 from ksnet_deploy.runtime.lanes import Lanes
-from ksnet_deploy.runtime.torch import TorchRunner, decode_frame, encode_frame, exact_and_tuned, use_native_kernels
+from ksnet_deploy.runtime.torch import TorchRunner, decode_frame, encode_frame, exact_and_tuned
+from ksnet_deploy.runtime.torch_kernels import accelerated
 
 PLAYED = os.environ.get("KSNET_TEST_DEVICE") == "cpu"
 SIZE = FrameSize(32, 48) if PLAYED else FrameSize(72, 128)
@@ -57,8 +58,7 @@ def test_the_recorded_step_equals_the_eager_one_over_six_frames() -> None:
     model = load_checkpoint(bundled_checkpoint("lite" if PLAYED else "uni")).model
     place = torch.device("cpu" if PLAYED else "cuda")
     network = with_precision(fold(model), "fp16").to(place)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    use_native_kernels(network)
+    network = accelerated(network)
     lrs, expected = moving(6), []
     with exact_and_tuned():
         state = network.initial_state(decode_frame(torch.from_numpy(lrs[0])[None].to(place)))

@@ -38,6 +38,7 @@ class FlowAlignment(nn.Module):
         super().__init__()
         self.guidance = config.flow_guidance
         self.consistent = config.alignment == "consistent"
+        self.warp = warp  # a runtime may put a faster one in its place
 
     def forward(self, u: Tensor, u_1: Tensor, u_2: Tensor, motion: Motion) -> Tensor:
         """Align u_1, u_2 (N, C, H, W), one and two frames back, with u."""
@@ -49,10 +50,10 @@ class FlowAlignment(nn.Module):
         if self.guidance == "none":
             return u_1, None, u_1
         if self.guidance == "prev1":
-            return u_1, _rows_first(motion.to_1), warp(u_1, motion.to_1)
+            return u_1, _rows_first(motion.to_1), self.warp(u_1, motion.to_1)
         if self.guidance == "prev2":
-            return u_2, _rows_first(motion.to_2), warp(u_2, motion.to_2)
-        warped = warp(u_2, motion.from_1_to_2) + warp(u_1, motion.to_1)  # (11)
+            return u_2, _rows_first(motion.to_2), self.warp(u_2, motion.to_2)
+        warped = self.warp(u_2, motion.from_1_to_2) + self.warp(u_1, motion.to_1)  # (11)
         if not self.consistent:
             return u_1, _rows_first(motion.to_2), warped
         half = u_1.shape[1] // 2

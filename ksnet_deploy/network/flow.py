@@ -46,6 +46,7 @@ class SpyNet(nn.Module):
         """
         super().__init__()
         self.channels = channels
+        self.warp = warp  # a runtime may put a faster one in its place
         self.levels = nn.ModuleList(self._level(channels) for _ in range(levels))
         self.register_buffer("mean", torch.tensor((0.485, 0.456, 0.406))[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor((0.229, 0.224, 0.225))[:, None, None], persistent=False)
@@ -97,7 +98,7 @@ class SpyNet(nn.Module):
         for level, (image, reference) in zip(self.levels, reversed(pyramid), strict=False):
             if image is not coarsest:
                 flow = self._enlarged(flow)
-            seen = torch.cat((image, warp(reference, flow, "border"), flow), dim=1)
+            seen = torch.cat((image, self.warp(reference, flow, "border"), flow), dim=1)
             flow = flow + level(seen.to(dtype)).float()
             flows.append(flow)
         return [*flows[:-1], flow[..., :h, :w]]

@@ -46,6 +46,7 @@ class KSNet(nn.Module):
         initialise(self)
         self.flow = SpyNet(config.flow_channels, config.flow_levels) if config.flow_guidance != "none" else None
         self.base = BicubicUpsample()
+        self.warp = warp  # a runtime may put a faster one in its place
 
     @property
     def dtype(self) -> torch.dtype:
@@ -154,7 +155,7 @@ class KSNet(nn.Module):
             to_1 = to_2 = flow_1
         else:
             to_1 = self.flow(lr, prev_lr)
-            to_2 = to_1 + warp(flow_1, to_1)  # (10)
+            to_2 = to_1 + self.warp(flow_1, to_1)  # (10)
         o = (lr - prev_lr).abs().mean(dim=1, keepdim=True)  # (2)
         return Motion(to_1, flow_1, to_2, o)
 

@@ -8,9 +8,20 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from ksnet_deploy.ops.epilogue import check_epilogue_shapes
 from ksnet_deploy.ops.reference import Split, check_align_shapes, check_deform_shapes, check_split_shapes
 
-__all__ = ["AlignParams", "DeformConvParams", "Deformable", "Filled", "Layout", "Result", "TopKSplitParams"]
+__all__ = [
+    "AlignParams",
+    "DeformConvParams",
+    "Deformable",
+    "EpilogueParams",
+    "Filled",
+    "Layout",
+    "Result",
+    "TopKSplitParams",
+    "WarpParams",
+]
 
 _STORAGE = {torch.float32: 0, torch.float16: 1}
 
@@ -59,6 +70,27 @@ class TopKSplitParams(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("f", "o", "lam", "con", "dis", "workspace")),
         *((name, ctypes.c_int32) for name in ("batch", "channels", "kept", "height", "width", "type")),
+    )
+
+
+class EpilogueParams(ctypes.Structure):
+    """``ksnet::EpilogueParams`` of plugins/epilogue/epilogue.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("x", "bias", "skip", "y")),
+        *((name, ctypes.c_int32) for name in ("rows", "width", "pitch", "channels", "shuffle")),
+        ("slope", ctypes.c_float),
+        ("type", ctypes.c_int32),
+    )
+
+
+class WarpParams(ctypes.Structure):
+    """``ksnet::WarpParams`` of plugins/warp/warp.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("x", "flow", "y")),
+        *((name, Layout) for name in ("x_layout", "flow_layout", "y_layout")),
+        *((name, ctypes.c_int32) for name in ("batch", "channels", "height", "width", "border", "type")),
     )
 
 
@@ -122,6 +154,53 @@ class Filled(Generic[Result]):
         params = TopKSplitParams(*(t.data_ptr() for t in tensors), None, n, c, k, h, w, _storage(f))
         return Filled(params, split, tensors)
 
+    @staticmethod
+    def epilogue(x: Tensor, bias: Tensor, slope: float, skip: Tensor | None, shuffle: int) -> Filled[Tensor]:
+        """Parameters for the arguments of :func:`ksnet_deploy.ops.epilogue.epilogue`; the result is in x's own memory
+        where it has as many channels.
+
+        Raises ValueError where they do not fit."""
+        c = check_epilogue_shapes(x, bias, skip, shuffle)
+        x = x.contiguous(memory_format=torch.channels_last)
+        n, pitch, h, w = x.shape
+        shape = (n, c, shuffle * h, shuffle * w)
+        in_place = shuffle == 1 and pitch == c
+        last = torch.channels_last
+        y = x if in_place else torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=last)
+        bias = bias.to(x.dtype).contiguous()
+        tensors = [x, bias, y]
+        params = EpilogueParams(x.data_ptr(), bias.data_ptr(), None, y.data_ptr(), n * h, w, pitch, c, shuffle)
+        params.slope, params.type = slope, _storage(x)
+        if skip is not None:
+            skip = skip.to(x.dtype).contiguous(memory_format=torch.channels_last)
+            params.skip = skip.data_ptr()
+            tensors.append(skip)
+        return Filled(params, y, tensors)
+
+    @staticmethod
+    def warp(x: Tensor, flow: Tensor, padding_mode: str) -> Filled[Tensor]:
+        """Parameters for the arguments of :func:`ksnet_deploy.network.flow.warp`.
+
+        Raises ValueError where they do not fit."""
+        n, c, h, w = x.shape
+        if flow.shape != (n, 2, h, w) or padding_mode not in ("zeros", "border"):
+            raise ValueError(f"warp: a flow {tuple(flow.shape)} and {padding_mode!r} do not fit x {tuple(x.shape)}")
+        x, x_layout = _placed(x)
+        flow, flow_layout = _placed(flow.float())
+        y = _empty_like(x, c)
+        layouts = (x_layout, flow_layout, _placed(y)[1])
+        pointers = (x.data_ptr(), flow.data_ptr(), y.data_ptr())
+        params = WarpParams(*pointers, *layouts, n, c, h, w, padding_mode == "border", _storage(x))
+        return Filled(params, y, [x, flow, y])
+
+
+def _empty_like(x: Tensor, channels: int) -> Tensor:
+    """Memory for so many channels of x's images, in x's order."""
+    n, _, h, w = x.shape
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    order = torch.channels_last if last else torch.contiguous_format
+    return torch.empty((n, channels, h, w), dtype=x.dtype, device=x.device, memory_format=order)
+
 
 def _deformable(x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> tuple[Deformable, Tensor, list[Tensor]]:
     kind = _storage(x)
@@ -129,9 +208,7 @@ def _deformable(x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> tuple[D
     outs = weight.shape[0]
     x, x_layout = _placed(x)
     weight, bias = (tensor.to(x.dtype).contiguous() for tensor in (weight, bias))
-    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    order = torch.channels_last if last else torch.contiguous_format
-    y = torch.empty((n, outs, h, w), dtype=x.dtype, device=x.device, memory_format=order)
+    y = _empty_like(x, outs)
     _, y_layout = _placed(y)
     tensors = [x, weight, bias, y]
     common = Deformable(

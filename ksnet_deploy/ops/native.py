@@ -1,8 +1,9 @@
 """The CUDA kernels of the custom operators, called from PyTorch without TensorRT.
 
 :func:`align`, :func:`deform_conv2d` and :func:`topk_split` compute what their namesakes in
-:mod:`ksnet_deploy.ops.reference` do, on CUDA tensors, on PyTorch's current stream, without a gradient. They need the
-kernel library (:func:`ksnet_deploy.ops.library.build_plugins`). Not yet run on a GPU.
+:mod:`ksnet_deploy.ops.reference` do, :func:`epilogue` and :func:`warp` what those of ``ops/epilogue.py`` and
+``network/flow.py`` do, on CUDA tensors, on PyTorch's current stream, without a gradient. They need the kernel library
+(:func:`ksnet_deploy.ops.library.build_plugins`).
 """
 
 from __future__ import annotations
@@ -15,15 +16,24 @@ import torch
 from torch import Tensor
 
 from ksnet_deploy.base.errors import BackendError
-from ksnet_deploy.ops.kernel_params import AlignParams, DeformConvParams, Filled, Result, TopKSplitParams
+from ksnet_deploy.ops.kernel_params import (
+    AlignParams,
+    DeformConvParams,
+    EpilogueParams,
+    Filled,
+    Result,
+    TopKSplitParams,
+    WarpParams,
+)
 from ksnet_deploy.ops.library import BUILD_KERNELS, find_kernel_library
 from ksnet_deploy.ops.reference import Split
 
-__all__ = ["KernelLibrary", "align", "deform_conv2d", "kernel_library", "topk_split"]
+__all__ = ["KernelLibrary", "align", "deform_conv2d", "epilogue", "kernel_library", "topk_split", "warp"]
 
 _ALIGNMENT = 32  # of the workspace, in bytes
 _PARAMS = {"align": AlignParams, "deform_conv": DeformConvParams, "topk_split": TopKSplitParams}
-"""The launchers, by their names without the prefix."""
+"""The launchers with a workspace, by their names without the prefix."""
+_WITHOUT_WORKSPACE = {"epilogue": EpilogueParams, "warp": WarpParams}
 
 
 class KernelLibrary:
@@ -39,9 +49,11 @@ class KernelLibrary:
     def __init__(self, path: Path) -> None:
         try:
             self._library = ctypes.CDLL(str(path))
-            for name, params in _PARAMS.items():
-                launcher, workspace = self._library[f"ksnet_{name}"], self._library[f"ksnet_{name}_workspace"]
+            for name, params in (_PARAMS | _WITHOUT_WORKSPACE).items():
+                launcher = self._library[f"ksnet_{name}"]
                 launcher.argtypes, launcher.restype = [ctypes.POINTER(params), ctypes.c_void_p], ctypes.c_int
+            for name, params in _PARAMS.items():
+                workspace = self._library[f"ksnet_{name}_workspace"]
                 workspace.argtypes, workspace.restype = [ctypes.POINTER(params)], ctypes.c_size_t
             self._library.ksnet_error_string.argtypes = [ctypes.c_int]
             self._library.ksnet_error_string.restype = ctypes.c_char_p
@@ -72,12 +84,30 @@ class KernelLibrary:
         """Launch :func:`topk_split` on the stream."""
         return self._run("topk_split", Filled.topk_split(f, o, lam, k), f.device, stream)
 
+    def epilogue(
+        self,
+        x: Tensor,
+        bias: Tensor,
+        *,
+        slope: float = 1.0,
+        skip: Tensor | None = None,
+        shuffle: int = 1,
+        stream: int,
+    ) -> Tensor:
+        """Launch :func:`epilogue` on the stream."""
+        return self._run("epilogue", Filled.epilogue(x, bias, slope, skip, shuffle), x.device, stream)
+
+    def warp(self, x: Tensor, flow: Tensor, padding_mode: str = "zeros", *, stream: int) -> Tensor:
+        """Launch :func:`warp` on the stream."""
+        return self._run("warp", Filled.warp(x, flow, padding_mode), x.device, stream)
+
     def _run(self, name: str, filled: Filled[Result], device: torch.device, stream: int) -> Result:
         params = ctypes.byref(filled.params)
-        size = self._library[f"ksnet_{name}_workspace"](params)
-        # PyTorch's allocator knows the current stream: the memory is not given to other work on it too early.
-        workspace = torch.empty(size + _ALIGNMENT, dtype=torch.uint8, device=device)
-        filled.put_workspace((workspace.data_ptr() + _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT)
+        if name in _PARAMS:
+            size = self._library[f"ksnet_{name}_workspace"](params)
+            # PyTorch's allocator knows the current stream: the memory is not given to other work on it too early.
+            workspace = torch.empty(size + _ALIGNMENT, dtype=torch.uint8, device=device)
+            filled.put_workspace((workspace.data_ptr() + _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT)
         error = self._library[f"ksnet_{name}"](params, stream)
         if error:
             reason = self._library.ksnet_error_string(error).decode()
@@ -129,6 +159,33 @@ def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int, *, ranked: bool = Fals
     _check_device(f, o, lam)
     with torch.cuda.device(f.device):
         return kernel_library().topk_split(f, o, lam, k, stream=torch.cuda.current_stream().cuda_stream)
+
+
+def epilogue(x: Tensor, bias: Tensor, *, slope: float = 1.0, skip: Tensor | None = None, shuffle: int = 1) -> Tensor:
+    """What follows a convolution, on the GPU, in one kernel; arguments and result as in
+    :func:`ksnet_deploy.ops.epilogue.epilogue`, float32 or float16. It may write over x.
+
+    Raises:
+        BackendError: no kernel library, no CUDA tensor, or a failed launch.
+        ValueError: a shape or the type does not fit.
+    """
+    _check_device(x, bias, *([] if skip is None else [skip]))
+    with torch.cuda.device(x.device):
+        stream = torch.cuda.current_stream().cuda_stream
+        return kernel_library().epilogue(x, bias, slope=slope, skip=skip, shuffle=shuffle, stream=stream)
+
+
+def warp(x: Tensor, flow: Tensor, padding_mode: str = "zeros") -> Tensor:
+    """Motion compensation on the GPU; arguments and result as in :func:`ksnet_deploy.network.flow.warp`, float32 or
+    float16.
+
+    Raises:
+        BackendError: no kernel library, no CUDA tensor, or a failed launch.
+        ValueError: a shape or the type does not fit.
+    """
+    _check_device(x, flow)
+    with torch.cuda.device(x.device):
+        return kernel_library().warp(x, flow, padding_mode, stream=torch.cuda.current_stream().cuda_stream)
 
 
 @functools.cache

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.base.frames import FrameSize, FrameType
-from ksnet_deploy.network.alignment import FlowGuidedAlignment
-from ksnet_deploy.network.channel_selection import SplitLevel
 from ksnet_deploy.network.config import Precision, StepName
 from ksnet_deploy.network.elements import check_elements
 from ksnet_deploy.network.folding import fold as folded
@@ -20,6 +18,7 @@ from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.network.precision import with_precision
 from ksnet_deploy.network.steps import AnyState, Step
 from ksnet_deploy.runtime.base import Runner, SavedState, fitting_state
+from ksnet_deploy.runtime.torch_kernels import accelerated
 
 __all__ = [
     "RecordedStep",
@@ -29,7 +28,6 @@ __all__ = [
     "decode_frame",
     "encode_frame",
     "exact_and_tuned",
-    "use_native_kernels",
 ]
 
 Advance = Callable[..., tuple[torch.Tensor, Any]]
@@ -54,7 +52,7 @@ class TorchRunner(Runner):
     """Runs a network as PyTorch executes it: the reference on the CPU, a fast runtime on a CUDA device.
 
     On CUDA it computes in half precision, with the native kernels where their library is found, and a step is one
-    launch of a CUDA graph. Not yet run on a GPU.
+    launch of a CUDA graph.
     """
 
     backend = "torch"
@@ -88,8 +86,7 @@ class TorchRunner(Runner):
         self._state: AnyState | None = None
         self._recorded: RecordedStep | None = None
         if on_cuda:
-            self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            use_native_kernels(self._model)
+            self._model = accelerated(self._model)
         if on_cuda and recorded:
             self._recorded = RecordedStep(self._advance, self._model, size, self._dtype, step, lanes)
 
@@ -288,21 +285,3 @@ class RecordedStep:
         self._current = 1 - self._current
         torch.cuda.current_stream().synchronize()
         return self._result
-
-
-def use_native_kernels(network: KSNet) -> bool:
-    """Put the native kernels in the place of the reference operators, where their library was built; tell whether."""
-    from ksnet_deploy.ops.library import find_kernel_library
-
-    if find_kernel_library() is None:
-        return False
-    from ksnet_deploy.ops import native
-
-    for module in network.modules():
-        if isinstance(module, FlowGuidedAlignment):
-            module.align = native.align
-            # The kernel reads its weight in the order of the file; here once, not with every frame.
-            module.weight.data = module.weight.data.contiguous()
-        if isinstance(module, SplitLevel) and not module.ranked:
-            module.topk_split = native.topk_split
-    return True

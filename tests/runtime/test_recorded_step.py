@@ -17,7 +17,8 @@ from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.elements import LIMIT, check_elements, largest_tensor
 from ksnet_deploy.network.model import KSNet
-from ksnet_deploy.runtime.torch import TorchRunner, use_native_kernels
+from ksnet_deploy.runtime.torch import TorchRunner
+from ksnet_deploy.runtime.torch_kernels import use_native_kernels
 
 SIZE = FrameSize(16, 24)
 

@@ -1,0 +1,144 @@
+"""The native CUDA kernels in the place of what PyTorch computes: operators, and what follows each convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ksnet_deploy.network.alignment import FlowAlignment, FlowGuidedAlignment
+from ksnet_deploy.network.blocks import ResidualBlock
+from ksnet_deploy.network.channel_selection import SplitLevel
+from ksnet_deploy.network.flow import SpyNet
+from ksnet_deploy.network.model import KSNet
+from ksnet_deploy.ops.epilogue import shuffled_order
+
+__all__ = ["accelerated", "extract_beside_flow", "fuse_convolutions", "use_native_kernels"]
+
+M = TypeVar("M", bound=nn.Module)
+Epilogue = Callable[..., Tensor]
+"""As :func:`ksnet_deploy.ops.epilogue.epilogue`."""
+CHANNEL_MULTIPLE = 8
+"""Output channels of a convolution are padded to a multiple of this: cuDNN's kernels for tensor cores move 16 bytes."""
+
+
+def accelerated(network: KSNet) -> KSNet:
+    """A folded network on a CUDA device as it is fastest there; it takes the place of the one given."""
+    from ksnet_deploy.ops import native
+
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if use_native_kernels(network):
+        network = fuse_convolutions(network, native.epilogue)
+    if network.flow is not None:
+        extract_beside_flow(network)
+    return network
+
+
+def use_native_kernels(network: KSNet) -> bool:
+    """Put the native kernels in the place of the reference operators, where their library was built; tell whether."""
+    from ksnet_deploy.ops import library, native
+
+    if library.find_kernel_library() is None:
+        return False
+
+    for module in network.modules():
+        if isinstance(module, FlowGuidedAlignment):
+            module.align = native.align
+            # The kernel reads its weight in the order of the file; here once, not with every frame.
+            module.weight.data = module.weight.data.contiguous()
+        if isinstance(module, SplitLevel) and not module.ranked:
+            module.topk_split = native.topk_split
+        if isinstance(module, FlowAlignment | SpyNet | KSNet):
+            module.warp = native.warp
+    return True
+
+
+class FusedConv(nn.Module):
+    """A convolution, and one kernel for all that follows it until the next: bias, activation, sum, pixel shuffle."""
+
+    def __init__(self, conv: nn.Conv2d, epilogue: Epilogue, slope: float = 1.0, shuffle: int = 1) -> None:
+        super().__init__()
+        self.stride: Any = conv.stride
+        self.padding: Any = conv.padding
+        self.epilogue, self.slope, self.shuffle = epilogue, slope, shuffle
+        weight, bias = conv.weight.detach(), conv.bias
+        assert bias is not None
+        assert conv.groups == 1
+        weight, bias = (shuffled_order(tensor, shuffle) for tensor in (weight, bias.detach()))
+        padded = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, -len(weight) % CHANNEL_MULTIPLE))
+        self.weight = nn.Parameter(padded.contiguous(memory_format=torch.channels_last), requires_grad=False)
+        self.bias = nn.Parameter(bias, requires_grad=False)
+
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        y = F.conv2d(x, self.weight, None, self.stride, self.padding)
+        return self.epilogue(y, self.bias, slope=self.slope, skip=skip, shuffle=self.shuffle)
+
+
+class FusedResidualBlock(nn.Module):
+    """:class:`ResidualBlock` of two fused convolutions, the second of which adds what came in."""
+
+    def __init__(self, block: ResidualBlock, epilogue: Epilogue) -> None:
+        super().__init__()
+        self.first, self.second = _fused(block.body, epilogue)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.second(self.first(x), skip=x)
+        return y
+
+
+def fuse_convolutions(network: M, epilogue: Epilogue) -> M:
+    """The folded network, on its device, with fused convolutions in the place of its own; they give channels last."""
+    if isinstance(network, nn.Conv2d):
+        return FusedConv(network, epilogue)  # type: ignore[return-value]
+    if isinstance(network, ResidualBlock):
+        return FusedResidualBlock(network, epilogue)  # type: ignore[return-value]
+    if isinstance(network, nn.Sequential):
+        return nn.Sequential(*_fused(network, epilogue))  # type: ignore[return-value]
+    for name, child in list(network.named_children()):
+        setattr(network, name, fuse_convolutions(child, epilogue))
+    return network
+
+
+def _fused(layers: nn.Sequential, epilogue: Epilogue) -> Iterator[nn.Module]:
+    """The layers in their order, with each convolution and what can be fused with it as one."""
+    remaining = list(layers)
+    while remaining:
+        layer = remaining.pop(0)
+        if not isinstance(layer, nn.Conv2d):
+            yield fuse_convolutions(layer, epilogue)
+            continue
+        slope, shuffle = 1.0, 1
+        if remaining and isinstance(remaining[0], nn.LeakyReLU | nn.ReLU):
+            slope = float(getattr(remaining.pop(0), "negative_slope", 0.0))
+        if remaining and isinstance(remaining[0], nn.PixelShuffle):
+            shuffle = int(remaining.pop(0).upscale_factor)  # type: ignore[arg-type]
+        yield FusedConv(layer, epilogue, slope, shuffle)
+
+
+def extract_beside_flow(network: KSNet) -> None:
+    """Let the features of a frame be computed on a CUDA stream of their own, beside the flow, which needs none of them
+    and whose many small kernels leave most of a card idle. The first branch waits for both."""
+    extract, side = network.extract, torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    read: list[Tensor] = []
+
+    class Beside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.extract = extract
+
+        def forward(self, x: Tensor) -> Tensor:
+            read.append(x)  # its memory must not go to other work before the other stream has read it
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                y: Tensor = self.extract(x)
+            return y
+
+    def join(*_: object) -> None:
+        torch.cuda.current_stream().wait_stream(side)
+        read.clear()
+
+    network.extract = Beside()  # type: ignore[assignment]
+    network.propagate.register_forward_pre_hook(join)

@@ -1,0 +1,148 @@
+"""The CUDA kernels of what follows a convolution and of the motion compensation, in emulated blocks on this CPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from native_kernels import DTYPES, assert_close_for
+from torch import Tensor
+
+from ksnet_deploy.base.errors import BackendError
+from ksnet_deploy.network.flow import warp
+from ksnet_deploy.ops import native
+from ksnet_deploy.ops.epilogue import epilogue, shuffled_order
+from ksnet_deploy.ops.native import KernelLibrary
+
+LAST = torch.channels_last
+
+
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+EPILOGUES = [
+    # (N, P, H, W), bias, shuffle
+    pytest.param((1, 64, 5, 7), 64, 1, id="as wide as it is read"),
+    pytest.param((2, 8, 3, 9), 3, 1, id="three of eight channels, batch of 2"),
+    pytest.param((2, 32, 3, 5), 32, 2, id="pixel shuffle, batch of 2"),
+    pytest.param((1, 24, 4, 3), 20, 2, id="pixel shuffle to five channels, padded"),
+    pytest.param((1, 48, 2, 3), 48, 4, id="pixel shuffle by four to three channels"),
+    pytest.param((1, 8, 1, 1), 8, 1, id="one pixel"),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("with_skip", [False, True])
+@pytest.mark.parametrize("slope", [1.0, 0.0, 0.1])
+@pytest.mark.parametrize(("shape", "biases", "shuffle"), EPILOGUES)
+def test_the_epilogue_is_the_definition(
+    kernels: KernelLibrary,
+    shape: tuple[int, int, int, int],
+    biases: int,
+    shuffle: int,
+    slope: float,
+    with_skip: bool,
+    dtype: torch.dtype,
+) -> None:
+    n, _, h, w = shape
+    x, bias = normal(*shape, dtype=dtype), normal(biases, seed=1, dtype=dtype)
+    out = (n, biases // shuffle**2, shuffle * h, shuffle * w)
+    skip = normal(*out, seed=2, dtype=dtype) if with_skip else None
+    exact = epilogue(x.float(), bias.float(), slope=slope, skip=None if skip is None else skip.float(), shuffle=shuffle)
+    given = x.to(memory_format=LAST, copy=True)
+    found = kernels.epilogue(given, bias, slope=slope, skip=skip, shuffle=shuffle, stream=0)
+    assert (found.shape, found.dtype) == (out, dtype)
+    assert found.is_contiguous(memory_format=LAST)
+    assert (found.data_ptr() == given.data_ptr()) == (shape[1] == biases and shuffle == 1)
+    # One rounding, of the exact sum: nearer than half PyTorch, which rounds after every operation.
+    torch.testing.assert_close(found, exact.to(dtype), rtol=0 if dtype == torch.float16 else 1e-6, atol=1e-6)
+
+
+def test_a_shuffled_order_is_that_of_a_pixel_shuffle() -> None:
+    weight, bias, x = normal(20, 3, 3, 3), normal(20, seed=1), normal(2, 3, 6, 5, seed=2)
+    expected = F.pixel_shuffle(F.leaky_relu(F.conv2d(x, weight, bias, padding=1), 0.1), 2)
+    conv = F.conv2d(x, shuffled_order(weight, 2), padding=1)
+    torch.testing.assert_close(epilogue(conv, shuffled_order(bias, 2), slope=0.1, shuffle=2), expected)
+
+
+def test_undefined_and_infinite_values_stay_what_they_are(kernels: KernelLibrary) -> None:
+    x = torch.tensor([torch.nan, torch.inf, -torch.inf, -0.0]).repeat(2).reshape(1, 8, 1, 1)
+    found = kernels.epilogue(x.clone(), torch.zeros(8), slope=0.1, stream=0)
+    torch.testing.assert_close(found, F.leaky_relu(x, 0.1), equal_nan=True)
+
+
+def test_epilogues_that_do_not_fit_are_refused(kernels: KernelLibrary) -> None:
+    x = normal(1, 8, 3, 4)
+    with pytest.raises(ValueError, match="do not fit"):
+        kernels.epilogue(x, normal(9), stream=0)
+    with pytest.raises(ValueError, match="do not fit"):
+        kernels.epilogue(x, normal(6), shuffle=2, stream=0)
+    with pytest.raises(ValueError, match=r"skip is .*, and the result \(1, 8, 3, 4\)"):
+        kernels.epilogue(x, normal(8), skip=normal(1, 8, 4, 3), stream=0)
+    with pytest.raises(BackendError, match=r"epilogue: the launch failed \(invalid argument\)"):
+        kernels.epilogue(normal(1, 289, 1, 1), normal(289), shuffle=17, stream=0)
+    with pytest.raises(BackendError, match="one CUDA device; found cpu"):
+        native.epilogue(x, normal(8))
+
+
+WARPS = [
+    pytest.param((1, 16, 9, 14), id="vectors"),
+    pytest.param((2, 3, 7, 11), id="three channels, batch of 2"),
+    pytest.param((2, 36, 5, 6), id="36 channels, batch of 2"),
+    pytest.param((1, 8, 1, 1), id="one pixel"),
+    pytest.param((1, 4, 2, 700), id="one row above another"),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("padding_mode", ["zeros", "border"])
+@pytest.mark.parametrize("order", [torch.contiguous_format, LAST], ids=["first", "last"])
+@pytest.mark.parametrize("shape", WARPS)
+def test_the_warp_is_the_definition(
+    kernels: KernelLibrary,
+    shape: tuple[int, int, int, int],
+    order: torch.memory_format,
+    padding_mode: str,
+    dtype: torch.dtype,
+) -> None:
+    n, _, h, w = shape
+    x, flow = normal(*shape, dtype=dtype), 4 * normal(n, 2, h, w, seed=1)
+    found = kernels.warp(x.contiguous(memory_format=order), flow, padding_mode, stream=0)
+    assert found.dtype == dtype
+    assert found.is_contiguous(memory_format=order)
+    # grid_sample normalises coordinates, which costs it w * 6e-8 px of them.
+    assert_close_for(found, warp(x.float(), flow, padding_mode), lambda: warp(x, flow, padding_mode), 1e-5 * max(w, 50))
+
+
+def test_a_warp_by_whole_pixels_moves_and_a_warp_outside_is_the_border_or_nothing(kernels: KernelLibrary) -> None:
+    x = normal(1, 8, 6, 7).contiguous(memory_format=LAST)
+    flow = torch.tensor([2.0, -1.0]).reshape(1, 2, 1, 1).expand(1, 2, 6, 7)
+    torch.testing.assert_close(kernels.warp(x, flow, stream=0)[..., 1:, :-2], x[..., :-1, 2:])
+    for wild in (torch.inf, -torch.inf, 1e30, -1e30, torch.nan):
+        far = torch.full((1, 2, 6, 7), wild)
+        assert not kernels.warp(x, far, stream=0).any()
+        side = slice(-1, None) if wild > 0 else slice(0, 1)
+        assert torch.equal(kernels.warp(x, far, "border", stream=0), x[..., side, side].expand_as(x))
+
+
+def test_warps_that_do_not_fit_are_refused(kernels: KernelLibrary) -> None:
+    x = normal(1, 8, 3, 4)
+    with pytest.raises(ValueError, match="do not fit x"):
+        kernels.warp(x, normal(1, 2, 4, 3), stream=0)
+    with pytest.raises(ValueError, match="'reflection' do not fit"):
+        kernels.warp(x, normal(1, 2, 3, 4), "reflection", stream=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("channels", [64, 36, 3])
+def test_both_on_the_gpu_are_the_definition(channels: int, dtype: torch.dtype) -> None:
+    x = normal(2, channels, 45, 67, dtype=dtype).cuda().contiguous(memory_format=LAST)
+    flow, bias = 6 * normal(2, 2, 45, 67, seed=1).cuda(), normal(channels, seed=2, dtype=dtype).cuda()
+    skip = normal(2, channels, 45, 67, seed=3, dtype=dtype).cuda().contiguous(memory_format=LAST)
+    for mode in ("zeros", "border"):
+        assert_close_for(native.warp(x, flow, mode), warp(x.float(), flow, mode), lambda m=mode: warp(x, flow, m), 1e-3)  # type: ignore[misc]
+    expected = epilogue(x.float(), bias.float(), slope=0.1, skip=skip.float()).to(dtype)
+    torch.testing.assert_close(native.epilogue(x, bias, slope=0.1, skip=skip), expected)
