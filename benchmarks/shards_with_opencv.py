@@ -1,9 +1,10 @@
 """Clips and stills to training shards with OpenCV, where there is no PyAV for `ksnet-deploy pack`.
 
-    python benchmarks/shards_with_opencv.py FROM TO [--hold-out 4]
+    python benchmarks/shards_with_opencv.py FROM TO [--hold-out 4] [--least-side 176]
 
 FROM holds videos (.mp4) and stills (.jpg, .png), in folders too; TO/training receives shards, and TO/validation
-those of the videos held out, the first ones by name. What OpenCV cannot read is left out, and said.
+those of the videos held out, the first ones by name. What OpenCV cannot read is left out, and said; so is what to train
+on has a side below the least, in which no patch of the training would fit.
 """
 
 from __future__ import annotations
@@ -64,21 +65,28 @@ def main() -> None:
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
     parser.add_argument("--hold-out", type=int, default=4, help="videos for validation")
+    parser.add_argument("--least-side", type=int, default=1, help="of what to train on, in pixels")
     options = parser.parse_args()
     paths = sorted(path for path in options.source.rglob("*") if path.suffix in (".mp4", ".jpg", ".png"))
     training, validation = Shards(options.target / "training"), Shards(options.target / "validation")
+    small = 0
     with ProcessPoolExecutor() as pool:
         for path, (name, clip) in zip(paths, pool.map(decoded, paths, chunksize=4), strict=True):
             if clip is None:
                 print(f"{path} cannot be read and is left out", file=sys.stderr)
             else:
                 held_out = path.suffix == ".mp4" and validation.count < options.hold_out
-                (validation if held_out else training).add(name, clip)
+                if held_out or min(clip.shape[1:3]) >= options.least_side:
+                    (validation if held_out else training).add(name, clip)
+                else:
+                    small += 1
     for shards in (training, validation):
         shards.write()
+    if small:
+        print(f"{small} smaller than {options.least_side} pixels are left out")
     print(f"{training.count} clips and stills to train on, {validation.count} to validate with")
     if not training.count:
-        raise SystemExit(f"Error: {options.source} holds no video or still that OpenCV reads.")
+        raise SystemExit(f"Error: {options.source} holds no video or still that OpenCV reads and that is large enough.")
 
 
 if __name__ == "__main__":

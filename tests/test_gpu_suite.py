@@ -97,6 +97,12 @@ def test_clips_become_shards_without_pyav(clips: Path, tmp_path: Path) -> None:
     assert list(validation) == ["a"]
     assert abs(training["b"][5].astype(int) - 100).max() < 8
 
+    run = subprocess.run([*command, "--least-side", "192"], capture_output=True, text=True, check=False)
+    assert run.stdout.splitlines() == [
+        "1 smaller than 192 pixels are left out",
+        "1 clips and stills to train on, 1 to validate with",
+    ]
+
 
 def test_a_row_that_fails_costs_no_other_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import gpu
