@@ -32,18 +32,14 @@ from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.folding import fold
 from ksnet_deploy.network.model import KSNet, State
+from ksnet_deploy.network.pixels import decode_frame, encode_frame
 from ksnet_deploy.network.precision import with_precision
 from ksnet_deploy.ops import native
 from ksnet_deploy.runtime.base import Runner, pipelined
 from ksnet_deploy.runtime.lanes import Lanes
-from ksnet_deploy.runtime.torch import (
-    RecordedStep,
-    TorchRunner,
-    decode_frame,
-    encode_frame,
-    exact_and_tuned,
-)
+from ksnet_deploy.runtime.torch import TorchRunner
 from ksnet_deploy.runtime.torch_kernels import extract_beside_flow, fuse_convolutions, use_native_kernels
+from ksnet_deploy.runtime.torch_recorded import RecordedStep, exact_and_tuned
 
 RESULTS = Path(__file__).parent / "results"
 FRAMES = 30
@@ -312,6 +308,8 @@ def main() -> None:
     kernel_rows(attempt, options.size, model, options.device, gb_s, options.seconds)
     step_rows(attempt, options.size, model, options.device, options.seconds)
     lane_rows(attempt, options.size, model, options.device, options.seconds)
+    in_torch = partial(TorchRunner, model, options.size, device=options.device)
+    overlap_rows(attempt, "PyTorch", in_torch, options.size, options.seconds)
     for engine in options.engine:
         names = {"step": f"{engine.name}, with the copies"}
         attempt("steps", names, lambda engine=engine: engine_row(engine, options.size, options.seconds))  # type: ignore[misc]

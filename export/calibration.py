@@ -17,8 +17,8 @@ from ksnet_deploy.base.frames import FrameSize, pad, values_of
 from ksnet_deploy.base.words import counted
 from ksnet_deploy.network.folding import fold
 from ksnet_deploy.network.model import KSNet
+from ksnet_deploy.network.pixels import decode_frame
 from ksnet_deploy.network.precision import last_piece
-from ksnet_deploy.runtime.torch import decode_frame
 
 __all__ = ["FRAMES", "LEVELS", "Ranges", "Scale", "activation_ranges", "clip_frames", "clip_window"]
 

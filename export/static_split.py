@@ -18,6 +18,7 @@ from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.base.words import counted
 from ksnet_deploy.export.calibration import clip_frames
 from ksnet_deploy.network.model import KSNet
+from ksnet_deploy.network.pixels import decode_frame, encode_frame
 from ksnet_deploy.network.static_split import (
     Channels,
     check_freezable,
@@ -26,7 +27,7 @@ from ksnet_deploy.network.static_split import (
     force_selection,
     forced_channels,
 )
-from ksnet_deploy.runtime.torch import TorchRunner, decode_frame, encode_frame
+from ksnet_deploy.runtime.torch import TorchRunner
 
 __all__ = ["FRAMES", "StartsScene", "StaticSplit", "choose_split", "split_of_clip"]
 

@@ -9,10 +9,10 @@ from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.network.config import Precision, StepName
 from ksnet_deploy.network.folding import fold
 from ksnet_deploy.network.model import KSNet
+from ksnet_deploy.network.pixels import decode_frame, encode_frame
 from ksnet_deploy.network.precision import with_precision
 from ksnet_deploy.network.static_split import freeze_split
 from ksnet_deploy.network.steps import Step
-from ksnet_deploy.runtime.torch import decode_frame, encode_frame
 
 __all__ = ["StepModule"]
 

@@ -22,10 +22,13 @@ from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.folding import fold
+from ksnet_deploy.network.pixels import decode_frame, encode_frame
 from ksnet_deploy.network.precision import with_precision
+from ksnet_deploy.runtime.base import pipelined
 from ksnet_deploy.runtime.lanes import Lanes
-from ksnet_deploy.runtime.torch import TorchRunner, decode_frame, encode_frame, exact_and_tuned
+from ksnet_deploy.runtime.torch import TorchRunner
 from ksnet_deploy.runtime.torch_kernels import accelerated
+from ksnet_deploy.runtime.torch_recorded import exact_and_tuned
 
 PLAYED = os.environ.get("KSNET_TEST_DEVICE") == "cpu"
 SIZE = FrameSize(32, 48) if PLAYED else FrameSize(72, 128)
@@ -67,6 +70,16 @@ def test_the_recorded_step_equals_the_eager_one_over_six_frames() -> None:
             expected.append(encode_frame(hr, torch.uint8)[0].cpu().numpy())
     with TorchRunner(model, SIZE, device="cuda") as runner:
         assert least_db([runner.step(lr) for lr in lrs], expected) > 60
+
+
+def test_two_frames_in_flight_come_out_as_one_by_one(tmp_path: Path) -> None:
+    model, lrs = new_checkpoint(tmp_path, SMALL).model, moving(7)
+    with TorchRunner(model, SIZE, device="cuda") as runner:
+        assert runner.most_in_flight == 2
+        expected = [runner.step(lr) for lr in lrs]
+        runner.reset()
+        found = list(pipelined(runner, ((lr,) for lr in lrs)))
+    assert all(np.array_equal(*pair) for pair in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize("steps", [1, 2])

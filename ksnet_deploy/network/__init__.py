@@ -5,6 +5,7 @@
 - ``state_names.py``: the parts of the state that a configuration reads
 - ``alignment.py``, ``channel_selection.py``: past features brought to the current frame; the kernel split
 - ``static_split.py``: that split, frozen to the channels that a clip chose
+- ``pixels.py``: frames of the world to the planes that it computes on, and back
 - ``blocks.py``, ``flow.py``: re-parameterized convolutions; SpyNet
 - ``folding.py``: the fold, as algebra on (weight, bias)
 - ``checkpoints.py``, ``weights_file.py``: weights in files of ours; weights as other tools leave them

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -15,37 +13,17 @@ from ksnet_deploy.network.config import Precision, StepName
 from ksnet_deploy.network.elements import check_elements
 from ksnet_deploy.network.folding import fold as folded
 from ksnet_deploy.network.model import KSNet
+from ksnet_deploy.network.pixels import decode_frame, encode_frame
 from ksnet_deploy.network.precision import with_precision
 from ksnet_deploy.network.steps import AnyState, Step
 from ksnet_deploy.runtime.base import Runner, SavedState, fitting_state
 from ksnet_deploy.runtime.torch_kernels import accelerated
+from ksnet_deploy.runtime.torch_recorded import RecordedStep
 
 __all__ = [
-    "RecordedStep",
     "TorchRunner",
-    "advance_into",
     "cuda_device",
-    "decode_frame",
-    "encode_frame",
-    "exact_and_tuned",
 ]
-
-Advance = Callable[..., tuple[torch.Tensor, Any]]
-"""(frame, state, *features) -> (result, next state), frames as they are exchanged with the world."""
-
-
-def decode_frame(frame: torch.Tensor) -> torch.Tensor:
-    """(N, H, W, 3) of any frame type -> (N, 3, H, W) float32 in [0, 1]."""
-    # Cast before transposing: TensorRT lets uint8 touch nothing but a cast.
-    planes = frame.to(torch.float32).permute(0, 3, 1, 2)
-    return planes / 255.0 if frame.dtype == torch.uint8 else planes
-
-
-def encode_frame(planes: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """(N, 3, H, W) -> (N, H, W, 3) of a frame type; uint8 is clamped to 0..255 and rounded, floats are as they are."""
-    if dtype == torch.uint8:
-        planes = (planes.clamp(0.0, 1.0) * 255.0).round()
-    return planes.permute(0, 2, 3, 1).to(dtype)
 
 
 class TorchRunner(Runner):
@@ -89,6 +67,7 @@ class TorchRunner(Runner):
             self._model = accelerated(self._model)
         if on_cuda and recorded:
             self._recorded = RecordedStep(self._advance, self._model, size, self._dtype, step, lanes)
+            self.most_in_flight = RecordedStep.MOST_IN_FLIGHT
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -110,19 +89,33 @@ class TorchRunner(Runner):
         return float(begin.elapsed_time(end))
 
     @torch.inference_mode()
+    def _submit(self, lr: NDArray[Any], *features: NDArray[Any]) -> None:
+        if self._recorded is None:
+            super()._submit(lr, *features)
+            return
+        self._recorded.submit(*self._tensors(lr, features), fresh=self._state is None)
+        self._state = self._recorded.state
+
+    def _collect(self) -> NDArray[Any]:
+        if self._recorded is None:
+            return super()._collect()
+        return self._array(self._recorded.collect().numpy().copy())  # a later step writes where this one did
+
+    @torch.inference_mode()
     def _step(self, lr: NDArray[Any], *features: NDArray[Any]) -> NDArray[Any]:
+        frame, *given = (tensor.to(self._place) for tensor in self._tensors(lr, features))
+        state = self._state if self._state is not None else self._part.initial_state(decode_frame(frame))
+        result, self._state = self._advance(frame, state, *given)
+        return self._array(result.cpu().numpy())
+
+    def _tensors(self, lr: NDArray[Any], features: tuple[NDArray[Any], ...]) -> list[torch.Tensor]:
+        """A frame and features as the step takes them, on the host."""
         frame = torch.from_numpy(lr).reshape(self.lanes, *lr.shape[-3:])
-        given = [torch.from_numpy(array).to(self._model.dtype) for array in features]
-        if self._recorded is not None:
-            result = self._recorded(frame, *given, fresh=self._state is None)
-            self._state = self._recorded.state
-            array: NDArray[Any] = result.numpy().copy()  # the next step writes where this one did
-        else:
-            frame, *given = (tensor.to(self._place) for tensor in (frame, *given))
-            state = self._state if self._state is not None else self._part.initial_state(decode_frame(frame))
-            result, self._state = self._advance(frame, state, *given)
-            array = result.cpu().numpy()
-        return array[0] if self.gives == "hr" and self.lanes == 1 else array
+        return [frame, *(torch.from_numpy(array).to(self._model.dtype) for array in features)]
+
+    def _array(self, result: NDArray[Any]) -> NDArray[Any]:
+        """A result without the axis of lanes, where there is one."""
+        return result[0] if self.gives == "hr" and self.lanes == 1 else result
 
     def reset(self) -> None:
         self._state = None
@@ -173,6 +166,8 @@ class TorchRunner(Runner):
 
     def _close(self) -> None:
         self.reset()
+        if self._recorded is not None:
+            self._recorded.wait()
         del self._model, self._part, self._recorded
 
 
@@ -181,107 +176,3 @@ def cuda_device() -> torch.device:
     if not torch.cuda.is_available():
         raise BackendError("PyTorch finds no CUDA device here; use --device cpu, or install a CUDA build of torch")
     return torch.device("cuda")
-
-
-def exact_and_tuned() -> AbstractContextManager[None]:
-    """Convolutions in the algorithm that was measured to be fastest, and float32 ones in float32.
-
-    Unless told otherwise, PyTorch takes TF32 for those, which has the ten bits of half precision.
-    """
-    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(
-        enabled=torch.backends.cudnn.enabled, benchmark=True, allow_tf32=False
-    )
-    return flags
-
-
-def advance_into(
-    advance: Advance,
-    frame: torch.Tensor,
-    state: AnyState,
-    following: AnyState,
-    names: Sequence[str],
-    features: Sequence[torch.Tensor] = (),
-) -> torch.Tensor:
-    """A step from one state into the memory of another, as far as the named parts go; returns its result."""
-    result, new = advance(frame, state, *features)
-    for name in names:
-        getattr(following, name).copy_(getattr(new, name))
-    return result
-
-
-class RecordedStep:
-    """A step as CUDA graphs: frame in, network, frame out; with features in or out in the steps of bi.
-
-    The state lies in two sets of tensors that swap roles after every step, and there is a graph for each role. Frames
-    pass through page-locked memory, from and to which the graph copies by itself.
-    """
-
-    def __init__(
-        self,
-        advance: Advance,
-        network: KSNet,
-        size: FrameSize,
-        dtype: torch.dtype,
-        step: StepName = "step",
-        lanes: int = 1,
-    ) -> None:
-        """``advance`` computes that step of the network on so many frames of that type, on the network's device."""
-        self._part = Step(network, step)
-        place = next(network.parameters()).device
-        on_cuda = place.type == "cuda"
-        with torch.inference_mode(), exact_and_tuned():
-            self._lr = torch.zeros(lanes, size.height, size.width, 3, dtype=dtype, pin_memory=on_cuda)
-            self._frame = self._lr.to(place)
-            shape, kind = (lanes, network.config.channels, size.height, size.width), network.dtype
-            self._given = [torch.zeros(shape, dtype=kind, pin_memory=on_cuda) for _ in self._part.takes]
-            self._features = [host.to(place) for host in self._given]
-            if self._part.gives == "hr":
-                shape, kind = (lanes, size.upscaled.height, size.upscaled.width, 3), dtype
-            self._result = torch.zeros(shape, dtype=kind, pin_memory=on_cuda)
-            self._states = [self._memory(), self._memory()]
-            self._current = 0
-            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):  # cuDNN chooses its algorithms before the recording
-                for _ in range(3):
-                    advance(self._frame, self.state, *self._features)
-            torch.cuda.current_stream().wait_stream(stream)
-            self._graphs = [self._record(advance, *self._states), self._record(advance, *self._states[::-1])]
-
-    def _memory(self) -> AnyState:
-        """Memory for a state in the layout that the network computes in; what it never reads has none of its own."""
-        initial = self._part.initial_state(decode_frame(self._frame))
-        own = {name: getattr(initial, name).clone(memory_format=torch.channels_last) for name in self._part.names}
-        memory: AnyState = initial._replace(**own)
-        return memory
-
-    def _record(self, advance: Advance, state: AnyState, following: AnyState) -> torch.cuda.CUDAGraph:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            for device, host in zip((self._frame, *self._features), (self._lr, *self._given), strict=True):
-                device.copy_(host, non_blocking=True)
-            result = advance_into(advance, self._frame, state, following, self._part.names, self._features)
-            self._result.copy_(result, non_blocking=True)
-        return graph
-
-    @property
-    def state(self) -> AnyState:
-        """The state before the next step, in the memory that the graphs use."""
-        return self._states[self._current]
-
-    @state.setter
-    def state(self, state: AnyState) -> None:
-        for name in self._part.names:
-            getattr(self.state, name).copy_(getattr(state, name))
-
-    def __call__(self, frame: torch.Tensor, *features: torch.Tensor, fresh: bool) -> torch.Tensor:
-        """The step's result in page-locked memory, which the next call overwrites."""
-        self._lr.copy_(frame)
-        for host, given in zip(self._given, features, strict=True):
-            host.copy_(given)
-        if fresh:
-            self.state = self._part.initial_state(decode_frame(self._lr.to(self._frame.device)))
-        self._graphs[self._current].replay()
-        self._current = 1 - self._current
-        torch.cuda.current_stream().synchronize()
-        return self._result

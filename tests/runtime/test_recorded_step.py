@@ -52,6 +52,34 @@ def test_the_recorded_step_computes_what_the_plain_one_does(
 
 
 @pytest.mark.usefixtures("graphs")
+def test_frames_in_flight_come_out_as_one_by_one(small: Checkpoint) -> None:
+    """Each has memory of its own until it is collected, over a new scene and a state that is put back."""
+    lrs = frames(8)
+    with TorchRunner(small.model, SIZE, device="cuda") as runner:
+        expected, state = [], {}
+        for index, lr in enumerate(lrs):
+            if index == 3:
+                state = runner.state
+                runner.reset()
+            if index == 6:
+                runner.state = state
+            expected.append(runner.step(lr))
+        runner.reset()
+        found = []
+        for index, lr in enumerate(lrs):
+            if index == 3:
+                assert runner.in_flight == runner.most_in_flight == 2
+                runner.reset()
+            if index == 6:
+                runner.state = state
+            if runner.in_flight == 2:
+                found.append(runner.collect())
+            runner.submit(lr)
+        found += [runner.collect() for _ in range(runner.in_flight)]
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.usefixtures("graphs")
 @pytest.mark.parametrize("steps", [1, 2])
 def test_a_saved_state_continues_the_recorded_sequence_bit_for_bit(small: Checkpoint, steps: int) -> None:
     lrs = frames(4)

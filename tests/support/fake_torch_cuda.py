@@ -22,13 +22,18 @@ __all__ = ["use_fake_cuda"]
 class FakeStream:
     """Everything on it is done at once."""
 
-    waits = 0
-
     def wait_stream(self, _other: FakeStream) -> None:
         pass
 
+
+class FakeEvent:
+    """What it is behind is done before it is recorded."""
+
+    def record(self) -> None:
+        pass
+
     def synchronize(self) -> None:
-        FakeStream.waits += 1
+        pass
 
 
 class FakeGraph(TorchDispatchMode):
@@ -76,6 +81,7 @@ def use_fake_cuda(monkeypatch: pytest.MonkeyPatch) -> list[FakeGraph]:
     monkeypatch.setattr(torch.cuda, "Stream", FakeStream)
     monkeypatch.setattr(torch.cuda, "current_stream", FakeStream)
     monkeypatch.setattr(torch.cuda, "stream", lambda _stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", new_graph)
     monkeypatch.setattr(torch.cuda, "graph", _recording)
     return graphs
