@@ -1,4 +1,4 @@
-"""What follows a convolution as one operation: bias, leaky ReLU, a sum, a pixel shuffle. The definition, in PyTorch."""
+"""The epilogue of a convolution as one operation: bias, leaky ReLU, a sum, a pixel shuffle. The definition."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ def epilogue(x: Tensor, bias: Tensor, *, slope: float = 1.0, skip: Tensor | None
     """The pixel shuffle of leaky_relu(x + bias), plus skip.
 
     Args:
-        x: (N, P, H, W) what a convolution gives without its bias, of which the first r^2 * C channels count; the
+        x: (N, P, H, W) result of a convolution without its bias, of which the first r^2 * C channels count; the
             channels of a pixel shuffle by r lie in :func:`shuffled_order`.
         bias: (r^2 * C,), in the same order.
         slope: of the activation below zero: 1 for none, 0 for ReLU.
-        skip: (N, C, r * H, r * W) what is added at the end.
+        skip: (N, C, r * H, r * W) added at the end.
         shuffle: r, the factor of the pixel shuffle (default: none).
 
     Returns:

@@ -162,7 +162,7 @@ def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int, *, ranked: bool = Fals
 
 
 def epilogue(x: Tensor, bias: Tensor, *, slope: float = 1.0, skip: Tensor | None = None, shuffle: int = 1) -> Tensor:
-    """What follows a convolution, on the GPU, in one kernel; arguments and result as in
+    """The epilogue of a convolution, on the GPU, in one kernel; arguments and result as in
     :func:`ksnet_deploy.ops.epilogue.epilogue`, float32 or float16. It may write over x.
 
     Raises:

@@ -20,7 +20,7 @@ __all__ = ["accelerated", "extract_beside_flow", "fuse_convolutions", "use_nativ
 
 M = TypeVar("M", bound=nn.Module)
 Epilogue = Callable[..., Tensor]
-"""As :func:`ksnet_deploy.ops.epilogue.epilogue`."""
+"""The function :func:`ksnet_deploy.ops.epilogue.epilogue`, or a faster one."""
 CHANNEL_MULTIPLE = 8
 """Output channels of a convolution are padded to a multiple of this: cuDNN's kernels for tensor cores move 16 bytes."""
 
