@@ -174,7 +174,8 @@ class ESA(nn.Module):
 
 
 class BicubicUpsample(nn.Module):
-    """x4 bicubic interpolation (a = -0.5, edges replicated) as one fixed 5x5 convolution and a pixel shuffle."""
+    """x4 bicubic interpolation (a = -0.5, edges replicated) as one fixed 5x5 convolution and a pixel shuffle, which a
+    residual is added to."""
 
     kernel: Tensor
 
@@ -194,12 +195,13 @@ class BicubicUpsample(nn.Module):
         kernel = torch.einsum("ai,bj->abij", taps, taps).reshape(SCALE * SCALE, 1, 5, 5)
         return kernel.repeat(3, 1, 1, 1).float()
 
-    def forward(self, lr: Tensor) -> Tensor:
+    def forward(self, lr: Tensor, residual: Tensor) -> Tensor:
+        """(N, 3, H, W) and (N, 3, 4 H, 4 W) -> (N, 3, 4 H, 4 W) float32."""
         # Half precision would round the picture itself.
         if lr.device.type != "meta" and torch.is_autocast_enabled(lr.device.type):
             with torch.autocast(lr.device.type, enabled=False):
-                return self._enlarged(lr.float())
-        return self._enlarged(lr)
+                return residual.float() + self._enlarged(lr.float())
+        return residual.float() + self._enlarged(lr)
 
     def _enlarged(self, lr: Tensor) -> Tensor:
         padded = F.pad(lr.to(self.kernel.dtype), (2, 2, 2, 2), mode="replicate")

@@ -160,7 +160,7 @@ class KSNet(nn.Module):
         return Motion(to_1, flow_1, to_2, o)
 
     def _picture(self, lr: Tensor, prop: Tensor, refined: Tensor) -> Tensor:
-        hr: Tensor = self.reconstruct(prop, refined).float() + self.base(lr)
+        hr: Tensor = self.base(lr, self.reconstruct(prop, refined))
         return hr
 
     @staticmethod

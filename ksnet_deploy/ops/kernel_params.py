@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from ksnet_deploy.base.frames import SCALE
 from ksnet_deploy.ops.epilogue import check_epilogue_shapes
 from ksnet_deploy.ops.reference import Split, check_align_shapes, check_deform_shapes, check_split_shapes
 
@@ -18,11 +19,13 @@ __all__ = [
     "EpilogueParams",
     "Filled",
     "Layout",
+    "PictureParams",
     "Result",
     "TopKSplitParams",
     "WarpParams",
 ]
 
+COLOURS = 3
 _STORAGE = {torch.float32: 0, torch.float16: 1}
 
 
@@ -81,6 +84,15 @@ class EpilogueParams(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("rows", "width", "pitch", "channels", "shuffle")),
         ("slope", ctypes.c_float),
         ("type", ctypes.c_int32),
+    )
+
+
+class PictureParams(ctypes.Structure):
+    """``ksnet::PictureParams`` of plugins/picture/picture.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("residual", "lr", "y")),
+        *((name, ctypes.c_int32) for name in ("batch", "height", "width", "type")),
     )
 
 
@@ -176,6 +188,20 @@ class Filled(Generic[Result]):
             params.skip = skip.data_ptr()
             tensors.append(skip)
         return Filled(params, y, tensors)
+
+    @staticmethod
+    def picture(lr: Tensor, residual: Tensor) -> Filled[Tensor]:
+        """Parameters for the arguments of :class:`ksnet_deploy.network.blocks.BicubicUpsample`.
+
+        Raises ValueError where they do not fit."""
+        n, c, h, w = lr.shape
+        if c != COLOURS or residual.shape != (n, c, SCALE * h, SCALE * w):
+            raise ValueError(f"picture: lr {tuple(lr.shape)} and residual {tuple(residual.shape)} do not fit")
+        lr, last = lr.float().contiguous(), torch.channels_last
+        residual = residual.contiguous(memory_format=last)
+        y = torch.empty(residual.shape, dtype=torch.float32, device=lr.device, memory_format=last)
+        tensors = [residual, lr, y]
+        return Filled(PictureParams(*(t.data_ptr() for t in tensors), n, h, w, _storage(residual)), y, tensors)
 
     @staticmethod
     def warp(x: Tensor, flow: Tensor, padding_mode: str) -> Filled[Tensor]:

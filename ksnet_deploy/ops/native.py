@@ -1,9 +1,9 @@
 """The CUDA kernels of the custom operators, called from PyTorch without TensorRT.
 
 :func:`align`, :func:`deform_conv2d` and :func:`topk_split` compute what their namesakes in
-:mod:`ksnet_deploy.ops.reference` do, :func:`epilogue` and :func:`warp` what those of ``ops/epilogue.py`` and
-``network/flow.py`` do, on CUDA tensors, on PyTorch's current stream, without a gradient. They need the kernel library
-(:func:`ksnet_deploy.ops.library.build_plugins`).
+:mod:`ksnet_deploy.ops.reference` do, :func:`epilogue`, :func:`picture` and :func:`warp` what ``ops/epilogue.py``,
+``network/blocks.py`` and ``network/flow.py`` say, on CUDA tensors, on PyTorch's current stream, without a gradient.
+They need the kernel library (:func:`ksnet_deploy.ops.library.build_plugins`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ksnet_deploy.ops.kernel_params import (
     DeformConvParams,
     EpilogueParams,
     Filled,
+    PictureParams,
     Result,
     TopKSplitParams,
     WarpParams,
@@ -28,12 +29,12 @@ from ksnet_deploy.ops.kernel_params import (
 from ksnet_deploy.ops.library import BUILD_KERNELS, find_kernel_library
 from ksnet_deploy.ops.reference import Split
 
-__all__ = ["KernelLibrary", "align", "deform_conv2d", "epilogue", "kernel_library", "topk_split", "warp"]
+__all__ = ["KernelLibrary", "align", "deform_conv2d", "epilogue", "kernel_library", "picture", "topk_split", "warp"]
 
 _ALIGNMENT = 32  # of the workspace, in bytes
 _PARAMS = {"align": AlignParams, "deform_conv": DeformConvParams, "topk_split": TopKSplitParams}
 """The launchers with a workspace, by their names without the prefix."""
-_WITHOUT_WORKSPACE = {"epilogue": EpilogueParams, "warp": WarpParams}
+_WITHOUT_WORKSPACE = {"epilogue": EpilogueParams, "picture": PictureParams, "warp": WarpParams}
 
 
 class KernelLibrary:
@@ -96,6 +97,10 @@ class KernelLibrary:
     ) -> Tensor:
         """Launch :func:`epilogue` on the stream."""
         return self._run("epilogue", Filled.epilogue(x, bias, slope, skip, shuffle), x.device, stream)
+
+    def picture(self, lr: Tensor, residual: Tensor, *, stream: int) -> Tensor:
+        """Launch :func:`picture` on the stream."""
+        return self._run("picture", Filled.picture(lr, residual), lr.device, stream)
 
     def warp(self, x: Tensor, flow: Tensor, padding_mode: str = "zeros", *, stream: int) -> Tensor:
         """Launch :func:`warp` on the stream."""
@@ -173,6 +178,19 @@ def epilogue(x: Tensor, bias: Tensor, *, slope: float = 1.0, skip: Tensor | None
     with torch.cuda.device(x.device):
         stream = torch.cuda.current_stream().cuda_stream
         return kernel_library().epilogue(x, bias, slope=slope, skip=skip, shuffle=shuffle, stream=stream)
+
+
+def picture(lr: Tensor, residual: Tensor) -> Tensor:
+    """The HR frame, on the GPU, in one kernel; arguments and result as in
+    :class:`ksnet_deploy.network.blocks.BicubicUpsample`, the residual float32 or float16, the result channels last.
+
+    Raises:
+        BackendError: no kernel library, no CUDA tensor, or a failed launch.
+        ValueError: a shape or the type does not fit.
+    """
+    _check_device(lr, residual)
+    with torch.cuda.device(lr.device):
+        return kernel_library().picture(lr, residual, stream=torch.cuda.current_stream().cuda_stream)
 
 
 def warp(x: Tensor, flow: Tensor, padding_mode: str = "zeros") -> Tensor:

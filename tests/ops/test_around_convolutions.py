@@ -1,4 +1,4 @@
-"""The CUDA kernels of what follows a convolution and of the motion compensation, in emulated blocks on this CPU."""
+"""The CUDA kernels around the convolutions (epilogue, motion compensation, picture), in emulated blocks on this CPU."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from native_kernels import DTYPES, assert_close_for
 from torch import Tensor
 
 from ksnet_deploy.base.errors import BackendError
+from ksnet_deploy.network.blocks import BicubicUpsample
 from ksnet_deploy.network.flow import warp
 from ksnet_deploy.ops import native
 from ksnet_deploy.ops.epilogue import epilogue, shuffled_order
@@ -134,6 +135,21 @@ def test_warps_that_do_not_fit_are_refused(kernels: KernelLibrary) -> None:
         kernels.warp(x, normal(1, 2, 3, 4), "reflection", stream=0)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("size", [(2, 5, 9), (1, 1, 1), (3, 4, 2)], ids=str)
+def test_the_picture_is_the_definition(kernels: KernelLibrary, size: tuple[int, int, int], dtype: torch.dtype) -> None:
+    n, h, w = size
+    lr, residual = torch.rand(n, 3, h, w), normal(n, 3, 4 * h, 4 * w, dtype=dtype)
+    found = kernels.picture(lr, residual, stream=0)
+    assert found.is_contiguous(memory_format=LAST)
+    torch.testing.assert_close(found, BicubicUpsample()(lr, residual), rtol=0, atol=2e-6)
+
+
+def test_pictures_that_do_not_fit_are_refused(kernels: KernelLibrary) -> None:
+    with pytest.raises(ValueError, match="do not fit"):
+        kernels.picture(normal(1, 3, 3, 4), normal(1, 3, 12, 12), stream=0)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -146,3 +162,7 @@ def test_both_on_the_gpu_are_the_definition(channels: int, dtype: torch.dtype) -
         assert_close_for(native.warp(x, flow, mode), warp(x.float(), flow, mode), lambda m=mode: warp(x, flow, m), 1e-3)  # type: ignore[misc]
     expected = epilogue(x.float(), bias.float(), slope=0.1, skip=skip.float()).to(dtype)
     torch.testing.assert_close(native.epilogue(x, bias, slope=0.1, skip=skip), expected)
+    lr, residual = torch.rand(2, 3, 45, 67).cuda(), normal(2, 3, 180, 268, dtype=dtype).cuda()
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        picture = BicubicUpsample().cuda()(lr, residual)
+    torch.testing.assert_close(native.picture(lr, residual), picture, rtol=0, atol=1e-5)
