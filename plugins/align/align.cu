@@ -5,13 +5,19 @@ namespace ksnet {
 namespace {
 
 // Points at offsets that are made of the prediction and the flow where they are needed.
-template <typename T>
+template <typename T, int stride>
 struct PredictedPoints {
   AlignParams p;
-  __device__ ModulatedPoint operator()(int image, int group, int tap, int row, int column) const {
-    return aligned_point<T>(p, image, group, tap, row, column);
+  __device__ AlignedTaps<T, stride> operator()(int image, int group, int row, int column) const {
+    return AlignedTaps<T, stride>(p, image, group, row, column);
   }
 };
+
+template <typename T>
+cudaError_t launch_align(const AlignParams& p, cudaStream_t stream) {
+  return p.stride == 1 ? launch_both<T>(p.common, PredictedPoints<T, 1>{p}, stream)
+                       : launch_both<T>(p.common, PredictedPoints<T, 2>{p}, stream);
+}
 
 bool is_valid(const AlignParams& p) {
   const bool guided = p.flow != nullptr;
@@ -29,7 +35,6 @@ KSNET_API size_t ksnet_align_workspace(const ksnet::AlignParams* params) {
 KSNET_API cudaError_t ksnet_align(const ksnet::AlignParams* params, cudaStream_t stream) {
   using namespace ksnet;
   if (!is_valid(*params)) return cudaErrorInvalidValue;
-  const Deformable& common = params->common;
-  return common.type == StorageType::kFloat16 ? launch_both<__half>(common, PredictedPoints<__half>{*params}, stream)
-                                              : launch_both<float>(common, PredictedPoints<float>{*params}, stream);
+  return params->common.type == StorageType::kFloat16 ? launch_align<__half>(*params, stream)
+                                                      : launch_align<float>(*params, stream);
 }

@@ -8,8 +8,8 @@ namespace {
 template <typename T>
 struct GivenPoints {
   DeformConvParams p;
-  __device__ ModulatedPoint operator()(int image, int group, int tap, int row, int column) const {
-    return modulated_point<T>(p, image, group, tap, row, column);
+  __device__ ModulatedTaps<T> operator()(int image, int group, int row, int column) const {
+    return ModulatedTaps<T>(p, image, group, row, column);
   }
 };
 

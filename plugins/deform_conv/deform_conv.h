@@ -13,18 +13,31 @@ struct DeformConvParams {
   Layout offset_layout, mask_layout;
 };
 
+// The taps of one offset group at one pixel.
 template <typename T>
-__host__ __device__ inline ModulatedPoint modulated_point(const DeformConvParams& p, int image, int group, int tap,
-                                                          int row, int column) {
-  const int64_t pixel = static_cast<int64_t>(row) * p.common.width + column;
-  const int index = group * kTaps + tap;
-  const float* offset = p.offset + image * p.offset_layout.image + pixel * p.offset_layout.pixel;
-  const float dy = offset[2 * index * p.offset_layout.channel];
-  const float dx = offset[(2 * index + 1) * p.offset_layout.channel];
-  const T* mask = static_cast<const T*>(p.mask) + image * p.mask_layout.image + pixel * p.mask_layout.pixel;
-  return moved_tap(tap, row, column, dy, dx, to_float(mask[index * p.mask_layout.channel]), p.common.height,
-                   p.common.width);
-}
+struct ModulatedTaps {
+  const DeformConvParams& p;
+  const float* offset;  // of the first tap
+  const T* mask;
+  int row, column;
+
+  __host__ __device__ ModulatedTaps(const DeformConvParams& params, int image, int group, int row_, int column_)
+      : p(params), row(row_), column(column_) {
+    const int64_t pixel = static_cast<int64_t>(row) * p.common.width + column;
+    const int first = group * kTaps;
+    offset = p.offset + image * p.offset_layout.image + pixel * p.offset_layout.pixel;
+    offset += 2 * first * p.offset_layout.channel;
+    mask = static_cast<const T*>(p.mask) + image * p.mask_layout.image + pixel * p.mask_layout.pixel;
+    mask += first * p.mask_layout.channel;
+  }
+
+  __host__ __device__ ModulatedPoint operator()(int tap) const {
+    const float dy = offset[2 * tap * p.offset_layout.channel];
+    const float dx = offset[(2 * tap + 1) * p.offset_layout.channel];
+    return moved_tap(tap, row, column, dy, dx, to_float(mask[tap * p.mask_layout.channel]), p.common.height,
+                     p.common.width);
+  }
+};
 
 }  // namespace ksnet
 

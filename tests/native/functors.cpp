@@ -8,9 +8,9 @@ namespace {
 
 using namespace ksnet;
 
-// `point` is the operator's: where it samples.
-template <typename T, typename Params>
-void deformable(const Params& params, ModulatedPoint (*point)(const Params&, int, int, int, int, int)) {
+// `Taps` are the operator's: where it samples.
+template <typename T, typename Taps, typename Params>
+void deformable(const Params& params) {
   const Deformable& p = params.common;
   const int plane = p.height * p.width;
   for (int image = 0; image < p.batch; ++image) {
@@ -21,7 +21,7 @@ void deformable(const Params& params, ModulatedPoint (*point)(const Params&, int
           const int group = channel / (p.channels / p.offset_groups);
           const T* x = static_cast<const T*>(p.x) + image * p.x_layout.image + channel * p.x_layout.channel;
           for (int tap = 0; tap < kTaps; ++tap) {
-            const ModulatedPoint at = point(params, image, group, tap, pixel / p.width, pixel % p.width);
+            const ModulatedPoint at = Taps(params, image, group, pixel / p.width, pixel % p.width)(tap);
             const T column = from_float<T>(at.mask * sample(x, p.x_layout.pixel, p.width, at.point));
             const T weight = static_cast<const T*>(p.weight)[(out * p.channels + channel) * kTaps + tap];
             sum += to_float(weight) * to_float(column);
@@ -51,13 +51,17 @@ void channel_scores(const TopKSplitParams& p, float* scores) {
 }  // namespace
 
 KSNET_API void functors_deform_conv(const DeformConvParams* params) {
-  params->common.type == StorageType::kFloat16 ? deformable<__half>(*params, modulated_point<__half>)
-                                               : deformable<float>(*params, modulated_point<float>);
+  params->common.type == StorageType::kFloat16 ? deformable<__half, ModulatedTaps<__half>>(*params)
+                                               : deformable<float, ModulatedTaps<float>>(*params);
 }
 
 KSNET_API void functors_align(const AlignParams* params) {
-  params->common.type == StorageType::kFloat16 ? deformable<__half>(*params, aligned_point<__half>)
-                                               : deformable<float>(*params, aligned_point<float>);
+  const bool whole = params->stride == 1;
+  if (params->common.type == StorageType::kFloat16) {
+    whole ? deformable<__half, AlignedTaps<__half, 1>>(*params) : deformable<__half, AlignedTaps<__half, 2>>(*params);
+  } else {
+    whole ? deformable<float, AlignedTaps<float, 1>>(*params) : deformable<float, AlignedTaps<float, 2>>(*params);
+  }
 }
 
 KSNET_API void functors_channel_scores(const TopKSplitParams* params, float* scores) {

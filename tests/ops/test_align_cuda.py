@@ -23,6 +23,9 @@ CASES = [
     *ALIGN_CASES,
     pytest.param((1, 80, 70, 5, 9), 5, 5, 2, id="more channels than a tile"),
     pytest.param((2, 24, 9, 7, 13), 6, 3, 1, id="four channels to a group"),
+    pytest.param((2, 24, 72, 9, 21), 3, 1, 2, id="channels of half a tile, outputs of more than one"),
+    pytest.param((2, 72, 24, 5, 17), 9, 3, 1, id="one group more than a tile"),
+    pytest.param((1, 64, 16, 6, 35), 4, 2, 2, id="16 channels to a group"),
 ]
 
 
@@ -75,6 +78,21 @@ def test_a_part_of_a_tensor_is_read_where_it_lies(kernels: KernelLibrary, dtype:
             parts.append(around[1:, c:].copy_(whole))
         found = kernels.align(parts[0], *inputs[1:3], *parts[1:], stride=2, stream=0)
         assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("before", "behind"), [(4, 0), (4, 12), (8, 8)])
+def test_channels_last_need_not_be_aligned(
+    kernels: KernelLibrary, before: int, behind: int, dtype: torch.dtype
+) -> None:
+    """Neither those of x nor, by way of the number of outputs, those of y."""
+    inputs = align_tensors((2, 16, before + 16, 6, 11), 2, 1, 1, dtype)
+    x = inputs[0]
+    n, c, h, w = x.shape
+    around = x.new_full((n, before + c + behind, h, w), torch.nan).contiguous(memory_format=LAST)
+    part = around[:, before : before + c].copy_(x)
+    found = kernels.align(part, *inputs[1:], stream=0)
+    assert torch.equal(found, kernels.align(*inputs, stream=0))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -149,12 +167,14 @@ def test_a_batch_is_its_frames_one_by_one(kernels: KernelLibrary) -> None:
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        pytest.param("kMaxResidualOffsetPx * tanhf(raw)", "kMaxResidualOffsetPx * raw", id="no tanh"),
-        pytest.param("1.0f / (1.0f + expf(-raw))", "raw", id="no sigmoid"),
+        pytest.param(
+            "kMaxResidualOffsetPx * (2.0f * sigmoid(2.0f * raw) - 1.0f)", "kMaxResidualOffsetPx * raw", id="no tanh"
+        ),
+        pytest.param("return sigmoid(raw)", "return raw", id="no sigmoid"),
         pytest.param("0.25f : 0.75f", "0.75f : 0.25f", id="shares of the half resolution"),
         pytest.param("first + 1 < size", "first + 1 <= size", id="its far border"),
         pytest.param("pixel == 0 ? 0.0f :", "", id="its near border"),
-        pytest.param("dy += flow[2 *", "dx += flow[2 *", id="rows of the flow"),
+        pytest.param("flow_dy = flow[2 *", "flow_dx = flow[2 *", id="rows of the flow"),
         pytest.param("group * p.flows / p.common.offset_groups", "0", id="flow of a group"),
         pytest.param("2 * kTaps * p.common.offset_groups", "kTaps * p.common.offset_groups", id="place of the factors"),
     ],
