@@ -140,7 +140,9 @@ def split_rows(size: FrameSize, model: KSNet, device: str, dtype: torch.dtype, n
     if native:
         from ksnet_deploy.ops import native as kernels
 
+        last = [(_last(x), o, lam, k) for x, o, lam, k in sets]
         candidates["native"] = taking_turns(kernels.topk_split, sets)
+        candidates["native, channels last"] = taking_turns(kernels.topk_split, last)
     x, o, *_ = sets[0]
     return candidates, _bytes(x, x, x, o)  # read twice, written once
 

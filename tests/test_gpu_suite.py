@@ -187,7 +187,7 @@ def test_the_rows_of_an_operator_compute_the_same(monkeypatch: pytest.MonkeyPatc
     for name in ("align", "deform_conv2d", "topk_split"):
         monkeypatch.setattr(native, name, getattr(reference, name))
     model = load_checkpoint(bundled_checkpoint("lite")).model
-    for rows, count in ((gpu_kernels.align_rows, 5), (gpu_kernels.deform_rows, 2), (gpu_kernels.split_rows, 2)):
+    for rows, count in ((gpu_kernels.align_rows, 5), (gpu_kernels.deform_rows, 2), (gpu_kernels.split_rows, 3)):
         candidates, moved = rows(FrameSize(9, 14), model, "cpu", torch.float32, True)
         assert moved > 0
         found = [work() for work in candidates.values()]

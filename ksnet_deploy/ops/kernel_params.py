@@ -72,7 +72,9 @@ class TopKSplitParams(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("f", "o", "lam", "con", "dis", "workspace")),
-        *((name, ctypes.c_int32) for name in ("batch", "channels", "kept", "height", "width", "type")),
+        *((name, Layout) for name in ("f_layout", "con_layout", "dis_layout")),
+        *((name, ctypes.c_int32) for name in ("batch", "channels", "kept", "channel_multiple")),
+        *((name, ctypes.c_int32) for name in ("height", "width", "type")),
     )
 
 
@@ -160,11 +162,15 @@ class Filled(Generic[Result]):
         Raises ValueError where they do not fit."""
         check_split_shapes(f, o, lam, k)
         n, c, h, w = f.shape
-        f, o, lam = f.contiguous(), o.float().contiguous(), lam.float().contiguous()
-        split = Split(f.new_empty(n, k, h, w), f.new_empty(n, c - k, h, w))
-        tensors = [f, o, lam, *split]
-        params = TopKSplitParams(*(t.data_ptr() for t in tensors), None, n, c, k, h, w, _storage(f))
-        return Filled(params, split, tensors)
+        kind = _storage(f)
+        f, f_layout = _placed(f)
+        o, lam = o.float().contiguous(), lam.float().contiguous()
+        con, con_layout = _empty(f, f_layout, k)
+        dis, dis_layout = _empty(f, f_layout, c - k)
+        tensors = [f, o, lam, con, dis]
+        layouts = f_layout, con_layout, dis_layout
+        params = TopKSplitParams(*(t.data_ptr() for t in tensors), None, *layouts, n, c, k, 1, h, w, kind)
+        return Filled(params, Split(con, dis), tensors)
 
     @staticmethod
     def epilogue(x: Tensor, bias: Tensor, slope: float, skip: Tensor | None, shuffle: int) -> Filled[Tensor]:
@@ -213,19 +219,11 @@ class Filled(Generic[Result]):
             raise ValueError(f"warp: a flow {tuple(flow.shape)} and {padding_mode!r} do not fit x {tuple(x.shape)}")
         x, x_layout = _placed(x)
         flow, flow_layout = _placed(flow.float())
-        y = _empty_like(x, c)
-        layouts = (x_layout, flow_layout, _placed(y)[1])
+        y, y_layout = _empty(x, x_layout, c)
+        layouts = (x_layout, flow_layout, y_layout)
         pointers = (x.data_ptr(), flow.data_ptr(), y.data_ptr())
         params = WarpParams(*pointers, *layouts, n, c, h, w, padding_mode == "border", _storage(x))
         return Filled(params, y, [x, flow, y])
-
-
-def _empty_like(x: Tensor, channels: int) -> Tensor:
-    """Memory for so many channels of x's images, in x's order."""
-    n, _, h, w = x.shape
-    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    order = torch.channels_last if last else torch.contiguous_format
-    return torch.empty((n, channels, h, w), dtype=x.dtype, device=x.device, memory_format=order)
 
 
 def _deformable(x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> tuple[Deformable, Tensor, list[Tensor]]:
@@ -234,13 +232,19 @@ def _deformable(x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> tuple[D
     outs = weight.shape[0]
     x, x_layout = _placed(x)
     weight, bias = (tensor.to(x.dtype).contiguous() for tensor in (weight, bias))
-    y = _empty_like(x, outs)
-    _, y_layout = _placed(y)
+    y, y_layout = _empty(x, x_layout, outs)
     tensors = [x, weight, bias, y]
     common = Deformable(
         *(t.data_ptr() for t in tensors), None, x_layout, y_layout, n, c, outs, outs, h, w, groups, kind
     )
     return common, y, tensors
+
+
+def _empty(like: Tensor, layout: Layout, channels: int) -> tuple[Tensor, Layout]:
+    """A new tensor that lies as another does, whose layout is given, with so many channels; and its own layout."""
+    n, _, h, w = like.shape
+    order = torch.channels_last if layout.channel < layout.pixel else torch.contiguous_format
+    return _placed(torch.empty((n, channels, h, w), dtype=like.dtype, device=like.device, memory_format=order))
 
 
 def _placed(tensor: Tensor) -> tuple[Tensor, Layout]:

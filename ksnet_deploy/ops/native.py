@@ -3,7 +3,8 @@
 :func:`align`, :func:`deform_conv2d` and :func:`topk_split` compute what their namesakes in
 :mod:`ksnet_deploy.ops.reference` do, :func:`epilogue`, :func:`picture` and :func:`warp` what ``ops/epilogue.py``,
 ``network/blocks.py`` and ``network/flow.py`` say, on CUDA tensors, on PyTorch's current stream, without a gradient.
-They need the kernel library (:func:`ksnet_deploy.ops.library.build_plugins`).
+They take tensors with channels first or last, and results lie as the first input does. They need the kernel library
+(:func:`ksnet_deploy.ops.library.build_plugins`).
 """
 
 from __future__ import annotations

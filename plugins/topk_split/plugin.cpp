@@ -12,7 +12,7 @@ struct TopKSplitOp {
   enum Input { kF, kO, kLam };
 
   static constexpr bool is_float(int input) { return input == kO || input == kLam; }
-  static constexpr bool may_be_hwc8(int) { return false; }
+  static constexpr bool may_be_hwc8(int input) { return input == kF; }
 
   using Params = TopKSplitParams;
 
@@ -43,14 +43,18 @@ struct TopKSplitOp {
     return out[0].d[1] != nullptr && out[1].d[1] != nullptr;
   }
 
-  static Params params(const int32_t* attributes, const nvinfer1::Dims* in, int, StorageType type, bool) {
+  static Params params(const int32_t* attributes, const nvinfer1::Dims* in, int, StorageType type, bool hwc8) {
     Params p{};
     p.batch = static_cast<int32_t>(in[kF].d[0]);
     p.channels = static_cast<int32_t>(in[kF].d[1]);
     p.kept = attributes[0];
     p.height = static_cast<int32_t>(in[kF].d[2]);
     p.width = static_cast<int32_t>(in[kF].d[3]);
+    p.channel_multiple = hwc8 ? kHwc8 : 1;
     p.type = type;
+    p.f_layout = layout_of(p.channels, p.height, p.width, hwc8);
+    p.con_layout = layout_of(p.kept, p.height, p.width, hwc8);
+    p.dis_layout = layout_of(p.channels - p.kept, p.height, p.width, hwc8);
     return p;
   }
 

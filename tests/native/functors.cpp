@@ -38,11 +38,13 @@ template <typename T>
 void channel_scores(const TopKSplitParams& p, float* scores) {
   const int plane = p.height * p.width;
   for (int index = 0; index < p.batch * p.channels; ++index) {
-    const T* f = static_cast<const T*>(p.f) + static_cast<size_t>(index) * plane;
-    const float* o = p.o + static_cast<size_t>(index / p.channels) * plane;
+    const int image = index / p.channels, channel = index % p.channels;
+    const T* f = static_cast<const T*>(p.f) + image * p.f_layout.image + channel * p.f_layout.channel;
+    const float* o = p.o + static_cast<size_t>(image) * plane;
     double sum = 0.0;
     for (int pixel = 0; pixel < plane; ++pixel) {
-      sum += score_share_at(f, o, *p.lam, pixel / p.width, pixel % p.width, p.height, p.width);
+      const int row = pixel / p.width, column = pixel % p.width;
+      sum += score_share_at(f, p.f_layout.pixel, o, *p.lam, row, column, p.height, p.width);
     }
     scores[index] = static_cast<float>(sum / plane);
   }

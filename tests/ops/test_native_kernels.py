@@ -11,13 +11,13 @@ from pathlib import Path
 import onnxruntime as ort
 import pytest
 import torch
-from native_kernels import DTYPES, ORDERS, assert_close_for
+from native_kernels import DTYPES, ORDERS, assert_close_for, assert_same_split, split_tensors
 from onnx import TensorProto, helper
 from torch import Tensor
 
 from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.ops import native
-from ksnet_deploy.ops.kernel_params import Filled, TopKSplitParams
+from ksnet_deploy.ops.kernel_params import Filled
 from ksnet_deploy.ops.native import KernelLibrary
 from ksnet_deploy.ops.reference import channel_scores, deform_conv2d, topk_split
 
@@ -30,13 +30,6 @@ def deform_tensors(
     shapes = [shape, (c_out, c, 3, 3), (n, groups * 18, h, w), (c_out,), (n, groups * 9, h, w)]
     x, weight, offset, bias, mask = (torch.randn(s, generator=generator) for s in shapes)
     return [x.to(dtype), weight.to(dtype), offset * offset_px, bias.to(dtype), mask.sigmoid().to(dtype)]
-
-
-def split_tensors(shape: tuple[int, int, int, int], dtype: torch.dtype) -> list[Tensor]:
-    n, _, h, w = shape
-    generator = torch.Generator().manual_seed(0)
-    f, o = torch.randn(shape, generator=generator), torch.rand(n, 1, h, w, generator=generator)
-    return [f.to(dtype), o, torch.tensor([0.3])]
 
 
 def onnx_deform_conv(inputs: list[Tensor]) -> Tensor:
@@ -156,22 +149,15 @@ def test_topk_split_kernels_match_the_reference(
     assert_same_split(kernels.topk_split(*inputs, k, stream=0), inputs, k)
 
 
-def assert_same_split(found: tuple[Tensor, Tensor], inputs: list[Tensor], k: int) -> None:
-    for part, expected in zip(found, topk_split(*inputs, k), strict=True):
-        assert torch.equal(part, expected)
-
-
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_channel_score_arithmetic_matches_the_reference(cpu_library: Path, dtype: torch.dtype) -> None:
     f, o, lam = split_tensors((2, 12, 17, 9), dtype)
-    n, c, h, w = f.shape
-    scores = torch.empty(n, c)
-    params = TopKSplitParams(
-        f.data_ptr(), o.data_ptr(), lam.data_ptr(), None, None, None, n, c, 1, h, w, int(dtype == torch.float16)
-    )
+    scores = torch.empty(f.shape[:2])
     score = ctypes.CDLL(str(cpu_library)).functors_channel_scores
-    score(ctypes.byref(params), ctypes.c_void_p(scores.data_ptr()))
-    torch.testing.assert_close(scores, channel_scores(f, o, lam), rtol=1e-5, atol=1e-6)
+    for order in (torch.contiguous_format, torch.channels_last):
+        filled = Filled.topk_split(f.to(memory_format=order), o, lam, 1)
+        score(ctypes.byref(filled.params), ctypes.c_void_p(scores.data_ptr()))
+        torch.testing.assert_close(scores, channel_scores(f, o, lam), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

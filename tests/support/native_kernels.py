@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from ksnet_deploy.ops.reference import topk_split
+
 ROOT = Path(__file__).parents[2]
 DTYPES = [torch.float32, torch.float16]
 ORDERS = range(3)
@@ -43,6 +45,20 @@ def align_tensors(
     shapes = [(n, c, h, w), (c_out, c, 3, 3), (c_out,), raw]
     made = [torch.randn(size, generator=generator).to(dtype) for size in shapes]
     return [*made, *([flow_px * torch.randn(n, 2 * flows, h, w, generator=generator)] if flows else [])]
+
+
+def split_tensors(shape: tuple[int, int, int, int], dtype: torch.dtype) -> list[Tensor]:
+    n, _, h, w = shape
+    generator = torch.Generator().manual_seed(0)
+    f, o = torch.randn(shape, generator=generator), torch.rand(n, 1, h, w, generator=generator)
+    return [f.to(dtype), o, torch.tensor([0.3])]
+
+
+def assert_same_split(found: tuple[Tensor, Tensor], inputs: Sequence[Tensor], k: int) -> None:
+    """The reference's, value for value."""
+    f, o, lam = inputs
+    for part, expected in zip(found, topk_split(f, o, lam, k), strict=True):
+        assert torch.equal(part, expected)
 
 
 def assert_close_for(found: Tensor, exact: Tensor, plain_half: Callable[[], Tensor], atol: float = 2e-5) -> None:
