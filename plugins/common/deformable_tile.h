@@ -12,8 +12,17 @@
 namespace ksnet {
 namespace {  // each operator compiles kernels of its own
 
+// At least at once on a multiprocessor, so that some sample while others multiply: as many as its shared memory holds,
+// and no more than four, so that a thread may have 64 registers.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ == 750
+constexpr int kBlocks = 2;
+#elif defined(__CUDA_ARCH__) && (__CUDA_ARCH__ == 860 || __CUDA_ARCH__ == 890 || __CUDA_ARCH__ >= 1200)
+constexpr int kBlocks = 3;
+#else
+constexpr int kBlocks = 4;
+#endif
+
 constexpr int kThreads = 256;
-constexpr int kBlocks = 4;  // at least at once on a multiprocessor, so that some sample while others multiply
 constexpr int kAreaWidth = 16, kAreaHeight = 4;  // of a block; wide enough for whole sectors of a plane in FP16
 constexpr int kPixels = kAreaWidth * kAreaHeight;
 constexpr int kOuts = 64;     // output channels of a block

@@ -85,8 +85,8 @@ def test_a_part_of_a_tensor_is_read_where_it_lies(kernels: KernelLibrary, dtype:
 def test_channels_last_need_not_be_aligned(
     kernels: KernelLibrary, before: int, behind: int, dtype: torch.dtype
 ) -> None:
-    """Neither those of x nor, by way of the number of outputs, those of y."""
-    inputs = align_tensors((2, 16, before + 16, 6, 11), 2, 1, 1, dtype)
+    """A part of a pixel's channels, whose distance or beginning allows vectors or not."""
+    inputs = align_tensors((2, 16, 16, 6, 11), 2, 1, 1, dtype)
     x = inputs[0]
     n, c, h, w = x.shape
     around = x.new_full((n, before + c + behind, h, w), torch.nan).contiguous(memory_format=LAST)
