@@ -20,6 +20,9 @@ Data = Annotated[list[Path], typer.Argument(help="Shards, folders of frames, vid
 Validation = Annotated[Path | None, typer.Option("--validation", help="Clips to watch the quality on.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; rerun the command to resume it.")]
 DeviceOption = Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where to train.")]
+Recorded = Annotated[
+    bool, typer.Option(help="On CUDA, loss and gradients as one graph, which takes more memory and less time.")
+]
 PrecisionOption = Annotated[
     Literal["fp32", "bf16", "fp16"],
     typer.Option("--precision", help="Of the convolutions."),
@@ -211,6 +214,7 @@ def train(
     ] = "BI",
     precision: PrecisionOption = "fp32",
     device: DeviceOption = "cpu",
+    recorded: Recorded = True,
     licence: Annotated[
         str, typer.Option("--licence", help="Terms of the weights, which follow the data; kept in the checkpoint.")
     ] = "not stated",
@@ -262,6 +266,7 @@ def train_flow(
     stage: Stages = None,
     precision: PrecisionOption = "fp32",
     device: DeviceOption = "cpu",
+    recorded: Recorded = True,
     seed: Seed = 0,
     workers: Workers = 0,
     threads: Threads = None,
@@ -278,7 +283,7 @@ def train_flow(
 def _shared(options: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a request that both commands make alike, from a command's options by name."""
     minutes = options["max_minutes"]
-    unchanged = ("validation", "precision", "device", "seed", "workers", "threads", "validate_every")
+    unchanged = ("validation", "precision", "device", "recorded", "seed", "workers", "threads", "validate_every")
     return {
         "data": tuple(options["data"]),
         "folder": options["output"],

@@ -3,6 +3,7 @@
 - ``front.py``: ``train`` with settings as users give them
 - ``run.py``: what ``train`` and ``train-flow`` do
 - ``loop.py``, ``optimizer.py``, ``log.py``, ``pace.py``: the loop with exact resume; Muon and Adam; the log; how long
+- ``loop_settings.py``: how a run goes; ``recorded.py``: loss and gradients as a CUDA graph
 - ``world.py``, ``interruption.py``: several processes; signals, lost processes
 - ``run_folder.py``: what a run keeps to go on with
 - ``memory.py``: what a batch takes at the least

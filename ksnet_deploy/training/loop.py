@@ -12,52 +12,30 @@ import io
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, Literal, NoReturn
+from dataclasses import asdict, replace
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from ksnet_deploy.base.errors import CheckpointError, ConfigError, OutputError, TrainingError
+from ksnet_deploy.base.errors import CheckpointError, OutputError, TrainingError
 from ksnet_deploy.base.locks import Lock
 from ksnet_deploy.network.weights_file import read_content
 from ksnet_deploy.training.dataset import DATA_VERSION
 from ksnet_deploy.training.interruption import Signals, lost_worker
 from ksnet_deploy.training.log import Meter, Progress, append_line, drop_lines_after
+from ksnet_deploy.training.loop_settings import LoopSettings
 from ksnet_deploy.training.optimizer import make_optimizer
 from ksnet_deploy.training.pace import OPEN_ENDED, Fit, Pace
+from ksnet_deploy.training.recorded import RecordedGradients
 from ksnet_deploy.training.run_folder import LOCK_FILE, LOG_FILE, RESUME_FILE, another_way, held, keep, kept, writing_in
 from ksnet_deploy.training.task import Task
 from ksnet_deploy.training.world import World
 
-__all__ = ["LoopSettings", "TrainingPrecision", "run_loop"]
+__all__ = ["run_loop"]
 
-TrainingPrecision = Literal["fp32", "bf16", "fp16"]
-"""Precision of the convolutions in training; the weights are float32."""
 NEW_IN_IDENTITY = (DATA_VERSION,)
 """Parts of a task's identity that runs of earlier versions did not keep."""
-
-
-@dataclass(frozen=True)
-class LoopSettings:
-    """Settings of a run; none of it changes the result but ``precision``."""
-
-    folder: Path
-    precision: TrainingPrecision = "fp32"
-    save_every_s: float = 120.0
-    validate_every: int = 500
-    log_every: int = 20
-    max_seconds: float | None = None
-    """Stop (resumably) after so long; for leased machines."""
-    hours: float | None = None
-    """Make the run so long that its learning rate ends then; the task's own iterations are proportions only."""
-    clock: Callable[[], float] = time.monotonic
-    """Clock in seconds."""
-
-    def __post_init__(self) -> None:
-        if self.hours is not None and not 0 < self.hours < math.inf:
-            raise ConfigError(f"a run of {self.hours:g} hours cannot be planned; give --hours a finite number above 0")
 
 
 def run_loop(task: Task, settings: LoopSettings, world: World, on_progress: Callable[[Progress], None]) -> nn.Module:
@@ -102,6 +80,11 @@ class _Run:
         so that nothing waits for the device."""
         self.sound = torch.ones((), dtype=torch.bool, device=world.device)
         """Whether all losses so far were finite, in all processes; on the device."""
+        self.seen = self.sound.float()
+        """The last loss, NaN from the first that was not finite on; on the device."""
+        on_cuda = world.device.type == "cuda"
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self.recorded = RecordedGradients(self._gradients, parameters) if on_cuda and settings.recorded else None
         self._resume()
         if settings.hours is not None:
             self.proportions = task.recipe
@@ -211,14 +194,10 @@ class _Run:
             group["lr"] = self.task.rate(group["role"], self.iteration)
             for parameter in group["params"]:
                 parameter.requires_grad_(group["lr"] > 0)
-        with self._autocast():
-            loss = self.task.loss(tuple(tensor.to(self.world.device, non_blocking=True) for tensor in batch))
-        self.sound = self.sound & self.world.all(loss.detach().isfinite())
-        seen = torch.where(self.sound, loss.detach(), math.nan)
-        if self.checks_at_once and not self.sound:
-            self._check_finite(float(seen))
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(self.scaler.scale(loss))
+        batch = tuple(tensor.to(self.world.device, non_blocking=True) for tensor in batch)
+        loss = self._gradients(batch) if self.recorded is None else self.recorded(batch)
+        if not self.checks_at_once:
+            self._watch(loss)
         trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         with torch.no_grad():
             self.world.mean(parameter.grad for parameter in trained if parameter.grad is not None)
@@ -234,7 +213,23 @@ class _Run:
             for parameter, kept in zip(trained, before, strict=False):
                 torch.where(self.sound, parameter, kept, out=parameter)
             torch._foreach_lerp_(list(self.averaged.parameters()), list(self.task.model.parameters()), 1 - decay)
-        return seen
+        return self.seen
+
+    def _gradients(self, batch: tuple[Tensor, ...]) -> Tensor:
+        """The loss of a batch, whose gradients are left with the parameters."""
+        with self._autocast():
+            loss = self.task.loss(batch)
+        if self.checks_at_once:
+            self._watch(loss.detach())
+            if not self.sound:
+                self._check_finite(float(self.seen))
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(self.scaler.scale(loss))
+        return loss.detach()
+
+    def _watch(self, loss: Tensor) -> None:
+        self.sound = self.sound & self.world.all(loss.isfinite())
+        self.seen = torch.where(self.sound, loss, math.nan)
 
     def _check_finite(self, loss: float) -> None:
         if math.isfinite(loss):

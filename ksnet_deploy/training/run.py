@@ -21,7 +21,8 @@ from ksnet_deploy.training.flow_task import FlowTask
 from ksnet_deploy.training.flow_weights import load_flow_weights
 from ksnet_deploy.training.ksnet_task import KSNetTask
 from ksnet_deploy.training.log import Progress
-from ksnet_deploy.training.loop import LoopSettings, TrainingPrecision, run_loop
+from ksnet_deploy.training.loop import run_loop
+from ksnet_deploy.training.loop_settings import LoopSettings, TrainingPrecision
 from ksnet_deploy.training.memory import check_batch_memory, pair_bytes, window_bytes
 from ksnet_deploy.training.recipe import RECIPES, OptimizerName, Recipe, Stage
 from ksnet_deploy.training.run_folder import RESUME_FILE
@@ -72,6 +73,7 @@ class _Request:
     threads: int | None = None
     max_seconds: float | None = None
     hours: float | None = None
+    recorded: bool = True
     validate_every: int = 500
 
     @property
@@ -82,6 +84,7 @@ class _Request:
             validate_every=self.validate_every,
             max_seconds=self.max_seconds,
             hours=self.hours,
+            recorded=self.recorded,
         )
 
 

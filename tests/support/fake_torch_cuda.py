@@ -52,6 +52,7 @@ class FakeGraph(TorchDispatchMode):
         self.calls.append((func, args, kwargs or {}, result))
         return result
 
+    @torch.no_grad()
     def replay(self) -> None:
         self.replays += 1
         for func, args, kwargs, result in self.calls:
@@ -62,7 +63,7 @@ class FakeGraph(TorchDispatchMode):
 
 
 @contextlib.contextmanager
-def _recording(graph: FakeGraph) -> Any:
+def _recording(graph: FakeGraph, **_options: Any) -> Any:
     graph.settings = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32
     with graph:
         yield

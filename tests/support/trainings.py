@@ -13,7 +13,7 @@ from networks import randomise
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.training.ksnet_task import KSNetTask
-from ksnet_deploy.training.loop import LoopSettings
+from ksnet_deploy.training.loop_settings import LoopSettings
 from ksnet_deploy.training.recipe import OptimizerName, Recipe, Stage
 from ksnet_deploy.training.run import TrainingRequest
 from ksnet_deploy.training.world import World

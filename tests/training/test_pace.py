@@ -14,7 +14,8 @@ from trainings import CPU, settings, tiny_task
 
 from ksnet_deploy.base.errors import CheckpointError, ConfigError
 from ksnet_deploy.training.log import Progress
-from ksnet_deploy.training.loop import LoopSettings, run_loop
+from ksnet_deploy.training.loop import run_loop
+from ksnet_deploy.training.loop_settings import LoopSettings
 from ksnet_deploy.training.recipe import Recipe, Stage
 from ksnet_deploy.training.task import Task
 from ksnet_deploy.training.world import World
