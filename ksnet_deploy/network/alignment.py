@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from ksnet_deploy.network.blocks import activation, zero_conv3x3
+from ksnet_deploy.network.blocks import Concatenate, activation, zero_conv3x3
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.flow import warp
 from ksnet_deploy.ops.reference import align
@@ -81,6 +81,7 @@ class FlowGuidedAlignment(FlowAlignment):
         super().__init__(config)
         c = config.channels
         self.stride = config.offset_stride
+        self.concatenate = Concatenate()
         self.align: Align = align  # a runtime may put a faster one in its place
         self.offsets = nn.Sequential(
             nn.Conv2d(2 * c, config.offset_channels, 3, stride=self.stride, padding=1),
@@ -93,5 +94,5 @@ class FlowGuidedAlignment(FlowAlignment):
 
     def forward(self, u: Tensor, u_1: Tensor, u_2: Tensor, motion: Motion) -> Tensor:
         source, flow, warped = self._guide(u_1, u_2, motion)
-        raw = self.offsets(torch.cat((warped, u), dim=1))
+        raw = self.offsets(self.concatenate(warped, u))
         return self.align(source, self.weight, self.bias, raw, flow, stride=self.stride)

@@ -15,6 +15,7 @@ __all__ = [
     "ESA",
     "RCB",
     "BicubicUpsample",
+    "Concatenate",
     "EdgeConv",
     "ResidualBlock",
     "activation",
@@ -148,6 +149,13 @@ class ResidualBlock(nn.Module):
         return y
 
 
+class Concatenate(nn.Module):
+    """Tensors beside one another along their channels; a runtime may put a faster one in its place."""
+
+    def forward(self, *parts: Tensor) -> Tensor:
+        return torch.cat(parts, dim=1)
+
+
 class ESA(nn.Module):
     """Enhanced spatial attention (RFANet, CVPR 2020)."""
 
@@ -168,7 +176,8 @@ class ESA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         reduced = self.reduce(x)
-        context = self.body(F.max_pool2d(self.stride(reduced), kernel_size=7, stride=3))
+        # Contiguous: with channels last, PyTorch's pooling takes five times as long on a GPU (45 and 9 us on an H200).
+        context = self.body(F.max_pool2d(self.stride(reduced).contiguous(), kernel_size=7, stride=3))
         context = F.interpolate(context, size=x.shape[-2:], mode="bilinear", align_corners=False)
         return x * torch.sigmoid(self.expand(context + self.skip(reduced)))
 

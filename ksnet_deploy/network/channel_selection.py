@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ksnet_deploy.network.blocks import ESA, activation, conv3x3
+from ksnet_deploy.network.blocks import ESA, Concatenate, activation, conv3x3
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.ops.reference import Split, topk_mask, topk_split
 
@@ -53,6 +53,7 @@ class MultiChannelSelection(nn.Module):
         widths = config.level_channels
         self.levels = nn.ModuleList(SplitLevel(config, c_in, c_keep) for c_in, c_keep in pairwise(widths))
         # The parts of Eq. (4) after f: every level's dis, then the last con. They add up to C again.
+        self.concatenate = Concatenate()
         self.merge = nn.Conv2d(2 * config.channels, config.channels, 1)
         self.attention = ESA(config.channels)
 
@@ -63,7 +64,7 @@ class MultiChannelSelection(nn.Module):
             if dis.shape[1]:
                 parts.append(dis)
         parts.append(con)
-        y: Tensor = self.attention(self.merge(torch.cat(parts, dim=1)))
+        y: Tensor = self.attention(self.merge(self.concatenate(*parts)))
         return y
 
 
@@ -93,6 +94,7 @@ class MaskedChannelSelection(nn.Module):
         self.levels = nn.ModuleList(
             MaskedLevel(config, c_in, c_keep) for c_in, c_keep in pairwise(config.level_channels)
         )
+        self.concatenate = Concatenate()
         self.merge = nn.Conv2d(2 * config.channels, config.channels, 1)
         self.attention = ESA(config.channels)
 
@@ -102,5 +104,5 @@ class MaskedChannelSelection(nn.Module):
         for level in self.levels:
             con, dis, active = level(con, o, active)
             refined = refined + dis
-        y: Tensor = self.attention(self.merge(torch.cat((f, refined + con), dim=1)))
+        y: Tensor = self.attention(self.merge(self.concatenate(f, refined + con)))
         return y

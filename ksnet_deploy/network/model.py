@@ -18,7 +18,14 @@ from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.base.frames import SCALE, FrameSize
 from ksnet_deploy.base.memory import available_memory
 from ksnet_deploy.network.alignment import FlowAlignment, FlowGuidedAlignment, Motion
-from ksnet_deploy.network.blocks import BicubicUpsample, ResidualBlock, activation, initialise, zero_conv3x3
+from ksnet_deploy.network.blocks import (
+    BicubicUpsample,
+    Concatenate,
+    ResidualBlock,
+    activation,
+    initialise,
+    zero_conv3x3,
+)
 from ksnet_deploy.network.channel_selection import channel_selection
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.flow import SpyNet, warp
@@ -218,13 +225,14 @@ class RecurrentBranch(nn.Module):
         super().__init__()
         c = config.channels
         self.align = align
+        self.concatenate = Concatenate()
         self.fuse = nn.Sequential(nn.Conv2d(3 * c, c, 3, padding=1), activation())
         self.select = channel_selection(config)
 
     def forward(self, u: Tensor, u_1: Tensor, u_2: Tensor, g_1: Tensor, motion: Motion) -> Tensor:
         """Refined feature g of this frame from u (this frame, one back, two back) and the last g."""
         aligned = self.align(u, u_1, u_2, motion)
-        y: Tensor = self.select(self.fuse(torch.cat((aligned, u, g_1), dim=1)), motion.o)
+        y: Tensor = self.select(self.fuse(self.concatenate(aligned, u, g_1)), motion.o)
         return y
 
 
@@ -234,6 +242,7 @@ class Reconstruction(nn.Module):
     def __init__(self, config: KSNetConfig) -> None:
         super().__init__()
         c = config.channels
+        self.concatenate = Concatenate()
         self.join = nn.Conv2d(2 * c, c, 1)
         self.blocks = nn.Sequential(
             *(ResidualBlock(c, reparameterize=config.reparameterize) for _ in range(config.reconstruct_blocks))
@@ -249,7 +258,7 @@ class Reconstruction(nn.Module):
         self.head = nn.Sequential(nn.Conv2d(c, c, 3, padding=1), activation(), zero_conv3x3(c, 3))
 
     def forward(self, prop: Tensor, refined: Tensor) -> Tensor:
-        feat = self.blocks(self.join(torch.cat((prop, refined), dim=1)))
+        feat = self.blocks(self.join(self.concatenate(prop, refined)))
         first: nn.Conv2d = self.upsample[0]  # type: ignore[assignment]
         y: Tensor = self.head(self.upsample(feat.to(first.weight.dtype)))
         return y

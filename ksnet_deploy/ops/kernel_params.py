@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 import torch
@@ -14,6 +15,7 @@ from ksnet_deploy.ops.reference import Split, check_align_shapes, check_deform_s
 
 __all__ = [
     "AlignParams",
+    "ConcatenateParams",
     "DeformConvParams",
     "Deformable",
     "EpilogueParams",
@@ -75,6 +77,18 @@ class TopKSplitParams(ctypes.Structure):
         *((name, Layout) for name in ("f_layout", "con_layout", "dis_layout")),
         *((name, ctypes.c_int32) for name in ("batch", "channels", "kept", "channel_multiple")),
         *((name, ctypes.c_int32) for name in ("height", "width", "type")),
+    )
+
+
+class ConcatenateParams(ctypes.Structure):
+    """``ksnet::ConcatenateParams`` of plugins/concatenate/concatenate.h."""
+
+    MOST = 8
+    _fields_ = (
+        ("parts", ctypes.c_void_p * MOST),
+        ("y", ctypes.c_void_p),
+        ("channels", ctypes.c_int32 * MOST),
+        *((name, ctypes.c_int32) for name in ("pixels", "type")),
     )
 
 
@@ -171,6 +185,23 @@ class Filled(Generic[Result]):
         layouts = f_layout, con_layout, dis_layout
         params = TopKSplitParams(*(t.data_ptr() for t in tensors), None, *layouts, n, c, k, 1, h, w, kind)
         return Filled(params, Split(con, dis), tensors)
+
+    @staticmethod
+    def concatenate(parts: Sequence[Tensor]) -> Filled[Tensor]:
+        """Parameters for channels-last tensors (N, C, H, W) of one type, to be put beside one another.
+
+        Raises ValueError where they do not fit."""
+        n, _, h, w = parts[0].shape
+        shapes = [tuple(part.shape) for part in parts]
+        if len(parts) > ConcatenateParams.MOST or any((*s[:1], *s[2:]) != (n, h, w) for s in shapes):
+            raise ValueError(f"concatenate: {len(parts)} tensors {shapes} do not fit; at most 8 of one size do")
+        parts, last = [part.contiguous(memory_format=torch.channels_last) for part in parts], torch.channels_last
+        channels = [part.shape[1] for part in parts]
+        y = torch.empty((n, sum(channels), h, w), dtype=parts[0].dtype, device=parts[0].device, memory_format=last)
+        params = ConcatenateParams(y=y.data_ptr(), pixels=n * h * w, type=_storage(y))
+        params.parts[: len(parts)] = [part.data_ptr() for part in parts]
+        params.channels[: len(parts)] = channels
+        return Filled(params, y, [*parts, y])
 
     @staticmethod
     def epilogue(x: Tensor, bias: Tensor, slope: float, skip: Tensor | None, shuffle: int) -> Filled[Tensor]:

@@ -1,7 +1,7 @@
 """The CUDA kernels of the custom operators, called from PyTorch without TensorRT.
 
 :func:`align`, :func:`deform_conv2d` and :func:`topk_split` compute what their namesakes in
-:mod:`ksnet_deploy.ops.reference` do, :func:`epilogue`, :func:`picture` and :func:`warp` what ``ops/epilogue.py``,
+:mod:`ksnet_deploy.ops.reference` do, the others what ``ops/epilogue.py``,
 ``network/blocks.py`` and ``network/flow.py`` say, on CUDA tensors, on PyTorch's current stream, without a gradient.
 They take tensors with channels first or last, and results lie as the first input does. They need the kernel library
 (:func:`ksnet_deploy.ops.library.build_plugins`).
@@ -19,6 +19,7 @@ from torch import Tensor
 from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.ops.kernel_params import (
     AlignParams,
+    ConcatenateParams,
     DeformConvParams,
     EpilogueParams,
     Filled,
@@ -30,12 +31,27 @@ from ksnet_deploy.ops.kernel_params import (
 from ksnet_deploy.ops.library import BUILD_KERNELS, find_kernel_library
 from ksnet_deploy.ops.reference import Split
 
-__all__ = ["KernelLibrary", "align", "deform_conv2d", "epilogue", "kernel_library", "picture", "topk_split", "warp"]
+__all__ = [
+    "KernelLibrary",
+    "align",
+    "concatenate",
+    "deform_conv2d",
+    "epilogue",
+    "kernel_library",
+    "picture",
+    "topk_split",
+    "warp",
+]
 
 _ALIGNMENT = 32  # of the workspace, in bytes
 _PARAMS = {"align": AlignParams, "deform_conv": DeformConvParams, "topk_split": TopKSplitParams}
 """The launchers with a workspace, by their names without the prefix."""
-_WITHOUT_WORKSPACE = {"epilogue": EpilogueParams, "picture": PictureParams, "warp": WarpParams}
+_WITHOUT_WORKSPACE = {
+    "concatenate": ConcatenateParams,
+    "epilogue": EpilogueParams,
+    "picture": PictureParams,
+    "warp": WarpParams,
+}
 
 
 class KernelLibrary:
@@ -85,6 +101,10 @@ class KernelLibrary:
     def topk_split(self, f: Tensor, o: Tensor, lam: Tensor, k: int, *, stream: int) -> Split:
         """Launch :func:`topk_split` on the stream."""
         return self._run("topk_split", Filled.topk_split(f, o, lam, k), f.device, stream)
+
+    def concatenate(self, *parts: Tensor, stream: int) -> Tensor:
+        """Launch :func:`concatenate` on the stream."""
+        return self._run("concatenate", Filled.concatenate(parts), parts[0].device, stream)
 
     def epilogue(
         self,
@@ -165,6 +185,19 @@ def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int, *, ranked: bool = Fals
     _check_device(f, o, lam)
     with torch.cuda.device(f.device):
         return kernel_library().topk_split(f, o, lam, k, stream=torch.cuda.current_stream().cuda_stream)
+
+
+def concatenate(*parts: Tensor) -> Tensor:
+    """The tensors (N, C, H, W), at most eight of float32 or of float16, beside one another along their channels, on the
+    GPU; the result has its channels last.
+
+    Raises:
+        BackendError: no kernel library, no CUDA tensor, or a failed launch.
+        ValueError: a shape or the type does not fit.
+    """
+    _check_device(*parts)
+    with torch.cuda.device(parts[0].device):
+        return kernel_library().concatenate(*parts, stream=torch.cuda.current_stream().cuda_stream)
 
 
 def epilogue(x: Tensor, bias: Tensor, *, slope: float = 1.0, skip: Tensor | None = None, shuffle: int = 1) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ksnet_deploy.network.alignment import FlowAlignment, FlowGuidedAlignment
-from ksnet_deploy.network.blocks import BicubicUpsample, ResidualBlock
+from ksnet_deploy.network.blocks import BicubicUpsample, Concatenate, ResidualBlock
 from ksnet_deploy.network.channel_selection import SplitLevel
 from ksnet_deploy.network.flow import SpyNet
 from ksnet_deploy.network.model import KSNet
@@ -53,6 +53,8 @@ def use_native_kernels(network: KSNet) -> bool:
             module.topk_split = native.topk_split
         if isinstance(module, FlowAlignment | SpyNet | KSNet):
             module.warp = native.warp
+        if isinstance(module, Concatenate):
+            module.forward = native.concatenate  # type: ignore[method-assign]
         if isinstance(module, BicubicUpsample):
             module.forward = native.picture  # type: ignore[method-assign]
     return True

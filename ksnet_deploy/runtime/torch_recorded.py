@@ -51,8 +51,8 @@ class RecordedStep:
     """A step as CUDA graphs: frame in, network, frame out; with features in or out in the steps of bi.
 
     The state lies in two sets of tensors that swap roles after every step, and there is a graph for each role. Frames
-    pass through page-locked memory, from and to which the graph copies by itself. Each graph has its own, so that two
-    steps may be in flight: while the card is at one, the host fills the next and reads the last.
+    pass through page-locked memory. Each graph has its own, so that two steps may be in flight: while the card is at
+    one, the host fills the next, and the last is downloaded, on a stream of its own, and read.
     """
 
     MOST_IN_FLIGHT = 2
@@ -95,6 +95,7 @@ class RecordedStep:
             """Which of both is read by the next step."""
             self._oldest = 0
             """Which of both the first step in flight has."""
+            self._downloads = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):  # cuDNN chooses its algorithms before the recording
@@ -116,14 +117,14 @@ class RecordedStep:
 
     def _record(
         self, advance: Advance, state: AnyState, following: AnyState, exchange: _Exchange
-    ) -> torch.cuda.CUDAGraph:
+    ) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
+        """The graph, and where it leaves its result on the device."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             for device, host in zip((self._frame, *self._features), exchange.given, strict=True):
                 device.copy_(host, non_blocking=True)
             result = advance_into(advance, self._frame, state, following, self._part.names, self._features)
-            exchange.result.copy_(result, non_blocking=True)
-        return graph
+        return graph, result
 
     @property
     def state(self) -> AnyState:
@@ -142,8 +143,12 @@ class RecordedStep:
             host.copy_(given)
         if fresh:
             self.state = self._part.initial_state(decode_frame(exchange.given[0].to(self._frame.device)))
-        self._graphs[self._current].replay()
-        exchange.done.record()
+        graph, result = self._graphs[self._current]
+        graph.replay()
+        self._downloads.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._downloads):
+            exchange.result.copy_(result, non_blocking=True)
+            exchange.done.record()
         self._current = 1 - self._current
 
     def collect(self) -> torch.Tensor:
@@ -171,4 +176,4 @@ class _Exchange:
     given: list[torch.Tensor]
     result: torch.Tensor
     done: torch.cuda.Event
-    """Recorded behind the step."""
+    """Recorded behind the download of the result."""

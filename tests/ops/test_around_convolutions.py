@@ -136,6 +136,27 @@ def test_warps_that_do_not_fit_are_refused(kernels: KernelLibrary) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    "channels", [(8, 16), (64, 64, 64), (16, 4, 3, 2, 7), (1,), (3, 5), (1, 1, 1, 1, 1, 1, 1, 1)], ids=str
+)
+def test_tensors_are_put_beside_one_another(
+    kernels: KernelLibrary, channels: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    parts = [normal(2, c, 5, 7, seed=i, dtype=dtype) for i, c in enumerate(channels)]
+    found = kernels.concatenate(*(part.contiguous(memory_format=LAST) for part in parts), stream=0)
+    assert found.is_contiguous(memory_format=LAST)
+    assert torch.equal(found, torch.cat(parts, dim=1))
+    assert torch.equal(found, kernels.concatenate(*parts, stream=0)), "channels first"
+
+
+def test_tensors_that_do_not_fit_beside_one_another_are_refused(kernels: KernelLibrary) -> None:
+    with pytest.raises(ValueError, match="do not fit"):
+        kernels.concatenate(normal(1, 8, 3, 4), normal(1, 8, 4, 3), stream=0)
+    with pytest.raises(ValueError, match="9 tensors"):
+        kernels.concatenate(*[normal(1, 1, 2, 2)] * 9, stream=0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("size", [(2, 5, 9), (1, 1, 1), (3, 4, 2)], ids=str)
 def test_the_picture_is_the_definition(kernels: KernelLibrary, size: tuple[int, int, int], dtype: torch.dtype) -> None:
     n, h, w = size
@@ -162,6 +183,7 @@ def test_both_on_the_gpu_are_the_definition(channels: int, dtype: torch.dtype) -
         assert_close_for(native.warp(x, flow, mode), warp(x.float(), flow, mode), lambda m=mode: warp(x, flow, m), 1e-3)  # type: ignore[misc]
     expected = epilogue(x.float(), bias.float(), slope=0.1, skip=skip.float()).to(dtype)
     torch.testing.assert_close(native.epilogue(x, bias, slope=0.1, skip=skip), expected)
+    assert torch.equal(native.concatenate(x, skip), torch.cat((x, skip), dim=1))
     lr, residual = torch.rand(2, 3, 45, 67).cuda(), normal(2, 3, 180, 268, dtype=dtype).cuda()
     with torch.backends.cudnn.flags(allow_tf32=False):
         picture = BicubicUpsample().cuda()(lr, residual)
