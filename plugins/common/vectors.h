@@ -26,6 +26,8 @@ __host__ __device__ inline const Vector<T, count>& vector_at(const T* place) {
   return *reinterpret_cast<const Vector<T, count>*>(place);
 }
 
-inline bool is_vector_aligned(const void* address) { return reinterpret_cast<uintptr_t>(address) % 16 == 0; }
+inline bool is_vector_aligned(const void* address, size_t bytes = 16) {
+  return reinterpret_cast<uintptr_t>(address) % bytes == 0;
+}
 
 }  // namespace ksnet

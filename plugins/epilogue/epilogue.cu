@@ -43,13 +43,17 @@ cudaError_t launch_of(const EpilogueParams& p, int64_t elements, cudaStream_t st
                 vectors);
 }
 
-template <typename T>
+// With the longest vectors of at most `count` that channels, pitch and addresses allow.
+template <typename T, int count = kVector<T>>
 cudaError_t launch_any(const EpilogueParams& p, int64_t elements, cudaStream_t stream) {
-  bool whole = p.channels % kVector<T> == 0 && p.pitch % kVector<T> == 0;
+  bool whole = p.channels % count == 0 && p.pitch % count == 0;
   for (const void* address : {p.x, p.bias, p.skip, static_cast<const void*>(p.y)}) {
-    whole = whole && is_vector_aligned(address);
+    whole = whole && is_vector_aligned(address, count * sizeof(T));
   }
-  return whole ? launch_of<T, kVector<T>>(p, elements, stream) : launch_of<T, 1>(p, elements, stream);
+  if constexpr (count > 1) {
+    if (!whole) return launch_any<T, count / 2>(p, elements, stream);
+  }
+  return launch_of<T, count>(p, elements, stream);
 }
 
 // Elements of y, or zero where the sizes do not fit each other.

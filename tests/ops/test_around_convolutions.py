@@ -30,6 +30,8 @@ EPILOGUES = [
     pytest.param((1, 24, 4, 3), 20, 2, id="pixel shuffle to five channels, padded"),
     pytest.param((1, 48, 2, 3), 48, 4, id="pixel shuffle by four to three channels"),
     pytest.param((1, 8, 1, 1), 8, 1, id="one pixel"),
+    pytest.param((1, 40, 3, 5), 36, 1, id="vectors of four"),
+    pytest.param((1, 8, 3, 5), 6, 1, id="vectors of two"),
 ]
 
 
