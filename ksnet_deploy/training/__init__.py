@@ -9,6 +9,7 @@
 - ``memory.py``: what a batch takes at the least
 - ``task.py``, ``ksnet_task.py``, ``flow_task.py``: what is trained
 - ``pack.py``, ``dataset.py``, ``motion.py``: shards; windows; synthetic motion
+- ``loading.py``: batches from processes that load
 - ``variants.py``, ``kernels.py``: LR as videos have it; reductions
 - ``start.py``, ``flow_weights.py``, ``recipe.py``: weights to start from; those of flow networks; schedules
 """

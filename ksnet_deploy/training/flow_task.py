@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from ksnet_deploy.base.errors import ConfigError, InputError
 from ksnet_deploy.network.flow import SpyNet
 from ksnet_deploy.network.weights_file import save_state_dict
 from ksnet_deploy.training.dataset import Draw, DrawSampler, clips_identity
+from ksnet_deploy.training.loading import loaded
 from ksnet_deploy.training.motion import flow_pair
 from ksnet_deploy.training.recipe import Recipe, check_batches
 from ksnet_deploy.training.task import Task
@@ -130,7 +131,7 @@ class FlowTask(Task):
     def batches(self, start: int, world: World) -> Iterable[tuple[Tensor, ...]]:
         check_batches(self.recipe, world.size)
         sampler = DrawSampler(self.recipe.stages, start, world.rank, world.size)
-        return DataLoader(self.pairs, batch_sampler=sampler, num_workers=self.workers)
+        return loaded(self.pairs, sampler, workers=self.workers)
 
     def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
         first, second, flow = batch

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import SCALE, FrameSize
@@ -19,6 +18,7 @@ from ksnet_deploy.network.blocks import shared_kernels
 from ksnet_deploy.network.checkpoints import save_checkpoint
 from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.training.dataset import DrawSampler, WindowDataset, check_clips, check_variants, clips_identity
+from ksnet_deploy.training.loading import loaded
 from ksnet_deploy.training.optimizer import split_kernels
 from ksnet_deploy.training.recipe import Recipe, check_batches
 from ksnet_deploy.training.task import Task
@@ -91,9 +91,7 @@ class KSNetTask(Task):
     def batches(self, start: int, world: World) -> Iterable[tuple[Tensor, ...]]:
         check_batches(self.recipe, world.size)
         sampler = DrawSampler(self.recipe.stages, start, world.rank, world.size)
-        return DataLoader(
-            self.windows, batch_sampler=sampler, num_workers=self.workers, pin_memory=world.device.type == "cuda"
-        )
+        return loaded(self.windows, sampler, workers=self.workers, pinned=world.device.type == "cuda")
 
     def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
         lr, hr = map(frames_as_input, batch)
