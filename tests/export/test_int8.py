@@ -24,7 +24,7 @@ from ksnet_deploy.measure.speed.frames import moving_frames
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.network.precision import last_piece
 from ksnet_deploy.runtime import int8
-from ksnet_deploy.runtime.int8 import check_int8, without_rounded_sums
+from ksnet_deploy.runtime.int8 import check_int8, has_vnni, without_rounded_sums
 from ksnet_deploy.runtime.onnx import OnnxRunner, use_device_operators
 from ksnet_deploy.runtime.rewrites import shuffles_by_block
 from ksnet_deploy.runtime.tensorrt.target import SizeRange
@@ -32,6 +32,8 @@ from ksnet_deploy.upscale.ladder import Choices
 from ksnet_deploy.upscale.networks import find_network
 
 SIZE = FrameSize(32, 48)
+
+needs_vnni = pytest.mark.skipif(not has_vnni(), reason="this processor has no instructions for sums of bytes (VNNI)")
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +76,7 @@ def test_onnx_runtime_computes_them_in_bytes(exported: Path, tmp_path: Path) -> 
     assert kinds.count("QLinearLeakyRelu") == 3
 
 
+@needs_vnni
 def test_frames_stay_near_float32_and_the_state_is_equal(exported: Path, unrounded: Path) -> None:
     with OnnxRunner(exported, SIZE) as found, OnnxRunner(unrounded, SIZE) as expected:
         for frame in moving_frames(SIZE, 6):
@@ -83,6 +86,7 @@ def test_frames_stay_near_float32_and_the_state_is_equal(exported: Path, unround
         assert "8 bits" in found.notes[0]
 
 
+@needs_vnni
 def test_what_openvino_runs_rounds_nothing_between_a_convolution_and_its_activation(
     exported: Path, tmp_path: Path
 ) -> None:
@@ -99,6 +103,7 @@ def test_what_openvino_runs_rounds_nothing_between_a_convolution_and_its_activat
             assert psnr(bare.step(frame), whole.step(frame)) >= 45
 
 
+@needs_vnni
 def test_a_network_out_of_its_ranges_is_refused_with_the_value(
     plain: Checkpoint, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +193,7 @@ def test_a_shuffle_whose_channels_another_node_reads_stays_as_it_is(unrounded: P
 
 
 @pytest.mark.slow
+@needs_vnni
 def test_the_report_of_a_film_says_int8(plain: Checkpoint, clip: Path, tmp_path: Path) -> None:
     with ksnet_deploy.Upscaler(plain.path, runtime="onnxruntime", precision="int8") as upscaler:
         result = ksnet_deploy.upscale_video(clip, tmp_path / "larger.mp4", upscaler)
@@ -195,6 +201,7 @@ def test_the_report_of_a_film_says_int8(plain: Checkpoint, clip: Path, tmp_path:
 
 
 @pytest.mark.slow
+@needs_vnni
 def test_frames_are_upscaled_in_int8_after_one_comparison(
     plain: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
