@@ -146,7 +146,7 @@ def step_rows(attempt: Attempt, size: FrameSize, model: KSNet, device: str, seco
         with_kernels = with_precision(plain, "fp16").to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         native_kernels = use_native_kernels(with_kernels)
         if native_kernels:
-            add_eager("+ native operators", lambda: with_kernels)
+            add_eager("+ native operators, warps, pictures", lambda: with_kernels)
 
     def prepare_recorded() -> tuple[KSNet, Advance, Callable[[], object]]:
         recorded = RecordedStep(eager(with_kernels), with_kernels, size, torch.uint8)
@@ -162,7 +162,7 @@ def step_rows(attempt: Attempt, size: FrameSize, model: KSNet, device: str, seco
     add("+ CUDA graph, with the copies", prepare_recorded)
     if native_kernels:
         fuse_convolutions(with_kernels, native.epilogue)
-        add("+ fused convolutions", prepare_recorded)
+        add("+ fused epilogues", prepare_recorded)
     if with_kernels.flow is not None:
         extract_beside_flow(with_kernels)
         add("+ features beside the flow", prepare_recorded)
@@ -229,8 +229,8 @@ def overlap_rows(attempt: Attempt, name: str, opened: Callable[[], Runner], size
             def work(count: int = FRAMES) -> list[np.ndarray]:
                 given = [np.repeat(frame[None], runner.lanes, 0) if runner.lanes > 1 else frame for frame in frames]
                 if depth == 1:
-                    return [runner.step(frame).copy() for frame in given[:count]]
-                return [result.copy() for result in pipelined(runner, ((frame,) for frame in given[:count]))]
+                    return [runner.step(frame) for frame in given[:count]]
+                return list(pipelined(runner, ((frame,) for frame in given[:count])))
 
             pictures = work(LANE_STEPS)
             ms = milliseconds(work, "cpu", seconds) / FRAMES

@@ -59,7 +59,7 @@ part "Kernels"
 if [ "$DEVICE" = cuda ] && command -v nvcc >/dev/null; then
     arch=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -1 | tr -d '. ')
     arch=${arch:-90} compilers=()
-    for source in plugins/*/*.cu plugins/common/error_string.cpp; do
+    for source in plugins/*/*.cu plugins/common/c_interface.cpp; do
         object=$WORK/$(basename "$source")
         nvcc -O3 -std=c++17 -gencode "arch=compute_$arch,code=sm_$arch" -Xptxas -v -lineinfo \
             -Xcompiler -fPIC,-fvisibility=hidden -x cu -c "$source" -o "$object.o" 2>"$object.ptxas" &
@@ -122,14 +122,18 @@ elif ! wait "$shards"; then
 else
     tail -2 "$WORK/shards.log"
     part "Training: how fast"
-    train "$WORK/try" 1000000 "${TRY_S:-25}"
+    recorded=--recorded
+    if ! train "$WORK/try" 1000000 "${TRY_S:-25}" $recorded; then # not yet run on a GPU
+        recorded=--no-recorded
+        rm -rf "$WORK/try" && train "$WORK/try" 1000000 "${TRY_S:-25}" $recorded
+    fi
     rate=$(tail -1 "$WORK/try/log.csv" | cut -d, -f4)
     budget=$(($(left) - ${RESERVE_S:-50})) # for the start, the last validation and the last save
     budget=$((budget > 2 ? budget : 2))
     iterations=$("$PYTHON" -c "print(max(${LEAST_ITERATIONS:-20}, int(float('${rate:-1}' or 1) * $budget * 0.93) // 20 * 20))")
     part "Training, $iterations iterations at $rate a second in $budget s: the rate falls to its end"
-    if train "$WORK/run" "$iterations" "$budget" --validation "$WORK/shards/validation"; then
-        verdict training "$iterations iterations at $rate a second"
+    if train "$WORK/run" "$iterations" "$budget" --validation "$WORK/shards/validation" $recorded; then
+        verdict training "$iterations iterations at $rate a second, $recorded"
     else
         verdict training "FAILED, exit $?"
     fi

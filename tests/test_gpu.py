@@ -1,4 +1,5 @@
-"""What needs a GPU: each skips with its reason where there is none. Not yet run on a GPU.
+"""What needs a GPU: each skips with its reason where there is none. Engines, ONNX Runtime on CUDA and
+``upscale`` have not yet been run on one.
 
 ``KSNET_TEST_DEVICE=cpu`` plays the card on the CPU, to try the tests themselves.
 """

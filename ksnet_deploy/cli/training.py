@@ -21,7 +21,8 @@ Validation = Annotated[Path | None, typer.Option("--validation", help="Clips to 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; rerun the command to resume it.")]
 DeviceOption = Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where to train.")]
 Recorded = Annotated[
-    bool, typer.Option(help="On CUDA, loss and gradients as one graph, which takes more memory and less time.")
+    bool,
+    typer.Option(help="On CUDA, loss and gradients as one graph: more memory and less time; not yet run on a GPU."),
 ]
 PrecisionOption = Annotated[
     Literal["fp32", "bf16", "fp16"],
@@ -214,7 +215,7 @@ def train(
     ] = "BI",
     precision: PrecisionOption = "fp32",
     device: DeviceOption = "cpu",
-    recorded: Recorded = True,
+    recorded: Recorded = False,
     licence: Annotated[
         str, typer.Option("--licence", help="Terms of the weights, which follow the data; kept in the checkpoint.")
     ] = "not stated",
@@ -266,7 +267,7 @@ def train_flow(
     stage: Stages = None,
     precision: PrecisionOption = "fp32",
     device: DeviceOption = "cpu",
-    recorded: Recorded = True,
+    recorded: Recorded = False,
     seed: Seed = 0,
     workers: Workers = 0,
     threads: Threads = None,

@@ -128,7 +128,8 @@ Result = TypeVar("Result")
 class Filled(Generic[Result]):
     """A launcher's struct, with the tensors whose memory it points to; these must live until it was launched.
 
-    Tensors are taken as they lie in memory, channels first or last, and the results lie as the first input does.
+    The operators and the warp take tensors as they lie in memory, channels first or last, and give results that lie as
+    the first input does; what else there is takes and gives channels last.
     """
 
     def __init__(self, params: ctypes.Structure, result: Result, kept: list[Tensor]) -> None:
@@ -193,8 +194,9 @@ class Filled(Generic[Result]):
         Raises ValueError where they do not fit."""
         n, _, h, w = parts[0].shape
         shapes = [tuple(part.shape) for part in parts]
-        if len(parts) > ConcatenateParams.MOST or any((*s[:1], *s[2:]) != (n, h, w) for s in shapes):
-            raise ValueError(f"concatenate: {len(parts)} tensors {shapes} do not fit; at most 8 of one size do")
+        same = all((*s[:1], *s[2:]) == (n, h, w) for s in shapes) and len({part.dtype for part in parts}) == 1
+        if len(parts) > ConcatenateParams.MOST or not same:
+            raise ValueError(f"concatenate: {len(parts)} tensors {shapes} do not fit; up to 8 of one size and type do")
         parts, last = [part.contiguous(memory_format=torch.channels_last) for part in parts], torch.channels_last
         channels = [part.shape[1] for part in parts]
         y = torch.empty((n, sum(channels), h, w), dtype=parts[0].dtype, device=parts[0].device, memory_format=last)

@@ -3,7 +3,8 @@
 :func:`align`, :func:`deform_conv2d` and :func:`topk_split` compute what their namesakes in
 :mod:`ksnet_deploy.ops.reference` do, the others what ``ops/epilogue.py``,
 ``network/blocks.py`` and ``network/flow.py`` say, on CUDA tensors, on PyTorch's current stream, without a gradient.
-They take tensors with channels first or last, and results lie as the first input does. They need the kernel library
+The operators and :func:`warp` take tensors with channels first or last, and results lie as the first input does; the
+others give channels last. They need the kernel library
 (:func:`ksnet_deploy.ops.library.build_plugins`).
 """
 
@@ -43,6 +44,8 @@ __all__ = [
     "warp",
 ]
 
+INTERFACE = 2
+"""Number of the launchers' parameters, as plugins/common/c_interface.cpp has it; another one with every change."""
 _ALIGNMENT = 32  # of the workspace, in bytes
 _PARAMS = {"align": AlignParams, "deform_conv": DeformConvParams, "topk_split": TopKSplitParams}
 """The launchers with a workspace, by their names without the prefix."""
@@ -67,6 +70,9 @@ class KernelLibrary:
     def __init__(self, path: Path) -> None:
         try:
             self._library = ctypes.CDLL(str(path))
+            found = self._library.ksnet_interface()
+            if found != INTERFACE:
+                raise AttributeError(f"its interface is number {found}, and {INTERFACE} is expected")
             for name, params in (_PARAMS | _WITHOUT_WORKSPACE).items():
                 launcher = self._library[f"ksnet_{name}"]
                 launcher.argtypes, launcher.restype = [ctypes.POINTER(params), ctypes.c_void_p], ctypes.c_int
@@ -104,6 +110,9 @@ class KernelLibrary:
 
     def concatenate(self, *parts: Tensor, stream: int) -> Tensor:
         """Launch :func:`concatenate` on the stream."""
+        while len(parts) > ConcatenateParams.MOST:
+            first = self.concatenate(*parts[: ConcatenateParams.MOST], stream=stream)
+            parts = (first, *parts[ConcatenateParams.MOST :])
         return self._run("concatenate", Filled.concatenate(parts), parts[0].device, stream)
 
     def epilogue(
@@ -138,7 +147,7 @@ class KernelLibrary:
         if error:
             reason = self._library.ksnet_error_string(error).decode()
             raise BackendError(
-                f"{name}: the launch failed ({reason}); see the limits in plugins/{name}/README.md, "
+                f"{name}: the launch failed ({reason}); see the limits in plugins/{name}/{name}.h, "
                 "and that the library was built for this GPU"
             )
         return filled.result
@@ -188,8 +197,8 @@ def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int, *, ranked: bool = Fals
 
 
 def concatenate(*parts: Tensor) -> Tensor:
-    """The tensors (N, C, H, W), at most eight of float32 or of float16, beside one another along their channels, on the
-    GPU; the result has its channels last.
+    """The tensors (N, C, H, W), all of float32 or of float16, beside one another along their channels, on the GPU; the
+    result has its channels last.
 
     Raises:
         BackendError: no kernel library, no CUDA tensor, or a failed launch.
@@ -202,7 +211,7 @@ def concatenate(*parts: Tensor) -> Tensor:
 
 def epilogue(x: Tensor, bias: Tensor, *, slope: float = 1.0, skip: Tensor | None = None, shuffle: int = 1) -> Tensor:
     """The epilogue of a convolution, on the GPU, in one kernel; arguments and result as in
-    :func:`ksnet_deploy.ops.epilogue.epilogue`, float32 or float16. It may write over x.
+    :func:`ksnet_deploy.ops.epilogue.epilogue`, float32 or float16, channels last. It may write over x.
 
     Raises:
         BackendError: no kernel library, no CUDA tensor, or a failed launch.

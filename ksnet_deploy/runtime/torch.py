@@ -64,7 +64,7 @@ class TorchRunner(Runner):
         self._state: AnyState | None = None
         self._recorded: RecordedStep | None = None
         if on_cuda:
-            self._model = accelerated(self._model)
+            self._model = accelerated(self._model, folded=fold)
         if on_cuda and recorded:
             self._recorded = RecordedStep(self._advance, self._model, size, self._dtype, step, lanes)
             self.most_in_flight = RecordedStep.MOST_IN_FLIGHT
@@ -135,7 +135,7 @@ class TorchRunner(Runner):
 
     def _take(self, tensors: dict[str, torch.Tensor]) -> None:
         """Go on from the tensors that the network reads."""
-        state = self._part.completed(tensors)
+        state = self._part.completed({name: tensor.to(self._place) for name, tensor in tensors.items()})
         if self._recorded is not None:
             self._recorded.state = state
         self._state = state if self._recorded is None else self._recorded.state

@@ -25,12 +25,13 @@ CHANNEL_MULTIPLE = 8
 """Output channels of a convolution are padded to a multiple of this: cuDNN's kernels for tensor cores move 16 bytes."""
 
 
-def accelerated(network: KSNet) -> KSNet:
-    """A folded network on a CUDA device as it is fastest there; it takes the place of the one given."""
+def accelerated(network: KSNet, *, folded: bool = True) -> KSNet:
+    """A network on a CUDA device as it is fastest there, which takes the place of the one given; what is not ``folded``
+    keeps its convolutions as they are."""
     from ksnet_deploy.ops import native
 
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if use_native_kernels(network):
+    if use_native_kernels(network) and folded:
         network = fuse_convolutions(network, native.epilogue)
     if network.flow is not None:
         extract_beside_flow(network)

@@ -30,8 +30,7 @@ def loaded(
 def _one_thread(_worker: int) -> None:
     """Let NumPy's matrix products in this process take one thread, as PyTorch's operators do in a process that loads.
 
-    By itself each process has as many as there are cores: 14 of them on 16 cores made 5 windows a second, where one
-    thread alone makes 60.
+    By itself each process has as many as there are cores, and they wait for one another.
     """
     from threadpoolctl import threadpool_limits
 

@@ -30,8 +30,8 @@ class LoopSettings:
     """Stop (resumably) after so long; for leased machines."""
     hours: float | None = None
     """Make the run so long that its learning rate ends then; the task's own iterations are proportions only."""
-    recorded: bool = True
-    """Whether a CUDA device computes loss and gradients as one recorded graph."""
+    recorded: bool = False
+    """Whether a CUDA device computes loss and gradients as one recorded graph. Not yet run on a GPU."""
     clock: Callable[[], float] = time.monotonic
     """Clock in seconds."""
 

@@ -73,7 +73,7 @@ class _Request:
     threads: int | None = None
     max_seconds: float | None = None
     hours: float | None = None
-    recorded: bool = True
+    recorded: bool = False
     validate_every: int = 500
 
     @property

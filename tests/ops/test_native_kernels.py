@@ -6,6 +6,7 @@ The tests marked ``gpu`` run the compiled kernels where there is a CUDA device.
 from __future__ import annotations
 
 import ctypes
+import subprocess
 from pathlib import Path
 
 import onnxruntime as ort
@@ -208,9 +209,14 @@ def test_shapes_types_and_sizes_that_do_not_fit_are_refused(kernels: KernelLibra
         kernels.topk_split(torch.zeros(1, 1025, 2, 2), torch.zeros(1, 1, 2, 2), split[2], 8, stream=0)
 
 
-def test_a_missing_library_and_cpu_tensors_are_one_sentence(tmp_path: Path) -> None:
+def test_missing_and_foreign_libraries_and_cpu_tensors_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="not a usable kernel library"):
         KernelLibrary(tmp_path / "absent.so")
+    other = tmp_path / "other.so"
+    for source, reason in ((r"int other;", "ksnet_interface"), ("int ksnet_interface(void) { return 1; }", "number 1")):
+        subprocess.run(["gcc", "-shared", "-x", "c", "-", "-o", str(other)], input=source.encode(), check=True)
+        with pytest.raises(BackendError, match=f"not a usable kernel library .*{reason}"):
+            KernelLibrary(other.rename(tmp_path / f"{reason.replace(' ', '-')}.so"))
     with pytest.raises(BackendError, match="one CUDA device; found cpu"):
         native.topk_split(*split_tensors((1, 8, 4, 5), torch.float32), 4)
 

@@ -7,7 +7,7 @@ nothing of Python runs again.
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -16,14 +16,18 @@ from torch.utils._pytree import tree_leaves
 
 from ksnet_deploy.runtime import torch as runtime
 
-__all__ = ["use_fake_cuda"]
+__all__ = ["FakeGraph", "FakeStream", "use_fake_cuda"]
 
 
 class FakeStream:
-    """Everything on it is done at once."""
+    """Everything on it is done at once; in the log stands what it waits for."""
 
-    def wait_stream(self, _other: FakeStream) -> None:
-        pass
+    log: ClassVar[list[tuple[FakeStream, FakeStream]]] = []
+    """Who waited for whom."""
+    current: ClassVar[FakeStream]
+
+    def wait_stream(self, other: FakeStream) -> None:
+        FakeStream.log.append((self, other))
 
 
 class FakeEvent:
@@ -63,6 +67,13 @@ class FakeGraph(TorchDispatchMode):
 
 
 @contextlib.contextmanager
+def _on(stream: FakeStream) -> Any:
+    before, FakeStream.current = FakeStream.current, stream
+    yield
+    FakeStream.current = before
+
+
+@contextlib.contextmanager
 def _recording(graph: FakeGraph, **_options: Any) -> Any:
     graph.settings = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32
     with graph:
@@ -80,8 +91,10 @@ def use_fake_cuda(monkeypatch: pytest.MonkeyPatch) -> list[FakeGraph]:
     monkeypatch.setattr(runtime, "cuda_device", lambda: torch.device("cpu"))
     monkeypatch.setattr("ksnet_deploy.ops.library.find_kernel_library", lambda: None)
     monkeypatch.setattr(torch.cuda, "Stream", FakeStream)
-    monkeypatch.setattr(torch.cuda, "current_stream", FakeStream)
-    monkeypatch.setattr(torch.cuda, "stream", lambda _stream: contextlib.nullcontext())
+    monkeypatch.setattr(FakeStream, "log", [])
+    monkeypatch.setattr(FakeStream, "current", FakeStream(), raising=False)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: FakeStream.current)
+    monkeypatch.setattr(torch.cuda, "stream", _on)
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", new_graph)
     monkeypatch.setattr(torch.cuda, "graph", _recording)

@@ -74,7 +74,7 @@ def compile_for_cpu(library: Path, sources: Sequence[Path]) -> Path:
     if compiler is None or not (ROOT / "plugins").is_dir():
         pytest.skip("needs g++ and a checkout")
     shim = ROOT / "tests" / "native" / "cuda_on_cpu"
-    parts = [*sources, ROOT / "plugins" / "common" / "error_string.cpp", shim / "cuda_on_cpu.cpp"]
+    parts = [*sources, ROOT / "plugins" / "common" / "c_interface.cpp", shim / "cuda_on_cpu.cpp"]
     flags = ["-std=c++17", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
     subprocess.run([compiler, *flags, "-I", str(shim), "-x", "c++", *map(str, parts), "-o", str(library)], check=True)
     return library
