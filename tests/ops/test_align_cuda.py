@@ -232,7 +232,7 @@ def test_what_does_not_fit_is_one_sentence(kernels: KernelLibrary) -> None:
     with pytest.raises(ValueError, match="float32 or float16"):
         kernels.align(*(t.double() for t in inputs), stream=0)
     with pytest.raises(
-        BackendError, match=r"align: the launch failed \(invalid argument\); see .*plugins/align/README"
+        BackendError, match=r"align: the launch failed \(invalid argument\); see .*plugins/align/align\.h"
     ):
         kernels.align(
             torch.zeros(1, 4097, 1, 1), torch.zeros(1, 4097, 3, 3), torch.zeros(1), torch.zeros(1, 27, 1, 1), stream=0
