@@ -1,17 +1,17 @@
 """The CUDA kernels of the custom operators, called from PyTorch without TensorRT.
 
 :func:`align`, :func:`deform_conv2d` and :func:`topk_split` compute what their namesakes in
-:mod:`ksnet_deploy.ops.reference` do, the others what ``ops/epilogue.py``,
-``network/blocks.py`` and ``network/flow.py`` say, on CUDA tensors, on PyTorch's current stream, without a gradient.
-The operators and :func:`warp` take tensors with channels first or last, and results lie as the first input does; the
-others give channels last. They need the kernel library
-(:func:`ksnet_deploy.ops.library.build_plugins`).
+:mod:`ksnet_deploy.ops.reference` do, the others what ``ops/epilogue.py``, ``network/blocks.py`` and ``network/flow.py``
+say, on CUDA tensors, on PyTorch's current stream, without a gradient. The operators and :func:`warp` take tensors with
+channels first or last, and results lie as the first input does; the others give channels last. They need the kernel
+library (:func:`ksnet_deploy.ops.library.build_plugins`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -160,10 +160,7 @@ def deform_conv2d(x: Tensor, weight: Tensor, offset: Tensor, bias: Tensor, mask:
         BackendError: no kernel library, no CUDA tensor, or a failed launch.
         ValueError: a shape or the type does not fit.
     """
-    _check_device(x, weight, offset, bias, mask)
-    with torch.cuda.device(x.device):
-        stream = torch.cuda.current_stream().cuda_stream
-        return kernel_library().deform_conv2d(x, weight, offset, bias, mask, stream=stream)
+    return _launched(KernelLibrary.deform_conv2d, x, weight, offset, bias, mask)
 
 
 def align(
@@ -176,10 +173,7 @@ def align(
         BackendError: no kernel library, no CUDA tensor, or a failed launch.
         ValueError: a shape or the type does not fit.
     """
-    _check_device(x, weight, bias, raw, *([] if flow is None else [flow]))
-    with torch.cuda.device(x.device):
-        stream = torch.cuda.current_stream().cuda_stream
-        return kernel_library().align(x, weight, bias, raw, flow, stride=stride, stream=stream)
+    return _launched(KernelLibrary.align, x, weight, bias, raw, flow, stride=stride)
 
 
 def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int, *, ranked: bool = False) -> Split:
@@ -191,9 +185,7 @@ def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int, *, ranked: bool = Fals
     """
     if ranked:
         raise ValueError("the native topk_split gives channels in ascending order, not ranked")
-    _check_device(f, o, lam)
-    with torch.cuda.device(f.device):
-        return kernel_library().topk_split(f, o, lam, k, stream=torch.cuda.current_stream().cuda_stream)
+    return _launched(KernelLibrary.topk_split, f, o, lam, k)
 
 
 def concatenate(*parts: Tensor) -> Tensor:
@@ -204,9 +196,7 @@ def concatenate(*parts: Tensor) -> Tensor:
         BackendError: no kernel library, no CUDA tensor, or a failed launch.
         ValueError: a shape or the type does not fit.
     """
-    _check_device(*parts)
-    with torch.cuda.device(parts[0].device):
-        return kernel_library().concatenate(*parts, stream=torch.cuda.current_stream().cuda_stream)
+    return _launched(KernelLibrary.concatenate, *parts)
 
 
 def epilogue(x: Tensor, bias: Tensor, *, slope: float = 1.0, skip: Tensor | None = None, shuffle: int = 1) -> Tensor:
@@ -217,10 +207,7 @@ def epilogue(x: Tensor, bias: Tensor, *, slope: float = 1.0, skip: Tensor | None
         BackendError: no kernel library, no CUDA tensor, or a failed launch.
         ValueError: a shape or the type does not fit.
     """
-    _check_device(x, bias, *([] if skip is None else [skip]))
-    with torch.cuda.device(x.device):
-        stream = torch.cuda.current_stream().cuda_stream
-        return kernel_library().epilogue(x, bias, slope=slope, skip=skip, shuffle=shuffle, stream=stream)
+    return _launched(KernelLibrary.epilogue, x, bias, slope=slope, skip=skip, shuffle=shuffle)
 
 
 def picture(lr: Tensor, residual: Tensor) -> Tensor:
@@ -231,9 +218,7 @@ def picture(lr: Tensor, residual: Tensor) -> Tensor:
         BackendError: no kernel library, no CUDA tensor, or a failed launch.
         ValueError: a shape or the type does not fit.
     """
-    _check_device(lr, residual)
-    with torch.cuda.device(lr.device):
-        return kernel_library().picture(lr, residual, stream=torch.cuda.current_stream().cuda_stream)
+    return _launched(KernelLibrary.picture, lr, residual)
 
 
 def warp(x: Tensor, flow: Tensor, padding_mode: str = "zeros") -> Tensor:
@@ -244,9 +229,7 @@ def warp(x: Tensor, flow: Tensor, padding_mode: str = "zeros") -> Tensor:
         BackendError: no kernel library, no CUDA tensor, or a failed launch.
         ValueError: a shape or the type does not fit.
     """
-    _check_device(x, flow)
-    with torch.cuda.device(x.device):
-        return kernel_library().warp(x, flow, padding_mode, stream=torch.cuda.current_stream().cuda_stream)
+    return _launched(KernelLibrary.warp, x, flow, padding_mode)
 
 
 @functools.cache
@@ -260,6 +243,14 @@ def kernel_library() -> KernelLibrary:
     if path is None:
         raise BackendError(f"the kernel library is not on this machine; {BUILD_KERNELS}")
     return KernelLibrary(path)
+
+
+def _launched(method: Callable[..., Result], *given: object, **options: object) -> Result:
+    """The result of a method of the library, on the current stream of the one device that all tensors are on."""
+    tensors = [value for value in (*given, *options.values()) if isinstance(value, Tensor)]
+    _check_device(*tensors)
+    with torch.cuda.device(tensors[0].device):
+        return method(kernel_library(), *given, **options, stream=torch.cuda.current_stream().cuda_stream)
 
 
 def _check_device(*tensors: Tensor) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
-from native_kernels import DTYPES, assert_close_for
+from native_kernels import DTYPES, align_tensors, assert_close_for
 from torch import Tensor
 
 from ksnet_deploy.base.errors import BackendError
@@ -14,6 +17,7 @@ from ksnet_deploy.network.flow import warp
 from ksnet_deploy.ops import native
 from ksnet_deploy.ops.epilogue import epilogue, shuffled_order
 from ksnet_deploy.ops.native import KernelLibrary
+from ksnet_deploy.ops.reference import align, topk_split
 
 LAST = torch.channels_last
 
@@ -173,6 +177,25 @@ def test_the_picture_is_the_definition(kernels: KernelLibrary, size: tuple[int, 
 def test_pictures_that_do_not_fit_are_refused(kernels: KernelLibrary) -> None:
     with pytest.raises(ValueError, match="do not fit"):
         kernels.picture(normal(1, 3, 3, 4), normal(1, 3, 12, 12), stream=0)
+
+
+def test_the_functions_hand_their_arguments_on(kernels: KernelLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a stand-in for a device; each with all of its options set."""
+    monkeypatch.setattr(native, "_check_device", lambda *_: None)
+    monkeypatch.setattr(native, "kernel_library", lambda: kernels)
+    monkeypatch.setattr(torch.cuda, "device", lambda _device: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=0))
+    x, bias, skip, flow = normal(1, 8, 4, 5), normal(8, seed=1), normal(1, 2, 8, 10, seed=2), normal(1, 2, 4, 5, seed=3)
+    found = native.epilogue(x.clone(), bias, slope=0.1, skip=skip, shuffle=2)
+    torch.testing.assert_close(found, epilogue(x, bias, slope=0.1, skip=skip, shuffle=2))
+    torch.testing.assert_close(native.warp(x, flow, "border"), warp(x, flow, "border"))
+    assert torch.equal(native.concatenate(x, skip[..., :4, :5]), torch.cat((x, skip[..., :4, :5]), dim=1))
+    lr, residual = normal(1, 3, 4, 5), normal(1, 3, 16, 20)
+    torch.testing.assert_close(native.picture(lr, residual), BicubicUpsample()(lr, residual))
+    *inputs, towards = align_tensors((1, 8, 8, 4, 5), 2, 1, 2, torch.float32)
+    torch.testing.assert_close(native.align(*inputs, towards, stride=2), align(*inputs, towards, stride=2))
+    o, lam = normal(1, 1, 4, 5).abs(), torch.tensor([0.3])
+    assert torch.equal(native.topk_split(x, o, lam, 6).con, topk_split(x, o, lam, 6).con)
 
 
 @pytest.mark.gpu
