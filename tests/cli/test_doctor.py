@@ -27,7 +27,7 @@ from ksnet_deploy.video.writing import presets as encoders
 
 PACKAGES = (
     *("av", "filelock", "numpy", "onnx", "onnxscript", "pillow", "platformdirs", "psutil"),
-    *("safetensors", "torch", "typer"),
+    *("safetensors", "threadpoolctl", "torch", "typer"),
 )
 ENCODERS = tuple(f"encoder {name}" for name in encoders.PRESETS)
 NAMES = [
