@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from writing import write_json
 
 from ksnet_deploy.base.frames import FrameSize, FrameType
-from ksnet_deploy.base.machine import cores, cpu_name
+from ksnet_deploy.base.machine import cores, cpu_name, has_bfloat16
 from ksnet_deploy.base.version import package_version
 from ksnet_deploy.export.cache import cached_onnx
 from ksnet_deploy.measure.evaluation import BicubicMethod, NetworkMethod, evaluate
@@ -37,7 +37,7 @@ from ksnet_deploy.measure.speed.worker import Footage
 from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.runtime.base import Runner, StatelessRunner
 from ksnet_deploy.runtime.open import open_runner
-from ksnet_deploy.runtime.openvino import has_bfloat16, is_installed
+from ksnet_deploy.runtime.openvino import is_installed
 from ksnet_deploy.upscale.networks import GivenNetwork
 from ksnet_deploy.upscale.upscaler import Upscaler
 

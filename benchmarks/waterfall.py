@@ -26,7 +26,7 @@ from typing import Any
 from writing import write_json
 
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.base.machine import cores, cpu_name
+from ksnet_deploy.base.machine import cores, cpu_name, has_bfloat16
 from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.base.version import package_version
 from ksnet_deploy.export.cache import cached_onnx
@@ -39,7 +39,7 @@ from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.int8 import has_vnni
 from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.runtime.open import open_runner
-from ksnet_deploy.runtime.openvino import has_bfloat16, is_installed
+from ksnet_deploy.runtime.openvino import is_installed
 from ksnet_deploy.upscale.precision import exported_precision
 
 RESULTS = Path(__file__).parent / "results"

@@ -17,6 +17,7 @@ __all__ = [
     "cpu_name",
     "ending_signals",
     "give_free_memory_back",
+    "has_bfloat16",
     "peak_memory",
     "same_priority",
     "threads_told",
@@ -24,6 +25,8 @@ __all__ = [
 
 CPUINFO = Path("/proc/cpuinfo")
 TASKS = Path("/proc/self/task")
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
+"""Extensions by Linux's names that multiply in bfloat16."""
 
 
 def cores() -> int:
@@ -61,6 +64,11 @@ def cpu_name() -> str:
 def cpu_flags() -> set[str] | None:
     """Extensions of the processor by Linux's names, such as ``avx2``; None where the system does not list them."""
     return set(CPUINFO.read_text(errors="replace").split()) if CPUINFO.is_file() else None
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16; False where the system does not list its extensions."""
+    return not BFLOAT16_FLAGS.isdisjoint(cpu_flags() or ())
 
 
 def peak_memory() -> int:

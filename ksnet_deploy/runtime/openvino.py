@@ -19,7 +19,7 @@ from onnx import TensorProto, numpy_helper
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.base.machine import cores, cpu_flags, threads_told
+from ksnet_deploy.base.machine import cores, has_bfloat16, threads_told
 from ksnet_deploy.network.config import Precision
 from ksnet_deploy.ops.align_library import AlignKernel, align_kernel
 from ksnet_deploy.ops.functions import ALIGN, DOMAIN
@@ -39,14 +39,11 @@ __all__ = [
     "OpenVINORunner",
     "check_openvino",
     "export_precision",
-    "has_bfloat16",
     "is_fastest_here",
     "is_installed",
     "with_bfloat16",
 ]
 
-BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
-"""Extensions by Linux's names that multiply in bfloat16."""
 IN_BFLOAT16 = (
     "OpenVINO computes in bfloat16 on this processor, which is near float32 but not equal to it; --runtime onnxruntime "
     "computes in float32."
@@ -64,11 +61,6 @@ def check_openvino(device: str = "cpu") -> None:
         raise BackendError(f"OpenVINO runs on the CPU here, not on {device}; use --device cpu, or another runtime")
     if not is_installed():
         raise BackendError("OpenVINO is not installed; install ksnet-deploy with the 'openvino' extra")
-
-
-def has_bfloat16() -> bool:
-    """Whether this processor multiplies in bfloat16; False where the system does not list its extensions."""
-    return not BFLOAT16_FLAGS.isdisjoint(cpu_flags() or ())
 
 
 def export_precision() -> Precision:

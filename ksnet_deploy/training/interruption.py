@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from ksnet_deploy.base.machine import ending_signals
 
-__all__ = ["Signals", "lost_worker"]
+__all__ = ["BROKEN", "Signals", "lost_worker"]
 
 SIGNAL_S = 1.0
 """Seconds in which the system tells that a process has ended."""
@@ -56,17 +56,24 @@ class Signals:
         self._handlers = {}
 
 
-def lost_worker(error: RuntimeError | ConnectionError) -> str | None:
+BROKEN = (OSError, EOFError)
+"""What reading from a process that has just been killed raises where it meets that before the signal: of a connection
+that was reset, refused or has ended, or whose socket is gone."""
+
+
+def lost_worker(error: RuntimeError | OSError | EOFError) -> str | None:
     """Sentence on what became of a process that loads data, where PyTorch's error tells of one.
 
     The only connections of a training are those to such processes.
     """
-    if isinstance(error, ConnectionError):  # met before the signal that PyTorch tells of it, with its number
+    broken = isinstance(error, BROKEN) or "ancdata" in str(error)  # a message came without the memory that it is about
+    lost = isinstance(error, ConnectionError)
+    if broken:  # met before the signal that PyTorch tells of it, with its number
         try:
             time.sleep(SIGNAL_S)
         except RuntimeError as told:
             error = told
-    if not isinstance(error, ConnectionError) and "DataLoader worker" not in str(error):
+    if not lost and "DataLoader worker" not in str(error):
         return None
     pids = re.search(r"\(pids?(?:\(s\))? ([\d, ]+)\)", str(error))
     which = f" (process {pids[1]})" if pids else ""

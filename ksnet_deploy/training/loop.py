@@ -22,7 +22,7 @@ from ksnet_deploy.base.errors import CheckpointError, OutputError, TrainingError
 from ksnet_deploy.base.locks import Lock
 from ksnet_deploy.network.weights_file import read_content
 from ksnet_deploy.training.dataset import DATA_VERSION
-from ksnet_deploy.training.interruption import Signals, lost_worker
+from ksnet_deploy.training.interruption import BROKEN, Signals, lost_worker
 from ksnet_deploy.training.log import Meter, Progress, append_line, drop_lines_after
 from ksnet_deploy.training.loop_settings import LoopSettings
 from ksnet_deploy.training.optimizer import make_optimizer
@@ -121,7 +121,7 @@ class _Run:
                 meter.restart()
                 if stops:
                     break
-        except (RuntimeError, ConnectionError) as error:
+        except (RuntimeError, *BROKEN) as error:
             self._leave_without_data(error)
         if self.world.leads and self.saved == self.task.iterations and not self._result_is_whole():
             self._save({})  # of a run that was finished before, and its result removed or damaged
@@ -165,7 +165,7 @@ class _Run:
             if saves:
                 self._save(figures)
 
-    def _leave_without_data(self, error: RuntimeError | ConnectionError) -> None:
+    def _leave_without_data(self, error: RuntimeError | OSError | EOFError) -> None:
         """Raise the error, or say that a loading process was lost; a signal may have reached those first."""
         sentence = lost_worker(error)
         if sentence is None:

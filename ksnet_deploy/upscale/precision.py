@@ -53,7 +53,7 @@ def exported_precision(backend: str, wanted: CpuPrecision = "auto") -> Precision
 
 def precision_in_words(backend: str, wanted: CpuPrecision) -> str:
     """``int8 and bfloat16``: what a network computes in on this machine."""
-    from ksnet_deploy.runtime.openvino import has_bfloat16
+    from ksnet_deploy.base.machine import has_bfloat16
 
     rest = "bfloat16" if backend == "openvino" and wanted != "fp32" and has_bfloat16() else "float32"
     return f"int8 and {rest}" if wanted == "int8" else rest

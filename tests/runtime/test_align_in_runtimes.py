@@ -13,6 +13,7 @@ import pytest
 
 from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.machine import has_bfloat16
 from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.export.cache import cached_onnx
 from ksnet_deploy.measure.speed.frames import moving_frames
@@ -22,7 +23,7 @@ from ksnet_deploy.ops.align_library import align_kernel, build_align
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.lockstep import LockstepOnnxRunner
 from ksnet_deploy.runtime.onnx import OnnxRunner
-from ksnet_deploy.runtime.openvino import OpenVINORunner, has_bfloat16, is_installed
+from ksnet_deploy.runtime.openvino import OpenVINORunner, is_installed
 from ksnet_deploy.upscale.networks import find_network
 
 SIZE = FrameSize(32, 48)

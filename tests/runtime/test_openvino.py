@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
+from ksnet_deploy.base import machine
 from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.metrics import psnr
@@ -26,7 +27,7 @@ from ksnet_deploy.upscale.upscaler import Upscaler
 
 SIZE = FrameSize(32, 48)
 needs_openvino = pytest.mark.skipif(not openvino.is_installed(), reason="OpenVINO is not installed (extra 'openvino')")
-needs_bfloat16 = pytest.mark.skipif(not openvino.has_bfloat16(), reason="this processor has no bfloat16")
+needs_bfloat16 = pytest.mark.skipif(not machine.has_bfloat16(), reason="this processor has no bfloat16")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_no_float16_is_left_and_the_islands_stay_float32(half: Path) -> None:
 
 @pytest.mark.parametrize("flags", [{"avx512_bf16"}, {"avx2"}])
 def test_the_precision_is_part_of_what_a_job_is(monkeypatch: pytest.MonkeyPatch, flags: set[str], half: Path) -> None:
-    monkeypatch.setattr(openvino, "cpu_flags", lambda: flags)
+    monkeypatch.setattr(machine, "cpu_flags", lambda: flags)
     expected = "bfloat16" if "avx512_bf16" in flags else "float32"
     assert find_network("lite", "openvino").identity()["precision"] == expected
     assert find_network(half, "openvino").identity()["precision"] == expected
@@ -97,7 +98,7 @@ def test_float32_is_what_onnx_runtime_gives(small_onnx: Callable[..., Path]) -> 
 
 @needs_openvino
 def test_a_processor_without_bfloat16_is_given_float32(half: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino, "cpu_flags", lambda: {"avx2", "avx512f"})
+    monkeypatch.setattr(machine, "cpu_flags", lambda: {"avx2", "avx512f"})
     assert openvino.export_precision() == "fp32"
     with openvino.OpenVINORunner(half, SIZE) as runner:  # a half file is run in float32 there
         runner.step(moving_frames(SIZE, 1)[0])
@@ -157,7 +158,7 @@ def test_it_is_taken_where_it_is_installed_and_faster(
     installed: bool, flags: set[str] | None, taken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openvino, "is_installed", lambda: installed)
-    monkeypatch.setattr(openvino, "cpu_flags", lambda: flags)
+    monkeypatch.setattr(machine, "cpu_flags", lambda: flags)
     network = find_network("lite")
     assert (network.backend, network.can_be_tiled) == (taken, True)
     assert find_network("lite", "onnxruntime").backend == "onnxruntime"
@@ -168,7 +169,7 @@ def test_it_is_taken_where_it_is_installed_and_faster(
 @pytest.mark.slow
 def test_where_tiles_are_needed_onnx_runtime_runs_them(plain: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino, "is_installed", lambda: True)
-    monkeypatch.setattr(openvino, "cpu_flags", lambda: {"avx512_bf16"})
+    monkeypatch.setattr(machine, "cpu_flags", lambda: {"avx512_bf16"})
     said: list[str] = []
     with Upscaler(plain.path, tiles="96x96", on_note=said.append) as upscaler:
         assert upscaler.network.identity()["runtime"].startswith("openvino" if openvino_version() else "onnxruntime")

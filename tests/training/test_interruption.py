@@ -221,14 +221,19 @@ def test_a_killed_loading_process_is_one_sentence(tmp_path: Path) -> None:
         run_loop(tiny_task(tmp_path, workers=1), settings(tmp_path), CPU, kill)
 
 
-def test_a_connection_that_breaks_before_the_signal_comes_is_told_by_the_signal() -> None:
+@pytest.mark.parametrize(
+    "error", [ConnectionResetError(), EOFError(), FileNotFoundError(), RuntimeError("received 0 items of ancdata")]
+)
+def test_a_connection_that_breaks_before_the_signal_comes_is_told_by_the_signal(
+    error: RuntimeError | OSError | EOFError,
+) -> None:
     def handler(*_: object) -> None:
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
 
     before = signal.signal(signal.SIGALRM, handler)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.05)
-        sentence = lost_worker(ConnectionResetError())
+        sentence = lost_worker(error)
     finally:
         signal.signal(signal.SIGALRM, before)
     assert sentence is not None
@@ -239,6 +244,7 @@ def test_a_connection_that_breaks_without_a_signal_is_told_too(monkeypatch: pyte
     monkeypatch.setattr("ksnet_deploy.training.interruption.SIGNAL_S", 0.0)
     assert "was killed, which happens" in str(lost_worker(ConnectionResetError()))
     assert lost_worker(RuntimeError("of something else")) is None
+    assert lost_worker(FileNotFoundError("of the data")) is None
 
 
 def test_a_second_training_in_the_folder_is_refused(tmp_path: Path) -> None:

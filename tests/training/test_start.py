@@ -14,6 +14,7 @@ from trainings import TINY, request
 
 from ksnet_deploy.base.errors import CheckpointError, ConfigError
 from ksnet_deploy.network.model import KSNet
+from ksnet_deploy.training import run
 from ksnet_deploy.training.run import train_ksnet
 from ksnet_deploy.training.start import initialise
 
@@ -91,3 +92,27 @@ def test_a_run_that_goes_on_says_that_it_does_not_start_again(tmp_path: Path) ->
     train_ksnet(asked, lambda *_: None, lambda _: None, notes.append)
     (note,) = notes
     assert f"goes on from what it has learned, not from --init {given} again" in note
+
+
+@pytest.mark.parametrize(
+    ("precision", "flags", "told"),
+    [
+        ("bf16", {"avx2"}, "does not compute in bfloat16"),
+        ("fp16", {"avx2", "avx512_bf16"}, "does not compute in half"),
+        ("bf16", {"avx2", "avx512_bf16"}, None),
+        ("fp32", {"avx2"}, None),
+        ("bf16", None, None),  # not Linux
+        ("bf16", {"asimd", "bf16"}, None),  # Arm's names
+    ],
+)
+def test_a_precision_that_the_processor_imitates_is_told(
+    precision: str, flags: set[str] | None, told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder_of_frames(tmp_path / "data/clip", noise(2, 64, 64, 3))
+    settings = tuple(f"{name}={value}" for name, value in asdict(TINY).items() if name != "reparameterize")
+    asked = request(tmp_path, tmp_path / "data", settings=settings, precision=precision, stages=("1:1x2x16",))
+    monkeypatch.setattr(run, "cpu_flags", lambda: flags)
+    notes: list[str] = []
+    run.train_ksnet(asked, lambda *_: None, lambda _: None, notes.append)
+    assert len(notes) == (told is not None)
+    assert all(told in note and "--precision fp32" in note for note in notes if told)
