@@ -130,9 +130,16 @@ class Filled(Generic[Result]):
 
     The operators and the warp take tensors as they lie in memory, channels first or last, and give results that lie as
     the first input does; what else there is takes and gives channels last.
+
+    Raises ValueError on construction where a tensor has 2^31 elements or more: the structs' fields have 32 bits, and
+    ctypes would cut a number to them.
     """
 
     def __init__(self, params: ctypes.Structure, result: Result, kept: list[Tensor]) -> None:
+        if (most := max(tensor.numel() for tensor in kept)) >= 2**31:
+            raise ValueError(
+                f"a tensor of {most} elements is too large for the native kernels, which count to 2^31 - 1"
+            )
         self.params = params
         self.result = result
         """Tensor or tensors that the launch writes."""

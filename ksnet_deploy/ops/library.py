@@ -91,8 +91,13 @@ def _find(variable: str, name: str) -> Path | None:
 
 
 def library_folders() -> tuple[Path, ...]:
-    """Folders that native libraries are looked for in: the user's, then the package's."""
-    return (plugin_folder(), *(folder / "lib" for folder in _package_folders()))
+    """Folders that native libraries are looked for in: the user's, where ``platformdirs`` is there to tell it, then the
+    package's."""
+    try:
+        users = [plugin_folder()]
+    except ModuleNotFoundError:
+        users = []
+    return (*users, *(folder / "lib" for folder in _package_folders()))
 
 
 def _package_folders() -> list[Path]:

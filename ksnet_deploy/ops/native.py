@@ -73,11 +73,15 @@ class KernelLibrary:
             found = self._library.ksnet_interface()
             if found != INTERFACE:
                 raise AttributeError(f"its interface is number {found}, and {INTERFACE} is expected")
+            # Kept, because a library makes a new function at every [name], which would know nothing of these types and
+            # pass a stream's address as 32 bits.
+            self._launchers = {name: self._library[f"ksnet_{name}"] for name in _PARAMS | _WITHOUT_WORKSPACE}
             for name, params in (_PARAMS | _WITHOUT_WORKSPACE).items():
-                launcher = self._library[f"ksnet_{name}"]
+                launcher = self._launchers[name]
                 launcher.argtypes, launcher.restype = [ctypes.POINTER(params), ctypes.c_void_p], ctypes.c_int
+            self._workspaces = {name: self._library[f"ksnet_{name}_workspace"] for name in _PARAMS}
             for name, params in _PARAMS.items():
-                workspace = self._library[f"ksnet_{name}_workspace"]
+                workspace = self._workspaces[name]
                 workspace.argtypes, workspace.restype = [ctypes.POINTER(params)], ctypes.c_size_t
             self._library.ksnet_error_string.argtypes = [ctypes.c_int]
             self._library.ksnet_error_string.restype = ctypes.c_char_p
@@ -139,11 +143,11 @@ class KernelLibrary:
     def _run(self, name: str, filled: Filled[Result], device: torch.device, stream: int) -> Result:
         params = ctypes.byref(filled.params)
         if name in _PARAMS:
-            size = self._library[f"ksnet_{name}_workspace"](params)
+            size = self._workspaces[name](params)
             # PyTorch's allocator knows the current stream: the memory is not given to other work on it too early.
             workspace = torch.empty(size + _ALIGNMENT, dtype=torch.uint8, device=device)
             filled.put_workspace((workspace.data_ptr() + _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT)
-        error = self._library[f"ksnet_{name}"](params, stream)
+        error = self._launchers[name](params, stream)
         if error:
             reason = self._library.ksnet_error_string(error).decode()
             raise BackendError(

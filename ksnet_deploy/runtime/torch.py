@@ -48,17 +48,17 @@ class TorchRunner(Runner):
         step: StepName = "step",
         lanes: int = 1,
     ) -> None:
-        """``precision`` is fp32 on the CPU and fp16 on CUDA unless given; ``fold=False`` runs the training form;
-        ``recorded=False`` launches a step's kernels one by one on CUDA; ``step`` is one of the network's; ``lanes``
-        scenes go side by side."""
+        """``precision`` (default: fp16 for a folded network on CUDA, else fp32); ``fold=False`` runs the training form,
+        whose kernels are sums in float32; ``recorded=False`` launches a step's kernels one by one on CUDA; ``step`` is
+        one of the network's; ``lanes`` scenes go side by side."""
         super().__init__(size, io)
         self.lanes = lanes
         on_cuda = device == "cuda"
         if on_cuda:
             check_elements(model.config, size, lanes)
         self._place = cuda_device() if on_cuda else torch.device("cpu")
-        network = with_precision(folded(model) if fold else model, precision or ("fp16" if on_cuda else "fp32"))
-        self._model = network.to(self._place)
+        precision = precision or ("fp16" if on_cuda and fold else "fp32")
+        self._model = with_precision(folded(model) if fold else model, precision).to(self._place)
         self._part = Step(self._model, step)
         self.takes, self.gives = self._part.takes, self._part.gives
         self._state: AnyState | None = None

@@ -57,8 +57,8 @@ class Signals:
 
 
 BROKEN = (OSError, EOFError)
-"""What reading from a process that has just been killed raises where it meets that before the signal: of a connection
-that was reset, refused or has ended, or whose socket is gone."""
+"""Errors of reading from a process that has just been killed, met before the signal: the connection was reset, refused
+or has ended, or its socket is gone."""
 
 
 def lost_worker(error: RuntimeError | OSError | EOFError) -> str | None:

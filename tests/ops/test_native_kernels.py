@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import onnxruntime as ort
@@ -205,6 +207,11 @@ def test_shapes_types_and_sizes_that_do_not_fit_are_refused(kernels: KernelLibra
     split = split_tensors((1, 8, 4, 5), torch.float32)
     with pytest.raises(ValueError, match="k is 8"):
         kernels.topk_split(*split, 8, stream=0)
+    large = torch.empty((1, 1, 65537, 65536), dtype=torch.float16, device="meta")  # 65536 pixels to 32 bits
+    with pytest.raises(ValueError, match="8590065664 elements is too large"):
+        kernels.concatenate(large, large, stream=0)
+    with pytest.raises(ValueError, match="4295032832 elements is too large"):
+        kernels.epilogue(large, torch.zeros(1), stream=0)
     with pytest.raises(BackendError, match=r"topk_split: the launch failed \(invalid argument\)"):
         kernels.topk_split(torch.zeros(1, 1025, 2, 2), torch.zeros(1, 1, 2, 2), split[2], 8, stream=0)
 
@@ -219,6 +226,48 @@ def test_missing_and_foreign_libraries_and_cpu_tensors_are_one_sentence(tmp_path
             KernelLibrary(other.rename(tmp_path / f"{reason.replace(' ', '-')}.so"))
     with pytest.raises(BackendError, match="one CUDA device; found cpu"):
         native.topk_split(*split_tensors((1, 8, 4, 5), torch.float32), 4)
+
+
+PLAYED = """
+#include <stddef.h>
+int ksnet_interface(void) { return INTERFACE; }
+const char *ksnet_error_string(int error) { return error ? "played" : ""; }
+void *stream_of_last;
+#define PLAYED(name) \\
+    int ksnet_##name(const void *params, void *stream) { stream_of_last = stream; return 0; } \\
+    size_t ksnet_##name##_workspace(const void *params) { return 64; }
+"""
+
+
+def test_a_stream_of_any_address_reaches_the_kernel_whole(tmp_path: Path) -> None:
+    """Most processes have streams beyond 32 bits; the null stream, which other tests give, is not."""
+    source = PLAYED.replace("INTERFACE", str(native.INTERFACE))
+    names = (*native._PARAMS, *native._WITHOUT_WORKSPACE)
+    source += "".join(f"PLAYED({name})\n" for name in names)
+    library = tmp_path / "played.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(library)], input=source.encode(), check=True)
+    played, stream = KernelLibrary(library), 0x55D0C0FFEE00
+    given = torch.zeros(1, 8, 4, 5)
+    last = ctypes.c_void_p.in_dll(ctypes.CDLL(str(library)), "stream_of_last")
+    calls: dict[str, Callable[[], object]] = {
+        "deform_conv": lambda: played.deform_conv2d(
+            *(given, torch.zeros(8, 8, 3, 3), torch.zeros(1, 18, 4, 5), torch.zeros(8), torch.zeros(1, 9, 4, 5)),
+            stream=stream,
+        ),
+        "align": lambda: played.align(
+            given, torch.zeros(8, 8, 3, 3), torch.zeros(8), torch.zeros(1, 27, 4, 5), stream=stream
+        ),
+        "topk_split": lambda: played.topk_split(*split_tensors((1, 8, 4, 5), torch.float32), 4, stream=stream),
+        "concatenate": lambda: played.concatenate(given, given, stream=stream),
+        "epilogue": lambda: played.epilogue(given, torch.zeros(8), stream=stream),
+        "picture": lambda: played.picture(torch.zeros(1, 3, 4, 5), torch.zeros(1, 3, 16, 20), stream=stream),
+        "warp": lambda: played.warp(given, torch.zeros(1, 2, 4, 5), stream=stream),
+    }
+    assert set(calls) == set(names)
+    for name, call in calls.items():
+        last.value = None
+        call()
+        assert last.value == stream, name
 
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -259,3 +308,23 @@ def test_topk_split_on_the_gpu_matches_the_reference(shape: tuple[int, int, int,
         scores = [channel_scores(t.cpu(), o, lam).sort(dim=1).values for t in (part, reference)]
         torch.testing.assert_close(*scores, rtol=1e-4, atol=1e-5)
     assert all(torch.equal(a, b) for a, b in zip(found, native.topk_split(*(t.cuda() for t in inputs), k), strict=True))
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_a_stream_of_another_thread_is_taken() -> None:
+    """There its address lies far beyond 32 bits, whatever the interpreter."""
+    inputs = [t.cuda() for t in split_tensors((1, 8, 40, 50), torch.float32)]
+    expected = native.topk_split(*inputs, 4)
+    torch.cuda.synchronize()
+    found: list[torch.Tensor] = []
+
+    def split() -> None:
+        with torch.cuda.stream(torch.cuda.Stream()):
+            found.extend(native.topk_split(*inputs, 4))
+
+    thread = threading.Thread(target=split)
+    thread.start()
+    thread.join()
+    torch.cuda.synchronize()
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
