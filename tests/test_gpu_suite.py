@@ -104,6 +104,7 @@ def test_clips_become_shards_without_pyav(clips: Path, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_row_that_fails_costs_no_other_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import gpu
     import gpu_kernels

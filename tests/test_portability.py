@@ -23,6 +23,7 @@ OF_GRADIO = "ksnet_deploy.web.page"
 """Takes seconds to import, and what its library needs of a system is that library's own affair."""
 
 
+@pytest.mark.slow
 def test_no_module_needs_a_posix_module() -> None:
     modules = sorted(set(MODULES) - FOR_ONE_SYSTEM - {OF_GRADIO})
     code = IMPORTING.format(blocked=list(POSIX_ONLY), modules=modules)

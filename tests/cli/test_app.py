@@ -43,6 +43,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert result.stdout.splitlines()[-1] == "set()"
 
 
+@pytest.mark.slow
 def test_upscaling_with_an_exported_network_never_loads_torch(
     clip: Path, plain_onnx: SmallOnnx, tmp_path: Path
 ) -> None:

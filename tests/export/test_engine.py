@@ -360,6 +360,7 @@ def test_an_engine_that_fails_its_proof_does_not_get_its_name(half_onnx: Path, t
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["s.engine", "s.engine.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("from_checkpoint", [True, False])
 def test_on_its_own_gpu_the_engine_itself_is_compared(
     plain: Checkpoint, half_onnx: Path, from_checkpoint: bool, monkeypatch: pytest.MonkeyPatch

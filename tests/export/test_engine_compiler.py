@@ -23,6 +23,7 @@ def custom(model: onnx.ModelProto) -> Counter[str]:
     return Counter(node.op_type for node in model.graph.node if node.domain == DOMAIN)
 
 
+@pytest.mark.slow
 def test_the_parser_gets_each_alignment_whole_where_there_is_a_plugin_for_it(small_onnx: Callable[..., Path]) -> None:
     path = small_onnx("32x48", "float32")
     model, count, note = _prepared(str(path), OLD | {ALIGN})

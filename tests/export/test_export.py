@@ -134,6 +134,7 @@ def test_less_work_for_the_alignment_is_exported_too(precision: Precision, dynam
     assert len(deformable) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("frames", "said"), [(2, "no reset"), (3, "no reset"), (4, "reset at 2"), (5, "reset at 2")])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_both_proofs_reset_in_the_middle_of_what_is_long_enough(

@@ -138,6 +138,7 @@ def test_a_folder_that_cannot_be_written_is_noticed_before_the_export(
         )
 
 
+@pytest.mark.slow
 def test_the_export_command_says_what_it_takes_and_where_it_verified(small: Checkpoint, tmp_path: Path) -> None:
     """An unfinished file of a killed export goes on the way."""
     path, leftover = tmp_path / "a.onnx", tmp_path / ".a.onnx.4194999.part"  # beyond the largest process id

@@ -31,6 +31,8 @@ from ksnet_deploy.runtime.step_file import exported_metadata, load_exported
 from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
 from ksnet_deploy.runtime.tensorrt.target import SizeRange
 
+pytestmark = pytest.mark.slow
+
 SIZE = FrameSize(20, 24)
 
 

@@ -22,6 +22,7 @@ def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KSNET_CACHE_DIR", str(tmp_path / "cache"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not RESULTS.is_dir(), reason="needs a checkout")
 def test_quality_is_what_was_measured_with_these_weights() -> None:
     models = {model.name: model for model in list_models().models}

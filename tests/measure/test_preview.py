@@ -50,6 +50,7 @@ def scenes(folder: Path) -> Path:
     return folder_of_frames(folder, np.concatenate([np.repeat(picture[None], 20, axis=0) for picture in pictures]))
 
 
+@pytest.mark.slow
 def test_every_long_scene_is_among_the_moments(tmp_path: Path) -> None:
     film = Source(scenes(tmp_path / "film"))
     moments = choose_moments(film, 3, 4)
@@ -70,6 +71,7 @@ def test_the_frames_before_are_of_the_same_scene(tmp_path: Path) -> None:
     assert all(np.array_equal(frame, frames[20]) for frame in after_cut.frames)
 
 
+@pytest.mark.slow
 def test_what_is_shown_is_what_upscaling_the_same_frames_gives(tmp_path: Path) -> None:
     found = ksnet_deploy.preview(BENCH_CLIP, "lite", spots=1, before=2)
     spot = found.spots[0]

@@ -17,6 +17,8 @@ from ksnet_deploy.ops.kernel_params import AlignParams, Filled
 from ksnet_deploy.ops.native import KernelLibrary
 from ksnet_deploy.ops.reference import align, deform_conv2d
 
+pytestmark = pytest.mark.slow  # many emulated blocks; test_native_kernels.py has some in the default run
+
 Shape = tuple[int, int, int, int, int]
 LAST = torch.channels_last
 CASES = [

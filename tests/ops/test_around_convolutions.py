@@ -19,6 +19,8 @@ from ksnet_deploy.ops.epilogue import epilogue, shuffled_order
 from ksnet_deploy.ops.native import KernelLibrary
 from ksnet_deploy.ops.reference import align, topk_split
 
+pytestmark = pytest.mark.slow  # many emulated blocks; test_native_kernels.py has some in the default run
+
 LAST = torch.channels_last
 
 

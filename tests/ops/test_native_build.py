@@ -145,6 +145,7 @@ def test_missing_tools_and_headers_are_one_sentence(tmp_path: Path, monkeypatch:
         build_plugins()
 
 
+@pytest.mark.slow
 @needs_nvcc
 def test_a_failed_compilation_ends_in_the_compilers_own_words() -> None:
     with pytest.raises(BackendError, match=r"did not compile: nvcc fatal.*Unsupported gpu architecture"):

@@ -16,6 +16,8 @@ from ksnet_deploy.ops.kernel_params import Filled
 from ksnet_deploy.ops.native import KernelLibrary
 from ksnet_deploy.ops.reference import Split, channel_scores, topk_split
 
+pytestmark = pytest.mark.slow  # many emulated blocks; test_native_kernels.py has some in the default run
+
 Shape = tuple[int, int, int, int]
 FIRST, LAST = torch.contiguous_format, torch.channels_last
 GUARD = 4096  # bytes behind the workspace

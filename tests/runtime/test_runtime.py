@@ -143,6 +143,7 @@ def test_a_state_of_another_network_or_size_is_refused(
         runner.state = dict(list(saved.items())[1:])
 
 
+@pytest.mark.slow
 def test_every_runner_keeps_the_states_that_the_network_reads_and_takes_older_ones(tmp_path: Path) -> None:
     checkpoint = new_checkpoint(tmp_path, SMALL.replace(["flow_guidance=prev1"]))
     names = set(State._fields) - {"feat_2", "flow_1", "prop_2"}

@@ -139,6 +139,7 @@ def test_a_recording_that_computes_something_else_is_not_taken_and_said(
     assert gpu.memory == {}
 
 
+@pytest.mark.slow
 def test_what_tensorrt_rtx_compiled_is_kept_beside_the_engine(gpu: FakeCuda, engine: Path) -> None:
     kept = engine.with_name("small.engine.rtxcache")
 

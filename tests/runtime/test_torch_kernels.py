@@ -45,6 +45,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(native, name, definition)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("played")
 @pytest.mark.parametrize("fold", [True, False])
 @pytest.mark.parametrize("recorded", [True, False])

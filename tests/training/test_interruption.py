@@ -69,6 +69,7 @@ def test_a_bad_rate_ends_in_a_sentence_and_leaves_nothing_that_cannot_be_loaded(
     assert all("lower --learning-rate" in line for line in lines if line.startswith("1e+30"))
 
 
+@pytest.mark.slow
 def test_coordinates_that_are_no_numbers_do_not_end_the_process() -> None:
     code = """
 from ksnet_deploy.network.flow import warp

@@ -82,6 +82,7 @@ def timed_run(task: Timed, folder: Path, hours: float, **options: Any) -> list[P
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("each_s", "hours"), [(1.0, 0.5), (2.6, 2.5), (15.0, 6.0)])
 def test_the_rate_ends_when_the_hours_do(tmp_path: Path, each_s: float, hours: float) -> None:
     task = Timed(each_s)

@@ -50,6 +50,7 @@ def grads(parameters: list[torch.nn.Parameter]) -> list[Tensor | None]:
     return [None if parameter.grad is None else parameter.grad.clone() for parameter in parameters]
 
 
+@pytest.mark.slow
 def test_a_recording_gives_the_loss_and_gradients_of_each_batch_and_of_changed_weights(
     graphs: list[FakeGraph],
 ) -> None:
@@ -70,6 +71,7 @@ def test_a_recording_gives_the_loss_and_gradients_of_each_batch_and_of_changed_w
     assert compute.calls == 4, "three to warm up, one to record"
 
 
+@pytest.mark.slow
 def test_another_shape_and_other_trained_parameters_are_recorded_anew(graphs: list[FakeGraph]) -> None:
     plain, compute = Gradients(), Gradients()
     recorded = RecordedGradients(compute, compute.parameters)

@@ -180,6 +180,7 @@ def test_the_flow_network_is_frozen_first_and_then_learns(tmp_path: Path) -> Non
     assert any(not torch.equal(before[name], after[name]) for name in before if name.startswith("flow."))
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_says_where_time_goes(tmp_path: Path) -> None:
     recipe = Recipe((Stage(40, 2, 3, 16),), learning_rate=2e-3, flow_frozen=0, gradient_norm=1.0)
     torch.manual_seed(0)

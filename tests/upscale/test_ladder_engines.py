@@ -145,6 +145,7 @@ def test_a_job_that_began_on_the_card_does_not_go_on_elsewhere(
     assert [identity["runtime"] for identity in identities] == ["tensorrt on cuda", "rtx on cuda"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["tensorrt", "torch", "onnxruntime"])
 def test_each_runtime_of_the_card_gives_the_pictures_of_float32(
     card: FakeCard,

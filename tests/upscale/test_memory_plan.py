@@ -35,6 +35,7 @@ def test_the_needed_memory_bounds_the_measured_peak(network: dict[str, Any]) -> 
     assert 1.0 <= memory_needed(size, config, plan) / (network["peak_mb"] * 1e6) <= (1.45 if plan else 1.35)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "gigabytes"), [("lite", 2), ("lite", 4), ("lite", 6), ("uni", 4), ("uni", 9)])
 def test_a_frame_is_tiled_only_as_much_as_the_memory_asks(name: str, gigabytes: int) -> None:
     config, size, available = KSNetConfig.named(name), FrameSize(540, 960), gigabytes * 10**9
