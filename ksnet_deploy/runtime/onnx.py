@@ -56,7 +56,7 @@ PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
 
 WAITING = {"session.intra_op.allow_spinning": "0"}
 """Threads that wait sleep instead of spinning: on a busy machine spinning ones take the cores from those that work, and
-on an idle one they gain nothing (``benchmarks/waterfall.py``)."""
+on an idle one they gain a twentieth or less (``benchmarks/waterfall.py``)."""
 SHARED = {**WAITING, "session.use_env_allocators": "1"}
 """Sessions that run by turns and take their memory from one arena, once :func:`share_memory` was called."""
 
