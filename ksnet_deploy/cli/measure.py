@@ -6,8 +6,9 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -17,6 +18,8 @@ from ksnet_deploy.network.bundled import checkpoint_path
 
 if TYPE_CHECKING:
     from ksnet_deploy.base.frames import FrameSize
+    from ksnet_deploy.measure.speed.report import BenchReport
+    from ksnet_deploy.measure.speed.subjects import Subject
 
 EXIT_SLOWER = 1
 
@@ -54,7 +57,10 @@ def bench(
     ] = 90.0,
     compare: Annotated[
         Path | None,
-        typer.Option("--compare", help="An older --json result; exit with 1 where a step is slower beyond noise."),
+        typer.Option(
+            "--compare",
+            help="An older --json result; exit with 1 where a step is slower beyond noise or gone.",
+        ),
     ] = None,
     estimate: Annotated[
         str | None,
@@ -66,15 +72,14 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure every way that this machine has to run a network: a step, the pipeline, and from file to file."""
-    from ksnet_deploy.base.files import check_new_file, replacing, writing
+    from ksnet_deploy.base.files import check_new_file
     from ksnet_deploy.base.frames import FrameSize
     from ksnet_deploy.base.machine import cores, cpu_name
     from ksnet_deploy.measure.plotting import check_plotting
     from ksnet_deploy.measure.speed.bench import Bench
     from ksnet_deploy.measure.speed.card import find_card
-    from ksnet_deploy.measure.speed.regression import changes, check_comparable, read_result, sealed
+    from ksnet_deploy.measure.speed.regression import check_common, check_comparable, read_result
     from ksnet_deploy.measure.speed.subjects import find_subjects
-    from ksnet_deploy.measure.speeds import keep_speeds
     from ksnet_deploy.upscale.networks import default_model
 
     card = find_card()
@@ -95,26 +100,62 @@ def bench(
     show_notes(sorted({note for subject in subjects for note in subject.notes}))
     command = shlex.join(["ksnet-deploy", *sys.argv[1:]])
     work = Bench(subjects, clip=clip, seconds=seconds, film_minutes=film, command=command)
+    if older is not None:
+        check_common(older, work.planned)
     print(work.announcement, memory_sentence(work.memory_bytes), file=sys.stderr)
-    with progress("Measuring", show=not as_json) as bar:
-        report = work.run(on_phase=lambda what: bar.begin(what, None))
-    keep_speeds(subjects, report)
+    is_worse = False
+    try:
+        with progress("Measuring", show=not as_json) as bar:
+            work.run(on_phase=lambda what: bar.begin(what, None))
+    finally:  # what was measured is told, whatever came then
+        if work.has_rows:
+            is_worse = _hand_over(work.report(), subjects, older, csv, plot, as_json=as_json)
+    if is_worse:
+        raise typer.Exit(EXIT_SLOWER)
+
+
+def _hand_over(
+    report: BenchReport,
+    subjects: list[Subject],
+    older: dict[str, Any] | None,
+    csv: Path | None,
+    plot: Path | None,
+    *,
+    as_json: bool,
+) -> bool:
+    """Print a report and write its files, all of them even where one of them fails. Returns whether something is
+    slower than in an older result, or gone."""
+    from ksnet_deploy.base.files import replacing, writing
+    from ksnet_deploy.measure.speed.regression import Change, Gone, changes, gone, sealed
+    from ksnet_deploy.measure.speeds import keep_speeds
+
     answer = report.as_dict()
-    compared = [] if older is None else changes(older, answer)
-    if as_json:
-        told = answer | ({"changes": [change.as_dict() for change in compared]} if compared else {})
-        print(json.dumps(sealed(told)), flush=True)
-    else:
-        print("\n".join([report.as_text(), *(change.as_text() for change in compared)]), flush=True)
-    if plot is not None:
+    compared: list[Change | Gone] = [] if older is None else [*changes(older, answer), *gone(older, answer)]
+
+    def tell() -> None:
+        if as_json:
+            told = answer | ({"changes": [change.as_dict() for change in compared]} if compared else {})
+            print(json.dumps(sealed(told)), flush=True)
+        else:
+            print("\n".join([report.as_text(), *(change.as_text() for change in compared)]), flush=True)
+
+    def write_csv(path: Path) -> None:
+        with writing(path, "choose another place"), replacing(path) as temporary:
+            temporary.write_text(report.as_csv())
+
+    def draw(path: Path) -> None:
         from ksnet_deploy.measure.speed.plot import plot_bench
 
-        plot_bench(report, plot)
-    if csv is not None:
-        with writing(csv, "choose another place"), replacing(csv) as temporary:
-            temporary.write_text(report.as_csv())
-    if any(change.verdict == "slower" for change in compared):
-        raise typer.Exit(EXIT_SLOWER)
+        plot_bench(report, path)
+
+    with ExitStack() as last_first:
+        last_first.callback(keep_speeds, subjects, report)
+        if plot is not None:
+            last_first.callback(draw, plot)
+        if csv is not None:
+            last_first.callback(write_csv, csv)
+        last_first.callback(tell)
+    return any(change.verdict in ("slower", "gone") for change in compared)
 
 
 def _check_effect(given: Mapping[str, object]) -> None:

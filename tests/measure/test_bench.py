@@ -4,89 +4,38 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
+from benches import ONNX, SIZE, TORCH, Bed
 from media import make_video
-from standins import ClockedRunner, StandInChild, Time, noisy
 
 from ksnet_deploy.base.errors import BackendError, ConfigError, InputError
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.measure.limits.floor import Floor
-from ksnet_deploy.measure.limits.peaks import Peaks
 from ksnet_deploy.measure.plotting import check_plotting
 from ksnet_deploy.measure.speed import bench as bench_module
 from ksnet_deploy.measure.speed.bench import Bench
 from ksnet_deploy.measure.speed.card import Card
 from ksnet_deploy.measure.speed.plot import plot_bench
-from ksnet_deploy.measure.speed.regression import changes, check_comparable, read_result, sealed
-from ksnet_deploy.measure.speed.report import BenchReport
 from ksnet_deploy.measure.speed.subjects import Subject, find_subjects
 from ksnet_deploy.measure.speed.ways import all_ways, check_way, ways_here
 from ksnet_deploy.network.checkpoints import Checkpoint
-
-SIZE = FrameSize(32, 48)
-TORCH, ONNX = (next(way for way in all_ways() if way.name == name) for name in ("torch-cpu", "onnxruntime-cpu"))
-
-
-class Bed:
-    """A benchmark of two ways on a machine that is made of stand-ins."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.time = Time()
-        self.machine = 1.0
-        self.said: list[str] = []
-        self.calls: list[tuple[str, str]] = []
-        """Initial of the way and what was measured of it, in order."""
-        monkeypatch.setattr(bench_module, "artifact_of", lambda _way, path, *_: path)
-        monkeypatch.setattr(bench_module, "layer_shares", lambda *_: {"convolutions": 0.5, "elementwise": 0.5})
-        monkeypatch.setattr(bench_module, "find_card", lambda: None)
-        floor = Floor(10.0, 9.0, 1.0, 1.0, 1.0, Peaks(1e11, 1e10, "stand-ins"))
-        monkeypatch.setattr(bench_module.Limits, "of", lambda _self, _way: floor)
-
-    def bench(self, step_s: dict[str, Any], seconds: float = 4.0, **more: Any) -> Bench:
-        """``step_s`` has for each way seconds of a step, an iterator of them, or None for one that cannot be opened."""
-        ways = [way for way in all_ways() if way.name in step_s]
-
-        def make(label: str, _opener: object, footage: Any) -> StandInChild:
-            told = step_s[next(way.name for way in ways if way.label == label)]
-            times = itertools.repeat(told) if isinstance(told, float) else told
-            runner = None if told is None else ClockedRunner(SIZE, self.time, times)
-            return StandInChild(
-                runner, footage, self.time, lambda method: self.calls.append(({"P": "t", "O": "o"}[label[0]], method))
-            )
-
-        subject = Subject("lite", Path("lite.safetensors"), "checkpoint", SIZE, ways, macs=10**8)
-        return Bench(
-            [replace(subject, **more)],
-            seconds=seconds,
-            clock=self.time,
-            make_child=make,
-            yardstick=lambda: 10.0 * self.machine,
-            speed=(100.0, 1.0),
-        )
-
-    def run(self, step_s: dict[str, Any], **more: Any) -> BenchReport:
-        return self.bench(step_s, **more).run(on_phase=self.said.append)
-
-
-@pytest.fixture
-def bed(monkeypatch: pytest.MonkeyPatch) -> Bed:
-    monkeypatch.setattr(Subject, "is_ready", lambda _self, _way: True)
-    return Bed(monkeypatch)
 
 
 def test_every_way_is_measured_in_rounds_by_turns(bed: Bed) -> None:
     report = bed.run({"torch-cpu": 0.1, "onnxruntime-cpu": 0.05})
     torch, onnx = report.groups[0].rows
     assert (torch.engine.p50_ms, onnx.engine.p50_ms) == (pytest.approx(100), pytest.approx(50))
-    assert len(torch.engine.rounds_ms) == len(onnx.engine.rounds_ms) == len(report.groups[0].yardstick_ms) == 5
+    assert (
+        len(torch.engine.rounds_ms)
+        == len(onnx.engine.rounds_ms)
+        == len(torch.yardstick_ms)
+        == len(onnx.yardstick_ms)
+        == 5
+    )
     turns = "".join(name for name, method in bed.calls if method == "engine")
     assert turns == "to" + "ot" + "to" + "ot" + "to", "each goes first in turn"
 
@@ -124,6 +73,40 @@ def test_a_way_that_fails_leaves_the_others(bed: Bed) -> None:
         bed.run({"torch-cpu": None})
 
 
+def test_a_network_of_which_nothing_can_be_measured_costs_the_others_nothing(bed: Bed) -> None:
+    broken, whole = (
+        Subject(name, Path(name), "checkpoint", SIZE, [way], macs=10**8)
+        for name, way in (("broken", TORCH), ("whole", ONNX))
+    )
+    work = bed.bench({"torch-cpu": None, "onnxruntime-cpu": 0.05}, subjects=[broken, whole])
+    with pytest.raises(ConfigError, match="nothing could be measured of broken: PyTorch"):
+        work.run()
+    assert [len(group.rows) for group in work.report().groups] == [0, 1]
+    assert "broken at 32x48 -> 128x192 (height x width)\nNot measured: PyTorch" in work.report().as_text()
+
+
+def test_how_many_ways_are_open_at_once_is_settled_when_the_time_is_promised(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([True, *[False] * 9])
+    monkeypatch.setattr(bench_module, "fits", lambda _bytes: next(answers))
+    report = bed.run({"torch-cpu": 0.1, "onnxruntime-cpu": 0.05})
+    assert len(report.groups[0].rows) == 2
+    turns = "".join(name for name, method in bed.calls if method == "engine")
+    assert turns == "toottootto", "both were open at once, as planned"
+
+
+def test_each_way_keeps_the_yardsticks_of_its_own_rounds(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_module, "fits", lambda _bytes: False)  # one after the other
+    told = iter(range(1, 99))
+    work = bed.bench({"torch-cpu": 30.0, "onnxruntime-cpu": 0.05})
+    monkeypatch.setattr(work, "_yardstick", lambda: float(next(told)))
+    torch, onnx = work.run().groups[0].rows
+    assert len(torch.engine.rounds_ms) == 3, "time ran out"
+    assert torch.yardstick_ms == (1, 2, 3)
+    assert onnx.yardstick_ms == tuple(range(4, 4 + len(onnx.engine.rounds_ms)))
+
+
 @pytest.mark.parametrize("slower", [1.0, 3.0])
 def test_it_takes_no_longer_than_it_said(bed: Bed, slower: float) -> None:
     predicted = 2 * 10**8 / 100e9 / 0.22
@@ -138,73 +121,7 @@ def test_it_takes_no_longer_than_it_said(bed: Bed, slower: float) -> None:
 def test_where_time_runs_out_rounds_are_left_out_but_never_below_three(bed: Bed) -> None:
     report = bed.run({"torch-cpu": 30.0})
     assert len(report.groups[0].rows[0].engine.rounds_ms) == 3
-    assert len(report.groups[0].yardstick_ms) == 3
-
-
-def result(bed: Bed, seed: int, slow: float = 1.0, drift: float = 1.0) -> dict[str, Any]:
-    """A run on a machine whose speed is ``drift`` and wanders; ``slow`` is what has become of ONNX Runtime's step."""
-    rng = np.random.default_rng(seed)
-    level = [drift]
-
-    def machine() -> float:
-        level[0] = drift * float(np.exp(0.98 * np.log(level[0] / drift) + rng.normal(0, 0.01)))
-        bed.machine = level[0]
-        return level[0]
-
-    steps = {"torch-cpu": noisy(0.1, rng, machine), "onnxruntime-cpu": noisy(0.05 * slow, rng, machine)}
-    bed.machine = drift
-    found: dict[str, Any] = json.loads(json.dumps(bed.run(steps, seconds=3.0).as_dict()))
-    return found
-
-
-def test_ten_identical_runs_are_no_cry_of_wolf_even_as_the_machines_speed_changes(bed: Bed) -> None:
-    runs = [result(bed, seed, drift=1 + 0.1 * seed) for seed in range(10)]
-    verdicts = [c.verdict for old, new in itertools.pairwise(runs) for c in changes(old, new)]
-    assert verdicts == ["the same"] * 18
-    assert {c.verdict for c in changes(runs[0], runs[-1])} == {"the same"}
-
-
-def test_a_step_that_was_made_slower_is_caught(bed: Bed, tmp_path: Path) -> None:
-    (tmp_path / "old.json").write_text(json.dumps(result(bed, 1)))
-    torch, onnx = changes(read_result(tmp_path / "old.json"), result(bed, 2, slow=1.5, drift=0.7))
-    assert (torch.verdict, onnx.verdict) == ("the same", "slower")
-    assert "onnxruntime-cpu: slower" in onnx.as_text()
-    assert changes(result(bed, 2, slow=1.5), result(bed, 1))[1].verdict == "faster"
-
-
-def test_results_that_cannot_be_compared_are_refused(bed: Bed, tmp_path: Path) -> None:
-    old = result(bed, 1)
-    check_comparable(old, old["machine"], old["cores"], None)
-    with pytest.raises(ConfigError, match="compare results of one machine"):
-        check_comparable(old, "another", old["cores"], None)
-    with pytest.raises(ConfigError, match="compare results of one machine"):
-        check_comparable(old, old["machine"], old["cores"], "RTX 3080")
-    other = json.loads(json.dumps(old).replace("32x48", "64x64"))
-    with pytest.raises(ConfigError, match="none of what was measured now"):
-        changes(other, old)
-    of_card = {"groups": [], "machine": "x", "cores": 2}
-    for text in (
-        *("{}", "[1]", "none", '{"groups": [{"rows": [{}]}]}', '{"groups": []}'),
-        *(json.dumps(of_card | {"card": card}) for card in (3, "RTX 3080", {})),
-    ):
-        (tmp_path / "bad.json").write_text(text)
-        with pytest.raises(InputError, match="is no result of 'ksnet-deploy bench --json'"):
-            read_result(tmp_path / "bad.json")
-    with pytest.raises(InputError, match="cannot be read"):
-        read_result(tmp_path / "none.json")
-
-
-def test_a_result_in_which_a_digit_was_changed_is_refused(bed: Bed, tmp_path: Path) -> None:
-    old, path = result(bed, 1), tmp_path / "old.json"
-    text = json.dumps(sealed(old))
-    laid_out_anew = text.replace(".0,", ",")  # as jq does
-    for whole in (text, laid_out_anew):
-        path.write_text(whole)
-        assert read_result(path) == json.loads(json.dumps(old))
-    number = str(old["groups"][0]["rows"][0]["engine"]["rounds_ms"][0])
-    path.write_text(text.replace(number, f"1{number}", 1))
-    with pytest.raises(InputError, match=r"old\.json is not what .bench --json. printed: it is damaged"):
-        read_result(path)
+    assert len(report.groups[0].rows[0].yardstick_ms) == 3
 
 
 def test_what_a_machine_has_not_is_said_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ after the other, so that a disturbance of the machine meets all of them.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -56,6 +57,7 @@ class _Measured:
     child: Any
     step_ms: float = 0.0
     rounds: list[tuple[float, ...]] = field(default_factory=list)
+    yardsticks: list[float] = field(default_factory=list)
     pipeline: list[float] = field(default_factory=list)
     fps: float = 0.0
     peak_mb: float = 0.0
@@ -97,6 +99,9 @@ class Bench:
             if not 0 < value < math.inf:
                 raise ConfigError(f"{name} is {value:g}; give a finite number above 0")
         self._subjects = subjects
+        self._lanes = [_lanes_of(subject) for subject in subjects]  # once, as what fits may be another a moment later
+        self._groups: list[Group] = []
+        self._began = clock()
         self._clip = clip
         self._seconds = seconds
         self._film_minutes = film_minutes
@@ -107,7 +112,7 @@ class Bench:
         self._gflops, self._busyness = speed or (gflops_now(), busyness())
         self._costs = costs or Costs()
         self._pace = Pace(self._phases(), clock=clock)
-        self.memory_bytes = max(_bytes(subject, self._lanes(subject)) for subject in subjects)
+        self.memory_bytes = max(_bytes(*each) for each in zip(subjects, self._lanes, strict=True))
         """Estimate of what it takes, from before it."""
         sizes = ", ".join(sorted({str(subject.size) for subject in subjects}))
         check_memory(f"to measure frames of {sizes}", self.memory_bytes, "choose a smaller --size or --clip")
@@ -123,8 +128,8 @@ class Bench:
     def _phases(self) -> Iterator[Phase]:
         """Phases in the order in which :meth:`run` asks for them."""
         costs, busy = self._costs, self._busyness
-        for subject in self._subjects:
-            for lane in self._lanes(subject):
+        for subject, lanes in zip(self._subjects, self._lanes, strict=True):
+            for lane in lanes:
                 steps = [predicted_step_s(subject.macs, w.backend, w.device, self._gflops) for w in lane]
                 exported = {(w.takes, w.export) for w in lane if w.takes == "onnx" and not subject.is_ready(w)}
                 engines = sum(w.takes == "engine" and subject.kind == "checkpoint" for w in lane)
@@ -139,10 +144,10 @@ class Bench:
                 yield Phase(sum(max(self._seconds / 4, 3 * step) for step in steps), elastic=True)
             yield Phase(busy * (costs.peaks_s + costs.open_s) + 4 * steps[0])
 
-    @staticmethod
-    def _lanes(subject: Subject) -> list[list[Way]]:
-        """The ways that are open at once: all where the memory holds them, else one after the other."""
-        return [subject.ways] if fits(_bytes(subject, [subject.ways])) else [[way] for way in subject.ways]
+    @property
+    def planned(self) -> set[tuple[str, str, str]]:
+        """Model, size and way of each row that is to be measured."""
+        return {(s.label, str(s.size), way.name) for s in self._subjects for way in s.ways}
 
     def run(self, *, on_phase: Callable[[str], None] = lambda _what: None) -> BenchReport:
         """Measure.
@@ -151,13 +156,26 @@ class Bench:
             on_phase: told what is going on.
 
         Raises:
-            KSNetError: nothing could be measured of a network.
+            ConfigError: nothing could be measured of a network. The others are in :meth:`report`.
         """
-        began = self._clock()
+        self._began = self._clock()
         self._pace.start()
-        groups = [self._group(subject, on_phase) for subject in self._subjects]
+        for subject, lanes in zip(self._subjects, self._lanes, strict=True):
+            self._groups.append(self._group(subject, lanes, on_phase))
+        if empty := [group for group in self._groups if not group.rows]:
+            reasons = (f"{g.model}: " + "; ".join(f"{way}: {why}" for way, why in g.missing.items()) for g in empty)
+            raise ConfigError(f"nothing could be measured of {'; nor of '.join(reasons)}")
+        return self.report()
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether anything was measured."""
+        return any(group.rows for group in self._groups)
+
+    def report(self) -> BenchReport:
+        """All that is measured by now, which is not the whole where :meth:`run` was broken off."""
         return BenchReport(
-            groups=groups,
+            groups=[*self._groups],
             machine=cpu_name(),
             cores=cores(),
             busyness=self._busyness,
@@ -166,42 +184,40 @@ class Bench:
             film_minutes=self._film_minutes,
             promised_s=self._pace.promised_s,
             memory_estimate_bytes=self.memory_bytes,
-            took_s=self._clock() - began,
+            took_s=self._clock() - self._began,
             command=self._command,
         )
 
-    def _group(self, subject: Subject, on_phase: Callable[[str], None]) -> Group:
+    def _group(self, subject: Subject, lanes: list[list[Way]], on_phase: Callable[[str], None]) -> Group:
+        """Measurements of a subject; without rows where nothing could be measured."""
         missing = dict(subject.missing)
-        yardsticks: list[float] = []
         measured: list[_Measured] = []
         reference: NDArray[np.uint8] | None = None
-        for lane in self._lanes(subject):
+        for lane in lanes:
             with ExitStack() as children:
                 open_ways = self._open(subject, lane, missing, children, on_phase)
-                yardsticks[:] = self._rounds(subject, open_ways, missing, on_phase)
+                self._rounds(subject, open_ways, missing, on_phase)
                 reference = self._qualities(subject, open_ways, reference, missing)
                 self._whole_ways(subject, open_ways, missing, on_phase)
                 measured += open_ways
-        if not measured:
-            raise ConfigError(
-                f"nothing could be measured of {subject.label}: "
-                + "; ".join(f"{label}: {why}" for label, why in missing.items())
-            )
         on_phase(f"{subject.label} at {subject.size}: layers and limits")
         self._pace.next()
         exported = {m.way.export: m.artifact for m in measured if m.way.takes == "onnx"}
         limits = Limits(exported)
         layers = {}
         if profiled := exported.get("fp32") if any(m.way.name == "onnxruntime-cpu" for m in measured) else None:
-            layers = layer_shares(profiled, subject.size, Footage(subject.size, self._clip).frames(3))
+            with contextlib.suppress(KSNetError):  # a by-product, for which no result is to be lost
+                layers = layer_shares(profiled, subject.size, Footage(subject.size, self._clip).frames(3))
         rows = [self._row(m, subject, limits) for m in measured]
-        return Group(subject.label, subject.size, rows, yardsticks, missing, layers)
+        return Group(subject.label, subject.size, rows, missing, layers)
 
     @staticmethod
     def _row(m: _Measured, subject: Subject, limits: Limits) -> Row:
         engine, pipeline = Latency(tuple(m.rounds)), Latency((tuple(m.pipeline),))
         reference = subject.is_reference(m.way)
-        return Row(m.way, engine, pipeline, m.fps, m.peak_mb, m.psnr_db, reference, limits.of(m.way))
+        return Row(
+            m.way, engine, pipeline, m.fps, m.peak_mb, m.psnr_db, reference, limits.of(m.way), tuple(m.yardsticks)
+        )
 
     def _open(
         self,
@@ -230,26 +246,25 @@ class Bench:
 
     def _rounds(
         self, subject: Subject, found: list[_Measured], missing: dict[str, str], on_phase: Callable[[str], None]
-    ) -> list[float]:
-        """Warm up, and measure steps by turns; the yardstick of every round."""
+    ) -> None:
+        """Warm up, and measure steps by turns, each round beside a yardstick."""
         self._pace.next()
         for m in list(found):
             on_phase(f"{subject.label} at {subject.size}: warming up {m.way.label}")
             with _noting(m.way, missing, found, m):
                 m.step_ms = m.child.call("warm_up", WARM_UP_S)
-        yardsticks = []
         for index in range(ROUNDS):
             on_phase(f"{subject.label} at {subject.size}: round {index + 1} of {ROUNDS}")
             if index >= LEAST_ROUNDS and self._pace.is_late:
                 self._pace.skip(ROUNDS - index)
                 break
             seconds = self._pace.next() / max(len(found), 1)
-            yardsticks.append(self._yardstick())
+            yardstick = self._yardstick()
             turn = index % max(len(found), 1)
             for m in [*found[turn:], *found[:turn]]:  # each goes first once, so that none always follows the same
                 with _noting(m.way, missing, found, m):
                     m.rounds.append(tuple(m.child.call("engine", seconds)))
-        return yardsticks
+                    m.yardsticks.append(yardstick)
 
     def _qualities(
         self,
@@ -285,6 +300,11 @@ class Bench:
             on_phase(f"{subject.label} at {subject.size}: {m.way.label} from file to file")
             with _noting(m.way, missing, found, m):
                 m.fps = m.child.call("end_to_end", min(max(int(1e3 * seconds / m.step_ms), 3), MOST_FRAMES))
+
+
+def _lanes_of(subject: Subject) -> list[list[Way]]:
+    """The ways that are open at once: all where the memory holds them, else one after the other."""
+    return [subject.ways] if fits(_bytes(subject, [subject.ways])) else [[way] for way in subject.ways]
 
 
 def _bytes(subject: Subject, lanes: list[list[Way]]) -> int:

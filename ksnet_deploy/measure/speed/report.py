@@ -39,6 +39,8 @@ class Row:
     """Whether it is the float32 that the others are compared with."""
     floor: Floor | None = None
     """Least time of a step on this machine; None where it was not measured."""
+    yardstick_ms: tuple[float, ...] = ()
+    """Time of a fixed work beside every round, in ms."""
 
     def as_dict(self) -> dict[str, Any]:
         equal = self.psnr_db == float("inf")
@@ -47,6 +49,7 @@ class Row:
             "label": self.way.label,
             "device": self.way.device,
             "engine": self.engine.as_dict(),
+            "yardstick_ms": list(self.yardstick_ms),
             "pipeline": self.pipeline.as_dict(),
             "end_to_end_fps": self.end_to_end_fps,
             "peak_memory_mb": self.peak_memory_mb,
@@ -75,8 +78,6 @@ class Group:
     model: str
     size: FrameSize
     rows: list[Row]
-    yardstick_ms: list[float]
-    """Time of a fixed work beside every round, in ms."""
     missing: dict[str, str] = field(default_factory=dict)
     """Ways that this machine has not, or that failed, and why."""
     layers: dict[str, float] = field(default_factory=dict)
@@ -86,7 +87,6 @@ class Group:
         return {
             "model": self.model,
             "size": str(self.size),
-            "yardstick_ms": self.yardstick_ms,
             "rows": [row.as_dict() for row in self.rows],
             "missing": self.missing,
             "layers": self.layers,
@@ -146,9 +146,13 @@ class BenchReport:
         return "\n".join([*lines, "", f"end to end: {self.footage}; took {self.took_s:.0f} s."])
 
     def _table(self, group: Group) -> list[str]:
+        heading = f"{group.model} at {group.size} -> {group.size.upscaled} (height x width)"
+        not_measured = [f"Not measured: {label} ({why})." for label, why in self._told(group).items()]
+        if not group.rows:
+            return [heading, *not_measured]
         wide = max(len(row.way.label) for row in group.rows) + 2
         lines = [
-            f"{group.model} at {group.size} -> {group.size.upscaled} (height x width)",
+            heading,
             f"{'':{wide}}{'ms a step':>27}{'':8}{'frames per second':>29}{'':9}{'PSNR':>10}{'of the':>8}",
             f"{'':{wide}}{'p50':>9}{'p90':>9}{'p99':>9}{'noise':>8}{'engine':>9}{'pipeline':>9}{'end to end':>11}"
             f"{'peak MB':>9}{'dB':>10}{'limit':>8}",
@@ -176,8 +180,7 @@ class BenchReport:
             f"A film of {self.film_minutes:g} minutes at {FILM_FPS} frames a second of this size takes about {took} "
             f"(h:mm:ss) with {group.fastest.way.label}."
         )
-        lines += [f"Not measured: {label} ({why})." for label, why in self._told(group).items()]
-        return lines
+        return [*lines, *not_measured]
 
     def _told(self, group: Group) -> dict[str, str]:
         """Missing ways and why, with all that needs a GPU in one line where there is none."""
