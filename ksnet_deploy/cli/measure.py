@@ -80,6 +80,7 @@ def bench(
     from ksnet_deploy.measure.speed.card import find_card
     from ksnet_deploy.measure.speed.regression import check_common, check_comparable, read_result
     from ksnet_deploy.measure.speed.subjects import find_subjects
+    from ksnet_deploy.measure.speed.surroundings import find_surroundings
     from ksnet_deploy.upscale.networks import default_model
 
     card = find_card()
@@ -91,7 +92,8 @@ def bench(
         return
     older = None if compare is None else read_result(compare)
     if older is not None:
-        check_comparable(older, cpu_name(), cores(), None if card is None else card.name)
+        sets = find_surroundings().instruction_sets
+        check_comparable(older, cpu_name(), cores(), None if card is None else card.name, sets)
     if plot is not None:
         check_plotting(plot, overwrite=overwrite)
     if csv is not None:
@@ -127,17 +129,20 @@ def _hand_over(
     slower than in an older result, or gone."""
     from ksnet_deploy.base.files import replacing, writing
     from ksnet_deploy.measure.speed.regression import Change, Gone, changes, gone, sealed
+    from ksnet_deploy.measure.speed.surroundings import differences
     from ksnet_deploy.measure.speeds import keep_speeds
 
     answer = report.as_dict()
     compared: list[Change | Gone] = [] if older is None else [*changes(older, answer), *gone(older, answer)]
+    notes = [] if older is None else differences(older, answer)
 
     def tell() -> None:
         if as_json:
-            told = answer | ({"changes": [change.as_dict() for change in compared]} if compared else {})
-            print(json.dumps(sealed(told)), flush=True)
+            more = {} if older is None else {"changes": [c.as_dict() for c in compared], "compare_notes": notes}
+            print(json.dumps(sealed(answer | more)), flush=True)
         else:
-            print("\n".join([report.as_text(), *(change.as_text() for change in compared)]), flush=True)
+            lines = (*(change.as_text() for change in compared), *(f"Note: {note}." for note in notes))
+            print("\n".join([report.as_text(), *lines]), flush=True)
 
     def write_csv(path: Path) -> None:
         with writing(path, "choose another place"), replacing(path) as temporary:

@@ -73,6 +73,9 @@ class Runner(Closing):
     """Whether the runner was closed."""
     notes: tuple[str, ...] = ()
     """Sentences that a user should know of how it runs."""
+    kernel: str | None = None
+    """Kernel of the alignment in words, ``native kernel, avx2`` or ``standard operators``; None where the runtime has
+    no choice."""
     takes: tuple[str, ...] = ()
     """Names of the features that a step takes beside the frame: ``prop`` in the second step of a bidirectional
     network, else none."""

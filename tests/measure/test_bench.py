@@ -14,6 +14,7 @@ from benches import ONNX, SIZE, TORCH, Bed
 from media import make_video
 
 from ksnet_deploy.base.errors import BackendError, ConfigError, InputError
+from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.measure.plotting import check_plotting
 from ksnet_deploy.measure.speed import bench as bench_module
@@ -41,12 +42,15 @@ def test_every_way_is_measured_in_rounds_by_turns(bed: Bed) -> None:
 
 
 def test_the_report_says_everything_and_the_papers_row_is_there(bed: Bed, tmp_path: Path) -> None:
+    bed.kernel = "native kernel, avx2"
     report = bed.run({"torch-cpu": 0.1, "onnxruntime-cpu": 0.05}, missing={"TensorRT, half": "no GPU"})
     text = report.as_text()
     for words in ("lite at 32x48 -> 128x192", "reference", "equal", "paper, RTX 3080", "as published", "end to end"):
         assert words in text
     assert "A film of 90 minutes at 24 frames a second" in text
     assert "convolutions 50%" in text
+    assert "Alignment: native kernel, avx2 (ONNX Runtime, CPU, float32)." in text
+    assert [row["kernel"] for row in report.as_dict()["groups"][0]["rows"]] == [None, "native kernel, avx2"]
     assert "1 way on a GPU (none is found here)" in text
     answer = json.loads(json.dumps(report.as_dict()))
     rows = answer["groups"][0]["rows"]
@@ -59,6 +63,9 @@ def test_the_report_says_everything_and_the_papers_row_is_there(bed: Bed, tmp_pa
     table = list(csv.reader(io.StringIO(report.as_csv())))
     assert {len(line) for line in table[:-1]} == {len(table[0])}
     assert [line[2] for line in table[1:]] == ["torch-cpu", "onnxruntime-cpu", "as published, RTX 3080"]
+    assert answer["threads"] >= 1
+    assert answer["instruction_sets"] is None or isinstance(answer["instruction_sets"], list)
+    assert set(answer["versions"]) == {"torch", "onnxruntime", "openvino"}
     plot_bench(report, tmp_path / "bench.png")
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(Exception, match="is no picture's name"):
@@ -154,6 +161,8 @@ def test_subjects_are_every_network_at_every_size(
     assert (exported.size, exported.kind, exported.precision) == (SIZE, "onnx", "fp32")
     assert exported.is_reference(ONNX)
     assert (exported.macs or 0) > 10**6
+    assert found[0].weights_sha256 == sha256_of(small.path)
+    assert exported.weights_sha256 == sha256_of(exported.path)
     clip = make_video(tmp_path / "clip.mp4", FrameSize(32, 64))
     assert find_subjects(["lite"], None, clip)[0].size == FrameSize(32, 64)
     with pytest.raises(ConfigError, match="leave --size out"):

@@ -20,6 +20,7 @@ from ksnet_deploy.measure.speed.regression import (
     read_result,
     sealed,
 )
+from ksnet_deploy.measure.speed.surroundings import differences
 
 
 def test_ten_identical_runs_are_no_cry_of_wolf_even_as_the_machines_speed_changes(bed: Bed) -> None:
@@ -39,15 +40,17 @@ def test_a_step_that_was_made_slower_is_caught(bed: Bed, tmp_path: Path) -> None
 
 def test_results_that_cannot_be_compared_are_refused(bed: Bed, tmp_path: Path) -> None:
     old = bed.result(1)
-    check_comparable(old, old["machine"], old["cores"], None)
+    check_comparable(old, old["machine"], old["cores"], None, old["instruction_sets"])
     with pytest.raises(ConfigError, match="compare results of one machine"):
-        check_comparable(old, "another", old["cores"], None)
+        check_comparable(old, "another", old["cores"], None, None)
     with pytest.raises(ConfigError, match="compare results of one machine"):
-        check_comparable(old, old["machine"], old["cores"], "RTX 3080")
-    of_card = {"groups": [], "machine": "x", "cores": 2}
+        check_comparable(old, old["machine"], old["cores"], "RTX 3080", None)
+    of_card: dict[str, Any] = {"groups": [], "machine": "x", "cores": 2}
+    odd: list[dict[str, Any]] = [{"instruction_sets": 3}, {"versions": 3}, {"clip": 3}, {"groups": [3]}]
     for text in (
         *("{}", "[1]", "none", '{"groups": [{"rows": [{}]}]}', '{"groups": []}', "[" * 100_000),
         *(json.dumps(of_card | {"card": card}) for card in (3, "RTX 3080", {})),
+        *(json.dumps(of_card | {"card": None} | each) for each in odd),
     ):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(InputError, match="is no result of 'ksnet-deploy bench --json'"):
@@ -125,8 +128,53 @@ def test_a_way_that_fails_now_is_told(bed: Bed) -> None:
     assert gone(old | {"groups": []}, new) == gone(new, old) == []
 
 
+def test_another_processor_of_the_same_name_is_refused(bed: Bed) -> None:
+    old = bed.result(1) | {"instruction_sets": ["avx2", "avx512f"]}
+    name, cores = old["machine"], old["cores"]
+    check_comparable(old, name, cores, None, ["avx512f", "avx2"])
+    with pytest.raises(ConfigError, match="with avx2, avx512f, and this one has avx2; compare results of one machine"):
+        check_comparable(old, name, cores, None, ["avx2"])
+    for unknown in (old | {"instruction_sets": None}, _as_older_versions_have_it(old)):
+        check_comparable(unknown, name, cores, None, ["avx2"])
+
+
+def test_what_else_differs_is_noted(bed: Bed) -> None:
+    new = bed.result(1) | {"instruction_sets": ["avx2"]}
+    assert differences(new, new) == []
+    group = new["groups"][0]
+    group["weights_sha256"], group["rows"][1]["kernel"] = "a" * 64, "native kernel, avx2"
+    old = json.loads(json.dumps(new)) | {"version": "0.0.9", "threads": 96, "clip": {"name": "a.mkv", "bytes": 5}}
+    old["versions"]["onnxruntime"] = "1.0"
+    old["groups"][0]["weights_sha256"], old["groups"][0]["rows"][1]["kernel"] = "b" * 64, "standard operators"
+    noted = "\n".join(differences(old, new))
+    for words in (
+        f"ksnet-deploy's version: 0.0.9 in the older result, {new['version']} now",
+        "onnxruntime's version: 1.0 in the older",
+        "threads: 96 in the older",
+        "clip: a.mkv, 5 bytes in the older result, none now",
+        "weights of lite at 32x48: bbbbbbbbbbbb in the older result, aaaaaaaaaaaa now",
+        "alignment of lite at 32x48, onnxruntime-cpu: standard operators in the older result, native kernel, avx2 now",
+    ):
+        assert words in noted
+    (unknown,) = differences(_as_older_versions_have_it(old) | {"version": new["version"]}, new)
+    assert unknown.startswith("the older result does not tell: torch's version, ")
+    assert unknown.endswith("instruction sets, threads, clip, weights, alignment")
+
+
+def test_a_gpus_row_claims_no_yardstick(bed: Bed) -> None:
+    old, new = bed.result(1), bed.result(2)
+    for result in (old, new):
+        result["groups"][0]["rows"][0]["device"] = "cuda"
+    on_gpu, on_cpu = changes(old, new)
+    assert "as it was, without a yardstick" in on_gpu.as_text()
+    assert "at the same speed of the machine" in on_cpu.as_text()
+
+
 def _as_older_versions_have_it(result: dict[str, Any]) -> dict[str, Any]:
     (group,) = result["groups"]
-    for row in group["rows"]:
-        group["yardstick_ms"] = row.pop("yardstick_ms")
-    return result
+    rows = [{name: value for name, value in row.items() if name != "kernel"} for row in group["rows"]]
+    yardsticks = [row.pop("yardstick_ms") for row in rows]
+    older = {**group, "rows": rows, "yardstick_ms": yardsticks[-1]}
+    del older["weights_sha256"]
+    new_names = ("instruction_sets", "threads", "versions", "clip")
+    return {name: value for name, value in result.items() if name not in new_names} | {"groups": [older]}

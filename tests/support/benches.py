@@ -33,6 +33,8 @@ class Bed:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.time = Time()
         self.machine = 1.0
+        self.kernel: str | None = None
+        """Kernel of ONNX Runtime's alignment."""
         self.said: list[str] = []
         self.calls: list[tuple[str, str]] = []
         """Initial of the way and what was measured of it, in order."""
@@ -54,6 +56,8 @@ class Bed:
             told = step_s[next(way.name for way in ways if way.label == label)]
             times = itertools.repeat(told) if isinstance(told, float) else told
             runner = None if told is None else ClockedRunner(SIZE, self.time, times)
+            if runner is not None and label == ONNX.label:
+                runner.kernel = self.kernel
             return StandInChild(
                 runner, footage, self.time, lambda method: self.calls.append(({"P": "t", "O": "o"}[label[0]], method))
             )

@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,11 @@ from ksnet_deploy.measure.speed.card import find_card
 from ksnet_deploy.measure.speed.child import Child
 from ksnet_deploy.measure.speed.layers import layer_shares
 from ksnet_deploy.measure.speed.limits import Limits
+from ksnet_deploy.measure.speed.measured import Measured, noting
 from ksnet_deploy.measure.speed.pace import LEAST_ROUNDS, ROUNDS, Costs, Pace, Phase, predicted_step_s
 from ksnet_deploy.measure.speed.report import BenchReport, Group, Row
 from ksnet_deploy.measure.speed.subjects import Subject
+from ksnet_deploy.measure.speed.surroundings import find_surroundings
 from ksnet_deploy.measure.speed.timing import Clock, Latency
 from ksnet_deploy.measure.speed.ways import Way, artifact_of, open_way
 from ksnet_deploy.measure.speed.worker import Footage
@@ -46,22 +47,6 @@ MOST_FRAMES = 96
 """Upscaled from file to file."""
 
 MakeChild = Callable[[str, Callable[[], Runner], Footage], Any]
-
-
-@dataclass
-class _Measured:
-    """Measurements of a way so far."""
-
-    way: Way
-    artifact: Path
-    child: Any
-    step_ms: float = 0.0
-    rounds: list[tuple[float, ...]] = field(default_factory=list)
-    yardsticks: list[float] = field(default_factory=list)
-    pipeline: list[float] = field(default_factory=list)
-    fps: float = 0.0
-    peak_mb: float = 0.0
-    psnr_db: float | None = None
 
 
 class Bench:
@@ -103,6 +88,7 @@ class Bench:
         self._groups: list[Group] = []
         self._began = clock()
         self._clip = clip
+        self._clip_facts = None if clip is None else {"name": clip.name, "bytes": clip.stat().st_size}
         self._seconds = seconds
         self._film_minutes = film_minutes
         self._command = command
@@ -179,7 +165,9 @@ class Bench:
             machine=cpu_name(),
             cores=cores(),
             busyness=self._busyness,
+            surroundings=find_surroundings(),
             card=find_card(),
+            clip=self._clip_facts,
             footage=f"{self._clip.name} to H.264" if self._clip else "PNG frames of a moving scene to H.264",
             film_minutes=self._film_minutes,
             promised_s=self._pace.promised_s,
@@ -191,7 +179,7 @@ class Bench:
     def _group(self, subject: Subject, lanes: list[list[Way]], on_phase: Callable[[str], None]) -> Group:
         """Measurements of a subject; without rows where nothing could be measured."""
         missing = dict(subject.missing)
-        measured: list[_Measured] = []
+        measured: list[Measured] = []
         reference: NDArray[np.uint8] | None = None
         for lane in lanes:
             with ExitStack() as children:
@@ -209,14 +197,21 @@ class Bench:
             with contextlib.suppress(KSNetError):  # a by-product, for which no result is to be lost
                 layers = layer_shares(profiled, subject.size, Footage(subject.size, self._clip).frames(3))
         rows = [self._row(m, subject, limits) for m in measured]
-        return Group(subject.label, subject.size, rows, missing, layers)
+        return Group(subject.label, subject.size, rows, missing, layers, subject.weights_sha256)
 
     @staticmethod
-    def _row(m: _Measured, subject: Subject, limits: Limits) -> Row:
-        engine, pipeline = Latency(tuple(m.rounds)), Latency((tuple(m.pipeline),))
-        reference = subject.is_reference(m.way)
+    def _row(m: Measured, subject: Subject, limits: Limits) -> Row:
         return Row(
-            m.way, engine, pipeline, m.fps, m.peak_mb, m.psnr_db, reference, limits.of(m.way), tuple(m.yardsticks)
+            way=m.way,
+            engine=Latency(tuple(m.rounds)),
+            pipeline=Latency((tuple(m.pipeline),)),
+            end_to_end_fps=m.fps,
+            peak_memory_mb=m.peak_mb,
+            psnr_db=m.psnr_db,
+            reference=subject.is_reference(m.way),
+            floor=limits.of(m.way),
+            yardstick_ms=tuple(m.yardsticks),
+            kernel=m.kernel,
         )
 
     def _open(
@@ -226,32 +221,32 @@ class Bench:
         missing: dict[str, str],
         children: ExitStack,
         on_phase: Callable[[str], None],
-    ) -> list[_Measured]:
+    ) -> list[Measured]:
         """Make what the ways run, and open each in a process."""
         artifacts: dict[Way, Path] = {}
         self._pace.next()
         for way in lane:
-            with _noting(way, missing):
+            with noting(way, missing):
                 artifacts[way] = artifact_of(way, subject.path, subject.kind, subject.size, on_phase)
         self._pace.next()
         found = []
         for way, artifact in artifacts.items():
             on_phase(f"{subject.label} at {subject.size}: opening {way.label}")
-            with _noting(way, missing):
+            with noting(way, missing):
                 opener = partial(open_way, way, artifact, subject.size)
                 child = self._make_child(way.label, opener, Footage(subject.size, self._clip))
                 children.callback(child.close)
-                found.append(_Measured(way, artifact, child))
+                found.append(Measured(way, artifact, child))
         return found
 
     def _rounds(
-        self, subject: Subject, found: list[_Measured], missing: dict[str, str], on_phase: Callable[[str], None]
+        self, subject: Subject, found: list[Measured], missing: dict[str, str], on_phase: Callable[[str], None]
     ) -> None:
         """Warm up, and measure steps by turns, each round beside a yardstick."""
         self._pace.next()
         for m in list(found):
             on_phase(f"{subject.label} at {subject.size}: warming up {m.way.label}")
-            with _noting(m.way, missing, found, m):
+            with noting(m.way, missing, found, m):
                 m.step_ms = m.child.call("warm_up", WARM_UP_S)
         for index in range(ROUNDS):
             on_phase(f"{subject.label} at {subject.size}: round {index + 1} of {ROUNDS}")
@@ -262,22 +257,23 @@ class Bench:
             yardstick = self._yardstick()
             turn = index % max(len(found), 1)
             for m in [*found[turn:], *found[:turn]]:  # each goes first once, so that none always follows the same
-                with _noting(m.way, missing, found, m):
+                with noting(m.way, missing, found, m):
                     m.rounds.append(tuple(m.child.call("engine", seconds)))
                     m.yardsticks.append(yardstick)
 
     def _qualities(
         self,
         subject: Subject,
-        found: list[_Measured],
+        found: list[Measured],
         reference: NDArray[np.uint8] | None,
         missing: dict[str, str],
     ) -> NDArray[np.uint8] | None:
         """Peak memory of the steps, and PSNR against float32, which is the first way's where that is float32."""
         self._pace.next()
         for m in list(found):
-            with _noting(m.way, missing, found, m):
+            with noting(m.way, missing, found, m):
                 m.peak_mb = m.child.call("peak_memory_mb")
+                m.kernel = m.child.call("kernel")
                 pictures = m.child.call("pictures", COMPARED_FRAMES)
                 if reference is None and subject.is_reference(m.way):
                     reference = pictures
@@ -286,19 +282,19 @@ class Bench:
         return reference
 
     def _whole_ways(
-        self, subject: Subject, found: list[_Measured], missing: dict[str, str], on_phase: Callable[[str], None]
+        self, subject: Subject, found: list[Measured], missing: dict[str, str], on_phase: Callable[[str], None]
     ) -> None:
         """The pipeline around the step, and the way from file to file."""
         seconds = self._pace.next() / max(len(found), 1)
         for m in list(found):
             on_phase(f"{subject.label} at {subject.size}: pipeline of {m.way.label}")
-            with _noting(m.way, missing, found, m):
+            with noting(m.way, missing, found, m):
                 m.pipeline = m.child.call("pipeline", seconds)
         self._pace.next()
         seconds = self._pace.next() / max(len(found), 1)
         for m in list(found):
             on_phase(f"{subject.label} at {subject.size}: {m.way.label} from file to file")
-            with _noting(m.way, missing, found, m):
+            with noting(m.way, missing, found, m):
                 m.fps = m.child.call("end_to_end", min(max(int(1e3 * seconds / m.step_ms), 3), MOST_FRAMES))
 
 
@@ -313,23 +309,3 @@ def _bytes(subject: Subject, lanes: list[list[Way]]) -> int:
         return 0
     backends = [[way.backend for way in lane] for lane in lanes]
     return benchmark_bytes(subject.config, subject.size, backends, exports=subject.kind == "checkpoint")
-
-
-class _noting:  # noqa: N801  # used like a function of contextlib
-    """Lets the other ways go on where one fails; why it did stands in the report."""
-
-    def __init__(
-        self, way: Way, missing: dict[str, str], found: list[_Measured] | None = None, measured: _Measured | None = None
-    ) -> None:
-        self._way, self._missing, self._found, self._measured = way, missing, found, measured
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
-        if not isinstance(error, KSNetError):
-            return False
-        self._missing[self._way.label] = str(error)
-        if self._found is not None and self._measured in self._found:
-            self._found.remove(self._measured)
-        return True

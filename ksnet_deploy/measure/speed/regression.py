@@ -13,6 +13,7 @@ from typing import Any
 
 from ksnet_deploy.base.errors import ConfigError, InputError
 from ksnet_deploy.base.words import counted
+from ksnet_deploy.measure.speed.surroundings import differences, instruction_sets_of
 from ksnet_deploy.measure.speed.timing import spread
 
 __all__ = [
@@ -49,6 +50,8 @@ class Change:
     """Time now over time before; on a CPU with the yardsticks of both runs taken out."""
     limit: float
     """Share by which it may differ from 1 without meaning anything."""
+    device: str
+    """``cpu`` or ``cuda``; only for the first is there a yardstick."""
 
     @property
     def verdict(self) -> str:
@@ -60,9 +63,10 @@ class Change:
         return {**vars(self), "verdict": self.verdict}
 
     def as_text(self) -> str:
+        at = "at the same speed of the machine" if self.device == "cpu" else "as it was, without a yardstick"
         return (
             f"{self.what}: {self.verdict}, {self.before_ms:.1f} -> {self.now_ms:.1f} ms a step, "
-            f"{self.ratio - 1:+.0%} at the same speed of the machine; noise up to {self.limit:.0%}"
+            f"{self.ratio - 1:+.0%} {at}; noise up to {self.limit:.0%}"
         )
 
 
@@ -100,6 +104,8 @@ def read_result(path: Path) -> dict[str, Any]:
             raise InputError(f"{path} is not what 'bench --json' printed: it is damaged, or was changed; measure anew")
         _rows(result)
         _machine(result)
+        differences(result, result)
+        instruction_sets_of(result)
     except _ImpossibleError as error:
         raise InputError(f"{path} has {error}; measure anew, and keep what 'bench --json' prints") from error
     except OSError as error:
@@ -109,13 +115,21 @@ def read_result(path: Path) -> dict[str, Any]:
     return result  # type: ignore[no-any-return]
 
 
-def check_comparable(old: dict[str, Any], machine: str, cores: int, card: str | None) -> None:
-    """Raise ConfigError, before anything is measured, where a result is of another machine."""
+def check_comparable(
+    old: dict[str, Any], machine: str, cores: int, card: str | None, instruction_sets: list[str] | None
+) -> None:
+    """Raise ConfigError, before anything is measured, where a result is of another machine, as far as it tells."""
     (then, there), now = _machine(old), f"{machine}, {counted(cores, 'core')}"
     if then != now or there != card:
         raise ConfigError(
             f"the older result is of {then} with {there or 'no GPU'}, and this is {now} with {card or 'no GPU'}; "
             "compare results of one machine"
+        )
+    had = instruction_sets_of(old)
+    if None not in (had, instruction_sets) and set(had or ()) != set(instruction_sets or ()):
+        raise ConfigError(
+            f"the older result is of a {machine} with {', '.join(had or ()) or 'no AVX'}, and this one has "
+            f"{', '.join(instruction_sets or ()) or 'no AVX'}; compare results of one machine"
         )
 
 
@@ -137,10 +151,10 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
     before, now = _rows(old), _rows(new)
     found = []
     for key in (key for key in now if key in before):
-        then_ms, then = before[key]
-        now_ms, values = now[key]
+        then_ms, then, _ = before[key]
+        now_ms, values, device = now[key]
         limit = max(LEAST_CHANGE, NOISES * hypot(spread(then), spread(values)))
-        found.append(Change(" ".join(key), then_ms, now_ms, median(values) / median(then), limit))
+        found.append(Change(" ".join(key), then_ms, now_ms, median(values) / median(then), limit, device))
     return found
 
 
@@ -163,8 +177,8 @@ def _machine(result: dict[str, Any]) -> tuple[str, str | None]:
     return f"{result['machine']}, {counted(result['cores'], 'core')}", None if card is None else card["name"]
 
 
-def _rows(result: dict[str, Any]) -> dict[tuple[str, str, str], tuple[float, list[float]]]:
-    """Rows by model, size and way: the median in ms, and every round's, on a CPU in units of its yardstick.
+def _rows(result: dict[str, Any]) -> dict[tuple[str, str, str], tuple[float, list[float], str]]:
+    """Rows by model, size and way: the median in ms, every round's, on a CPU in units of its yardstick, and the device.
 
     Raises:
         _ImpossibleError: a time is no step's, or there is none beside it.
@@ -186,7 +200,7 @@ def _rows(result: dict[str, Any]) -> dict[tuple[str, str, str], tuple[float, lis
             if units is not None and len(units) != len(times):
                 raise _ImpossibleError(f"{len(units)} yardsticks beside the {len(times)} rounds of {' '.join(key)}")
             scaled = times if units is None else [time / unit for time, unit in zip(times, units, strict=True)]
-            rows[key] = (median(times), scaled)
+            rows[key] = (median(times), scaled, row["device"])
     return rows
 
 

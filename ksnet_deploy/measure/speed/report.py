@@ -13,6 +13,7 @@ from ksnet_deploy.base.version import __version__
 from ksnet_deploy.base.words import counted
 from ksnet_deploy.measure.limits.floor import Floor
 from ksnet_deploy.measure.speed.card import Card
+from ksnet_deploy.measure.speed.surroundings import Surroundings
 from ksnet_deploy.measure.speed.timing import Latency
 from ksnet_deploy.measure.speed.ways import Way, all_ways
 
@@ -41,6 +42,8 @@ class Row:
     """Least time of a step on this machine; None where it was not measured."""
     yardstick_ms: tuple[float, ...] = ()
     """Time of a fixed work beside every round, in ms."""
+    kernel: str | None = None
+    """Kernel of the alignment, where a runtime on the CPU has a choice: ``native kernel, avx2``, for example."""
 
     def as_dict(self) -> dict[str, Any]:
         equal = self.psnr_db == float("inf")
@@ -48,6 +51,7 @@ class Row:
             "way": self.way.name,
             "label": self.way.label,
             "device": self.way.device,
+            "kernel": self.kernel,
             "engine": self.engine.as_dict(),
             "yardstick_ms": list(self.yardstick_ms),
             "pipeline": self.pipeline.as_dict(),
@@ -82,11 +86,14 @@ class Group:
     """Ways that this machine has not, or that failed, and why."""
     layers: dict[str, float] = field(default_factory=dict)
     """Shares of the layer types in ONNX Runtime's step."""
+    weights_sha256: str | None = None
+    """Hash of the network's file; None where it was not read."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "model": self.model,
             "size": str(self.size),
+            "weights_sha256": self.weights_sha256,
             "rows": [row.as_dict() for row in self.rows],
             "missing": self.missing,
             "layers": self.layers,
@@ -106,7 +113,10 @@ class BenchReport:
     cores: int
     busyness: float
     """Factor by which work took longer than on an idle core, when it began."""
+    surroundings: Surroundings
     card: Card | None
+    clip: dict[str, Any] | None
+    """Name and size in bytes of the video whose frames were upscaled; None for the bundled one."""
     footage: str
     film_minutes: float
     promised_s: float
@@ -122,7 +132,9 @@ class BenchReport:
             "machine": self.machine,
             "cores": self.cores,
             "busyness": self.busyness,
+            **self.surroundings.as_dict(),
             "card": self.card and self.card.as_dict(),
+            "clip": self.clip,
             "end_to_end": self.footage,
             "promised_s": self.promised_s,
             "took_s": self.took_s,
@@ -169,6 +181,8 @@ class BenchReport:
         if group.layers:
             shares = ", ".join(f"{kind} {share:.0%}" for kind, share in group.layers.items())
             lines.append(f"Layers, by ONNX Runtime's profile: {shares}.")
+        if kernels := [f"{row.kernel} ({row.way.label})" for row in group.rows if row.kernel]:
+            lines.append(f"Alignment: {'; '.join(kernels)}.")
         for row in group.rows:
             if row.floor is not None:
                 lines.append(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ksnet_deploy.base.errors import ConfigError
+from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.measure.memory import config_of_file
 from ksnet_deploy.measure.speed.ways import Way, all_ways, int8_ways, ways_here
@@ -36,6 +37,8 @@ class Subject:
     """Precision of a given exported file."""
     notes: tuple[str, ...] = ()
     """Sentences on the network that a user should know."""
+    weights_sha256: str | None = None
+    """Hash of the network's file; of a pair, of both."""
 
     def is_ready(self, way: Way) -> bool:
         """Whether what a way runs need not be exported first."""
@@ -129,6 +132,7 @@ def _subject(network: NetworkFile, size: FrameSize, *, int8: bool) -> Subject:
         macs,
         precision,
         _notes(network),
+        "+".join(map(sha256_of, [network.path] if network.kind == "checkpoint" else files_of(network.path))),
     )
 
 

@@ -101,6 +101,10 @@ class Worker:
         self._runner.reset()
         return np.stack([np.rint(np.clip(f, 0, 1) * 255).astype(np.uint8) if f.dtype != np.uint8 else f for f in found])
 
+    def kernel(self) -> str | None:
+        """Kernel that computes the alignment, where the runtime has a choice; see :attr:`Runner.kernel`."""
+        return self._runner.kernel
+
     def processor_s(self) -> float:
         """Seconds of processor time, of all cores, that this process has used so far."""
         return time.process_time()
