@@ -46,15 +46,16 @@ def bench(
         Path | None, typer.Option("--clip", help="Video whose frames are upscaled (default: a moving scene).")
     ] = None,
     seconds: Annotated[
-        float, typer.Option("--seconds", help="Time to measure the steps of each way for (default: 8).", min=0.5)
-    ] = 8.0,
+        float | None,
+        typer.Option("--seconds", help="Time to measure the steps of each way for (default: 8).", min=0.5),
+    ] = None,
     precision: Annotated[
-        Literal["auto", "int8"],
+        Literal["auto", "int8"] | None,
         typer.Option("--precision", help="int8: with the last convolutions in 8 bits too (default: auto)."),
-    ] = "auto",
+    ] = None,
     film: Annotated[
-        float, typer.Option("--film", help="Minutes of a film to tell the time for (default: 90).", min=0.1)
-    ] = 90.0,
+        float | None, typer.Option("--film", help="Minutes of a film to tell the time for (default: 90).", min=0.1)
+    ] = None,
     compare: Annotated[
         Path | None,
         typer.Option(
@@ -87,7 +88,19 @@ def bench(
     models = model or [default_model("cuda" if card else None)]
     sizes = [FrameSize.parse(text) for text in size] if size else None
     if estimate is not None:
-        _check_effect({"--clip": clip, "--compare": compare, "--csv": csv, "--plot": plot, "--json": as_json or None})
+        _check_effect(
+            {
+                "--clip": clip,
+                "--seconds": seconds,
+                "--precision": precision,
+                "--film": film,
+                "--compare": compare,
+                "--csv": csv,
+                "--plot": plot,
+                "--overwrite": overwrite or None,
+                "--json": as_json or None,
+            }
+        )
         print(_estimates(models, sizes, estimate))
         return
     older = None if compare is None else read_result(compare)
@@ -101,7 +114,13 @@ def bench(
     subjects = find_subjects(models, sizes, clip, int8=precision == "int8")
     show_notes(sorted({note for subject in subjects for note in subject.notes}))
     command = shlex.join(["ksnet-deploy", *sys.argv[1:]])
-    work = Bench(subjects, clip=clip, seconds=seconds, film_minutes=film, command=command)
+    work = Bench(
+        subjects,
+        clip=clip,
+        seconds=8.0 if seconds is None else seconds,
+        film_minutes=90.0 if film is None else film,
+        command=command,
+    )
     if older is not None:
         check_common(older, work.planned)
     print(work.announcement, memory_sentence(work.memory_bytes), file=sys.stderr)
@@ -224,23 +243,27 @@ def info(
 
 
 def _estimates(models: list[str], sizes: list[FrameSize] | None, card: str) -> str:
-    """Floors of networks at sizes on a card, from their exports in half precision."""
+    """Floors of networks at sizes on a card, of checkpoints in half precision and of files as they are."""
     from ksnet_deploy.base.errors import ConfigError
     from ksnet_deploy.export.cache import cached_onnx
     from ksnet_deploy.measure.limits.cards import find_card_figures
     from ksnet_deploy.measure.limits.floor import estimate_text, layers_of_file
-    from ksnet_deploy.measure.speed.subjects import DEFAULT_SIZE
-    from ksnet_deploy.upscale.networks import find_network
+    from ksnet_deploy.measure.speed.subjects import networks_at_sizes, precision_of_file
+    from ksnet_deploy.measure.speed.ways import KINDS
 
     figures, told = find_card_figures(card), []
-    for network in map(find_network, models):
+    for network, size in networks_at_sizes(models, sizes):
         if network.kind == "engine":
             raise ConfigError(f"the work of {network.label} cannot be read; give the checkpoint or the .onnx it is of")
-        for size in sizes or [DEFAULT_SIZE]:
-            path = network.path
-            if network.kind == "checkpoint":
-                path = cached_onnx(path, size.padded, "uint8", "fp16")
-            told.append(estimate_text(network.label, size.padded, layers_of_file(path), figures))
+        precision = "fp16" if network.kind == "checkpoint" else precision_of_file(network.path)
+        if precision.startswith("int8"):
+            raise ConfigError(
+                f"{network.label} is in {KINDS[precision]}, and the cards' figures are those of half; give the "
+                "checkpoint"
+            )
+        path = network.path if network.kind != "checkpoint" else cached_onnx(network.path, size, "uint8", "fp16")
+        text = estimate_text(network.label, size, layers_of_file(path), figures, precision=KINDS[precision])
+        told.append(text)
     return "\n\n".join(told)
 
 

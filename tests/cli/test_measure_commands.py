@@ -30,6 +30,12 @@ def _folder(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("given", [("--csv", "a.csv"), ("--plot", "a.png"), ("--compare", "a.json"), ("--json",)])
+@pytest.mark.parametrize(
+    "given",
+    [
+        *(("--csv", "a.csv"), ("--plot", "a.png"), ("--compare", "a.json"), ("--json",), ("--overwrite",)),
+        *(("--seconds", "8"), ("--film", "90"), ("--precision", "int8"), ("--precision", "auto")),
+    ],
+)
 def test_an_estimate_refuses_what_has_no_effect_on_it(given: tuple[str, ...]) -> None:
     assert f"leave {given[0]} out" in failure_of(run("bench", "--estimate", "rtx3080", *given))

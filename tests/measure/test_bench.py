@@ -22,7 +22,7 @@ from ksnet_deploy.measure.speed.bench import Bench
 from ksnet_deploy.measure.speed.card import Card
 from ksnet_deploy.measure.speed.plot import plot_bench
 from ksnet_deploy.measure.speed.subjects import Subject, find_subjects
-from ksnet_deploy.measure.speed.ways import all_ways, check_way, ways_here
+from ksnet_deploy.measure.speed.ways import all_ways, check_way, ways_here, ways_of_file
 from ksnet_deploy.network.checkpoints import Checkpoint
 
 
@@ -169,6 +169,41 @@ def test_subjects_are_every_network_at_every_size(
         find_subjects(["lite"], [SIZE], clip)
     with pytest.raises(InputError, match="does not exist"):
         find_subjects(["lite"], None, tmp_path / "none.mp4")
+
+
+def test_what_was_named_twice_is_measured_once(small: Checkpoint, tmp_path: Path) -> None:
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(small.path)
+    again = [SIZE, SIZE, FrameSize(8, 8), FrameSize(16, 16)]
+    assert [s.size for s in find_subjects([str(small.path), str(link)], again)] == [SIZE, FrameSize(16, 16)]
+
+
+def test_a_given_file_runs_in_its_own_precision(
+    small_onnx: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide, half = small_onnx("32x48"), small_onnx("32x48", "float32", precision="fp16")
+
+    def ways_of(path: Path, *, bfloat16: bool) -> list[tuple[str, str, str]]:
+        monkeypatch.setattr("ksnet_deploy.measure.speed.ways.has_bfloat16", lambda: bfloat16)
+        monkeypatch.setattr("ksnet_deploy.runtime.openvino.has_bfloat16", lambda: bfloat16)
+        monkeypatch.setattr("ksnet_deploy.measure.speed.ways.check_way", lambda _way: None)
+        (subject,) = find_subjects([str(path)], None)
+        return [(way.name, way.label, way.export) for way in subject.ways]
+
+    for bfloat16 in (False, True):
+        assert ways_of(wide, bfloat16=bfloat16) == [
+            ("onnxruntime-cpu", "ONNX Runtime, CPU, float32", "fp32"),
+            ("openvino-cpu-float32", "OpenVINO, CPU, float32", "fp32"),
+            ("onnxruntime-cuda-float32", "ONNX Runtime, GPU, float32", "fp32"),
+        ]
+        kind = "bfloat16" if bfloat16 else "half"
+        assert ways_of(half, bfloat16=bfloat16) == [
+            ("onnxruntime-cpu-half", "ONNX Runtime, CPU, half", "fp16"),
+            (f"openvino-cpu-{kind}", f"OpenVINO, CPU, {kind}", "fp16"),
+            ("onnxruntime-cuda", "ONNX Runtime, GPU, half", "fp16"),
+        ]
+    assert [way.name for way in ways_of_file("onnx", "int8")] == ["onnxruntime-cpu-int8", "openvino-cpu-int8"]
+    assert [way.label for way in ways_of_file("engine", "fp32")] == ["TensorRT, float32", "TensorRT-RTX, float32"]
 
 
 def test_the_card_is_read_as_nvidia_smi_tells_it() -> None:

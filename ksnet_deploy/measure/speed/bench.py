@@ -27,7 +27,7 @@ from ksnet_deploy.measure.memory import benchmark_bytes
 from ksnet_deploy.measure.speed.card import find_card
 from ksnet_deploy.measure.speed.child import Child
 from ksnet_deploy.measure.speed.layers import layer_shares
-from ksnet_deploy.measure.speed.limits import Limits
+from ksnet_deploy.measure.speed.limits import Limits, MeasuredPeaks
 from ksnet_deploy.measure.speed.measured import Measured, noting
 from ksnet_deploy.measure.speed.pace import LEAST_ROUNDS, ROUNDS, Costs, Pace, Phase, predicted_step_s
 from ksnet_deploy.measure.speed.report import BenchReport, Group, Row
@@ -97,6 +97,7 @@ class Bench:
         self._yardstick = yardstick
         self._gflops, self._busyness = speed or (gflops_now(), busyness())
         self._costs = costs or Costs()
+        self._peaks = MeasuredPeaks()
         self._pace = Pace(self._phases(), clock=clock)
         self.memory_bytes = max(_bytes(*each) for each in zip(subjects, self._lanes, strict=True))
         """Estimate of what it takes, from before it."""
@@ -114,6 +115,7 @@ class Bench:
     def _phases(self) -> Iterator[Phase]:
         """Phases in the order in which :meth:`run` asks for them."""
         costs, busy = self._costs, self._busyness
+        peaks_s = costs.peaks_s
         for subject, lanes in zip(self._subjects, self._lanes, strict=True):
             for lane in lanes:
                 steps = [predicted_step_s(subject.macs, w.backend, w.device, self._gflops) for w in lane]
@@ -128,7 +130,8 @@ class Bench:
                 yield Phase(sum(max(self._seconds / 4, step) for step in steps), elastic=True)
                 yield Phase(busy * costs.end_to_end_s * len(lane))
                 yield Phase(sum(max(self._seconds / 4, 3 * step) for step in steps), elastic=True)
-            yield Phase(busy * (costs.peaks_s + costs.open_s) + 4 * steps[0])
+            yield Phase(busy * (peaks_s + costs.open_s) + 4 * steps[0])
+            peaks_s = 0.0  # measured once
 
     @property
     def planned(self) -> set[tuple[str, str, str]]:
@@ -191,9 +194,9 @@ class Bench:
         on_phase(f"{subject.label} at {subject.size}: layers and limits")
         self._pace.next()
         exported = {m.way.export: m.artifact for m in measured if m.way.takes == "onnx"}
-        limits = Limits(exported)
+        limits = Limits(exported, self._peaks)
         layers = {}
-        if profiled := exported.get("fp32") if any(m.way.name == "onnxruntime-cpu" for m in measured) else None:
+        if profiled := next((m.artifact for m in measured if m.way.name.startswith("onnxruntime-cpu")), None):
             with contextlib.suppress(KSNetError):  # a by-product, for which no result is to be lost
                 layers = layer_shares(profiled, subject.size, Footage(subject.size, self._clip).frames(3))
         rows = [self._row(m, subject, limits) for m in measured]

@@ -15,7 +15,7 @@ from ksnet_deploy.measure.limits.floor import Floor
 from ksnet_deploy.measure.speed.card import Card
 from ksnet_deploy.measure.speed.surroundings import Surroundings
 from ksnet_deploy.measure.speed.timing import Latency
-from ksnet_deploy.measure.speed.ways import Way, all_ways
+from ksnet_deploy.measure.speed.ways import Way, all_ways, ways_of_file
 
 __all__ = ["FILM_FPS", "PAPER", "BenchReport", "Group", "Row"]
 
@@ -200,7 +200,8 @@ class BenchReport:
         """Missing ways and why, with all that needs a GPU in one line where there is none."""
         if self.card is not None:
             return group.missing
-        on_gpu = {way.label for way in all_ways() if way.device == "cuda"} & group.missing.keys()
+        ways = (*all_ways(), *ways_of_file("onnx", "fp32"))
+        on_gpu = {way.label for way in ways if way.device == "cuda"} & group.missing.keys()
         rest = {label: why for label, why in group.missing.items() if label not in on_gpu}
         return rest | ({f"{counted(len(on_gpu), 'way')} on a GPU": "none is found here"} if on_gpu else {})
 
