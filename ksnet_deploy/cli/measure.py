@@ -73,7 +73,7 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure every way that this machine has to run a network: a step, the pipeline, and from file to file."""
-    from ksnet_deploy.base.files import check_new_file
+    from ksnet_deploy.base.files import check_apart, check_new_file
     from ksnet_deploy.base.frames import FrameSize
     from ksnet_deploy.base.machine import cores, cpu_name
     from ksnet_deploy.measure.plotting import check_plotting
@@ -107,6 +107,8 @@ def bench(
     if older is not None:
         sets = find_surroundings().instruction_sets
         check_comparable(older, cpu_name(), cores(), None if card is None else card.name, sets)
+    files = {f"--model {each}": Path(each) for each in models}
+    check_apart({"--csv": csv, "--plot": plot}, {"--compare": compare, "--clip": clip, **files})
     if plot is not None:
         check_plotting(plot, overwrite=overwrite)
     if csv is not None:

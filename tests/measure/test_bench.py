@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from benches import ONNX, SIZE, TORCH, Bed
@@ -18,11 +19,12 @@ from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.measure.plotting import check_plotting
 from ksnet_deploy.measure.speed import bench as bench_module
-from ksnet_deploy.measure.speed.bench import Bench
+from ksnet_deploy.measure.speed.bench import MOST_MINUTES, Bench
 from ksnet_deploy.measure.speed.card import Card
 from ksnet_deploy.measure.speed.plot import plot_bench
 from ksnet_deploy.measure.speed.subjects import Subject, find_subjects
 from ksnet_deploy.measure.speed.ways import all_ways, check_way, ways_here, ways_of_file
+from ksnet_deploy.measure.speed.worker import Footage
 from ksnet_deploy.network.checkpoints import Checkpoint
 
 
@@ -112,6 +114,33 @@ def test_each_way_keeps_the_yardsticks_of_its_own_rounds(bed: Bed, monkeypatch: 
     assert len(torch.engine.rounds_ms) == 3, "time ran out"
     assert torch.yardstick_ms == (1, 2, 3)
     assert onnx.yardstick_ms == tuple(range(4, 4 + len(onnx.engine.rounds_ms)))
+
+
+def test_all_networks_are_held_against_the_same_peaks(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    subjects = [Subject(name, Path(name), "checkpoint", SIZE, [TORCH], macs=10**8) for name in ("a", "b")]
+    given, before = [], bench_module.Limits.__init__
+
+    def init(self: Any, exported: Any, peaks: Any) -> None:
+        given.append(peaks)
+        before(self, exported, peaks)
+
+    monkeypatch.setattr(bench_module.Limits, "__init__", init)
+    bed.bench({"torch-cpu": 0.1}, subjects=subjects).run()
+    assert len(given) == 2
+    assert given[0] is given[1]
+
+
+@pytest.mark.parametrize(("name", "value"), [("seconds", 1e13), ("film_minutes", 1e13), ("seconds", 0.0)])
+def test_times_without_bounds_are_refused(name: str, value: float) -> None:
+    subject = Subject("lite", Path("lite.safetensors"), "checkpoint", SIZE, [TORCH])
+    with pytest.raises(ConfigError, match=r"--(film|seconds) is .*; give more than 0 and at most (1e\+06|86400)"):
+        Bench([subject], speed=(100.0, 1.0), **{name: value})  # type: ignore[arg-type]
+
+
+def test_the_longest_film_is_told(bed: Bed) -> None:
+    report = replace(bed.run({"torch-cpu": 0.1}), film_minutes=MOST_MINUTES)
+    row = replace(report.groups[0].rows[0], end_to_end_fps=1e-3)
+    assert "A film of 1e+06 minutes" in replace(report, groups=[replace(report.groups[0], rows=[row])]).as_text()
 
 
 @pytest.mark.parametrize("slower", [1.0, 3.0])
@@ -204,6 +233,14 @@ def test_a_given_file_runs_in_its_own_precision(
         ]
     assert [way.name for way in ways_of_file("onnx", "int8")] == ["onnxruntime-cpu-int8", "openvino-cpu-int8"]
     assert [way.label for way in ways_of_file("engine", "fp32")] == ["TensorRT, float32", "TensorRT-RTX, float32"]
+
+
+def test_frames_of_a_clip_below_the_networks_smallest_size_are_padded(tmp_path: Path) -> None:
+    clip = make_video(tmp_path / "clip.mp4", FrameSize(8, 32))
+    (subject,) = find_subjects(["lite"], None, clip)
+    frames = Footage(subject.size, clip).frames(2)
+    assert [FrameSize(*frame.shape[:2]) for frame in frames] == [subject.size] * 2
+    assert (frames[0][8:] == frames[0][7]).all()
 
 
 def test_the_card_is_read_as_nvidia_smi_tells_it() -> None:

@@ -7,7 +7,6 @@ after the other, so that a disturbance of the machine meets all of them.
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -46,6 +45,9 @@ WARM_UP_S = 1.5
 MOST_FRAMES = 96
 """Upscaled from file to file."""
 
+MOST_SECONDS, MOST_MINUTES = 86400.0, 1e6
+"""Longest time to measure for, a day; longest film to tell the time for, two years."""
+
 MakeChild = Callable[[str, Callable[[], Runner], Footage], Any]
 
 
@@ -78,11 +80,11 @@ class Bench:
                 many times longer work takes than on an idle core.
 
         Raises:
-            ConfigError: a time is not finite, or the memory is too small.
+            ConfigError: a time is not above 0 or beyond its bound, or the memory is too small.
         """
-        for name, value in (("--seconds", seconds), ("--film", film_minutes)):
-            if not 0 < value < math.inf:
-                raise ConfigError(f"{name} is {value:g}; give a finite number above 0")
+        for name, value, most in (("--seconds", seconds, MOST_SECONDS), ("--film", film_minutes, MOST_MINUTES)):
+            if not 0 < value <= most:
+                raise ConfigError(f"{name} is {value:g}; give more than 0 and at most {most:g}")
         self._subjects = subjects
         self._lanes = [_lanes_of(subject) for subject in subjects]  # once, as what fits may be another a moment later
         self._groups: list[Group] = []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ksnet_deploy.base.frames import FrameSize, values_of
+from ksnet_deploy.base.frames import FrameSize, pad, values_of
 from ksnet_deploy.base.machine import peak_memory
 from ksnet_deploy.measure.speed.frames import moving_frames
 from ksnet_deploy.measure.speed.timing import Clock, repeat, warm_up
@@ -37,14 +37,15 @@ class Footage:
     clip: Path | None = None
 
     def frames(self, count: int) -> list[NDArray[np.uint8]]:
-        """So many frames, or as many as there are, (H, W, 3) uint8."""
+        """So many frames, or as many as there are, (H, W, 3) uint8; padded to the network's smallest size, as
+        ``upscale`` does."""
         if self.clip is None:
             return moving_frames(self.size, count)
         from ksnet_deploy.video.reading.reader import VideoReader
 
         with VideoReader(self.clip) as reader:
             read = [frame.rgb for frame in itertools.islice(reader.frames(), count)]
-        return [values_of(rgb, "uint8").astype(np.uint8) for rgb in read]
+        return [pad(values_of(rgb, "uint8").astype(np.uint8)) for rgb in read]
 
 
 class Worker:
