@@ -172,7 +172,8 @@ class Runner(Closing):
         return () if self.lanes == 1 else (self.lanes,)
 
     def timed_step(self, lr: NDArray[Any], *features: NDArray[Any]) -> float:
-        """Milliseconds that a step takes, by the clock of the device that runs it."""
+        """Milliseconds that a step takes: by the host's clock, with the frame's way to a device and back; PyTorch and
+        TensorRT on a GPU tell it by the device's."""
         before = time.perf_counter()
         self.step(lr, *features)
         return (time.perf_counter() - before) * 1e3

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from benches import ONNX, SIZE, TORCH, Bed
 from media import make_video
+from standins import ClockedRunner, Time
 
 from ksnet_deploy.base.errors import BackendError, ConfigError, InputError
 from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.measure.plotting import check_plotting
 from ksnet_deploy.measure.speed import bench as bench_module
+from ksnet_deploy.measure.speed import card as card_module
+from ksnet_deploy.measure.speed import worker as worker_module
 from ksnet_deploy.measure.speed.bench import MOST_MINUTES, Bench
-from ksnet_deploy.measure.speed.card import Card
+from ksnet_deploy.measure.speed.card import Card, find_card
 from ksnet_deploy.measure.speed.plot import plot_bench
 from ksnet_deploy.measure.speed.subjects import Subject, find_subjects
 from ksnet_deploy.measure.speed.ways import all_ways, check_way, ways_here, ways_of_file
-from ksnet_deploy.measure.speed.worker import Footage
+from ksnet_deploy.measure.speed.worker import Footage, Worker
 from ksnet_deploy.network.checkpoints import Checkpoint
+from ksnet_deploy.runtime.gpu import Gpu
 
 
 def test_every_way_is_measured_in_rounds_by_turns(bed: Bed) -> None:
@@ -57,6 +63,8 @@ def test_the_report_says_everything_and_the_papers_row_is_there(bed: Bed, tmp_pa
     answer = json.loads(json.dumps(report.as_dict()))
     rows = answer["groups"][0]["rows"]
     assert [row["way"] for row in rows] == ["torch-cpu", "onnxruntime-cpu"]
+    assert rows[1]["pipeline"]["noise"] is None
+    assert rows[1]["engine"]["noise"] == pytest.approx(0)
     assert rows[1]["engine"]["fps"] == pytest.approx(20)
     assert rows[1]["equal_to_reference"]
     assert rows[1]["floor"]["reached"] == pytest.approx(0.2)
@@ -254,6 +262,62 @@ def test_the_card_is_read_as_nvidia_smi_tells_it() -> None:
     assert card.thermal_note == "the GPU runs at 1100 of 2100 MHz"
     hot = Card.parse("NVIDIA A100, 575.51, 1400, 1410, 1215, 88, [N/A]")
     assert (hot.power_w, hot.thermal_note) == (None, "the GPU is at 88 degrees, where cards lower their clocks")
+
+
+def test_a_card_without_nvidia_smi_is_named_by_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(card_module.shutil, "which", lambda _name: None)
+    monkeypatch.setattr(card_module, "find_gpu", lambda: Gpu("NVIDIA H100", 90, 1))
+    card = find_card()
+    assert card is not None
+    assert card.as_text() == "NVIDIA H100"
+    assert card.thermal_note is None
+
+    def fail() -> None:
+        raise BackendError("there is no NVIDIA driver here")
+
+    monkeypatch.setattr(card_module, "find_gpu", fail)
+    assert find_card() is None
+
+
+def test_the_clocks_are_those_of_the_work_and_not_of_the_rest_after_it(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = "NVIDIA A100, 575.51, {}, 1410, 1215, 60, 300"
+
+    def find() -> Card:
+        working = bed.calls and bed.calls[-1][1] == "engine"
+        return Card.parse(line.format(1400 if working else 210))
+
+    monkeypatch.setattr(bench_module, "find_card", find)
+    on_gpu = replace(TORCH, device="cuda")
+    report = bed.run({"torch-cpu": 0.1}, ways=[on_gpu])
+    assert report.card is not None
+    assert (report.card.clock_mhz, report.card.thermal_note) == (1400, None)
+    idle = bed.run({"torch-cpu": 0.1}).card
+    assert idle is not None
+    assert (idle.name, idle.clock_mhz, idle.thermal_note) == ("NVIDIA A100", None, None)
+
+
+def test_the_peak_of_the_memory_is_that_of_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(worker_module, "reset_peak_memory", lambda: done.append("reset"))
+    runner = ClockedRunner(SIZE, Time(), itertools.repeat(1.0))
+    step = runner.timed_step
+    monkeypatch.setattr(runner, "timed_step", lambda lr: done.append("step") or step(lr))  # type: ignore[func-returns-value]
+    worker = Worker(lambda: runner, Footage(SIZE))
+    worker.warm_up(0.0)
+    assert done == ["step", "reset"]
+    assert worker.device_peak_mb() is None
+    runner.backend = "torch"
+    cuda = SimpleNamespace(
+        is_initialized=lambda: True,
+        reset_peak_memory_stats=lambda: done.append("device"),
+        max_memory_allocated=lambda: 5_000_000,
+    )
+    monkeypatch.setattr("torch.cuda", cuda)
+    worker.warm_up(0.0)
+    assert done[2:] == ["step", "reset", "device"]
+    assert worker.device_peak_mb() == 5.0
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.base.words import counted
 from ksnet_deploy.export.memory import check_memory, fits
 from ksnet_deploy.measure.memory import benchmark_bytes
-from ksnet_deploy.measure.speed.card import find_card
+from ksnet_deploy.measure.speed.card import Card, find_card
 from ksnet_deploy.measure.speed.child import Child
 from ksnet_deploy.measure.speed.layers import layer_shares
 from ksnet_deploy.measure.speed.limits import Limits, MeasuredPeaks
@@ -88,6 +88,7 @@ class Bench:
         self._subjects = subjects
         self._lanes = [_lanes_of(subject) for subject in subjects]  # once, as what fits may be another a moment later
         self._groups: list[Group] = []
+        self._card: Card | None = None
         self._began = clock()
         self._clip = clip
         self._clip_facts = None if clip is None else {"name": clip.name, "bytes": clip.stat().st_size}
@@ -165,13 +166,14 @@ class Bench:
 
     def report(self) -> BenchReport:
         """All that is measured by now, which is not the whole where :meth:`run` was broken off."""
+        card = find_card()
         return BenchReport(
             groups=[*self._groups],
             machine=cpu_name(),
             cores=cores(),
             busyness=self._busyness,
             surroundings=find_surroundings(),
-            card=find_card(),
+            card=self._card or (card and card.idle()),
             clip=self._clip_facts,
             footage=f"{self._clip.name} to H.264" if self._clip else "PNG frames of a moving scene to H.264",
             film_minutes=self._film_minutes,
@@ -217,6 +219,7 @@ class Bench:
             floor=limits.of(m.way),
             yardstick_ms=tuple(m.yardsticks),
             kernel=m.kernel,
+            device_peak_mb=m.device_peak_mb,
         )
 
     def _open(
@@ -265,6 +268,8 @@ class Bench:
                 with noting(m.way, missing, found, m):
                     m.rounds.append(tuple(m.child.call("engine", seconds)))
                     m.yardsticks.append(yardstick)
+                    if m.way.device == "cuda" and index >= LEAST_ROUNDS - 1:  # any of these rounds may be the last
+                        self._card = find_card()  # before it rests, which lowers its clocks
 
     def _qualities(
         self,
@@ -278,6 +283,7 @@ class Bench:
         for m in list(found):
             with noting(m.way, missing, found, m):
                 m.peak_mb = m.child.call("peak_memory_mb")
+                m.device_peak_mb = m.child.call("device_peak_mb")
                 m.kernel = m.child.call("kernel")
                 pictures = m.child.call("pictures", COMPARED_FRAMES)
                 if reference is None and subject.is_reference(m.way):

@@ -25,6 +25,7 @@ class Measured:
     pipeline: list[float] = field(default_factory=list)
     fps: float = 0.0
     peak_mb: float = 0.0
+    device_peak_mb: float | None = None
     psnr_db: float | None = None
     kernel: str | None = None
 

@@ -33,13 +33,17 @@ class Row:
     pipeline: Latency
     end_to_end_fps: float
     peak_memory_mb: float
-    """Peak of the process that ran it alone, in 1e6 bytes of main memory."""
+    """Most of the main memory, in 1e6 bytes, that the process that ran it alone held while it stepped; where the system
+    does not count anew, since it was started, with loading and compiling."""
     psnr_db: float | None
     """Least of some first frames against float32; infinite where equal, None where there is no float32 to compare."""
     reference: bool = False
     """Whether it is the float32 that the others are compared with."""
     floor: Floor | None = None
     """Least time of a step on this machine; None where it was not measured."""
+    device_peak_mb: float | None = None
+    """Most of the GPU's memory that its tensors took while it stepped, in 1e6 bytes; None where the runtime does not
+    tell."""
     yardstick_ms: tuple[float, ...] = ()
     """Time of a fixed work beside every round, in ms."""
     kernel: str | None = None
@@ -57,6 +61,7 @@ class Row:
             "pipeline": self.pipeline.as_dict(),
             "end_to_end_fps": self.end_to_end_fps,
             "peak_memory_mb": self.peak_memory_mb,
+            "device_peak_mb": self.device_peak_mb,
             "psnr_db": None if equal else self.psnr_db,
             "equal_to_reference": equal,
             "is_reference": self.reference,
@@ -171,10 +176,11 @@ class BenchReport:
         ]
         for row in group.rows:
             engine = row.engine
+            noise = "-" if engine.noise is None else f"{engine.noise:.0%}"
             reached = "" if row.floor is None else f"{row.floor.reached(engine.p50_ms):.0%}"
             lines.append(
                 f"{row.way.label:{wide}}{engine.p50_ms:>9.1f}{engine.percentile_ms(90):>9.1f}"
-                f"{engine.percentile_ms(99):>9.1f}{engine.noise:>8.0%}{engine.fps:>9.2f}{row.pipeline.fps:>9.2f}"
+                f"{engine.percentile_ms(99):>9.1f}{noise:>8}{engine.fps:>9.2f}{row.pipeline.fps:>9.2f}"
                 f"{row.end_to_end_fps:>11.2f}{row.peak_memory_mb:>9.0f}{row.quality:>10}{reached:>8}"
             )
         lines.append(f"{'paper, RTX 3080':{wide}}{31.0:>9.1f}{'':26}{32.3:>9.2f}   as published, at 180x320")

@@ -16,10 +16,10 @@ from ksnet_deploy.network.config import Precision
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.open import open_runner
 from ksnet_deploy.runtime.windows import WindowRunner
-from ksnet_deploy.upscale.networks import NetworkKind, check_runtime
+from ksnet_deploy.upscale.networks import NetworkFile, NetworkKind, check_runtime
 from ksnet_deploy.upscale.precision import exported_precision
 
-__all__ = ["KINDS", "Way", "all_ways", "artifact_of", "int8_ways", "open_way", "ways_here", "ways_of_file"]
+__all__ = ["KINDS", "Way", "all_ways", "artifact_of", "int8_ways", "open_way", "way_name", "ways_here", "ways_of_file"]
 
 
 KINDS: dict[Precision, str] = {"fp32": "float32", "fp16": "half", "int8": "int8", "int8-fp16": "int8 and half"}
@@ -80,6 +80,18 @@ def ways_of_file(kind: NetworkKind, precision: Precision) -> tuple[Way, ...]:
     if precision.startswith("int8"):
         ways = [way for way in ways if way.device == "cpu"]
     return tuple(_in_precision(way, precision) for way in ways)
+
+
+def way_name(network: NetworkFile) -> str:
+    """Name of the way in which ``upscale`` runs a network."""
+    if network.device == "cpu" and network.wanted == "int8":
+        return f"{network.backend}-cpu-int8"
+    precision = exported_precision(network.backend, network.wanted)
+    ways = ways_of_file("onnx", precision) if network.backend == "openvino" else all_ways()
+    found = (
+        way.name for way in ways if way.recorded and (way.backend, way.device) == (network.backend, network.device)
+    )
+    return next(found, f"{network.backend}-{network.device}")
 
 
 def _in_precision(way: Way, precision: Precision) -> Way:
