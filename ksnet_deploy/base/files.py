@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from ksnet_deploy.base.hidden import temporary_beside
 from ksnet_deploy.base.leftovers import remove_leftovers
 
 __all__ = [
+    "check_apart",
     "check_new_file",
     "check_place",
     "making",
@@ -35,11 +36,29 @@ def check_new_file(path: Path, suffix: str, *, overwrite: bool) -> None:
 
 
 def check_place(path: Path) -> None:
-    """Raise OutputError where a file of the name cannot be: it is a folder, or is to lie in none."""
+    """Raise OutputError where a file of the name cannot be: it is a folder or a device, or is to lie in no folder or in
+    one that takes no file, which is tried."""
     if path.is_dir():
         raise OutputError(f"{path} is a folder; give the name of a file in it")
     if not path.parent.is_dir():
         raise OutputError(f"the folder {path.parent} does not exist; make it first, or give another name")
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{path} is there already and is not a regular file; give another name")
+    with writing(path, "choose another place"):
+        trial = temporary_beside(temporary_beside(path))
+        trial.touch()
+        trial.unlink()
+
+
+def check_apart(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None]) -> None:
+    """Raise OutputError where two outputs are one file, or an output is an input; by options, None for none."""
+    taken = {path.resolve(): name for name, path in inputs.items() if path is not None}
+    for name, path in outputs.items():
+        if path is None:
+            continue
+        if path.resolve() in taken:
+            raise OutputError(f"{path} is both {taken[path.resolve()]} and {name}; give {name} another name")
+        taken[path.resolve()] = name
 
 
 def no_room(error: BaseException) -> str | None:

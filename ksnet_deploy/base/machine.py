@@ -19,6 +19,7 @@ __all__ = [
     "give_free_memory_back",
     "has_bfloat16",
     "peak_memory",
+    "reset_peak_memory",
     "same_priority",
     "threads_told",
 ]
@@ -72,7 +73,7 @@ def has_bfloat16() -> bool:
 
 
 def peak_memory() -> int:
-    """Most bytes of main memory that this process has held at once.
+    """Most bytes of main memory that this process has held at once, since it was started or the peak was reset.
 
     On Linux it is this program's alone. ``getrusage``, which is asked on macOS, begins with what the process had that
     started it, where that was more.
@@ -89,6 +90,16 @@ def peak_memory() -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def reset_peak_memory() -> bool:
+    """Let :func:`peak_memory` begin anew with what this process holds now. Returns whether it does: where the system is
+    not Linux, or does not permit it, the peak stays that since the process was started."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -6,8 +6,9 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -17,6 +18,8 @@ from ksnet_deploy.network.bundled import checkpoint_path
 
 if TYPE_CHECKING:
     from ksnet_deploy.base.frames import FrameSize
+    from ksnet_deploy.measure.speed.report import BenchReport
+    from ksnet_deploy.measure.speed.subjects import Subject
 
 EXIT_SLOWER = 1
 
@@ -43,18 +46,22 @@ def bench(
         Path | None, typer.Option("--clip", help="Video whose frames are upscaled (default: a moving scene).")
     ] = None,
     seconds: Annotated[
-        float, typer.Option("--seconds", help="Time to measure the steps of each way for (default: 8).", min=0.5)
-    ] = 8.0,
+        float | None,
+        typer.Option("--seconds", help="Time to measure the steps of each way for (default: 8).", min=0.5),
+    ] = None,
     precision: Annotated[
-        Literal["auto", "int8"],
+        Literal["auto", "int8"] | None,
         typer.Option("--precision", help="int8: with the last convolutions in 8 bits too (default: auto)."),
-    ] = "auto",
+    ] = None,
     film: Annotated[
-        float, typer.Option("--film", help="Minutes of a film to tell the time for (default: 90).", min=0.1)
-    ] = 90.0,
+        float | None, typer.Option("--film", help="Minutes of a film to tell the time for (default: 90).", min=0.1)
+    ] = None,
     compare: Annotated[
         Path | None,
-        typer.Option("--compare", help="An older --json result; exit with 1 where a step is slower beyond noise."),
+        typer.Option(
+            "--compare",
+            help="An older --json result; exit with 1 where a step is slower beyond noise or gone.",
+        ),
     ] = None,
     estimate: Annotated[
         str | None,
@@ -66,27 +73,42 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure every way that this machine has to run a network: a step, the pipeline, and from file to file."""
-    from ksnet_deploy.base.files import check_new_file, replacing, writing
+    from ksnet_deploy.base.files import check_apart, check_new_file
     from ksnet_deploy.base.frames import FrameSize
     from ksnet_deploy.base.machine import cores, cpu_name
     from ksnet_deploy.measure.plotting import check_plotting
     from ksnet_deploy.measure.speed.bench import Bench
     from ksnet_deploy.measure.speed.card import find_card
-    from ksnet_deploy.measure.speed.regression import changes, check_comparable, read_result, sealed
+    from ksnet_deploy.measure.speed.regression import check_common, check_comparable, read_result
     from ksnet_deploy.measure.speed.subjects import find_subjects
-    from ksnet_deploy.measure.speeds import keep_speeds
+    from ksnet_deploy.measure.speed.surroundings import find_surroundings
     from ksnet_deploy.upscale.networks import default_model
 
     card = find_card()
     models = model or [default_model("cuda" if card else None)]
     sizes = [FrameSize.parse(text) for text in size] if size else None
     if estimate is not None:
-        _check_effect({"--clip": clip, "--compare": compare, "--csv": csv, "--plot": plot, "--json": as_json or None})
+        _check_effect(
+            {
+                "--clip": clip,
+                "--seconds": seconds,
+                "--precision": precision,
+                "--film": film,
+                "--compare": compare,
+                "--csv": csv,
+                "--plot": plot,
+                "--overwrite": overwrite or None,
+                "--json": as_json or None,
+            }
+        )
         print(_estimates(models, sizes, estimate))
         return
     older = None if compare is None else read_result(compare)
     if older is not None:
-        check_comparable(older, cpu_name(), cores(), None if card is None else card.name)
+        sets = find_surroundings().instruction_sets
+        check_comparable(older, cpu_name(), cores(), None if card is None else card.name, sets)
+    files = {f"--model {each}": Path(each) for each in models}
+    check_apart({"--csv": csv, "--plot": plot}, {"--compare": compare, "--clip": clip, **files})
     if plot is not None:
         check_plotting(plot, overwrite=overwrite)
     if csv is not None:
@@ -94,27 +116,72 @@ def bench(
     subjects = find_subjects(models, sizes, clip, int8=precision == "int8")
     show_notes(sorted({note for subject in subjects for note in subject.notes}))
     command = shlex.join(["ksnet-deploy", *sys.argv[1:]])
-    work = Bench(subjects, clip=clip, seconds=seconds, film_minutes=film, command=command)
+    work = Bench(
+        subjects,
+        clip=clip,
+        seconds=8.0 if seconds is None else seconds,
+        film_minutes=90.0 if film is None else film,
+        command=command,
+    )
+    if older is not None:
+        check_common(older, work.planned)
     print(work.announcement, memory_sentence(work.memory_bytes), file=sys.stderr)
-    with progress("Measuring", show=not as_json) as bar:
-        report = work.run(on_phase=lambda what: bar.begin(what, None))
-    keep_speeds(subjects, report)
+    is_worse = False
+    try:
+        with progress("Measuring", show=not as_json) as bar:
+            work.run(on_phase=lambda what: bar.begin(what, None))
+    finally:  # what was measured is told, whatever came then
+        if work.has_rows:
+            is_worse = _hand_over(work.report(), subjects, older, csv, plot, as_json=as_json)
+    if is_worse:
+        raise typer.Exit(EXIT_SLOWER)
+
+
+def _hand_over(
+    report: BenchReport,
+    subjects: list[Subject],
+    older: dict[str, Any] | None,
+    csv: Path | None,
+    plot: Path | None,
+    *,
+    as_json: bool,
+) -> bool:
+    """Print a report and write its files, all of them even where one of them fails. Returns whether something is
+    slower than in an older result, or gone."""
+    from ksnet_deploy.base.files import replacing, writing
+    from ksnet_deploy.measure.speed.regression import Change, Gone, changes, gone, sealed
+    from ksnet_deploy.measure.speed.surroundings import differences
+    from ksnet_deploy.measure.speeds import keep_speeds
+
     answer = report.as_dict()
-    compared = [] if older is None else changes(older, answer)
-    if as_json:
-        told = answer | ({"changes": [change.as_dict() for change in compared]} if compared else {})
-        print(json.dumps(sealed(told)), flush=True)
-    else:
-        print("\n".join([report.as_text(), *(change.as_text() for change in compared)]), flush=True)
-    if plot is not None:
+    compared: list[Change | Gone] = [] if older is None else [*changes(older, answer), *gone(older, answer)]
+    notes = [] if older is None else differences(older, answer)
+
+    def tell() -> None:
+        if as_json:
+            more = {} if older is None else {"changes": [c.as_dict() for c in compared], "compare_notes": notes}
+            print(json.dumps(sealed(answer | more)), flush=True)
+        else:
+            lines = (*(change.as_text() for change in compared), *(f"Note: {note}." for note in notes))
+            print("\n".join([report.as_text(), *lines]), flush=True)
+
+    def write_csv(path: Path) -> None:
+        with writing(path, "choose another place"), replacing(path) as temporary:
+            temporary.write_text(report.as_csv())
+
+    def draw(path: Path) -> None:
         from ksnet_deploy.measure.speed.plot import plot_bench
 
-        plot_bench(report, plot)
-    if csv is not None:
-        with writing(csv, "choose another place"), replacing(csv) as temporary:
-            temporary.write_text(report.as_csv())
-    if any(change.verdict == "slower" for change in compared):
-        raise typer.Exit(EXIT_SLOWER)
+        plot_bench(report, path)
+
+    with ExitStack() as last_first:
+        last_first.callback(keep_speeds, subjects, report)
+        if plot is not None:
+            last_first.callback(draw, plot)
+        if csv is not None:
+            last_first.callback(write_csv, csv)
+        last_first.callback(tell)
+    return any(change.verdict in ("slower", "gone") for change in compared)
 
 
 def _check_effect(given: Mapping[str, object]) -> None:
@@ -178,23 +245,27 @@ def info(
 
 
 def _estimates(models: list[str], sizes: list[FrameSize] | None, card: str) -> str:
-    """Floors of networks at sizes on a card, from their exports in half precision."""
+    """Floors of networks at sizes on a card, of checkpoints in half precision and of files as they are."""
     from ksnet_deploy.base.errors import ConfigError
     from ksnet_deploy.export.cache import cached_onnx
     from ksnet_deploy.measure.limits.cards import find_card_figures
     from ksnet_deploy.measure.limits.floor import estimate_text, layers_of_file
-    from ksnet_deploy.measure.speed.subjects import DEFAULT_SIZE
-    from ksnet_deploy.upscale.networks import find_network
+    from ksnet_deploy.measure.speed.subjects import networks_at_sizes, precision_of_file
+    from ksnet_deploy.measure.speed.ways import KINDS
 
     figures, told = find_card_figures(card), []
-    for network in map(find_network, models):
+    for network, size in networks_at_sizes(models, sizes):
         if network.kind == "engine":
             raise ConfigError(f"the work of {network.label} cannot be read; give the checkpoint or the .onnx it is of")
-        for size in sizes or [DEFAULT_SIZE]:
-            path = network.path
-            if network.kind == "checkpoint":
-                path = cached_onnx(path, size.padded, "uint8", "fp16")
-            told.append(estimate_text(network.label, size.padded, layers_of_file(path), figures))
+        precision = "fp16" if network.kind == "checkpoint" else precision_of_file(network.path)
+        if precision.startswith("int8"):
+            raise ConfigError(
+                f"{network.label} is in {KINDS[precision]}, and the cards' figures are those of half; give the "
+                "checkpoint"
+            )
+        path = network.path if network.kind != "checkpoint" else cached_onnx(network.path, size, "uint8", "fp16")
+        text = estimate_text(network.label, size, layers_of_file(path), figures, precision=KINDS[precision])
+        told.append(text)
     return "\n\n".join(told)
 
 

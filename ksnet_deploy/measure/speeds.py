@@ -26,7 +26,7 @@ class MeasuredSpeed:
     size: str
     """Size of the LR frames, ``72x128``."""
     runtime: str
-    """``onnxruntime on cpu``, for example."""
+    """Name of the way, as ``bench`` has it: ``onnxruntime-cpu``, for example."""
     what: str
     """``step`` for the network alone, ``file`` for the way from file to file."""
     fps: float
@@ -49,13 +49,17 @@ def keep_speeds(subjects: Sequence[Subject], report: BenchReport) -> None:
         if path is None:
             continue
         for row in group.rows:
-            keep_speed(path, group.size, f"{row.way.backend} on {row.way.device}", "step", row.engine.fps)
-            keep_speed(path, group.size, f"{row.way.backend} on {row.way.device}", "file", row.end_to_end_fps)
+            keep_speed(path, group.size, row.way.name, "step", row.engine.fps)
+            keep_speed(path, group.size, row.way.name, "file", row.end_to_end_fps)
 
 
 def measured_speeds() -> list[MeasuredSpeed]:
-    """All that are kept; none where the file is missing or damaged."""
+    """All that are kept; none where the file is missing or damaged.
+
+    Those of older versions are left out, as ``onnxruntime on cpu`` may have been in int8.
+    """
     try:
-        return [MeasuredSpeed(**each) for each in read_sealed(cache_folder() / SPEEDS_NAME)["speeds"]]
+        found = [MeasuredSpeed(**each) for each in read_sealed(cache_folder() / SPEEDS_NAME)["speeds"]]
+        return [each for each in found if " on " not in each.runtime]
     except (OSError, ValueError, TypeError, KeyError):
         return []

@@ -21,7 +21,7 @@ from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.base.version import package_version
 from ksnet_deploy.ops.library import compile_libraries, in_our_words, library_folders
 
-__all__ = ["BUILD_ALIGN", "AlignKernel", "AlignRuntime", "BuiltAlign", "align_kernel", "build_align"]
+__all__ = ["BUILD_ALIGN", "AlignKernel", "AlignRuntime", "BuiltAlign", "align_kernel", "build_align", "kernel_in_words"]
 
 AlignRuntime = Literal["onnxruntime", "openvino"]
 
@@ -46,6 +46,11 @@ class AlignKernel(NamedTuple):
 
     def __str__(self) -> str:
         return f"native kernel, {self.path}" if self.library else "standard operators"
+
+
+def kernel_in_words(kernel: AlignKernel | None) -> str:
+    """``native kernel, avx2`` or ``standard operators``, which compute what no kernel is for (None) too."""
+    return str(kernel or AlignKernel(None, None, None))
 
 
 def align_kernel(runtime: AlignRuntime) -> AlignKernel:

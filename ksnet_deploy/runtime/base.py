@@ -73,6 +73,9 @@ class Runner(Closing):
     """Whether the runner was closed."""
     notes: tuple[str, ...] = ()
     """Sentences that a user should know of how it runs."""
+    kernel: str | None = None
+    """Kernel of the alignment in words, ``native kernel, avx2`` or ``standard operators``; None where the runtime has
+    no choice."""
     takes: tuple[str, ...] = ()
     """Names of the features that a step takes beside the frame: ``prop`` in the second step of a bidirectional
     network, else none."""
@@ -169,7 +172,8 @@ class Runner(Closing):
         return () if self.lanes == 1 else (self.lanes,)
 
     def timed_step(self, lr: NDArray[Any], *features: NDArray[Any]) -> float:
-        """Milliseconds that a step takes, by the clock of the device that runs it."""
+        """Milliseconds that a step takes: by the host's clock, with the frame's way to a device and back; PyTorch and
+        TensorRT on a GPU tell it by the device's."""
         before = time.perf_counter()
         self.step(lr, *features)
         return (time.perf_counter() - before) * 1e3

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ksnet_deploy.base.errors import ArtifactError, BackendError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.machine import threads_told
-from ksnet_deploy.ops.align_library import AlignKernel, align_kernel
+from ksnet_deploy.ops.align_library import AlignKernel, align_kernel, kernel_in_words
 from ksnet_deploy.ops.rewriting import aligns_in, leave_alignment, use_cuda_operators
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
 from ksnet_deploy.runtime.int8 import IN_INT8, check_int8
@@ -108,6 +108,7 @@ class OnnxRunner(Runner):
         kernel = use_fastest_operators(model, device, rewrite)
         if kernel is not None and kernel.note is not None:
             self.notes = (kernel.note,)
+        self.kernel = kernel_in_words(kernel) if device == "cpu" else None
         if is_int8(model):
             check_int8(device)
             self.notes = (*self.notes, IN_INT8)

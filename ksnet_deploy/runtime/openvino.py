@@ -21,7 +21,7 @@ from ksnet_deploy.base.errors import ArtifactError, BackendError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.machine import cores, has_bfloat16, threads_told
 from ksnet_deploy.network.config import Precision
-from ksnet_deploy.ops.align_library import AlignKernel, align_kernel
+from ksnet_deploy.ops.align_library import AlignKernel, align_kernel, kernel_in_words
 from ksnet_deploy.ops.functions import ALIGN, DOMAIN
 from ksnet_deploy.ops.rewriting import aligns_in, leave_alignment
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
@@ -101,6 +101,7 @@ class OpenVINORunner(Runner):
 
         model = load_step(path, size)
         kernel = _align_kernel(model)
+        self.kernel = kernel_in_words(kernel)
         native = kernel is not None and kernel.library is not None
         model = onnx.inliner.inline_selected_functions(model, [(DOMAIN, ALIGN)] if native else [], exclude=True)
         if native:

@@ -28,7 +28,7 @@ class WindowRunner(Runner):
     def __init__(self, propagate: Runner, refine: Runner) -> None:
         """Takes over two runners of one size and frame type."""
         super().__init__(refine.size, refine.io)
-        self.backend = refine.backend
+        self.backend, self.kernel = refine.backend, refine.kernel
         self.notes = tuple(dict.fromkeys((*propagate.notes, *refine.notes)))
         self._propagate, self._refine = propagate, refine
         self._timed_features: NDArray[Any] | None = None

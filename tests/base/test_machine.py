@@ -8,7 +8,7 @@ import numpy as np
 import psutil
 import pytest
 
-from ksnet_deploy.base.machine import give_free_memory_back
+from ksnet_deploy.base.machine import give_free_memory_back, peak_memory, reset_peak_memory
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc")
@@ -29,3 +29,12 @@ def test_another_c_library_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
     give_free_memory_back()
+
+
+def test_the_peak_of_the_memory_begins_anew() -> None:
+    block = np.ones(200_000_000, np.uint8)
+    del block
+    before = peak_memory()
+    if not reset_peak_memory():
+        pytest.skip("this system does not count anew")
+    assert peak_memory() < before - 100_000_000

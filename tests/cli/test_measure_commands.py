@@ -30,6 +30,40 @@ def _folder(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("given", [("--csv", "a.csv"), ("--plot", "a.png"), ("--compare", "a.json"), ("--json",)])
+@pytest.mark.parametrize(
+    "given",
+    [
+        *(("--csv", "a.csv"), ("--plot", "a.png"), ("--compare", "a.json"), ("--json",), ("--overwrite",)),
+        *(("--seconds", "8"), ("--film", "90"), ("--precision", "int8"), ("--precision", "auto")),
+    ],
+)
 def test_an_estimate_refuses_what_has_no_effect_on_it(given: tuple[str, ...]) -> None:
     assert f"leave {given[0]} out" in failure_of(run("bench", "--estimate", "rtx3080", *given))
+
+
+def test_two_outputs_of_bench_are_two_files_and_none_is_an_input(tmp_path: Path) -> None:
+    same, link = tmp_path / "same.png", tmp_path / "link"
+    link.symlink_to(tmp_path)
+    sentence = failure_of(run("bench", "-m", "none.onnx", "--csv", same, "--plot", link / "same.png", "--overwrite"))
+    assert "is both --csv and --plot; give --plot another name" in sentence
+    for option in ("--clip", "-m"):
+        sentence = failure_of(run("bench", "--csv", same, option, same, "--overwrite"))
+        assert f"is both {'--model ' + str(same) if option == '-m' else option} and --csv" in sentence
+
+
+@pytest.mark.parametrize(("command", "option"), [("bench", "--csv"), ("bench", "--plot"), ("evaluate", "--plot")])
+def test_a_place_that_takes_no_file_is_told_before_any_work(command: str, option: str, tmp_path: Path) -> None:
+    if not Path("/proc").is_dir():
+        pytest.skip("this system has no /proc")
+    nowhere = [tmp_path / "no_clips"] if command == "evaluate" else ["-m", tmp_path / "none.onnx"]
+    sentence = failure_of(run(command, *nowhere, option, "/proc/a.png"))
+    assert "/proc/a.png cannot be written" in sentence
+    assert "choose another place" in sentence
+    device = failure_of(run(command, *nowhere, option, _device(tmp_path), "--overwrite"))
+    assert "is not a regular file" in device
+
+
+def _device(folder: Path) -> Path:
+    path = folder / "device.png"
+    path.symlink_to("/dev/null")
+    return path

@@ -9,99 +9,62 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
+from benches import ONNX, SIZE, TORCH, Bed
 from media import make_video
-from standins import ClockedRunner, StandInChild, Time, noisy
+from standins import ClockedRunner, Time
 
 from ksnet_deploy.base.errors import BackendError, ConfigError, InputError
+from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.measure.limits.floor import Floor
-from ksnet_deploy.measure.limits.peaks import Peaks
 from ksnet_deploy.measure.plotting import check_plotting
 from ksnet_deploy.measure.speed import bench as bench_module
-from ksnet_deploy.measure.speed.bench import Bench
-from ksnet_deploy.measure.speed.card import Card
+from ksnet_deploy.measure.speed import card as card_module
+from ksnet_deploy.measure.speed import worker as worker_module
+from ksnet_deploy.measure.speed.bench import MOST_MINUTES, Bench
+from ksnet_deploy.measure.speed.card import Card, find_card
 from ksnet_deploy.measure.speed.plot import plot_bench
-from ksnet_deploy.measure.speed.regression import changes, check_comparable, read_result, sealed
-from ksnet_deploy.measure.speed.report import BenchReport
 from ksnet_deploy.measure.speed.subjects import Subject, find_subjects
-from ksnet_deploy.measure.speed.ways import all_ways, check_way, ways_here
+from ksnet_deploy.measure.speed.ways import all_ways, check_way, ways_here, ways_of_file
+from ksnet_deploy.measure.speed.worker import Footage, Worker
 from ksnet_deploy.network.checkpoints import Checkpoint
-
-SIZE = FrameSize(32, 48)
-TORCH, ONNX = (next(way for way in all_ways() if way.name == name) for name in ("torch-cpu", "onnxruntime-cpu"))
-
-
-class Bed:
-    """A benchmark of two ways on a machine that is made of stand-ins."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.time = Time()
-        self.machine = 1.0
-        self.said: list[str] = []
-        self.calls: list[tuple[str, str]] = []
-        """Initial of the way and what was measured of it, in order."""
-        monkeypatch.setattr(bench_module, "artifact_of", lambda _way, path, *_: path)
-        monkeypatch.setattr(bench_module, "layer_shares", lambda *_: {"convolutions": 0.5, "elementwise": 0.5})
-        monkeypatch.setattr(bench_module, "find_card", lambda: None)
-        floor = Floor(10.0, 9.0, 1.0, 1.0, 1.0, Peaks(1e11, 1e10, "stand-ins"))
-        monkeypatch.setattr(bench_module.Limits, "of", lambda _self, _way: floor)
-
-    def bench(self, step_s: dict[str, Any], seconds: float = 4.0, **more: Any) -> Bench:
-        """``step_s`` has for each way seconds of a step, an iterator of them, or None for one that cannot be opened."""
-        ways = [way for way in all_ways() if way.name in step_s]
-
-        def make(label: str, _opener: object, footage: Any) -> StandInChild:
-            told = step_s[next(way.name for way in ways if way.label == label)]
-            times = itertools.repeat(told) if isinstance(told, float) else told
-            runner = None if told is None else ClockedRunner(SIZE, self.time, times)
-            return StandInChild(
-                runner, footage, self.time, lambda method: self.calls.append(({"P": "t", "O": "o"}[label[0]], method))
-            )
-
-        subject = Subject("lite", Path("lite.safetensors"), "checkpoint", SIZE, ways, macs=10**8)
-        return Bench(
-            [replace(subject, **more)],
-            seconds=seconds,
-            clock=self.time,
-            make_child=make,
-            yardstick=lambda: 10.0 * self.machine,
-            speed=(100.0, 1.0),
-        )
-
-    def run(self, step_s: dict[str, Any], **more: Any) -> BenchReport:
-        return self.bench(step_s, **more).run(on_phase=self.said.append)
-
-
-@pytest.fixture
-def bed(monkeypatch: pytest.MonkeyPatch) -> Bed:
-    monkeypatch.setattr(Subject, "is_ready", lambda _self, _way: True)
-    return Bed(monkeypatch)
+from ksnet_deploy.runtime.gpu import Gpu
 
 
 def test_every_way_is_measured_in_rounds_by_turns(bed: Bed) -> None:
     report = bed.run({"torch-cpu": 0.1, "onnxruntime-cpu": 0.05})
     torch, onnx = report.groups[0].rows
     assert (torch.engine.p50_ms, onnx.engine.p50_ms) == (pytest.approx(100), pytest.approx(50))
-    assert len(torch.engine.rounds_ms) == len(onnx.engine.rounds_ms) == len(report.groups[0].yardstick_ms) == 5
+    assert (
+        len(torch.engine.rounds_ms)
+        == len(onnx.engine.rounds_ms)
+        == len(torch.yardstick_ms)
+        == len(onnx.yardstick_ms)
+        == 5
+    )
     turns = "".join(name for name, method in bed.calls if method == "engine")
     assert turns == "to" + "ot" + "to" + "ot" + "to", "each goes first in turn"
 
 
 def test_the_report_says_everything_and_the_papers_row_is_there(bed: Bed, tmp_path: Path) -> None:
+    bed.kernel = "native kernel, avx2"
     report = bed.run({"torch-cpu": 0.1, "onnxruntime-cpu": 0.05}, missing={"TensorRT, half": "no GPU"})
     text = report.as_text()
     for words in ("lite at 32x48 -> 128x192", "reference", "equal", "paper, RTX 3080", "as published", "end to end"):
         assert words in text
     assert "A film of 90 minutes at 24 frames a second" in text
     assert "convolutions 50%" in text
+    assert "Alignment: native kernel, avx2 (ONNX Runtime, CPU, float32)." in text
+    assert [row["kernel"] for row in report.as_dict()["groups"][0]["rows"]] == [None, "native kernel, avx2"]
     assert "1 way on a GPU (none is found here)" in text
     answer = json.loads(json.dumps(report.as_dict()))
     rows = answer["groups"][0]["rows"]
     assert [row["way"] for row in rows] == ["torch-cpu", "onnxruntime-cpu"]
+    assert rows[1]["pipeline"]["noise"] is None
+    assert rows[1]["engine"]["noise"] == pytest.approx(0)
     assert rows[1]["engine"]["fps"] == pytest.approx(20)
     assert rows[1]["equal_to_reference"]
     assert rows[1]["floor"]["reached"] == pytest.approx(0.2)
@@ -110,6 +73,9 @@ def test_the_report_says_everything_and_the_papers_row_is_there(bed: Bed, tmp_pa
     table = list(csv.reader(io.StringIO(report.as_csv())))
     assert {len(line) for line in table[:-1]} == {len(table[0])}
     assert [line[2] for line in table[1:]] == ["torch-cpu", "onnxruntime-cpu", "as published, RTX 3080"]
+    assert answer["threads"] >= 1
+    assert answer["instruction_sets"] is None or isinstance(answer["instruction_sets"], list)
+    assert set(answer["versions"]) == {"torch", "onnxruntime", "openvino"}
     plot_bench(report, tmp_path / "bench.png")
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(Exception, match="is no picture's name"):
@@ -122,6 +88,67 @@ def test_a_way_that_fails_leaves_the_others(bed: Bed) -> None:
     assert report.groups[0].missing == {TORCH.label: "this way is broken"}
     with pytest.raises(ConfigError, match=r"nothing could be measured of lite: .*this way is broken"):
         bed.run({"torch-cpu": None})
+
+
+def test_a_network_of_which_nothing_can_be_measured_costs_the_others_nothing(bed: Bed) -> None:
+    broken, whole = (
+        Subject(name, Path(name), "checkpoint", SIZE, [way], macs=10**8)
+        for name, way in (("broken", TORCH), ("whole", ONNX))
+    )
+    work = bed.bench({"torch-cpu": None, "onnxruntime-cpu": 0.05}, subjects=[broken, whole])
+    with pytest.raises(ConfigError, match="nothing could be measured of broken: PyTorch"):
+        work.run()
+    assert [len(group.rows) for group in work.report().groups] == [0, 1]
+    assert "broken at 32x48 -> 128x192 (height x width)\nNot measured: PyTorch" in work.report().as_text()
+
+
+def test_how_many_ways_are_open_at_once_is_settled_when_the_time_is_promised(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([True, *[False] * 9])
+    monkeypatch.setattr(bench_module, "fits", lambda _bytes: next(answers))
+    report = bed.run({"torch-cpu": 0.1, "onnxruntime-cpu": 0.05})
+    assert len(report.groups[0].rows) == 2
+    turns = "".join(name for name, method in bed.calls if method == "engine")
+    assert turns == "toottootto", "both were open at once, as planned"
+
+
+def test_each_way_keeps_the_yardsticks_of_its_own_rounds(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_module, "fits", lambda _bytes: False)  # one after the other
+    told = iter(range(1, 99))
+    work = bed.bench({"torch-cpu": 30.0, "onnxruntime-cpu": 0.05})
+    monkeypatch.setattr(work, "_yardstick", lambda: float(next(told)))
+    torch, onnx = work.run().groups[0].rows
+    assert len(torch.engine.rounds_ms) == 3, "time ran out"
+    assert torch.yardstick_ms == (1, 2, 3)
+    assert onnx.yardstick_ms == tuple(range(4, 4 + len(onnx.engine.rounds_ms)))
+
+
+def test_all_networks_are_held_against_the_same_peaks(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    subjects = [Subject(name, Path(name), "checkpoint", SIZE, [TORCH], macs=10**8) for name in ("a", "b")]
+    given, before = [], bench_module.Limits.__init__
+
+    def init(self: Any, exported: Any, peaks: Any) -> None:
+        given.append(peaks)
+        before(self, exported, peaks)
+
+    monkeypatch.setattr(bench_module.Limits, "__init__", init)
+    bed.bench({"torch-cpu": 0.1}, subjects=subjects).run()
+    assert len(given) == 2
+    assert given[0] is given[1]
+
+
+@pytest.mark.parametrize(("name", "value"), [("seconds", 1e13), ("film_minutes", 1e13), ("seconds", 0.0)])
+def test_times_without_bounds_are_refused(name: str, value: float) -> None:
+    subject = Subject("lite", Path("lite.safetensors"), "checkpoint", SIZE, [TORCH])
+    with pytest.raises(ConfigError, match=r"--(film|seconds) is .*; give more than 0 and at most (1e\+06|86400)"):
+        Bench([subject], speed=(100.0, 1.0), **{name: value})  # type: ignore[arg-type]
+
+
+def test_the_longest_film_is_told(bed: Bed) -> None:
+    report = replace(bed.run({"torch-cpu": 0.1}), film_minutes=MOST_MINUTES)
+    row = replace(report.groups[0].rows[0], end_to_end_fps=1e-3)
+    assert "A film of 1e+06 minutes" in replace(report, groups=[replace(report.groups[0], rows=[row])]).as_text()
 
 
 @pytest.mark.parametrize("slower", [1.0, 3.0])
@@ -138,73 +165,7 @@ def test_it_takes_no_longer_than_it_said(bed: Bed, slower: float) -> None:
 def test_where_time_runs_out_rounds_are_left_out_but_never_below_three(bed: Bed) -> None:
     report = bed.run({"torch-cpu": 30.0})
     assert len(report.groups[0].rows[0].engine.rounds_ms) == 3
-    assert len(report.groups[0].yardstick_ms) == 3
-
-
-def result(bed: Bed, seed: int, slow: float = 1.0, drift: float = 1.0) -> dict[str, Any]:
-    """A run on a machine whose speed is ``drift`` and wanders; ``slow`` is what has become of ONNX Runtime's step."""
-    rng = np.random.default_rng(seed)
-    level = [drift]
-
-    def machine() -> float:
-        level[0] = drift * float(np.exp(0.98 * np.log(level[0] / drift) + rng.normal(0, 0.01)))
-        bed.machine = level[0]
-        return level[0]
-
-    steps = {"torch-cpu": noisy(0.1, rng, machine), "onnxruntime-cpu": noisy(0.05 * slow, rng, machine)}
-    bed.machine = drift
-    found: dict[str, Any] = json.loads(json.dumps(bed.run(steps, seconds=3.0).as_dict()))
-    return found
-
-
-def test_ten_identical_runs_are_no_cry_of_wolf_even_as_the_machines_speed_changes(bed: Bed) -> None:
-    runs = [result(bed, seed, drift=1 + 0.1 * seed) for seed in range(10)]
-    verdicts = [c.verdict for old, new in itertools.pairwise(runs) for c in changes(old, new)]
-    assert verdicts == ["the same"] * 18
-    assert {c.verdict for c in changes(runs[0], runs[-1])} == {"the same"}
-
-
-def test_a_step_that_was_made_slower_is_caught(bed: Bed, tmp_path: Path) -> None:
-    (tmp_path / "old.json").write_text(json.dumps(result(bed, 1)))
-    torch, onnx = changes(read_result(tmp_path / "old.json"), result(bed, 2, slow=1.5, drift=0.7))
-    assert (torch.verdict, onnx.verdict) == ("the same", "slower")
-    assert "onnxruntime-cpu: slower" in onnx.as_text()
-    assert changes(result(bed, 2, slow=1.5), result(bed, 1))[1].verdict == "faster"
-
-
-def test_results_that_cannot_be_compared_are_refused(bed: Bed, tmp_path: Path) -> None:
-    old = result(bed, 1)
-    check_comparable(old, old["machine"], old["cores"], None)
-    with pytest.raises(ConfigError, match="compare results of one machine"):
-        check_comparable(old, "another", old["cores"], None)
-    with pytest.raises(ConfigError, match="compare results of one machine"):
-        check_comparable(old, old["machine"], old["cores"], "RTX 3080")
-    other = json.loads(json.dumps(old).replace("32x48", "64x64"))
-    with pytest.raises(ConfigError, match="none of what was measured now"):
-        changes(other, old)
-    of_card = {"groups": [], "machine": "x", "cores": 2}
-    for text in (
-        *("{}", "[1]", "none", '{"groups": [{"rows": [{}]}]}', '{"groups": []}'),
-        *(json.dumps(of_card | {"card": card}) for card in (3, "RTX 3080", {})),
-    ):
-        (tmp_path / "bad.json").write_text(text)
-        with pytest.raises(InputError, match="is no result of 'ksnet-deploy bench --json'"):
-            read_result(tmp_path / "bad.json")
-    with pytest.raises(InputError, match="cannot be read"):
-        read_result(tmp_path / "none.json")
-
-
-def test_a_result_in_which_a_digit_was_changed_is_refused(bed: Bed, tmp_path: Path) -> None:
-    old, path = result(bed, 1), tmp_path / "old.json"
-    text = json.dumps(sealed(old))
-    laid_out_anew = text.replace(".0,", ",")  # as jq does
-    for whole in (text, laid_out_anew):
-        path.write_text(whole)
-        assert read_result(path) == json.loads(json.dumps(old))
-    number = str(old["groups"][0]["rows"][0]["engine"]["rounds_ms"][0])
-    path.write_text(text.replace(number, f"1{number}", 1))
-    with pytest.raises(InputError, match=r"old\.json is not what .bench --json. printed: it is damaged"):
-        read_result(path)
+    assert len(report.groups[0].rows[0].yardstick_ms) == 3
 
 
 def test_what_a_machine_has_not_is_said_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,12 +198,57 @@ def test_subjects_are_every_network_at_every_size(
     assert (exported.size, exported.kind, exported.precision) == (SIZE, "onnx", "fp32")
     assert exported.is_reference(ONNX)
     assert (exported.macs or 0) > 10**6
+    assert found[0].weights_sha256 == sha256_of(small.path)
+    assert exported.weights_sha256 == sha256_of(exported.path)
     clip = make_video(tmp_path / "clip.mp4", FrameSize(32, 64))
     assert find_subjects(["lite"], None, clip)[0].size == FrameSize(32, 64)
     with pytest.raises(ConfigError, match="leave --size out"):
         find_subjects(["lite"], [SIZE], clip)
     with pytest.raises(InputError, match="does not exist"):
         find_subjects(["lite"], None, tmp_path / "none.mp4")
+
+
+def test_what_was_named_twice_is_measured_once(small: Checkpoint, tmp_path: Path) -> None:
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(small.path)
+    again = [SIZE, SIZE, FrameSize(8, 8), FrameSize(16, 16)]
+    assert [s.size for s in find_subjects([str(small.path), str(link)], again)] == [SIZE, FrameSize(16, 16)]
+
+
+def test_a_given_file_runs_in_its_own_precision(
+    small_onnx: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide, half = small_onnx("32x48"), small_onnx("32x48", "float32", precision="fp16")
+
+    def ways_of(path: Path, *, bfloat16: bool) -> list[tuple[str, str, str]]:
+        monkeypatch.setattr("ksnet_deploy.measure.speed.ways.has_bfloat16", lambda: bfloat16)
+        monkeypatch.setattr("ksnet_deploy.runtime.openvino.has_bfloat16", lambda: bfloat16)
+        monkeypatch.setattr("ksnet_deploy.measure.speed.ways.check_way", lambda _way: None)
+        (subject,) = find_subjects([str(path)], None)
+        return [(way.name, way.label, way.export) for way in subject.ways]
+
+    for bfloat16 in (False, True):
+        assert ways_of(wide, bfloat16=bfloat16) == [
+            ("onnxruntime-cpu", "ONNX Runtime, CPU, float32", "fp32"),
+            ("openvino-cpu-float32", "OpenVINO, CPU, float32", "fp32"),
+            ("onnxruntime-cuda-float32", "ONNX Runtime, GPU, float32", "fp32"),
+        ]
+        kind = "bfloat16" if bfloat16 else "half"
+        assert ways_of(half, bfloat16=bfloat16) == [
+            ("onnxruntime-cpu-half", "ONNX Runtime, CPU, half", "fp16"),
+            (f"openvino-cpu-{kind}", f"OpenVINO, CPU, {kind}", "fp16"),
+            ("onnxruntime-cuda", "ONNX Runtime, GPU, half", "fp16"),
+        ]
+    assert [way.name for way in ways_of_file("onnx", "int8")] == ["onnxruntime-cpu-int8", "openvino-cpu-int8"]
+    assert [way.label for way in ways_of_file("engine", "fp32")] == ["TensorRT, float32", "TensorRT-RTX, float32"]
+
+
+def test_frames_of_a_clip_below_the_networks_smallest_size_are_padded(tmp_path: Path) -> None:
+    clip = make_video(tmp_path / "clip.mp4", FrameSize(8, 32))
+    (subject,) = find_subjects(["lite"], None, clip)
+    frames = Footage(subject.size, clip).frames(2)
+    assert [FrameSize(*frame.shape[:2]) for frame in frames] == [subject.size] * 2
+    assert (frames[0][8:] == frames[0][7]).all()
 
 
 def test_the_card_is_read_as_nvidia_smi_tells_it() -> None:
@@ -256,6 +262,62 @@ def test_the_card_is_read_as_nvidia_smi_tells_it() -> None:
     assert card.thermal_note == "the GPU runs at 1100 of 2100 MHz"
     hot = Card.parse("NVIDIA A100, 575.51, 1400, 1410, 1215, 88, [N/A]")
     assert (hot.power_w, hot.thermal_note) == (None, "the GPU is at 88 degrees, where cards lower their clocks")
+
+
+def test_a_card_without_nvidia_smi_is_named_by_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(card_module.shutil, "which", lambda _name: None)
+    monkeypatch.setattr(card_module, "find_gpu", lambda: Gpu("NVIDIA H100", 90, 1))
+    card = find_card()
+    assert card is not None
+    assert card.as_text() == "NVIDIA H100"
+    assert card.thermal_note is None
+
+    def fail() -> None:
+        raise BackendError("there is no NVIDIA driver here")
+
+    monkeypatch.setattr(card_module, "find_gpu", fail)
+    assert find_card() is None
+
+
+def test_the_clocks_are_those_of_the_work_and_not_of_the_rest_after_it(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = "NVIDIA A100, 575.51, {}, 1410, 1215, 60, 300"
+
+    def find() -> Card:
+        working = bed.calls and bed.calls[-1][1] == "engine"
+        return Card.parse(line.format(1400 if working else 210))
+
+    monkeypatch.setattr(bench_module, "find_card", find)
+    on_gpu = replace(TORCH, device="cuda")
+    report = bed.run({"torch-cpu": 0.1}, ways=[on_gpu])
+    assert report.card is not None
+    assert (report.card.clock_mhz, report.card.thermal_note) == (1400, None)
+    idle = bed.run({"torch-cpu": 0.1}).card
+    assert idle is not None
+    assert (idle.name, idle.clock_mhz, idle.thermal_note) == ("NVIDIA A100", None, None)
+
+
+def test_the_peak_of_the_memory_is_that_of_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(worker_module, "reset_peak_memory", lambda: done.append("reset"))
+    runner = ClockedRunner(SIZE, Time(), itertools.repeat(1.0))
+    step = runner.timed_step
+    monkeypatch.setattr(runner, "timed_step", lambda lr: done.append("step") or step(lr))  # type: ignore[func-returns-value]
+    worker = Worker(lambda: runner, Footage(SIZE))
+    worker.warm_up(0.0)
+    assert done == ["step", "reset"]
+    assert worker.device_peak_mb() is None
+    runner.backend = "torch"
+    cuda = SimpleNamespace(
+        is_initialized=lambda: True,
+        reset_peak_memory_stats=lambda: done.append("device"),
+        max_memory_allocated=lambda: 5_000_000,
+    )
+    monkeypatch.setattr("torch.cuda", cuda)
+    worker.warm_up(0.0)
+    assert done[2:] == ["step", "reset", "device"]
+    assert worker.device_peak_mb() == 5.0
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from command import failure_of, run
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
 from ksnet_deploy.base.frames import FrameSize
@@ -14,11 +15,14 @@ from ksnet_deploy.measure.limits.cards import CARDS, find_card_figures
 from ksnet_deploy.measure.limits.floor import estimate_text, floor_of, layers_of_file
 from ksnet_deploy.measure.limits.peaks import Peaks, cpu_peaks, gpu_peaks
 from ksnet_deploy.measure.limits.work import Layer
-from ksnet_deploy.measure.speed.limits import Limits
-from ksnet_deploy.measure.speed.ways import all_ways
+from ksnet_deploy.measure.speed import limits
+from ksnet_deploy.measure.speed.limits import Limits, MeasuredPeaks
+from ksnet_deploy.measure.speed.ways import all_ways, ways_of_file
 from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.complexity import complexity
+
+NOTHING = Peaks(1.0, 1.0, "told")
 
 
 @pytest.mark.slow
@@ -77,4 +81,48 @@ def test_a_gpu_that_pytorch_does_not_see_has_no_limit_and_costs_no_result(
     with pytest.raises(BackendError, match="PyTorch finds no CUDA device"):
         gpu_peaks()
     way = next(way for way in all_ways() if way.name == "onnxruntime-cuda")
-    assert Limits({"fp16": small_onnx("32x48")}).of(way) is None
+    assert Limits({"fp16": small_onnx("32x48")}, MeasuredPeaks()).of(way) is None
+
+
+def test_a_floor_is_of_the_file_that_runs_and_of_what_it_is_computed_in(
+    small_onnx: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "cpu_peaks", lambda *, bfloat16=False: Peaks(1e9, 1e9, f"bfloat16: {bfloat16}"))
+    wide, half = small_onnx("32x48", "float32"), small_onnx("32x48", "float32", precision="fp16")
+    for precision, path, has, native in (
+        ("fp32", wide, True, False),
+        ("fp16", half, True, True),
+        ("fp16", half, False, False),
+    ):
+        for module in (limits, "ksnet_deploy.measure.speed.ways"):
+            where = module if isinstance(module, str) else module.__name__
+            monkeypatch.setattr(f"{where}.has_bfloat16", lambda has=has: has)
+        on_cpu = [way for way in ways_of_file("onnx", precision) if way.device == "cpu"]
+        floors = [Limits({precision: path}, MeasuredPeaks()).of(way) for way in on_cpu]
+        assert [floor and floor.peaks.source for floor in floors] == ["bfloat16: False", f"bfloat16: {native}"]
+        assert [floor and floor.megabytes for floor in floors] == [
+            floor_of(layers_of_file(path), NOTHING).megabytes
+        ] * 2
+
+
+def test_peaks_are_measured_once(small_onnx: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    told = iter(range(1, 9))
+    monkeypatch.setattr(limits, "cpu_peaks", lambda: Peaks(next(told) * 1e9, 1e9, "told"))
+    way = next(way for way in all_ways() if way.name == "onnxruntime-cpu")
+    peaks = MeasuredPeaks()
+    floors = [Limits({"fp32": small_onnx("32x48")}, peaks).of(way) for _ in range(2)]
+    assert [floor and floor.peaks.operations_per_s for floor in floors] == [1e9, 1e9]
+
+
+def test_an_estimate_of_a_file_is_at_its_size_and_in_its_precision(small_onnx: Callable[..., Path]) -> None:
+    path = small_onnx("32x48")
+    text = run("bench", "-m", path, "--estimate", "rtx3080").stdout
+    assert f"{path} at 32x48 takes at least" in text
+    assert "layers in float32;" in text
+    assert "Those rates are of half; in float32 it takes longer." in text
+    half = run("bench", "-m", small_onnx("32x48", "float32", precision="fp16"), "--estimate", "rtx3080").stdout
+    assert "layers in half;" in half
+    assert "it takes longer" not in half
+    refused = failure_of(run("bench", "-m", path, "-s", "64x64", "--estimate", "rtx3080"))
+    assert "takes frames of 32x48 (height x width), not 64x64" in refused
+    assert run("bench", "-m", path, "-m", path, "-s", "32x48", "--estimate", "rtx3080").stdout == text

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from benches import Bed
 from command import run
 
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.export.cache import cache_folder, cached_files
 from ksnet_deploy.measure.models import list_models, purposes
-from ksnet_deploy.measure.speeds import keep_speed, measured_speeds
+from ksnet_deploy.measure.speed.subjects import Subject
+from ksnet_deploy.measure.speed.ways import int8_ways, way_name
+from ksnet_deploy.measure.speeds import keep_speed, keep_speeds, measured_speeds
 from ksnet_deploy.network.bundled import bundled_checkpoint, bundled_names
+from ksnet_deploy.upscale.networks import NetworkFile
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
@@ -41,8 +47,8 @@ def test_quality_is_what_was_measured_with_these_weights() -> None:
 
 def test_speeds_and_cached_files_are_listed_where_there_are_some() -> None:
     assert "not measured here; run ksnet-deploy bench --model lite" in list_models().as_text()
-    keep_speed(bundled_checkpoint("lite"), FrameSize(72, 128), "onnxruntime on cpu", "file", 12.0)
-    keep_speed(bundled_checkpoint("lite"), FrameSize(72, 128), "onnxruntime on cpu", "file", 16.1)
+    keep_speed(bundled_checkpoint("lite"), FrameSize(72, 128), "onnxruntime-cpu", "file", 12.0)
+    keep_speed(bundled_checkpoint("lite"), FrameSize(72, 128), "onnxruntime-cpu", "file", 16.1)
     for name in (
         "lite-72x128-uint8-fp32-0123.onnx",
         "lite-video-36x64-uint8-fp32-4.onnx",
@@ -55,13 +61,13 @@ def test_speeds_and_cached_files_are_listed_where_there_are_some() -> None:
     assert lite.cached == ["lite-72x128-uint8-fp32-0123.onnx"]
     assert found.others == ["mine-9x9-uint8-fp32-5.onnx"]
     text = found.as_text()
-    assert "16.10 fps at 72x128, onnxruntime on cpu" in text
+    assert "16.10 fps at 72x128, onnxruntime-cpu" in text
     assert "0.54 M parameters" in text
     assert "licence   research / non-commercial" in text
 
 
 def test_a_damaged_file_of_speeds_is_as_none_and_clearing_removes_it() -> None:
-    keep_speed(bundled_checkpoint("lite"), FrameSize(72, 128), "onnxruntime on cpu", "step", 20.0)
+    keep_speed(bundled_checkpoint("lite"), FrameSize(72, 128), "onnxruntime-cpu", "step", 20.0)
     assert [one.fps for one in measured_speeds()] == [20.0]
     (speeds,) = cached_files()
     speeds.write_text(speeds.read_text().replace("20.0", "99.0"))
@@ -80,3 +86,33 @@ def test_the_usual_networks_come_first_and_none_is_left_out() -> None:
     names = [name for name, _ in purposes()]
     assert names[:2] == ["lite", "lite-video"], "what the page in the browser previews"
     assert sorted(names) == bundled_names()
+
+
+def test_a_speed_of_int8_takes_no_place_of_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    bed = Bed(monkeypatch)
+    report = bed.run({"torch-cpu": 0.1, "onnxruntime-cpu": 0.05})
+    (group,) = report.groups
+    usual = group.rows[1]
+    int8 = replace(usual, way=int8_ways()[0], end_to_end_fps=2 * usual.end_to_end_fps)
+    subject = Subject("lite", bundled_checkpoint("lite"), "checkpoint", group.size, [])
+    keep_speeds([subject], replace(report, groups=[replace(group, rows=[usual, int8])]))
+    kept = {one.runtime: one.fps for one in measured_speeds() if one.what == "file"}
+    assert kept == {"onnxruntime-cpu": 5.0, "onnxruntime-cpu-int8": 10.0}
+    keep_speed(bundled_checkpoint("lite"), group.size, "onnxruntime on cpu", "file", 99.0)  # as older versions did
+    assert {one.runtime for one in measured_speeds()} == {"onnxruntime-cpu", "onnxruntime-cpu-int8"}
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_a_network_that_upscale_runs_has_the_name_of_its_way(bfloat16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("measure.speed.ways", "runtime.openvino"):
+        monkeypatch.setattr(f"ksnet_deploy.{module}.has_bfloat16", lambda: bfloat16)
+
+    def name(backend: str, device: str, wanted: Any = "auto") -> str:
+        return way_name(NetworkFile("lite", Path("lite"), "checkpoint", backend, device, wanted))
+
+    assert name("onnxruntime", "cpu") == "onnxruntime-cpu"
+    assert name("onnxruntime", "cpu", "int8") == "onnxruntime-cpu-int8"
+    assert name("openvino", "cpu") == f"openvino-cpu-{'bfloat16' if bfloat16 else 'float32'}"
+    assert name("openvino", "cpu", "fp32") == "openvino-cpu-float32"
+    assert name("torch", "cuda") == "torch-cuda"
+    assert name("tensorrt", "cuda") == "tensorrt"

@@ -21,6 +21,11 @@ def test_percentiles_are_of_all_samples_and_the_median_is_of_rounds() -> None:
     assert latency.percentile_ms(100) == 30
 
 
+def test_a_single_round_has_no_noise_to_tell() -> None:
+    assert Latency(((1.0, 2.0),)).noise is None
+    assert Latency(((1.0,), (2.0,), (3.0,))).noise is not None
+
+
 def test_one_disturbed_round_changes_neither_median_nor_spread_much() -> None:
     calm, disturbed = [10.0, 10.1, 9.9, 10.0, 10.2], [10.0, 10.1, 9.9, 10.0, 55.0]
     assert spread(disturbed) == pytest.approx(spread(calm), abs=0.01)

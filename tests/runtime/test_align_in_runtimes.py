@@ -71,6 +71,7 @@ def worst_psnr(
     """Of frames with the kernel to those without, which must not be the same."""
     with opened(kind, path, size, patch, "off") as without, opened(kind, path, size, patch, str(built)) as native:
         assert not [note for note in native.notes if "kernel" in note]
+        assert (without.kernel, (native.kernel or "")[:13]) == ("standard operators", "native kernel")
         found = []
         for index, lr in enumerate(frames_of(size, frames)):
             if index == frames // 2:
@@ -79,6 +80,14 @@ def worst_psnr(
             found.append(psnr(255 * native.step(lr), 255 * without.step(lr)))
         assert any(not np.array_equal(native.state[name], array) for name, array in without.state.items())
     return min(found)
+
+
+@pytest.mark.parametrize("kind", [OnnxRunner, pytest.param(OpenVINORunner, marks=needs_openvino)])
+def test_a_runner_says_that_it_does_without_the_kernel(
+    kind: type[Runner], small_onnx: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(kind, small_onnx("32x48"), SIZE, monkeypatch, "off") as runner:
+        assert runner.kernel == "standard operators"
 
 
 @pytest.mark.slow

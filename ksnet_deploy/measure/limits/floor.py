@@ -71,15 +71,18 @@ def layers_of_file(path: Path) -> list[Layer]:
     return [layer for file in files_of(path) for layer in layers_of(load_exported(file))]
 
 
-def estimate_text(model: str, size: FrameSize, layers: Sequence[Layer], card: CardFigures) -> str:
-    """The floor on a card that is not here, in a few lines."""
+def estimate_text(
+    model: str, size: FrameSize, layers: Sequence[Layer], card: CardFigures, *, precision: str = "half"
+) -> str:
+    """The floor on a card that is not here, in a few lines; ``precision`` is that of the layers, in words."""
     best, safe = (floor_of(layers, card.peaks(half_sum=half)) for half in (True, False))
     span = f"{best.ms:.3g} to {safe.ms:.3g} ms" if best.ms < safe.ms else f"{best.ms:.3g} ms"
     return (
         f"ESTIMATE, not a measurement: {model} at {size} takes at least {span} a step on the {card.label}, "
         f"{1e3 / safe.ms:.0f} to {1e3 / best.ms:.0f} frames per second at most.\n"
-        f"{best.gigaoperations:.1f} G operations and {best.megabytes:.0f} MB in {len(layers)} layers in half "
-        f"precision; {card.tflops_fp16_sum:g} T operations/s where products are summed in half, "
+        f"{best.gigaoperations:.1f} G operations and {best.megabytes:.0f} MB in {len(layers)} layers in "
+        f"{precision}; {card.tflops_fp16_sum:g} T operations/s where products are summed in half, "
         f"{card.tflops_fp32_sum:g} in float32, {card.gb_per_s:g} GB/s ({card.source}).\n"
+        f"{'' if precision == 'half' else f'Those rates are of half; in {precision} it takes longer. '}"
         "What lies between the layers is free in this floor; real engines take longer."
     )

@@ -20,6 +20,7 @@ from ksnet_deploy.measure.pages.page import write_page
 from ksnet_deploy.measure.preview.moments import Moment, Stretch, choose_moments, read_stretch
 from ksnet_deploy.measure.preview.report import NetworkEstimate, Preview
 from ksnet_deploy.measure.preview.spots import BICUBIC, Pace, Spot, bicubic_of, part_size, upscale_stretches
+from ksnet_deploy.measure.speed.ways import way_name
 from ksnet_deploy.measure.speeds import keep_speed
 from ksnet_deploy.network.bundled import bundled_names
 from ksnet_deploy.upscale.destination import choose_destination
@@ -119,7 +120,7 @@ def preview(
             if whole:
                 estimates.append(_whole(network.label, work, upscaler, on_step))
                 if isinstance(network, NetworkFile) and network.kind == "checkpoint":
-                    keep_speed(network.path, size, network.runtime, "file", estimates[-1].fps)
+                    keep_speed(network.path, size, way_name(network), "file", estimates[-1].fps)
             else:
                 estimates.append(_scaled(network.label, frames, pace, size, shown))
     if shown != size:

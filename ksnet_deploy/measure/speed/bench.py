@@ -6,11 +6,10 @@ after the other, so that a disturbance of the machine meets all of them.
 
 from __future__ import annotations
 
-import math
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,15 @@ from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.base.words import counted
 from ksnet_deploy.export.memory import check_memory, fits
 from ksnet_deploy.measure.memory import benchmark_bytes
-from ksnet_deploy.measure.speed.card import find_card
+from ksnet_deploy.measure.speed.card import Card, find_card
 from ksnet_deploy.measure.speed.child import Child
 from ksnet_deploy.measure.speed.layers import layer_shares
-from ksnet_deploy.measure.speed.limits import Limits
+from ksnet_deploy.measure.speed.limits import Limits, MeasuredPeaks
+from ksnet_deploy.measure.speed.measured import Measured, noting
 from ksnet_deploy.measure.speed.pace import LEAST_ROUNDS, ROUNDS, Costs, Pace, Phase, predicted_step_s
 from ksnet_deploy.measure.speed.report import BenchReport, Group, Row
 from ksnet_deploy.measure.speed.subjects import Subject
+from ksnet_deploy.measure.speed.surroundings import find_surroundings
 from ksnet_deploy.measure.speed.timing import Clock, Latency
 from ksnet_deploy.measure.speed.ways import Way, artifact_of, open_way
 from ksnet_deploy.measure.speed.worker import Footage
@@ -44,22 +45,10 @@ WARM_UP_S = 1.5
 MOST_FRAMES = 96
 """Upscaled from file to file."""
 
+MOST_SECONDS, MOST_MINUTES = 86400.0, 1e6
+"""Longest time to measure for, a day; longest film to tell the time for, two years."""
+
 MakeChild = Callable[[str, Callable[[], Runner], Footage], Any]
-
-
-@dataclass
-class _Measured:
-    """Measurements of a way so far."""
-
-    way: Way
-    artifact: Path
-    child: Any
-    step_ms: float = 0.0
-    rounds: list[tuple[float, ...]] = field(default_factory=list)
-    pipeline: list[float] = field(default_factory=list)
-    fps: float = 0.0
-    peak_mb: float = 0.0
-    psnr_db: float | None = None
 
 
 class Bench:
@@ -91,13 +80,18 @@ class Bench:
                 many times longer work takes than on an idle core.
 
         Raises:
-            ConfigError: a time is not finite, or the memory is too small.
+            ConfigError: a time is not above 0 or beyond its bound, or the memory is too small.
         """
-        for name, value in (("--seconds", seconds), ("--film", film_minutes)):
-            if not 0 < value < math.inf:
-                raise ConfigError(f"{name} is {value:g}; give a finite number above 0")
+        for name, value, most in (("--seconds", seconds, MOST_SECONDS), ("--film", film_minutes, MOST_MINUTES)):
+            if not 0 < value <= most:
+                raise ConfigError(f"{name} is {value:g}; give more than 0 and at most {most:g}")
         self._subjects = subjects
+        self._lanes = [_lanes_of(subject) for subject in subjects]  # once, as what fits may be another a moment later
+        self._groups: list[Group] = []
+        self._card: Card | None = None
+        self._began = clock()
         self._clip = clip
+        self._clip_facts = None if clip is None else {"name": clip.name, "bytes": clip.stat().st_size}
         self._seconds = seconds
         self._film_minutes = film_minutes
         self._command = command
@@ -106,8 +100,9 @@ class Bench:
         self._yardstick = yardstick
         self._gflops, self._busyness = speed or (gflops_now(), busyness())
         self._costs = costs or Costs()
+        self._peaks = MeasuredPeaks()
         self._pace = Pace(self._phases(), clock=clock)
-        self.memory_bytes = max(_bytes(subject, self._lanes(subject)) for subject in subjects)
+        self.memory_bytes = max(_bytes(*each) for each in zip(subjects, self._lanes, strict=True))
         """Estimate of what it takes, from before it."""
         sizes = ", ".join(sorted({str(subject.size) for subject in subjects}))
         check_memory(f"to measure frames of {sizes}", self.memory_bytes, "choose a smaller --size or --clip")
@@ -123,8 +118,9 @@ class Bench:
     def _phases(self) -> Iterator[Phase]:
         """Phases in the order in which :meth:`run` asks for them."""
         costs, busy = self._costs, self._busyness
-        for subject in self._subjects:
-            for lane in self._lanes(subject):
+        peaks_s = costs.peaks_s
+        for subject, lanes in zip(self._subjects, self._lanes, strict=True):
+            for lane in lanes:
                 steps = [predicted_step_s(subject.macs, w.backend, w.device, self._gflops) for w in lane]
                 exported = {(w.takes, w.export) for w in lane if w.takes == "onnx" and not subject.is_ready(w)}
                 engines = sum(w.takes == "engine" and subject.kind == "checkpoint" for w in lane)
@@ -137,12 +133,13 @@ class Bench:
                 yield Phase(sum(max(self._seconds / 4, step) for step in steps), elastic=True)
                 yield Phase(busy * costs.end_to_end_s * len(lane))
                 yield Phase(sum(max(self._seconds / 4, 3 * step) for step in steps), elastic=True)
-            yield Phase(busy * (costs.peaks_s + costs.open_s) + 4 * steps[0])
+            yield Phase(busy * (peaks_s + costs.open_s) + 4 * steps[0])
+            peaks_s = 0.0  # measured once
 
-    @staticmethod
-    def _lanes(subject: Subject) -> list[list[Way]]:
-        """The ways that are open at once: all where the memory holds them, else one after the other."""
-        return [subject.ways] if fits(_bytes(subject, [subject.ways])) else [[way] for way in subject.ways]
+    @property
+    def planned(self) -> set[tuple[str, str, str]]:
+        """Model, size and way of each row that is to be measured."""
+        return {(s.label, str(s.size), way.name) for s in self._subjects for way in s.ways}
 
     def run(self, *, on_phase: Callable[[str], None] = lambda _what: None) -> BenchReport:
         """Measure.
@@ -151,57 +148,79 @@ class Bench:
             on_phase: told what is going on.
 
         Raises:
-            KSNetError: nothing could be measured of a network.
+            ConfigError: nothing could be measured of a network. The others are in :meth:`report`.
         """
-        began = self._clock()
+        self._began = self._clock()
         self._pace.start()
-        groups = [self._group(subject, on_phase) for subject in self._subjects]
+        for subject, lanes in zip(self._subjects, self._lanes, strict=True):
+            self._groups.append(self._group(subject, lanes, on_phase))
+        if empty := [group for group in self._groups if not group.rows]:
+            reasons = (f"{g.model}: " + "; ".join(f"{way}: {why}" for way, why in g.missing.items()) for g in empty)
+            raise ConfigError(f"nothing could be measured of {'; nor of '.join(reasons)}")
+        return self.report()
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether anything was measured."""
+        return any(group.rows for group in self._groups)
+
+    def report(self) -> BenchReport:
+        """All that is measured by now, which is not the whole where :meth:`run` was broken off."""
+        card = find_card()
         return BenchReport(
-            groups=groups,
+            groups=[*self._groups],
             machine=cpu_name(),
             cores=cores(),
             busyness=self._busyness,
-            card=find_card(),
+            surroundings=find_surroundings(),
+            card=self._card or (card and card.idle()),
+            clip=self._clip_facts,
             footage=f"{self._clip.name} to H.264" if self._clip else "PNG frames of a moving scene to H.264",
             film_minutes=self._film_minutes,
             promised_s=self._pace.promised_s,
             memory_estimate_bytes=self.memory_bytes,
-            took_s=self._clock() - began,
+            took_s=self._clock() - self._began,
             command=self._command,
         )
 
-    def _group(self, subject: Subject, on_phase: Callable[[str], None]) -> Group:
+    def _group(self, subject: Subject, lanes: list[list[Way]], on_phase: Callable[[str], None]) -> Group:
+        """Measurements of a subject; without rows where nothing could be measured."""
         missing = dict(subject.missing)
-        yardsticks: list[float] = []
-        measured: list[_Measured] = []
+        measured: list[Measured] = []
         reference: NDArray[np.uint8] | None = None
-        for lane in self._lanes(subject):
+        for lane in lanes:
             with ExitStack() as children:
                 open_ways = self._open(subject, lane, missing, children, on_phase)
-                yardsticks[:] = self._rounds(subject, open_ways, missing, on_phase)
+                self._rounds(subject, open_ways, missing, on_phase)
                 reference = self._qualities(subject, open_ways, reference, missing)
                 self._whole_ways(subject, open_ways, missing, on_phase)
                 measured += open_ways
-        if not measured:
-            raise ConfigError(
-                f"nothing could be measured of {subject.label}: "
-                + "; ".join(f"{label}: {why}" for label, why in missing.items())
-            )
         on_phase(f"{subject.label} at {subject.size}: layers and limits")
         self._pace.next()
         exported = {m.way.export: m.artifact for m in measured if m.way.takes == "onnx"}
-        limits = Limits(exported)
+        limits = Limits(exported, self._peaks)
         layers = {}
-        if profiled := exported.get("fp32") if any(m.way.name == "onnxruntime-cpu" for m in measured) else None:
-            layers = layer_shares(profiled, subject.size, Footage(subject.size, self._clip).frames(3))
+        if profiled := next((m.artifact for m in measured if m.way.name.startswith("onnxruntime-cpu")), None):
+            with contextlib.suppress(KSNetError):  # a by-product, for which no result is to be lost
+                layers = layer_shares(profiled, subject.size, Footage(subject.size, self._clip).frames(3))
         rows = [self._row(m, subject, limits) for m in measured]
-        return Group(subject.label, subject.size, rows, yardsticks, missing, layers)
+        return Group(subject.label, subject.size, rows, missing, layers, subject.weights_sha256)
 
     @staticmethod
-    def _row(m: _Measured, subject: Subject, limits: Limits) -> Row:
-        engine, pipeline = Latency(tuple(m.rounds)), Latency((tuple(m.pipeline),))
-        reference = subject.is_reference(m.way)
-        return Row(m.way, engine, pipeline, m.fps, m.peak_mb, m.psnr_db, reference, limits.of(m.way))
+    def _row(m: Measured, subject: Subject, limits: Limits) -> Row:
+        return Row(
+            way=m.way,
+            engine=Latency(tuple(m.rounds)),
+            pipeline=Latency((tuple(m.pipeline),)),
+            end_to_end_fps=m.fps,
+            peak_memory_mb=m.peak_mb,
+            psnr_db=m.psnr_db,
+            reference=subject.is_reference(m.way),
+            floor=limits.of(m.way),
+            yardstick_ms=tuple(m.yardsticks),
+            kernel=m.kernel,
+            device_peak_mb=m.device_peak_mb,
+        )
 
     def _open(
         self,
@@ -210,59 +229,62 @@ class Bench:
         missing: dict[str, str],
         children: ExitStack,
         on_phase: Callable[[str], None],
-    ) -> list[_Measured]:
+    ) -> list[Measured]:
         """Make what the ways run, and open each in a process."""
         artifacts: dict[Way, Path] = {}
         self._pace.next()
         for way in lane:
-            with _noting(way, missing):
+            with noting(way, missing):
                 artifacts[way] = artifact_of(way, subject.path, subject.kind, subject.size, on_phase)
         self._pace.next()
         found = []
         for way, artifact in artifacts.items():
             on_phase(f"{subject.label} at {subject.size}: opening {way.label}")
-            with _noting(way, missing):
+            with noting(way, missing):
                 opener = partial(open_way, way, artifact, subject.size)
                 child = self._make_child(way.label, opener, Footage(subject.size, self._clip))
                 children.callback(child.close)
-                found.append(_Measured(way, artifact, child))
+                found.append(Measured(way, artifact, child))
         return found
 
     def _rounds(
-        self, subject: Subject, found: list[_Measured], missing: dict[str, str], on_phase: Callable[[str], None]
-    ) -> list[float]:
-        """Warm up, and measure steps by turns; the yardstick of every round."""
+        self, subject: Subject, found: list[Measured], missing: dict[str, str], on_phase: Callable[[str], None]
+    ) -> None:
+        """Warm up, and measure steps by turns, each round beside a yardstick."""
         self._pace.next()
         for m in list(found):
             on_phase(f"{subject.label} at {subject.size}: warming up {m.way.label}")
-            with _noting(m.way, missing, found, m):
+            with noting(m.way, missing, found, m):
                 m.step_ms = m.child.call("warm_up", WARM_UP_S)
-        yardsticks = []
         for index in range(ROUNDS):
             on_phase(f"{subject.label} at {subject.size}: round {index + 1} of {ROUNDS}")
             if index >= LEAST_ROUNDS and self._pace.is_late:
                 self._pace.skip(ROUNDS - index)
                 break
             seconds = self._pace.next() / max(len(found), 1)
-            yardsticks.append(self._yardstick())
+            yardstick = self._yardstick()
             turn = index % max(len(found), 1)
             for m in [*found[turn:], *found[:turn]]:  # each goes first once, so that none always follows the same
-                with _noting(m.way, missing, found, m):
+                with noting(m.way, missing, found, m):
                     m.rounds.append(tuple(m.child.call("engine", seconds)))
-        return yardsticks
+                    m.yardsticks.append(yardstick)
+                    if m.way.device == "cuda" and index >= LEAST_ROUNDS - 1:  # any of these rounds may be the last
+                        self._card = find_card()  # before it rests, which lowers its clocks
 
     def _qualities(
         self,
         subject: Subject,
-        found: list[_Measured],
+        found: list[Measured],
         reference: NDArray[np.uint8] | None,
         missing: dict[str, str],
     ) -> NDArray[np.uint8] | None:
         """Peak memory of the steps, and PSNR against float32, which is the first way's where that is float32."""
         self._pace.next()
         for m in list(found):
-            with _noting(m.way, missing, found, m):
+            with noting(m.way, missing, found, m):
                 m.peak_mb = m.child.call("peak_memory_mb")
+                m.device_peak_mb = m.child.call("device_peak_mb")
+                m.kernel = m.child.call("kernel")
                 pictures = m.child.call("pictures", COMPARED_FRAMES)
                 if reference is None and subject.is_reference(m.way):
                     reference = pictures
@@ -271,20 +293,25 @@ class Bench:
         return reference
 
     def _whole_ways(
-        self, subject: Subject, found: list[_Measured], missing: dict[str, str], on_phase: Callable[[str], None]
+        self, subject: Subject, found: list[Measured], missing: dict[str, str], on_phase: Callable[[str], None]
     ) -> None:
         """The pipeline around the step, and the way from file to file."""
         seconds = self._pace.next() / max(len(found), 1)
         for m in list(found):
             on_phase(f"{subject.label} at {subject.size}: pipeline of {m.way.label}")
-            with _noting(m.way, missing, found, m):
+            with noting(m.way, missing, found, m):
                 m.pipeline = m.child.call("pipeline", seconds)
         self._pace.next()
         seconds = self._pace.next() / max(len(found), 1)
         for m in list(found):
             on_phase(f"{subject.label} at {subject.size}: {m.way.label} from file to file")
-            with _noting(m.way, missing, found, m):
+            with noting(m.way, missing, found, m):
                 m.fps = m.child.call("end_to_end", min(max(int(1e3 * seconds / m.step_ms), 3), MOST_FRAMES))
+
+
+def _lanes_of(subject: Subject) -> list[list[Way]]:
+    """The ways that are open at once: all where the memory holds them, else one after the other."""
+    return [subject.ways] if fits(_bytes(subject, [subject.ways])) else [[way] for way in subject.ways]
 
 
 def _bytes(subject: Subject, lanes: list[list[Way]]) -> int:
@@ -293,23 +320,3 @@ def _bytes(subject: Subject, lanes: list[list[Way]]) -> int:
         return 0
     backends = [[way.backend for way in lane] for lane in lanes]
     return benchmark_bytes(subject.config, subject.size, backends, exports=subject.kind == "checkpoint")
-
-
-class _noting:  # noqa: N801  # used like a function of contextlib
-    """Lets the other ways go on where one fails; why it did stands in the report."""
-
-    def __init__(
-        self, way: Way, missing: dict[str, str], found: list[_Measured] | None = None, measured: _Measured | None = None
-    ) -> None:
-        self._way, self._missing, self._found, self._measured = way, missing, found, measured
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
-        if not isinstance(error, KSNetError):
-            return False
-        self._missing[self._way.label] = str(error)
-        if self._found is not None and self._measured in self._found:
-            self._found.remove(self._measured)
-        return True

@@ -7,6 +7,9 @@ import subprocess
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ksnet_deploy.base.errors import BackendError
+from ksnet_deploy.runtime.gpu import find_gpu
+
 __all__ = ["Card", "find_card"]
 
 FIELDS = ("name", "driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "temperature.gpu", "power.draw")
@@ -18,10 +21,10 @@ LOW_CLOCK = 0.9
 
 @dataclass(frozen=True)
 class Card:
-    """A GPU as nvidia-smi describes it; None for what it does not tell."""
+    """A GPU as nvidia-smi describes it; None for what it does not tell, or where there is no nvidia-smi."""
 
     name: str
-    driver: str
+    driver: str | None
     clock_mhz: float | None
     most_mhz: float | None
     memory_mhz: float | None
@@ -43,18 +46,26 @@ class Card:
             return f"the GPU runs at {self.clock_mhz:.0f} of {self.most_mhz:.0f} MHz"
         return None
 
+    def idle(self) -> Card:
+        """The card without what says nothing of a work that it does not do: clocks, temperature and power."""
+        return Card(self.name, self.driver, None, self.most_mhz, None, None, None)
+
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "thermal_note": self.thermal_note}
 
     def as_text(self) -> str:
-        parts = [self.name, f"driver {self.driver}"]
+        parts = [self.name, *([f"driver {self.driver}"] if self.driver else [])]
         parts += [f"{self.clock_mhz:.0f} MHz"] if self.clock_mhz is not None else []
         parts += [f"{self.temperature_c:.0f} degrees"] if self.temperature_c is not None else []
         return ", ".join(parts)
 
 
 def find_card() -> Card | None:
-    """The first GPU of nvidia-smi; None without one, or without nvidia-smi."""
+    """The first GPU, as it is now: of nvidia-smi, else of the driver, which tells its name alone; None without one."""
+    return _of_nvidia_smi() or _of_driver()
+
+
+def _of_nvidia_smi() -> Card | None:
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
@@ -67,6 +78,13 @@ def find_card() -> Card | None:
     if done.returncode != 0 or not lines or lines[0].count(",") != len(FIELDS) - 1:
         return None
     return Card.parse(lines[0])
+
+
+def _of_driver() -> Card | None:
+    try:
+        return Card(find_gpu().name, *[None] * 6)
+    except BackendError:
+        return None
 
 
 def _number(text: str) -> float | None:

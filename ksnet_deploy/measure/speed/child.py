@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import signal
 from collections.abc import Callable
@@ -45,13 +46,14 @@ class Child(Closing):
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Result of a method of the worker. Raises KSNetError: its own, or because the process died."""
-        self._pipe.send((method, arguments))
+        with contextlib.suppress(OSError):  # of a dead process, which the answer tells
+            self._pipe.send((method, arguments))
         return self._answer()
 
     def _answer(self) -> Any:
         try:
             answer = self._pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):
             self._process.join()
             raise BackendError(
                 f"measuring {self._label} died with exit code {self._process.exitcode}; if the memory ran out, choose "

@@ -13,8 +13,9 @@ from ksnet_deploy.base.version import __version__
 from ksnet_deploy.base.words import counted
 from ksnet_deploy.measure.limits.floor import Floor
 from ksnet_deploy.measure.speed.card import Card
+from ksnet_deploy.measure.speed.surroundings import Surroundings
 from ksnet_deploy.measure.speed.timing import Latency
-from ksnet_deploy.measure.speed.ways import Way, all_ways
+from ksnet_deploy.measure.speed.ways import Way, all_ways, ways_of_file
 
 __all__ = ["FILM_FPS", "PAPER", "BenchReport", "Group", "Row"]
 
@@ -32,13 +33,21 @@ class Row:
     pipeline: Latency
     end_to_end_fps: float
     peak_memory_mb: float
-    """Peak of the process that ran it alone, in 1e6 bytes of main memory."""
+    """Most of the main memory, in 1e6 bytes, that the process that ran it alone held while it stepped; where the system
+    does not count anew, since it was started, with loading and compiling."""
     psnr_db: float | None
     """Least of some first frames against float32; infinite where equal, None where there is no float32 to compare."""
     reference: bool = False
     """Whether it is the float32 that the others are compared with."""
     floor: Floor | None = None
     """Least time of a step on this machine; None where it was not measured."""
+    device_peak_mb: float | None = None
+    """Most of the GPU's memory that its tensors took while it stepped, in 1e6 bytes; None where the runtime does not
+    tell."""
+    yardstick_ms: tuple[float, ...] = ()
+    """Time of a fixed work beside every round, in ms."""
+    kernel: str | None = None
+    """Kernel of the alignment, where a runtime on the CPU has a choice: ``native kernel, avx2``, for example."""
 
     def as_dict(self) -> dict[str, Any]:
         equal = self.psnr_db == float("inf")
@@ -46,10 +55,13 @@ class Row:
             "way": self.way.name,
             "label": self.way.label,
             "device": self.way.device,
+            "kernel": self.kernel,
             "engine": self.engine.as_dict(),
+            "yardstick_ms": list(self.yardstick_ms),
             "pipeline": self.pipeline.as_dict(),
             "end_to_end_fps": self.end_to_end_fps,
             "peak_memory_mb": self.peak_memory_mb,
+            "device_peak_mb": self.device_peak_mb,
             "psnr_db": None if equal else self.psnr_db,
             "equal_to_reference": equal,
             "is_reference": self.reference,
@@ -75,18 +87,18 @@ class Group:
     model: str
     size: FrameSize
     rows: list[Row]
-    yardstick_ms: list[float]
-    """Time of a fixed work beside every round, in ms."""
     missing: dict[str, str] = field(default_factory=dict)
     """Ways that this machine has not, or that failed, and why."""
     layers: dict[str, float] = field(default_factory=dict)
     """Shares of the layer types in ONNX Runtime's step."""
+    weights_sha256: str | None = None
+    """Hash of the network's file; None where it was not read."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "model": self.model,
             "size": str(self.size),
-            "yardstick_ms": self.yardstick_ms,
+            "weights_sha256": self.weights_sha256,
             "rows": [row.as_dict() for row in self.rows],
             "missing": self.missing,
             "layers": self.layers,
@@ -106,7 +118,10 @@ class BenchReport:
     cores: int
     busyness: float
     """Factor by which work took longer than on an idle core, when it began."""
+    surroundings: Surroundings
     card: Card | None
+    clip: dict[str, Any] | None
+    """Name and size in bytes of the video whose frames were upscaled; None for the bundled one."""
     footage: str
     film_minutes: float
     promised_s: float
@@ -122,7 +137,9 @@ class BenchReport:
             "machine": self.machine,
             "cores": self.cores,
             "busyness": self.busyness,
+            **self.surroundings.as_dict(),
             "card": self.card and self.card.as_dict(),
+            "clip": self.clip,
             "end_to_end": self.footage,
             "promised_s": self.promised_s,
             "took_s": self.took_s,
@@ -146,25 +163,32 @@ class BenchReport:
         return "\n".join([*lines, "", f"end to end: {self.footage}; took {self.took_s:.0f} s."])
 
     def _table(self, group: Group) -> list[str]:
+        heading = f"{group.model} at {group.size} -> {group.size.upscaled} (height x width)"
+        not_measured = [f"Not measured: {label} ({why})." for label, why in self._told(group).items()]
+        if not group.rows:
+            return [heading, *not_measured]
         wide = max(len(row.way.label) for row in group.rows) + 2
         lines = [
-            f"{group.model} at {group.size} -> {group.size.upscaled} (height x width)",
+            heading,
             f"{'':{wide}}{'ms a step':>27}{'':8}{'frames per second':>29}{'':9}{'PSNR':>10}{'of the':>8}",
             f"{'':{wide}}{'p50':>9}{'p90':>9}{'p99':>9}{'noise':>8}{'engine':>9}{'pipeline':>9}{'end to end':>11}"
             f"{'peak MB':>9}{'dB':>10}{'limit':>8}",
         ]
         for row in group.rows:
             engine = row.engine
+            noise = "-" if engine.noise is None else f"{engine.noise:.0%}"
             reached = "" if row.floor is None else f"{row.floor.reached(engine.p50_ms):.0%}"
             lines.append(
                 f"{row.way.label:{wide}}{engine.p50_ms:>9.1f}{engine.percentile_ms(90):>9.1f}"
-                f"{engine.percentile_ms(99):>9.1f}{engine.noise:>8.0%}{engine.fps:>9.2f}{row.pipeline.fps:>9.2f}"
+                f"{engine.percentile_ms(99):>9.1f}{noise:>8}{engine.fps:>9.2f}{row.pipeline.fps:>9.2f}"
                 f"{row.end_to_end_fps:>11.2f}{row.peak_memory_mb:>9.0f}{row.quality:>10}{reached:>8}"
             )
         lines.append(f"{'paper, RTX 3080':{wide}}{31.0:>9.1f}{'':26}{32.3:>9.2f}   as published, at 180x320")
         if group.layers:
             shares = ", ".join(f"{kind} {share:.0%}" for kind, share in group.layers.items())
             lines.append(f"Layers, by ONNX Runtime's profile: {shares}.")
+        if kernels := [f"{row.kernel} ({row.way.label})" for row in group.rows if row.kernel]:
+            lines.append(f"Alignment: {'; '.join(kernels)}.")
         for row in group.rows:
             if row.floor is not None:
                 lines.append(
@@ -176,14 +200,14 @@ class BenchReport:
             f"A film of {self.film_minutes:g} minutes at {FILM_FPS} frames a second of this size takes about {took} "
             f"(h:mm:ss) with {group.fastest.way.label}."
         )
-        lines += [f"Not measured: {label} ({why})." for label, why in self._told(group).items()]
-        return lines
+        return [*lines, *not_measured]
 
     def _told(self, group: Group) -> dict[str, str]:
         """Missing ways and why, with all that needs a GPU in one line where there is none."""
         if self.card is not None:
             return group.missing
-        on_gpu = {way.label for way in all_ways() if way.device == "cuda"} & group.missing.keys()
+        ways = (*all_ways(), *ways_of_file("onnx", "fp32"))
+        on_gpu = {way.label for way in ways if way.device == "cuda"} & group.missing.keys()
         rest = {label: why for label, why in group.missing.items() if label not in on_gpu}
         return rest | ({f"{counted(len(on_gpu), 'way')} on a GPU": "none is found here"} if on_gpu else {})
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
-from ksnet_deploy.base.errors import ConfigError
+from ksnet_deploy.base.errors import ArtifactError, ConfigError
+from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.measure.memory import config_of_file
-from ksnet_deploy.measure.speed.ways import Way, all_ways, int8_ways, ways_here
-from ksnet_deploy.network.config import KSNetConfig
+from ksnet_deploy.measure.speed.ways import Way, all_ways, int8_ways, ways_here, ways_of_file
+from ksnet_deploy.network.config import KSNetConfig, Precision
 from ksnet_deploy.runtime.exported import describe
 from ksnet_deploy.runtime.pair import files_of, is_pair
 from ksnet_deploy.upscale.networks import NetworkFile, NetworkKind, find_network
 
-__all__ = ["DEFAULT_SIZE", "Subject", "find_subjects"]
+__all__ = ["DEFAULT_SIZE", "Subject", "find_subjects", "networks_at_sizes", "precision_of_file"]
 
 DEFAULT_SIZE = FrameSize(180, 320)
 
@@ -32,10 +34,12 @@ class Subject:
     config: KSNetConfig | None = None
     macs: int | None = None
     """Multiply-adds of a step; None where they are not known."""
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     """Precision of a given exported file."""
     notes: tuple[str, ...] = ()
     """Sentences on the network that a user should know."""
+    weights_sha256: str | None = None
+    """Hash of the network's file; of a pair, of both."""
 
     def is_ready(self, way: Way) -> bool:
         """Whether what a way runs need not be exported first."""
@@ -69,16 +73,44 @@ def find_subjects(
     """
     if clip is not None:
         clip_size = _size_of(clip)
-        if sizes and sizes != [clip_size]:
+        if sizes and {*sizes} != {clip_size}:
             raise ConfigError(
                 f"{clip} has frames of {clip_size} (height x width), not {', '.join(map(str, sizes))}; leave --size out"
             )
         sizes = [clip_size]
-    return [
-        _subject(network, size, int8=int8)
-        for network in map(find_network, models)
-        for size in sizes or [_own_size(network) or DEFAULT_SIZE]
-    ]
+    return [_subject(network, size, int8=int8) for network, size in networks_at_sizes(models, sizes)]
+
+
+def networks_at_sizes(models: list[str], sizes: list[FrameSize] | None) -> list[tuple[NetworkFile, FrameSize]]:
+    """Every network at every size that it runs at, each once, however often it was named.
+
+    Args:
+        models: as of :func:`find_subjects`.
+        sizes: of the LR frames (default: the file's, else 180x320).
+
+    Raises:
+        KSNetError: there is no such network, or its file is of another size.
+    """
+    from ksnet_deploy.runtime.step_file import load_step
+
+    found: dict[tuple[Path, FrameSize], tuple[NetworkFile, FrameSize]] = {}
+    for network in map(find_network, models):
+        own = _own_size(network)
+        for size in sizes or [own or DEFAULT_SIZE]:
+            if network.kind == "onnx":
+                load_step(files_of(network.path)[0], size.padded)
+            found.setdefault((network.path.resolve(), size.padded), (network, size.padded))
+    return list(found.values())
+
+
+def precision_of_file(path: Path) -> Precision:
+    """Precision that an ``.onnx``, or both of a pair, say that they have."""
+    from ksnet_deploy.runtime.step_file import exported_metadata, load_exported
+
+    said = exported_metadata(load_exported(files_of(path)[0])).get("ksnet.precision", "fp32")
+    if said not in get_args(Precision):
+        raise ArtifactError(f"{path} says that its precision is '{said}', which is none; export it again")
+    return said  # type: ignore[return-value]
 
 
 def _size_of(clip: Path) -> FrameSize:
@@ -102,33 +134,35 @@ def _own_size(network: NetworkFile) -> FrameSize | None:
 
 
 def _subject(network: NetworkFile, size: FrameSize, *, int8: bool) -> Subject:
+    """A network at a size that it runs at."""
     if int8 and network.kind != "checkpoint":
         raise ConfigError(f"{network.label} is an exported file, whose precision is its own; leave --precision out")
-    flavour, precision, macs = None, "fp32", network.macs_per_frame(size.padded)
+    precision: Precision
+    flavour, precision, macs = None, "fp32", network.macs_per_frame(size)
     if network.kind == "engine":
         from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
 
-        flavour = Sidecar.read(files_of(network.path)[0]).spec.flavour
+        spec = Sidecar.read(files_of(network.path)[0]).spec
+        flavour, precision = spec.flavour, spec.precision
     if network.kind == "onnx":
-        from ksnet_deploy.runtime.step_file import exported_metadata, load_step
-
-        model = load_step(files_of(network.path)[0], size.padded)
-        precision = exported_metadata(model).get("ksnet.precision", "fp32")
-        macs = _macs(network.path)
-    only_int8 = precision.startswith("int8")  # a file
-    tried = int8_ways() if only_int8 else (*all_ways(), *int8_ways()) if int8 else all_ways()
+        precision, macs = precision_of_file(network.path), _macs(network.path)
+    if network.kind != "checkpoint":
+        tried = ways_of_file(network.kind, precision)
+    else:
+        tried = (*all_ways(), *int8_ways()) if int8 else all_ways()
     ways, missing = ways_here(network.kind, flavour, ways=tried)
     return Subject(
         network.label,
         network.path,
         network.kind,
-        size.padded,
+        size,
         ways,
         missing,
         _config(network),
         macs,
         precision,
         _notes(network),
+        "+".join(map(sha256_of, [network.path] if network.kind == "checkpoint" else files_of(network.path))),
     )
 
 
@@ -148,7 +182,6 @@ def _notes(network: NetworkFile) -> tuple[str, ...]:
 
 
 def _macs(path: Path) -> int | None:
-    from ksnet_deploy.base.errors import ArtifactError
     from ksnet_deploy.measure.limits.floor import layers_of_file
 
     try:

@@ -45,9 +45,9 @@ class Latency:
         return 1e3 / self.p50_ms
 
     @property
-    def noise(self) -> float:
-        """Spread of the rounds, as a share of the median."""
-        return spread(self.medians_ms)
+    def noise(self) -> float | None:
+        """Spread of the rounds, as a share of the median; None of a single round, which has none."""
+        return spread(self.medians_ms) if len(self.rounds_ms) > 1 else None
 
     def percentile_ms(self, percent: float) -> float:
         """Percentile of all samples together."""

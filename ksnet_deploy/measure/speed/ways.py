@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from ksnet_deploy.base.errors import BackendError, ConfigError, KSNetError
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.machine import has_bfloat16
 from ksnet_deploy.base.version import package_version
 from ksnet_deploy.network.config import Precision
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.open import open_runner
 from ksnet_deploy.runtime.windows import WindowRunner
-from ksnet_deploy.upscale.networks import NetworkKind, check_runtime
+from ksnet_deploy.upscale.networks import NetworkFile, NetworkKind, check_runtime
 from ksnet_deploy.upscale.precision import exported_precision
 
-__all__ = ["Way", "all_ways", "artifact_of", "int8_ways", "open_way", "ways_here"]
+__all__ = ["KINDS", "Way", "all_ways", "artifact_of", "int8_ways", "open_way", "way_name", "ways_here", "ways_of_file"]
 
 
 KINDS: dict[Precision, str] = {"fp32": "float32", "fp16": "half", "int8": "int8", "int8-fp16": "int8 and half"}
+"""Precisions of files in words."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,37 @@ def all_ways() -> tuple[Way, ...]:
         Way("tensorrt", "TensorRT, half", "tensorrt", "cuda", "engine", "fp16"),
         Way("rtx", "TensorRT-RTX, half", "rtx", "cuda", "engine", "fp16"),
     )
+
+
+def ways_of_file(kind: NetworkKind, precision: Precision) -> tuple[Way, ...]:
+    """Ways to run a given ``.onnx`` or engine, in the precision that it has."""
+    ways = [way for way in all_ways() if way.takes == kind]
+    if precision.startswith("int8"):
+        ways = [way for way in ways if way.device == "cpu"]
+    return tuple(_in_precision(way, precision) for way in ways)
+
+
+def way_name(network: NetworkFile) -> str:
+    """Name of the way in which ``upscale`` runs a network."""
+    if network.device == "cpu" and network.wanted == "int8":
+        return f"{network.backend}-cpu-int8"
+    precision = exported_precision(network.backend, network.wanted)
+    ways = ways_of_file("onnx", precision) if network.backend == "openvino" else all_ways()
+    found = (
+        way.name for way in ways if way.recorded and (way.backend, way.device) == (network.backend, network.device)
+    )
+    return next(found, f"{network.backend}-{network.device}")
+
+
+def _in_precision(way: Way, precision: Precision) -> Way:
+    kind, name = KINDS[precision], way.name
+    if way.backend == "openvino":
+        name = "openvino-cpu"
+        kind = kind.replace("half", "bfloat16") if has_bfloat16() else kind
+    label = f"{way.label.rpartition(', ')[0]}, {kind}"
+    if label == way.label:
+        return way
+    return replace(way, name=f"{name}-{kind.replace(' and ', '-')}", label=label, export=precision)
 
 
 def ways_here(

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ksnet_deploy.base.frames import FrameSize, values_of
-from ksnet_deploy.base.machine import peak_memory
+from ksnet_deploy.base.frames import FrameSize, pad, values_of
+from ksnet_deploy.base.machine import peak_memory, reset_peak_memory
 from ksnet_deploy.measure.speed.frames import moving_frames
 from ksnet_deploy.measure.speed.timing import Clock, repeat, warm_up
 from ksnet_deploy.runtime.base import Runner
@@ -37,14 +37,15 @@ class Footage:
     clip: Path | None = None
 
     def frames(self, count: int) -> list[NDArray[np.uint8]]:
-        """So many frames, or as many as there are, (H, W, 3) uint8."""
+        """So many frames, or as many as there are, (H, W, 3) uint8; padded to the network's smallest size, as
+        ``upscale`` does."""
         if self.clip is None:
             return moving_frames(self.size, count)
         from ksnet_deploy.video.reading.reader import VideoReader
 
         with VideoReader(self.clip) as reader:
             read = [frame.rgb for frame in itertools.islice(reader.frames(), count)]
-        return [values_of(rgb, "uint8").astype(np.uint8) for rgb in read]
+        return [pad(values_of(rgb, "uint8").astype(np.uint8)) for rgb in read]
 
 
 class Worker:
@@ -69,11 +70,15 @@ class Worker:
         return self._frames[(self._next - 1) % len(self._frames)]
 
     def warm_up(self, seconds: float) -> float:
-        """Step for so long; milliseconds of the last step."""
-        return warm_up(lambda: self._runner.timed_step(self._frame()), seconds, clock=self._clock)
+        """Step for so long; milliseconds of the last step. Peaks of memory count from then on, where they can."""
+        last_ms = warm_up(lambda: self._runner.timed_step(self._frame()), seconds, clock=self._clock)
+        reset_peak_memory()
+        if (cuda := self._cuda_of_torch()) is not None:
+            cuda.reset_peak_memory_stats()
+        return last_ms
 
     def engine(self, seconds: float) -> list[float]:
-        """Milliseconds of single steps, by the clock of the device."""
+        """Milliseconds of single steps, by the runner's clock; see :meth:`Runner.timed_step`."""
         return repeat(lambda: self._runner.timed_step(self._frame()), seconds, clock=self._clock)
 
     def pipeline(self, seconds: float) -> list[float]:
@@ -101,13 +106,32 @@ class Worker:
         self._runner.reset()
         return np.stack([np.rint(np.clip(f, 0, 1) * 255).astype(np.uint8) if f.dtype != np.uint8 else f for f in found])
 
+    def kernel(self) -> str | None:
+        """Kernel that computes the alignment, where the runtime has a choice; see :attr:`Runner.kernel`."""
+        return self._runner.kernel
+
     def processor_s(self) -> float:
         """Seconds of processor time, of all cores, that this process has used so far."""
         return time.process_time()
 
     def peak_memory_mb(self) -> float:
-        """Most of the main memory that this process has held so far, in 1e6 bytes."""
+        """Most of the main memory that this process has held, in 1e6 bytes: on Linux since the warm-up, so that it is
+        the steps' own; else, or where that is not permitted, since its start, with loading and compiling."""
         return peak_memory() / 1e6
+
+    def device_peak_mb(self) -> float | None:
+        """Most of the GPU's memory that PyTorch's tensors took since the warm-up, in 1e6 bytes; None for other runtimes
+        and on the CPU."""
+        cuda = self._cuda_of_torch()
+        return None if cuda is None else cuda.max_memory_allocated() / 1e6
+
+    def _cuda_of_torch(self) -> Any:
+        """``torch.cuda`` where PyTorch runs the network on a GPU, else None."""
+        if self._runner.backend != "torch":
+            return None
+        import torch
+
+        return torch.cuda if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
 
     def end_to_end(self, frames: int) -> float:
         """Frames per second from file to file: decoding, network, encoding in H.264. The runner is closed then."""
