@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from command import failure_of, run
+from torch.utils.flop_counter import FlopCounterMode
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
 from ksnet_deploy.base.frames import FrameSize
@@ -21,6 +23,7 @@ from ksnet_deploy.measure.speed.ways import all_ways, ways_of_file
 from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.complexity import complexity
+from ksnet_deploy.network.folding import fold
 
 NOTHING = Peaks(1.0, 1.0, "told")
 
@@ -31,8 +34,13 @@ NOTHING = Peaks(1.0, 1.0, "told")
 def test_operations_are_what_pytorch_counts(model: str, inline: bool, tmp_path: Path) -> None:
     checkpoint, size = load_checkpoint(bundled_checkpoint(model)), FrameSize(72, 128)
     export_onnx(checkpoint, tmp_path / "step.onnx", size=size, inline=inline)
+    network = fold(checkpoint.model).to("meta")
+    window = torch.empty(1, 1, 3, size.height, size.width, device="meta")  # one frame: each takes the same work
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network.forward_window(window)
     counted = sum(layer.operations for layer in layers_of_file(tmp_path / "step.onnx"))
-    assert counted == pytest.approx(2e9 * complexity(checkpoint.config, size).gmacs_deploy, rel=0.01)
+    assert counted == pytest.approx(counter.get_total_flops(), rel=0.01)
+    assert 2e9 * complexity(checkpoint.config, size).gmacs_deploy == counter.get_total_flops()
 
 
 def test_a_layer_takes_the_longer_of_its_two_times() -> None:
