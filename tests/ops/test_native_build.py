@@ -61,11 +61,16 @@ def test_the_kernel_library_compiles_without_a_warning_and_loads() -> None:
     assert exported_symbols(library) == {
         "ksnet_align",
         "ksnet_align_workspace",
+        "ksnet_concatenate",
         "ksnet_deform_conv",
         "ksnet_deform_conv_workspace",
+        "ksnet_epilogue",
         "ksnet_error_string",
+        "ksnet_interface",
+        "ksnet_picture",
         "ksnet_topk_split",
         "ksnet_topk_split_workspace",
+        "ksnet_warp",
     }
 
 
