@@ -16,22 +16,22 @@ import argparse
 import json
 import tempfile
 import time
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
+from peers import times
 from writing import write_json
 
 from ksnet_deploy.base.files import sha256_of
-from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.export.onnx import export_onnx
 from ksnet_deploy.network.checkpoints import load_checkpoint, save_checkpoint
 from ksnet_deploy.network.complexity import complexity
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.model import new_network
+from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.training.dataset import clips_identity
 from ksnet_deploy.training.run import TrainingRequest, train_ksnet
@@ -104,23 +104,23 @@ def measure(settings: tuple[str, ...], options: argparse.Namespace, seed: int) -
     }
 
 
-def step_times(variants: dict[str, tuple[str, ...]], size: str, rounds: int = 7) -> dict[str, float]:
-    """Median milliseconds of a step of each variant, by turns in one process; a step's time is not a matter of the
-    weights."""
-    frame = np.random.default_rng(0).integers(0, 256, (SIZE.height, SIZE.width, 3), dtype=np.uint8)
-    times: dict[str, list[float]] = {name: [] for name in variants}
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        runners = {}
+def open_step(exported: Path, size: FrameSize, _io: FrameType) -> Runner:
+    return OnnxRunner(exported, size)
+
+
+def step_times(
+    variants: dict[str, tuple[str, ...]], size: str, rounds: int = 5, seconds: float = 4.0
+) -> dict[str, float]:
+    """Median milliseconds of a step of each variant, by turns; a step's time is not a matter of the weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        openers = {}
         for index, (name, settings) in enumerate(variants.items()):
             weights, exported = Path(folder) / f"{index}.safetensors", Path(folder) / f"{index}.onnx"
             model = new_network(KSNetConfig.named(size).replace(settings))
             save_checkpoint(model, weights, training="none", licence="none")
             export_onnx(load_checkpoint(weights), exported, size=SIZE)
-            runners[name] = stack.enter_context(OnnxRunner(exported, SIZE))
-        for _ in range(rounds + 1):  # the first warms up
-            for name, runner in runners.items():
-                times[name].append(runner.timed_step(frame))
-    return {name: median(values[1:]) for name, values in times.items()}
+            openers[name] = partial(open_step, exported)
+        return {name: 1e3 * row["step_s"] for name, row in times(openers, SIZE, rounds, seconds).items()}
 
 
 def table(results: dict[str, Any]) -> str:

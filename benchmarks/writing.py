@@ -10,18 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from ksnet_deploy.base.files import replacing
-from ksnet_deploy.base.machine import cores, cpu_flags, cpu_name
+from ksnet_deploy.base.machine import cores, cpu_name
+from ksnet_deploy.measure.speed.surroundings import find_surroundings
 
 __all__ = ["machine_in_words", "write_json"]
 
-EXTENSIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
-"""Of x86, those that decide over speed: processors of one name differ in them."""
-
 
 def machine_in_words() -> str:
-    """``AMD EPYC, 2 cores, avx2``: this machine's processor."""
-    flags = cpu_flags() or set()
-    return ", ".join([cpu_name(), f"{cores()} cores", *(name for name in EXTENSIONS if name in flags)])
+    """``AMD EPYC, 2 cores, avx2``: this machine's processor; those of one name differ in their instruction sets."""
+    return ", ".join([cpu_name(), f"{cores()} cores", *(find_surroundings().instruction_sets or ())])
 
 
 def write_json(path: Path, report: Mapping[str, object] | list[Any]) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "publish",
     "replacing",
     "sha256_of",
+    "try_beside",
     "writing",
 ]
 
@@ -45,9 +46,14 @@ def check_place(path: Path) -> None:
     if path.exists() and not path.is_file():
         raise OutputError(f"{path} is there already and is not a regular file; give another name")
     with writing(path, "choose another place"):
-        trial = temporary_beside(temporary_beside(path))
-        trial.touch()
-        trial.unlink()
+        try_beside(path)
+
+
+def try_beside(path: Path) -> None:
+    """Make a file in the folder of ``path`` and remove it. Raises OSError where the folder takes none."""
+    trial = temporary_beside(temporary_beside(path))  # not the name of one that is being written there
+    trial.touch()
+    trial.unlink()
 
 
 def check_apart(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "BFLOAT16_FLAGS",
     "cores",
     "cpu_flags",
     "cpu_name",

@@ -22,6 +22,7 @@ __all__ = [
     "SEAL",
     "STATIC_SPLIT",
     "check_countable",
+    "check_size",
     "exported_lanes",
     "exported_metadata",
     "exported_size",
@@ -123,11 +124,16 @@ def exported_lanes(model: onnx.ModelProto) -> int:
 def load_step(path: Path, size: FrameSize) -> onnx.ModelProto:
     """An exported file that takes frames of a size. Raises ArtifactError for any other file."""
     model = load_exported(path)
-    if (exported := exported_size(model)) not in (None, size):
+    check_size(path, exported_size(model), size)
+    return model
+
+
+def check_size(path: Path, exported: FrameSize | None, size: FrameSize) -> None:
+    """Raise ArtifactError where a file, exported for frames of one size or of any (None), does not take a size."""
+    if exported not in (None, size):
         raise ArtifactError(
             f"{path} takes frames of {exported} (height x width), not {size}; export it with --size {size} or --dynamic"
         )
-    return model
 
 
 def frame_type(path: Path, model: onnx.ModelProto) -> FrameType:

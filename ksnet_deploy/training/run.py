@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from ksnet_deploy.base.errors import BackendError, CheckpointError, ConfigError, InputError
-from ksnet_deploy.base.machine import cores, cpu_flags
+from ksnet_deploy.base.machine import BFLOAT16_FLAGS, cores, cpu_flags
 from ksnet_deploy.base.words import counted
 from ksnet_deploy.measure.degradation import TrainingDegradation
 from ksnet_deploy.network.bundled import checkpoint_path
@@ -36,7 +36,7 @@ __all__ = ["FlowRequest", "TrainingRequest", "train_flow_network", "train_ksnet"
 MOST_AT_ONCE = 256
 """Threads, or processes that load data, that may be asked for on any machine. OpenMP makes all at once, and ends the
 process where it cannot; thousands of processes leave a machine without answer."""
-REDUCED = {"bf16": ("bfloat16", {"avx512_bf16", "amx_bf16"}, 3.5), "fp16": ("half", {"avx512_fp16", "amx_fp16"}, 4.2)}
+REDUCED = {"bf16": ("bfloat16", BFLOAT16_FLAGS, 3.5), "fp16": ("half", {"avx512_fp16", "amx_fp16"}, 4.2)}
 """Each reduced precision in words, the extensions of x86 that compute in it, and how many times the time of float32 it
 took without them: lite's iterations on a processor with AVX2 alone."""
 VIMEO_LIST = "sep_trainlist.txt"

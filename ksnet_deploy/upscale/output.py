@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from ksnet_deploy.base.errors import OutputError
-from ksnet_deploy.base.files import publish
+from ksnet_deploy.base.files import publish, try_beside
 from ksnet_deploy.base.hidden import fitting_name, temporary_beside
 from ksnet_deploy.base.leftovers import remove_leftovers
 from ksnet_deploy.upscale.job import Job
@@ -87,8 +87,7 @@ def check_target(reader: VideoReader, target: Path, *, overwrite: bool) -> None:
         raise OutputError(f"the folder {target.parent} does not exist; make it first, or give another name")
     remove_leftovers(target)
     try:
-        with temporary_beside(target).open("xb"):
-            temporary_beside(target).unlink()
+        try_beside(target)
     except OSError as error:
         raise OutputError(
             f"the folder {target.parent} cannot be written to ({error.strerror}); choose another with --output"

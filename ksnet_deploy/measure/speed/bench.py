@@ -166,14 +166,15 @@ class Bench:
 
     def report(self) -> BenchReport:
         """All that is measured by now, which is not the whole where :meth:`run` was broken off."""
-        card = find_card()
+        if (card := self._card) is None and (found := find_card()) is not None:
+            card = found.idle()
         return BenchReport(
             groups=[*self._groups],
             machine=cpu_name(),
             cores=cores(),
             busyness=self._busyness,
             surroundings=find_surroundings(),
-            card=self._card or (card and card.idle()),
+            card=card,
             clip=self._clip_facts,
             footage=f"{self._clip.name} to H.264" if self._clip else "PNG frames of a moving scene to H.264",
             film_minutes=self._film_minutes,

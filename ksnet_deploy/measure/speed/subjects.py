@@ -91,14 +91,14 @@ def networks_at_sizes(models: list[str], sizes: list[FrameSize] | None) -> list[
     Raises:
         KSNetError: there is no such network, or its file is of another size.
     """
-    from ksnet_deploy.runtime.step_file import load_step
+    from ksnet_deploy.runtime.step_file import check_size
 
     found: dict[tuple[Path, FrameSize], tuple[NetworkFile, FrameSize]] = {}
     for network in map(find_network, models):
         own = _own_size(network)
         for size in sizes or [own or DEFAULT_SIZE]:
             if network.kind == "onnx":
-                load_step(files_of(network.path)[0], size.padded)
+                check_size(files_of(network.path)[0], own, size.padded)
             found.setdefault((network.path.resolve(), size.padded), (network, size.padded))
     return list(found.values())
 
