@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from ksnet_deploy.base.errors import ConfigError
+from ksnet_deploy.base.errors import BackendError, ConfigError
 from ksnet_deploy.base.files import check_new_file
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.export.engine.compile import OnProgress
@@ -19,6 +19,7 @@ from ksnet_deploy.export.verified import VerificationPlan, export_verified
 from ksnet_deploy.network.bundled import CLIP, EXPORTED_SUFFIXES, checkpoint_path
 from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.config import Precision
+from ksnet_deploy.runtime.int8 import has_vnni
 from ksnet_deploy.runtime.pair import PAIR, named_pair, part_path, step_files
 from ksnet_deploy.runtime.tensorrt.target import DEFAULT_SIZE, Flavour, SizeRange
 
@@ -78,6 +79,7 @@ def export_onnx(
 
     Raises:
         ConfigError: the model is an exported file, or a clip to calibrate on was given for another precision.
+        BackendError: ``int8`` is to be verified on a processor that cannot compute in it.
         KSNetError: the network cannot be loaded or exported, the file cannot be written, or the proof failed.
     """
     if Path(model).suffix.lower() in EXPORTED_SUFFIXES:
@@ -89,6 +91,12 @@ def export_onnx(
     is_int8 = precision.startswith("int8")
     if calibrate is not None and not is_int8:
         raise ConfigError(f"{precision} needs no calibration; leave --calibrate out, or give --precision int8")
+    frames = frames_to_verify(precision) if verify_frames is None else verify_frames
+    if is_int8 and frames and not has_vnni():
+        raise BackendError(
+            f"{precision} cannot be verified on this processor, which has no instructions for sums of bytes (VNNI); "
+            "leave --precision out, or export without a proof by --verify-frames 0"
+        )
     path = Path(output)
     frame_size = _size(size) if size else PROOF_SIZE if dynamic else FrameSize.parse(DEFAULT_SIZE)
     check_new_file(path, ".onnx", overwrite=overwrite)
@@ -115,7 +123,7 @@ def export_onnx(
         inline=inline,
         batch=batch,
         record=None if record is None else Path(record),
-        frames=frames_to_verify(precision) if verify_frames is None else verify_frames,
+        frames=frames,
         calibrate=CLIP if calibrate is None else Path(calibrate),
         split=split,
         on_plan=on_plan,

@@ -9,6 +9,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 from media import make_video
+from needs import needs_vnni
 from networks import save_as_exported
 
 import ksnet_deploy
@@ -24,7 +25,7 @@ from ksnet_deploy.measure.speed.frames import moving_frames
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.network.precision import last_piece
 from ksnet_deploy.runtime import int8
-from ksnet_deploy.runtime.int8 import check_int8, has_vnni, without_rounded_sums
+from ksnet_deploy.runtime.int8 import check_int8, without_rounded_sums
 from ksnet_deploy.runtime.onnx import OnnxRunner, use_device_operators
 from ksnet_deploy.runtime.rewrites import shuffles_by_block
 from ksnet_deploy.runtime.tensorrt.target import SizeRange
@@ -32,8 +33,6 @@ from ksnet_deploy.upscale.ladder import Choices
 from ksnet_deploy.upscale.networks import find_network
 
 SIZE = FrameSize(32, 48)
-
-needs_vnni = pytest.mark.skipif(not has_vnni(), reason="this processor has no instructions for sums of bytes (VNNI)")
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +136,14 @@ def test_gpus_and_processors_without_vnni_are_refused(exported: Path, monkeypatc
     monkeypatch.setattr(int8, "cpu_flags", lambda: {"avx2"})
     with pytest.raises(BackendError, match="VNNI"):
         OnnxRunner(exported, SIZE)
+
+
+def test_a_proof_that_cannot_be_made_here_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int8, "cpu_flags", lambda: {"avx2"})
+    with pytest.raises(BackendError, match="--verify-frames 0"):
+        ksnet_deploy.export_onnx(tmp_path / "not-read.safetensors", tmp_path / "x.onnx", precision="int8-fp16")
 
 
 def test_engines_are_not_built_in_int8(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import onnx.inliner
 import pytest
 from command import failure_of, run
 from media import make_video
+from needs import needs_openvino, needs_vnni
 
 import ksnet_deploy
 from ksnet_deploy.base.errors import ArtifactError, ConfigError, InputError, VerificationError
@@ -130,7 +131,7 @@ def test_tiles_take_it(exported: tuple[Path, StaticSplit]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("precision", ["fp16", pytest.param("int8", marks=needs_vnni)])
 @pytest.mark.parametrize("size", [SIZE, None])
 def test_every_precision_and_any_size(
     plain: Checkpoint, clip: Path, tmp_path: Path, precision: str, size: FrameSize | None
@@ -150,7 +151,7 @@ def test_every_precision_and_any_size(
     assert "TopK" not in kinds
 
 
-@pytest.mark.skipif(not openvino.is_installed(), reason="OpenVINO is not installed (extra 'openvino')")
+@needs_openvino
 def test_openvino_runs_it(exported: tuple[Path, StaticSplit]) -> None:
     path, _ = exported
     with openvino.OpenVINORunner(path, SIZE) as found, OnnxRunner(path, SIZE) as expected:

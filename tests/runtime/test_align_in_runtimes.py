@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from needs import needs_bfloat16, needs_openvino
 
 from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.base.machine import has_bfloat16
 from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.export.cache import cached_onnx
 from ksnet_deploy.measure.speed.frames import moving_frames
@@ -23,7 +23,7 @@ from ksnet_deploy.ops.align_library import align_kernel, build_align
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.lockstep import LockstepOnnxRunner
 from ksnet_deploy.runtime.onnx import OnnxRunner
-from ksnet_deploy.runtime.openvino import OpenVINORunner, is_installed
+from ksnet_deploy.runtime.openvino import OpenVINORunner
 from ksnet_deploy.upscale.networks import find_network
 
 SIZE = FrameSize(32, 48)
@@ -35,7 +35,6 @@ needs_tools = pytest.mark.skipif(
 needs_header = pytest.mark.skipif(
     HEADERS is None, reason="needs ONNX Runtime's header in ONNXRUNTIME_INCLUDE_DIR, which its package lacks"
 )
-needs_openvino = pytest.mark.skipif(not is_installed(), reason="OpenVINO is not installed (extra 'openvino')")
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +103,7 @@ def test_thirty_frames_of_lite_are_90_db_near(kind: type[Runner], built: Path, m
 @pytest.mark.slow
 @needs_tools
 @needs_openvino
-@pytest.mark.skipif(not has_bfloat16(), reason="this processor has no bfloat16")
+@needs_bfloat16
 def test_in_bfloat16_the_kernel_is_as_near_to_float32_as_the_body(
     built: Path, small_onnx: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from fake_gpu import fake_engine, pretend_gpu
 from fake_torch_cuda import use_fake_cuda
+from needs import needs_openvino
 from numpy.typing import NDArray
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
@@ -21,7 +22,7 @@ from ksnet_deploy.runtime.exported import describe
 from ksnet_deploy.runtime.lanes import Lanes, as_one
 from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.runtime.open import open_runner
-from ksnet_deploy.runtime.openvino import OpenVINORunner, is_installed
+from ksnet_deploy.runtime.openvino import OpenVINORunner
 from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
 from ksnet_deploy.runtime.torch import TorchRunner
 
@@ -115,7 +116,7 @@ def test_lanes_of_an_engine_are_those_of_one_scene(
         open_runner(paths[LANES], SIZE)
 
 
-@pytest.mark.skipif(not is_installed(), reason="OpenVINO is not installed")
+@needs_openvino
 def test_lanes_of_openvino_are_those_of_one_scene(exported: dict[int, Path]) -> None:
     check_lanes(OpenVINORunner(exported[LANES], SIZE), lambda: OpenVINORunner(exported[1], SIZE), 1e-5)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from needs import needs_bfloat16, needs_openvino
 from onnx import TensorProto
 
 from ksnet_deploy.base import machine
@@ -26,8 +27,6 @@ from ksnet_deploy.upscale.networks import find_network
 from ksnet_deploy.upscale.upscaler import Upscaler
 
 SIZE = FrameSize(32, 48)
-needs_openvino = pytest.mark.skipif(not openvino.is_installed(), reason="OpenVINO is not installed (extra 'openvino')")
-needs_bfloat16 = pytest.mark.skipif(not machine.has_bfloat16(), reason="this processor has no bfloat16")
 
 
 @pytest.fixture(scope="module")
