@@ -20,10 +20,12 @@ __all__ = [
     "DOMAIN",
     "MAX_RESIDUAL_OFFSET_PX",
     "OPSET",
+    "SPLIT_OF_GRADIENTS",
     "TOPK_SPLIT",
     "VERSION",
     "function_bodies",
     "name_nodes",
+    "split_of_gradients",
 ]
 
 DOMAIN = "ksnet"
@@ -34,6 +36,8 @@ OPSET = 20
 ALIGN = "KsAlign"
 DEFORM_CONV = "KsDeformConv2d"
 TOPK_SPLIT = "KsTopKSplit"
+SPLIT_OF_GRADIENTS = f"{TOPK_SPLIT}OfGradients"
+"""Split that some runtimes have in memory and no file has."""
 
 MAX_RESIDUAL_OFFSET_PX = 10.0
 """Bound of the offsets that the alignment adds to the flow."""
@@ -204,19 +208,21 @@ _DEFORM_CONV_GRID_SAMPLE = f"""
 
 # Two sorts: one by score, one that brings both halves back into channel order. In the second the key of a
 # channel is its index, plus C when it was not selected.
-_TOPK_SPLIT = f"""
+_SPLIT_HEAD = f"""
 <domain: "{DOMAIN}", opset_import: ["": {OPSET}]>
 {TOPK_SPLIT} <k> (f, o, lam) => (con, dis)
 {{
     f32 = Cast <to: int = 1> (f)
     o32 = Cast <to: int = 1> (o)
     lam32 = Cast <to: int = 1> (lam)
-    pad_right = Constant <value = int64[8] {{0, 0, 0, 0, 0, 0, 0, 1}}> ()
-    pad_bottom = Constant <value = int64[8] {{0, 0, 0, 0, 0, 0, 1, 0}}> ()
-    one = Constant <value = int64[1] {{1}}> ()
-    end = Constant <value = int64[1] {{2147483647}}> ()
-    axis2 = Constant <value = int64[1] {{2}}> ()
-    axis3 = Constant <value = int64[1] {{3}}> ()
+"""
+_SPLIT_GRADIENT = """
+    pad_right = Constant <value = int64[8] {0, 0, 0, 0, 0, 0, 0, 1}> ()
+    pad_bottom = Constant <value = int64[8] {0, 0, 0, 0, 0, 0, 1, 0}> ()
+    one = Constant <value = int64[1] {1}> ()
+    end = Constant <value = int64[1] {2147483647}> ()
+    axis2 = Constant <value = int64[1] {2}> ()
+    axis3 = Constant <value = int64[1] {3}> ()
     right_padded = Pad <mode = "edge"> (f32, pad_right)
     right = Slice (right_padded, one, end, axis3)
     bottom_padded = Pad <mode = "edge"> (f32, pad_bottom)
@@ -226,6 +232,8 @@ _TOPK_SPLIT = f"""
     dx2 = Mul (dx, dx)
     dy2 = Mul (dy, dy)
     gradient2 = Add (dx2, dy2)
+"""
+_SPLIT_TAIL = """
     gradient = Sqrt (gradient2)
     f1 = Constant <value_float: float = 1.0> ()
     rest_weight = Sub (f1, lam32)
@@ -235,7 +243,7 @@ _TOPK_SPLIT = f"""
     o_twice = Add (o32, o32)
     weighted_2o = Sub (weighted, o_twice)
     excess = Mul (weighted, weighted_2o)
-    axes23 = Constant <value = int64[2] {{2, 3}}> ()
+    axes23 = Constant <value = int64[2] {2, 3}> ()
     scores = ReduceMean <keepdims: int = 0> (excess, axes23)
 
     c = Shape <start: int = 1, end: int = 2> (f)
@@ -253,17 +261,18 @@ _TOPK_SPLIT = f"""
     sorted_key_f, unused = TopK <axis: int = 1, largest: int = 0, sorted: int = 1> (key_f, c)
     sorted_key = Cast <to: int = 7> (sorted_key_f)
     channel = Sub (sorted_key, lift)
-    last = Constant <value = int64[1] {{-1}}> ()
+    last = Constant <value = int64[1] {-1}> ()
     index = Unsqueeze (channel, last)
-    axis0 = Constant <value = int64[1] {{0}}> ()
+    axis0 = Constant <value = int64[1] {0}> ()
     k1 = Unsqueeze (k0, axis0)
     rest = Sub (c, k1)
     sizes = Concat <axis: int = 0> (k1, rest)
     kept, dropped = Split <axis: int = 1> (index, sizes)
     con = GatherND <batch_dims: int = 1> (f, kept)
     dis = GatherND <batch_dims: int = 1> (f, dropped)
-}}
+}
 """
+_TOPK_SPLIT = _SPLIT_HEAD + _SPLIT_GRADIENT + _SPLIT_TAIL
 
 
 def function_bodies(nodes: Iterable[onnx.NodeProto] = (), *, native_deform_conv: bool) -> list[onnx.FunctionProto]:
@@ -287,6 +296,17 @@ def function_bodies(nodes: Iterable[onnx.NodeProto] = (), *, native_deform_conv:
     for function in functions:
         name_nodes(function.node)
     return functions
+
+
+def split_of_gradients() -> onnx.FunctionProto:
+    """Function body of the split as :data:`SPLIT_OF_GRADIENTS`, which is given the squared gradients: (f, gradient2, o,
+    lam) to (con, dis)."""
+    import onnx.parser
+
+    head = _SPLIT_HEAD.replace(TOPK_SPLIT, SPLIT_OF_GRADIENTS).replace("(f, o,", "(f, gradient2, o,")
+    function = onnx.parser.parse_function(head + _SPLIT_TAIL)
+    name_nodes(function.node)
+    return function
 
 
 def _align_body(node: onnx.NodeProto) -> str:

@@ -9,7 +9,10 @@ from ksnet_deploy.ops.functions import ALIGN, DOMAIN, OPSET, VERSION, function_b
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["aligns_in", "attribute", "leave_alignment", "use_cuda_operators", "use_fast_operators"]
+__all__ = ["SHUFFLE_LAST", "aligns_in", "attribute", "leave_alignment", "use_cuda_operators", "use_fast_operators"]
+
+SHUFFLE_LAST = "BlockShuffleLast"
+"""Operator of the pixel shuffle of ONNX's mode ``DCR`` for a tensor with its channels last, and of any type."""
 
 _SHUFFLE_HEAD = """<blocksize> (x) => (y)
 {
@@ -55,6 +58,25 @@ _SHUFFLES = {
     ),
 }
 """Name and body of the operator for each mode of DepthToSpace."""
+_SHUFFLE_LAST = """<blocksize> (x) => (y)
+{
+    block0 = Constant <value_int: int = @blocksize> ()
+    axis0 = Constant <value = int64[1] {0}> ()
+    block = Unsqueeze (block0, axis0)
+    n = Shape <start: int = 0, end: int = 1> (x)
+    h = Shape <start: int = 1, end: int = 2> (x)
+    w = Shape <start: int = 2, end: int = 3> (x)
+    rest = Constant <value = int64[1] {-1}> ()
+    rows = Mul (n, h)
+    h_out = Mul (h, block)
+    w_out = Mul (w, block)
+    phases_shape = Concat <axis: int = 0> (rows, w, block, rest)
+    phases = Reshape (x, phases_shape)
+    woven = Transpose <perm = [0, 2, 1, 3]> (phases)
+    y_shape = Concat <axis: int = 0> (n, h_out, w_out, rest)
+    y = Reshape (woven, y_shape)
+}
+"""
 
 
 def use_fast_operators(model: onnx.ModelProto) -> None:
@@ -74,8 +96,9 @@ def use_fast_operators(model: onnx.ModelProto) -> None:
             node.CopyFrom(
                 onnx.helper.make_node(name, node.input, node.output, node.name, domain=DOMAIN, blocksize=size)
             )
-    for name, body in _SHUFFLES.values():
-        head = f'<domain: "{DOMAIN}", opset_import: ["": {OPSET}]>\n{name} {_SHUFFLE_HEAD}'
+    bodies = {name: _SHUFFLE_HEAD + body for name, body in _SHUFFLES.values()} | {SHUFFLE_LAST: _SHUFFLE_LAST}
+    for name, body in bodies.items():
+        head = f'<domain: "{DOMAIN}", opset_import: ["": {OPSET}]>\n{name} '
         model.functions.append(onnx.parser.parse_function(head + body))
 
 

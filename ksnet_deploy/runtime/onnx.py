@@ -20,6 +20,7 @@ from ksnet_deploy.base.machine import threads_told
 from ksnet_deploy.ops.align_library import AlignKernel, align_kernel, kernel_in_words
 from ksnet_deploy.ops.rewriting import aligns_in, leave_alignment, use_cuda_operators
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
+from ksnet_deploy.runtime.gradients import gradients_in_registers
 from ksnet_deploy.runtime.int8 import IN_INT8, check_int8
 from ksnet_deploy.runtime.likeness import RECORDED_PSNR_DB
 from ksnet_deploy.runtime.onnx_recorded import RecordedOnnxStep, attempts
@@ -54,9 +55,9 @@ PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
     "cuda": {"use_tf32": "0", "cudnn_conv_algo_search": "EXHAUSTIVE", "cudnn_conv_use_max_workspace": "1"},
 }
 
-WAITING = {"session.intra_op.allow_spinning": "0"}
-"""Threads that wait sleep instead of spinning: on a busy machine spinning ones take the cores from those that work, and
-on an idle one they gain a twentieth or less (``benchmarks/waterfall.py``)."""
+WAITING = {"session.intra_op.allow_spinning": "1", "session.intra_op.spin_duration_us": "100"}
+"""Threads that wait spin for 100 us and then sleep: nearly as fast on an idle machine as spinning on, and as fast as
+sleeping at once on a busy one, where spinning on takes the cores from those that work (``benchmarks/waterfall.py``)."""
 SHARED = {**WAITING, "session.use_env_allocators": "1"}
 """Sessions that run by turns and take their memory from one arena, once :func:`share_memory` was called."""
 
@@ -106,6 +107,8 @@ class OnnxRunner(Runner):
         if device == "cuda":
             check_countable(exported_metadata(model), size, exported_lanes(model))
         kernel = use_fastest_operators(model, device, rewrite)
+        if device == "cpu" and rewrite is None:
+            gradients_in_registers(model)
         if kernel is not None and kernel.note is not None:
             self.notes = (kernel.note,)
         self.kernel = kernel_in_words(kernel) if device == "cpu" else None
