@@ -3,9 +3,11 @@
     python benchmarks/waterfall.py [--models lite uni] [--size 180x320] [--rounds 5] [--seconds 8] [--load 0]
                                    [--output FILE.json]
 
-The rows are PyTorch with the network as it was trained and folded; ONNX Runtime with threads that spin while they wait
-and with threads that sleep; OpenVINO in float32 and, where the processor has it, bfloat16; each of the last three with
-the alignment's native kernel (where ``build-plugins --cpu`` built it), and with it and int8 (on processors with VNNI).
+The rows are PyTorch with the network as it was trained and folded; ONNX Runtime with threads that sleep while they
+wait, with the operators of the file, with those that it is fastest at, and with sums, gradients and rounding in the
+layout of its convolutions, then with threads that spin and with those of the default, which spin for a little while;
+OpenVINO in float32 and, where the processor has it, bfloat16; each of the last three with the alignment's native kernel
+(where ``build-plugins --cpu`` built it), and with it and int8 (on processors with VNNI).
 Each is in a process of its own; medians of the rounds, and the medians of each round's ratio to the folded network in
 PyTorch. PSNR is the least of the frames, against that network. ``--load 2`` keeps two cores busy with other work
 meanwhile. The result goes to benchmarks/results/. On a GPU ``gpu.py`` has the waterfall.
@@ -17,12 +19,14 @@ import argparse
 import multiprocessing
 import os
 import re
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import onnx
 from writing import machine_in_words, write_json
 
 from ksnet_deploy.base.files import sha256_of
@@ -36,11 +40,13 @@ from ksnet_deploy.measure.speed.timing import spread
 from ksnet_deploy.measure.speed.worker import Footage
 from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.ops.align_library import AlignRuntime, align_kernel
+from ksnet_deploy.ops.rewriting import use_fast_operators
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.int8 import has_vnni
-from ksnet_deploy.runtime.onnx import OnnxRunner
+from ksnet_deploy.runtime.onnx import WAITING, OnnxRunner
 from ksnet_deploy.runtime.open import open_runner
 from ksnet_deploy.runtime.openvino import is_installed
+from ksnet_deploy.runtime.rewrites import phases_of_last_convolution, shuffles_by_block
 from ksnet_deploy.upscale.precision import exported_precision
 
 RESULTS = Path(__file__).parent / "results"
@@ -48,11 +54,28 @@ FIRST = "PyTorch, folded"
 """What the others are compared with, and their pictures too."""
 FRAMES = 30
 KERNEL = "KSNET_ALIGN_LIBRARY"
+SPIN = "session.intra_op.allow_spinning"
+SLEEPING = {SPIN: "0"}
 
 
-def open_onnx(path: Path, size: FrameSize, spinning: str) -> Runner:
+def open_onnx(
+    path: Path,
+    size: FrameSize,
+    options: Mapping[str, str] = WAITING,
+    rewrite: Callable[[onnx.ModelProto], None] | None = None,
+) -> Runner:
     os.environ[KERNEL] = "off"
-    return OnnxRunner(path, size, options={"session.intra_op.allow_spinning": spinning})
+    return OnnxRunner(path, size, options=options, rewrite=rewrite)
+
+
+def leave(_model: onnx.ModelProto) -> None:
+    """Change nothing."""
+
+
+def use_own_operators(model: onnx.ModelProto) -> None:
+    phases_of_last_convolution(model)
+    shuffles_by_block(model)
+    use_fast_operators(model)
 
 
 def open_as_trained(path: Path, size: FrameSize) -> Runner:
@@ -75,8 +98,11 @@ def rows_of(model: str, size: FrameSize) -> dict[str, partial[Runner]]:
     rows = {
         "PyTorch, as trained": partial(open_as_trained, checkpoint, size),
         FIRST: partial(open_runner, checkpoint, size),
-        "ONNX Runtime, spinning": partial(open_onnx, single, size, "1"),
-        "ONNX Runtime, sleeping": partial(open_onnx, single, size, "0"),
+        "ONNX Runtime, sleeping, the file's operators": partial(open_onnx, single, size, SLEEPING, leave),
+        "ONNX Runtime, sleeping, its own operators": partial(open_onnx, single, size, SLEEPING, use_own_operators),
+        "ONNX Runtime, sleeping, in registers": partial(open_onnx, single, size, SLEEPING),
+        "ONNX Runtime, spinning, in registers": partial(open_onnx, single, size, {SPIN: "1"}),
+        "ONNX Runtime": partial(open_onnx, single, size),
     }
     rows |= with_kernel("onnxruntime", "ONNX Runtime", single, checkpoint, size)
     if is_installed():
@@ -174,7 +200,7 @@ def main() -> None:
     for row in rows:
         quality = "equal" if row["least_psnr_db"] is None else f"{row['least_psnr_db']:.1f} dB"
         print(
-            f"{row['model']:<6}{row['row']:<34}{row['wall_ms']:>9.1f} ms{row['noise']:>6.0%}"
+            f"{row['model']:<6}{row['row']:<46}{row['wall_ms']:>9.1f} ms{row['noise']:>6.0%}"
             f"{row['wall_over_folded']:>7.2f} x"
             f"{row['processor_ms']:>9.1f} processor ms{row['processor_over_folded']:>7.2f} x{quality:>10}"
         )
