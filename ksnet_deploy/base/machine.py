@@ -68,6 +68,11 @@ def cpu_flags() -> set[str] | None:
     return set(CPUINFO.read_text(errors="replace").split()) if CPUINFO.is_file() else None
 
 
+def is_x86() -> bool:
+    """Whether this processor is one of 64 bits by Intel's or AMD's design."""
+    return platform.machine().lower() in {"x86_64", "amd64"}
+
+
 def has_bfloat16() -> bool:
     """Whether this processor multiplies in bfloat16; False where the system does not list its extensions."""
     return not BFLOAT16_FLAGS.isdisjoint(cpu_flags() or ())

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ksnet_deploy.base.errors import KSNetError
-from ksnet_deploy.base.machine import cores, cpu_flags
+from ksnet_deploy.base.machine import cores, cpu_flags, is_x86
 from ksnet_deploy.base.version import package_version
 from ksnet_deploy.base.words import counted
 from ksnet_deploy.cli.diagnosis import Check, Diagnosis, State
@@ -157,7 +157,7 @@ def _cpu() -> Iterator[Check]:
         extensions = {"AVX2": ["AVX2"], "AVX512": ["AVX2", "AVX512"]}.get(torch.backends.cpu.get_cpu_capability(), [])
     can = " and ".join(extensions) or "neither AVX2 nor AVX512"
     found = f"{counted(cores(), 'core')} of {platform.machine()}, {can}"
-    slow = not extensions and platform.machine().lower() in ("x86_64", "amd64")
+    slow = not extensions and is_x86()
     yield Check("cpu", "not here" if slow else "ok", found, "upscale works, but slowly" if slow else None)
 
 

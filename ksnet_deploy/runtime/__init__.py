@@ -5,7 +5,8 @@
 - ``torch_recorded.py``, ``torch_kernels.py``: PyTorch's step as CUDA graphs; our CUDA kernels in it
 - ``onnx_recorded.py``, ``likeness.py``: ONNX Runtime's step as CUDA graphs; whether a recorded step is the plain one
 - ``openvino.py``: OpenVINO on the CPU
-- ``int8.py``, ``rewrites.py``: files with an int8 piece; what a file is rewritten to for a CPU
+- ``int8.py``: files with an int8 piece
+- ``rewrites.py``, ``gradients.py``: what a file is rewritten to for a CPU
 - ``tensorrt/``: engines
 - ``gpu.py``: the GPU of this machine
 - ``windows.py``, ``pair.py``: a bidirectional network, whose two steps run over windows; its two exported files

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from ksnet_deploy.base.machine import cpu_flags
+from ksnet_deploy.base.machine import cpu_flags, is_x86
 from ksnet_deploy.ops.functions import DOMAIN, SPLIT_OF_GRADIENTS, TOPK_SPLIT, split_of_gradients
 from ksnet_deploy.runtime.rewrites import channels_in, set_nodes
 
@@ -28,6 +28,8 @@ def gradients_in_registers(model: onnx.ModelProto) -> None:
     gives a quarter of each score and the same order.
     """
     width, channels = _register_width(), channels_in(model)
+    if width is None:
+        return
     types = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
     nodes: list[onnx.NodeProto] = []
     found = False
@@ -68,7 +70,10 @@ def _add_weight(model: onnx.ModelProto, name: str, value: np.ndarray | np.float3
     model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
 
 
-def _register_width() -> int:
-    """Channels that ONNX Runtime lays together: 8 with AVX2; 16 with AVX-512, and wherever it is not known."""
+def _register_width() -> int | None:
+    """Channels that ONNX Runtime lays together: 8 with AVX2, 16 with AVX-512 and where it is not known which; None on
+    processors of other designs, where this has not been measured."""
+    if not is_x86():
+        return None
     flags = cpu_flags() or set()
     return 8 if "avx2" in flags and "avx512f" not in flags else 16

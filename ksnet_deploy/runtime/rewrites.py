@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from ksnet_deploy.base.machine import is_x86
 from ksnet_deploy.ops.functions import DOMAIN
 from ksnet_deploy.ops.rewriting import SHUFFLE_LAST, attribute, use_fast_operators
 
@@ -41,7 +43,8 @@ def use_processor_operators(model: onnx.ModelProto) -> None:
     phases_of_last_convolution(model)
     shuffles_by_block(model)
     rounds_before_shuffling(model)
-    parts_by_themselves(model)
+    if is_x86():  # on others it has not been measured
+        parts_by_themselves(model)
     use_fast_operators(model)
 
 
@@ -111,57 +114,80 @@ def rounds_before_shuffling(model: onnx.ModelProto) -> None:
     The frame's own convolution gives its channels in the order of the other, so that ONNX Runtime adds within that one;
     of the four transpositions of numbers at the size of the result one of bytes is left.
     """
-    nodes = model.graph.node
-    producers = {output: node for node in nodes for output in node.output}
-    chain = _chain_before("hr", ("Cast", "Transpose", "Round", "Mul", "Clip", "Add"), producers)
-    if chain is None or attribute(chain[1], "perm") != [0, 2, 3, 1]:
+    end = _find_end(model)
+    if end is None:
         return
-    cast, _, rounding, scaling, clip, add = chain
-    shuffles = [producers.get(name) for name in add.input]
-    found = {attribute(node, "mode"): node for node in shuffles if node is not None and node.op_type == "DepthToSpace"}
-    learned, enlarged = found.get(b"DCR"), found.get(b"CRD")
-    if learned is None or enlarged is None or attribute(learned, "blocksize") != attribute(enlarged, "blocksize"):
-        return
-    head, base = producers.get(learned.input[0]), producers.get(enlarged.input[0])
-    readers = Counter(name for node in nodes for name in node.input)
-    own = (readers[name] == 1 for node in (*chain[1:], learned, enlarged, head, base) if node for name in node.output)
-    if head is None or base is None or not all(own) or attribute(base, "group") != 3 or len(weight_names(base)) != 1:
-        return
-    weights = [*weight_names(head), *weight_names(base)]
-    if head.op_type != "Conv" or not all(_is_float32(model, name) and readers[name] == 1 for name in weights):
-        return
-    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    if any(name not in values for name in (scaling.input[1], *clip.input[1:])):
-        return
-    scale = values[scaling.input[1]]
-    for name in weight_names(head):
-        _replace(model, name, values[name] * scale)
-    kernel = values[base.input[1]]  # its channels color by color, each of its own color
-    apart = np.zeros((kernel.shape[0] // 3, 3, 3, *kernel.shape[2:]), kernel.dtype)
+    scale = _value(model, end.scaling.input[1])
+    for name in weight_names(end.head):
+        _replace(model, name, _value(model, name) * scale)
+    kernel = _value(model, end.base.input[1])
+    by_color = kernel.reshape(3, -1, *kernel.shape[2:]) * scale
+    apart = np.zeros((by_color.shape[1], 3, 3, *kernel.shape[2:]), kernel.dtype)
     for color in range(3):
-        apart[:, color, color] = kernel.reshape(3, -1, *kernel.shape[2:])[color] * scale
-    _replace(model, base.input[1], apart.reshape(-1, 3, *kernel.shape[2:]))
-    next(entry for entry in base.attribute if entry.name == "group").i = 1
+        apart[:, color, color] = by_color[color]
+    _replace(model, end.base.input[1], apart.reshape(-1, 3, *kernel.shape[2:]))
+    next(entry for entry in end.base.attribute if entry.name == "group").i = 1
     bounds = []
-    for name in clip.input[1:]:
+    for name in end.clip.input[1:]:
         bounds.append(f"{name}.scaled")
-        model.graph.initializer.append(numpy_helper.from_array(values[name] * scale, bounds[-1]))
-    add.input[:] = [head.output[0], base.output[0]]
-    last, clipped = f"{add.output[0]}.last", clip.output[0]
-    taken = helper.make_node("Transpose", [add.output[0]], [last], last, perm=[0, 2, 3, 1])
-    clip.input[:] = [last, *bounds]
-    rounding.input[:] = [clipped]
-    cast.input[:] = [rounding.output[0]]
-    cast.output[0] = "hr.blocks"
-    size = attribute(learned, "blocksize")
-    woven = helper.make_node(SHUFFLE_LAST, ["hr.blocks"], ["hr"], "hr.woven", domain=DOMAIN, blocksize=size)
-    gone = [node.name for node in (learned, enlarged, chain[1], scaling, clip, rounding, cast)]
-    kept = [node for node in nodes if node.name not in gone]
-    changed = {add.output[0], clipped, rounding.output[0]}
+        model.graph.initializer.append(numpy_helper.from_array(_value(model, name) * scale, bounds[-1]))
+    changed = {node.output[0] for node in (end.add, end.clip, end.rounding)}
     shapes = [value for value in model.graph.value_info if value.name not in changed]
     del model.graph.value_info[:]
     model.graph.value_info.extend(shapes)
-    set_nodes(model, [*kept, taken, clip, rounding, cast, woven])
+    end.add.input[:] = [end.head.output[0], end.base.output[0]]
+    last, blocks = f"{end.add.output[0]}.last", "hr.blocks"
+    taken = helper.make_node("Transpose", [end.add.output[0]], [last], last, perm=[0, 2, 3, 1])
+    end.clip.input[:] = [last, *bounds]
+    end.rounding.input[:] = [end.clip.output[0]]
+    end.cast.input[:] = [end.rounding.output[0]]
+    end.cast.output[:] = [blocks]
+    size = attribute(end.learned, "blocksize")
+    woven = helper.make_node(SHUFFLE_LAST, [blocks], ["hr"], "hr.woven", domain=DOMAIN, blocksize=size)
+    moved = (end.cast, end.transpose, end.rounding, end.scaling, end.clip, end.learned, end.enlarged)
+    gone = {node.name for node in moved}
+    kept = [node for node in model.graph.node if node.name not in gone]
+    set_nodes(model, [*kept, taken, end.clip, end.rounding, end.cast, woven])
+
+
+class _End(NamedTuple):
+    """The nodes that make bytes of what a network learned and of the enlarged frame, from the last one on."""
+
+    cast: onnx.NodeProto
+    transpose: onnx.NodeProto
+    rounding: onnx.NodeProto
+    scaling: onnx.NodeProto
+    clip: onnx.NodeProto
+    add: onnx.NodeProto
+    learned: onnx.NodeProto
+    enlarged: onnx.NodeProto
+    head: onnx.NodeProto
+    base: onnx.NodeProto
+
+
+def _find_end(model: onnx.ModelProto) -> _End | None:
+    """The end of a graph where both summands come from pixel shuffles of one size, each after a convolution in float32,
+    and nothing else reads what is between; else None."""
+    producers = {output: node for node in model.graph.node for output in node.output}
+    chain = _chain_before("hr", ("Cast", "Transpose", "Round", "Mul", "Clip", "Add"), producers)
+    if chain is None:
+        return None
+    shuffles = [_chain_before(name, ("DepthToSpace", "Conv"), producers) for name in chain[-1].input]
+    modes = {attribute(shuffle[0], "mode"): shuffle for shuffle in shuffles if shuffle is not None}
+    if modes.keys() != {b"DCR", b"CRD"}:
+        return None
+    (learned, head), (enlarged, base) = modes[b"DCR"], modes[b"CRD"]
+    cast, transpose, rounding, scaling, clip, add = chain
+    end = _End(cast, transpose, rounding, scaling, clip, add, learned, enlarged, head, base)
+    weights = [*weight_names(head), *weight_names(base)]
+    readers = Counter(name for node in model.graph.node for name in node.input)
+    alone = all(readers[name] == 1 for node in end[1:] for name in node.output) and all(
+        readers[name] == 1 for name in weights
+    )
+    known = all(_is_float32(model, name) for name in (*weights, scaling.input[1], *clip.input[1:]))
+    same = attribute(learned, "blocksize") == attribute(enlarged, "blocksize")
+    by_color = attribute(base, "group") == 3 and len(base.input) == 2 and attribute(transpose, "perm") == [0, 2, 3, 1]
+    return end if alone and known and same and by_color else None
 
 
 def parts_by_themselves(model: onnx.ModelProto) -> None:

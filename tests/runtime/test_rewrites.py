@@ -21,10 +21,16 @@ from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.network.checkpoints import Checkpoint, load_checkpoint
 from ksnet_deploy.ops.functions import DOMAIN, SPLIT_OF_GRADIENTS, TOPK_SPLIT, function_bodies
 from ksnet_deploy.ops.rewriting import SHUFFLE_LAST, attribute, use_fast_operators
-from ksnet_deploy.runtime import gradients
+from ksnet_deploy.runtime import gradients, rewrites
 from ksnet_deploy.runtime.gradients import gradients_in_registers
 from ksnet_deploy.runtime.onnx import OnnxRunner
-from ksnet_deploy.runtime.rewrites import channels_in, parts_by_themselves, rounds_before_shuffling
+from ksnet_deploy.runtime.rewrites import (
+    channels_in,
+    parts_by_themselves,
+    rounds_before_shuffling,
+    shuffles_by_block,
+    use_processor_operators,
+)
 from ksnet_deploy.runtime.torch import TorchRunner
 
 SIZE = FrameSize(32, 48)
@@ -73,8 +79,6 @@ def kinds(model: onnx.ModelProto) -> Counter[str]:
 
 
 def by_block(model: onnx.ModelProto) -> None:
-    from ksnet_deploy.runtime.rewrites import shuffles_by_block
-
     shuffles_by_block(model)
     rounds_before_shuffling(model)
 
@@ -150,25 +154,37 @@ def test_half_keeps_its_sums(exports: Callable[..., Path]) -> None:
     assert kinds(model) == expected
 
 
-@pytest.mark.parametrize(
-    ("flags", "splits"), [({"avx2"}, 1), ({"avx2", "avx512f"}, 1), (None, 1)], ids=["avx2", "avx512", "unknown"]
-)
+@pytest.mark.parametrize("flags", [{"avx2"}, {"avx2", "avx512f"}, None], ids=["avx2", "avx512", "unknown"])
 def test_gradients_of_whole_registers(
-    exports: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, flags: set[str] | None, splits: int
+    exports: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, flags: set[str] | None
 ) -> None:
     """Splits of 16, 12 and 9 channels in two branches: of these 16 fill the registers of every processor."""
+    monkeypatch.setattr(gradients, "is_x86", lambda: True)
     monkeypatch.setattr(gradients, "cpu_flags", lambda: flags)
     model = onnx.load(exports())
     use_fast_operators(model)
     gradients_in_registers(model)
-    assert kinds(model)[SPLIT_OF_GRADIENTS] == 2 * splits
-    assert kinds(model)[TOPK_SPLIT] == 6 - 2 * splits
+    assert kinds(model)[SPLIT_OF_GRADIENTS] == 2
+    assert kinds(model)[TOPK_SPLIT] == 4
 
 
 @pytest.mark.parametrize(("flags", "width"), [({"avx2"}, 8), ({"avx2", "avx512f"}, 16), (None, 16), (set(), 16)])
 def test_width_of_a_register(monkeypatch: pytest.MonkeyPatch, flags: set[str] | None, width: int) -> None:
+    monkeypatch.setattr(gradients, "is_x86", lambda: True)
     monkeypatch.setattr(gradients, "cpu_flags", lambda: flags)
     assert gradients._register_width() == width
+
+
+def test_other_processors_keep_what_was_not_measured_there(
+    exports: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = onnx.load(exports())
+    for module in (gradients, rewrites):
+        monkeypatch.setattr(module, "is_x86", lambda: False)
+    use_processor_operators(model)
+    gradients_in_registers(model)
+    assert kinds(model)[TOPK_SPLIT] == 6
+    assert kinds(model)["Concat"] == kinds(onnx.load(exports()))["Concat"]
 
 
 @pytest.mark.parametrize("shape", [(16, 9, 13), (16, 1, 5), (16, 6, 1)], ids=str)
