@@ -263,7 +263,10 @@ def show_notes(notes: Iterable[str]) -> None:
 def out_of_memory_sentence(error: Exception) -> str:
     """Sentence on used up memory, for an error that says it in a library's words."""
     if type(error).__name__ == "OutOfMemoryError":  # PyTorch's
-        return "the GPU has too little memory; give smaller frames, or train with a smaller batch or patch (--stage)"
+        return (
+            "the GPU has too little memory; give smaller frames, or train with a smaller batch or patch (--stage) or "
+            "with --no-recorded"
+        )
     return (
         "the memory is used up, of this machine or as far as its limits grant it (ulimit); close other programs, give "
         "smaller frames, upscale in smaller --tiles, or train with a smaller batch or patch (--stage)"
