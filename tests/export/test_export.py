@@ -123,7 +123,7 @@ def test_states_that_the_network_does_not_read_are_not_in_the_file(guidance: str
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "dynamic"),
-    [("fp32", False), ("fp32", True), ("fp16", True)],
+    [("fp32", True), ("fp16", False)],
 )
 def test_less_work_for_the_alignment_is_exported_too(precision: Precision, dynamic: bool, tmp_path: Path) -> None:
     config = SMALL.replace(["flow_levels=5", "offset_stride=2", "refine_alignment=flow", "flow_guidance=prev1"])
@@ -221,7 +221,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", ["101x67", "96x128", "180x320"])
+@pytest.mark.parametrize("size", ["101x67", "64x96"])
 def test_thirty_recurrent_frames_match_pytorch(full: Checkpoint, tmp_path: Path, size: str) -> None:
     frame_size, path = FrameSize.parse(size), tmp_path / "step.onnx"
     export_onnx(full, path, size=frame_size, io="float32")
