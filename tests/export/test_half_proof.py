@@ -170,7 +170,7 @@ def test_scores_of_half_features_order_channels_as_float32_does() -> None:
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [pytest.param(*pair, marks=pytest.mark.slow) for pair in (("lite", "72x128"), ("uni", "180x320"))],
+    [pytest.param(*pair, marks=pytest.mark.slow) for pair in (("lite", "72x128"), ("uni", "90x160"))],
 )
 def test_thirty_frames_of_real_video_stay_near_float32(name: str, size: str, tmp_path: Path) -> None:
     checkpoint, frame_size = load_checkpoint(bundled_checkpoint(name)), FrameSize.parse(size)
