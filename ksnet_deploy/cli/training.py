@@ -50,7 +50,11 @@ def evaluate(
     ] = "network",
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="A checkpoint, an .onnx, 'uni' or 'lite' (default: by device)."),
+        typer.Option(
+            "--model",
+            "-m",
+            help="A checkpoint, an .onnx, or a bundled name (default: lite or uni).",
+        ),
     ] = None,
     runtime: Annotated[
         str | None,
