@@ -2,7 +2,7 @@
 
 A run that is cut off while its learning rate is still high loses what the last, low rates bring. So the rate must
 reach its end when the time does, and the number of iterations is fixed once the speed is known. Iterations that leave
-the flow network as it is are faster (lite by 8 %), so the minute is one of those after them.
+the flow network as it is are faster, so the minute is one after them.
 """
 
 from __future__ import annotations
