@@ -89,7 +89,9 @@ def test_given_weights_are_trained_on_with_a_warm_up(
     rates: list[float] = []
     monkeypatch.setattr(run, "_run", lambda task, *_: rates.append(task.rate("main", 0) / task.recipe.learning_rate))
     for init in (None, str(given)):
-        asked = request(tmp_path, tmp_path / "data", settings=settings, init=init, recipe=recipe, stages=("9:1x2x16",))
+        asked = request(
+            tmp_path, tmp_path / "data", settings=settings, init=init, recipe=recipe, stages=("400:1x2x16",)
+        )
         run.train_ksnet(asked, lambda *_: None, lambda _: None)
     from_nothing, from_weights = rates
     assert from_nothing == pytest.approx(1.0 if recipe == "paper-reds" else 0.02)
