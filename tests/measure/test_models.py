@@ -58,6 +58,12 @@ def test_the_card_has_the_figures_on_compressed_video() -> None:
         told = f"| {validation['mean_gain']:+.2f} dB, least {validation['least_gain']:+.2f} dB; over 100 frames"
         (row,) = (line for line in card.splitlines() if line.startswith(f"| `{name}.safetensors`"))
         assert told in row
+    words = " ".join(card.split())
+    least = {row["quality"]: -row["least_gain_db"] for row in rows if row["method"] == "lite-video"}
+    assert f"{least[28]:.2f} dB below bicubic at H.264 CRF 28 and {least[33]:.2f} dB at 33" in words
+    of_vid4 = json.loads((RESULTS / "compressed-vid4.json").read_text())
+    flicker = {row["method"]: row["warping_error"] for row in of_vid4 if row["quality"] == 28}
+    assert f"flickers by {100 * (flicker['lite-video'] / flicker['bicubic'] - 1):.0f} % more than bicubic" in words
 
 
 def test_speeds_and_cached_files_are_listed_where_there_are_some() -> None:
