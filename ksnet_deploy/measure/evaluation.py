@@ -117,7 +117,7 @@ class EvaluationReport:
 
     @property
     def input_in_words(self) -> str:
-        """What the method was given: the degradation, and the compression after it."""
+        """Input of the method: the degradation, and the compression after it."""
         return self.degradation if self.compression is None else f"{self.degradation}, {self.compression}"
 
     def mean(self, name: str) -> float | None:

@@ -35,7 +35,7 @@ CLIP = FOLDER / "city_lr.mp4"
 
 @dataclass(frozen=True)
 class BundledFacts:
-    """What a bundled checkpoint is for, and how good it is; None where that was not measured."""
+    """Purpose and quality of a bundled checkpoint; None for what was not measured."""
 
     purpose: str
     vid4_psnr_db: float | None
