@@ -50,7 +50,11 @@ def evaluate(
     ] = "network",
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="A checkpoint, an .onnx, 'uni' or 'lite' (default: by device)."),
+        typer.Option(
+            "--model",
+            "-m",
+            help="A checkpoint, an .onnx, or a bundled name (default: lite or uni).",
+        ),
     ] = None,
     runtime: Annotated[
         str | None,
@@ -149,14 +153,15 @@ def pack(
     variants: Annotated[
         int | None, typer.Option("--variants", help="How many of each clip (default: 4).", min=1)
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the LR versions (default: 0).", min=0)] = 0,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of the LR versions (default: 0).", min=0)] = None,
 ) -> None:
     """Decode clips once into shards, which training reads without decoding."""
     from ksnet_deploy.base.errors import ConfigError
     from ksnet_deploy.training.pack import pack_clips
 
-    if variants is not None and degradation is None:
-        raise ConfigError(f"--variants {variants} needs to know of what; add --degradation video, or leave it out")
+    for option, number in (("variants", variants), ("seed", seed)):
+        if number is not None and degradation is None:
+            raise ConfigError(f"--{option} {number} needs to know of what; add --degradation video, or leave it out")
 
     with progress("Packing", show=True) as bar:
         bar.begin("clips", None)
@@ -167,7 +172,7 @@ def pack(
             max_bytes=shard_mb * 10**6,
             mod_crop=crop,
             variants=0 if degradation is None else variants or 4,
-            seed=seed,
+            seed=seed or 0,
             on_clip=lambda _: bar.advance(),
         )
     for folder, count in counts.items():

@@ -115,6 +115,11 @@ class EvaluationReport:
     bicubic: EvaluationReport | None = None
     """Figures of bicubic enlargement on the same LR, where that is another than in the field's tables."""
 
+    @property
+    def input_in_words(self) -> str:
+        """Input of the method: the degradation, and the compression after it."""
+        return self.degradation if self.compression is None else f"{self.degradation}, {self.compression}"
+
     def mean(self, name: str) -> float | None:
         """Mean over clips of a figure, ``psnr_db``, ``ssim`` or ``warping_error``."""
         values = [getattr(clip, name) for clip in self.clips]
@@ -149,9 +154,8 @@ class EvaluationReport:
 
     def as_text(self) -> str:
         """Plain text for people."""
-        encoded = "" if self.compression is None else f", {self.compression}"
         lines = [
-            f"{self.method} on {self.protocol}, degradation {self.degradation}{encoded}, {self.space.upper()}",
+            f"{self.method} on {self.protocol}, degradation {self.input_in_words}, {self.space.upper()}",
             f"{'clip':<32}{'frames':>8}{'PSNR dB':>10}{'SSIM':>9}{'warping':>9}",
         ]
         for clip in self.clips:

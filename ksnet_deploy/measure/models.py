@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.export.cache import cache_folder, cached_files
 from ksnet_deploy.measure.speeds import MeasuredSpeed, measured_speeds
-from ksnet_deploy.network.bundled import FOLDER, bundled_checkpoint, bundled_names
+from ksnet_deploy.network.bundled import BundledFacts, bundled_checkpoint, bundled_facts, bundled_names
 from ksnet_deploy.network.checkpoint_config import config_of
 from ksnet_deploy.network.complexity import complexity
 
@@ -30,17 +29,12 @@ class ModelInfo:
 
     name: str
     path: Path
-    purpose: str
+    facts: BundledFacts
     parameters: int
     """Parameters in deploy form."""
     gmacs: float
     """Multiply-adds for an LR frame of :data:`USUAL_SIZE`, in 1e9."""
     licence: str
-    vid4_psnr_db: float | None
-    """PSNR on Vid4 (BI, Y); None where not measured, as the two gains."""
-    validation_gain_db: float | None
-    """PSNR over bicubic on clean clips; ``h264_crf23_gain_db`` on such as went through H.264."""
-    h264_crf23_gain_db: float | None
     speeds: list[MeasuredSpeed]
     """Measured on this machine."""
     cached: list[str]
@@ -49,7 +43,8 @@ class ModelInfo:
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {
-            **{name: value for name, value in vars(self).items() if name not in ("path", "speeds")},
+            **{name: value for name, value in vars(self).items() if name not in ("path", "speeds", "facts")},
+            **vars(self.facts),
             "path": str(self.path),
             "bytes": self.path.stat().st_size,
             "speeds": [
@@ -60,8 +55,8 @@ class ModelInfo:
     def as_text(self) -> str:
         """Some lines for people."""
         quality = [
-            "Vid4 not measured" if self.vid4_psnr_db is None else f"{self.vid4_psnr_db:.2f} dB on Vid4",
-            *_gains(self),
+            "Vid4 not measured" if self.facts.vid4_psnr_db is None else f"{self.facts.vid4_psnr_db:.2f} dB on Vid4",
+            *self.facts.gains,
         ]
         speeds = [
             f"{one.fps:.2f} fps at {one.size}, {one.runtime}" + (" (network alone)" if one.what == "step" else "")
@@ -70,7 +65,7 @@ class ModelInfo:
         sizes = sorted({match[1] for file in self.cached if (match := re.search(r"-(\d+x\d+|any)-", file))})
         return "\n".join(
             [
-                f"{self.name}: {self.purpose}",
+                f"{self.name}: {self.facts.purpose}",
                 f"  size      {self.parameters / 1e6:.2f} M parameters, {self.path.stat().st_size / 1e6:.1f} MB, "
                 f"{self.gmacs:.1f} G multiply-adds at {USUAL_SIZE}",
                 f"  quality   {', '.join(quality)}",
@@ -107,13 +102,7 @@ class ModelList:
 
 def purposes() -> list[tuple[str, str]]:
     """The bundled networks' names, each with what it is for; the usual ones first."""
-    shipped = bundled_names()
-    return [(name, facts["purpose"]) for name, facts in _known().items() if name in shipped]
-
-
-def _known() -> dict[str, dict[str, Any]]:
-    known: dict[str, dict[str, Any]] = json.loads((FOLDER / "models.json").read_text(encoding="utf-8"))
-    return known
+    return [(name, facts.purpose) for name, facts in bundled_facts().items()]
 
 
 def list_models() -> ModelList:
@@ -122,7 +111,7 @@ def list_models() -> ModelList:
     Raises:
         OutputError: the cache folder cannot be read.
     """
-    known = _known()
+    known = bundled_facts()
     files = [path.name for path in cached_files() if path.suffix in (".onnx", ".engine")]
     kept, models, mine = measured_speeds(), [], set[str]()
     for name in bundled_names():
@@ -142,13 +131,7 @@ def list_models() -> ModelList:
                 licence=licence,
                 speeds=[one for one in kept if one.weights_sha256 == digest],
                 cached=cached,
-                **known[name],
+                facts=known[name],
             )
         )
     return ModelList(models, [file for file in files if file not in mine])
-
-
-def _gains(model: ModelInfo) -> list[str]:
-    """Gains over bicubic that were measured, in words."""
-    gains = {"clean": model.validation_gain_db, "H.264 at CRF 23": model.h264_crf23_gain_db}
-    return [f"{gain:+.2f} dB over bicubic ({kind})" for kind, gain in gains.items() if gain is not None]

@@ -52,7 +52,7 @@ def plot_psnr(report: EvaluationReport, path: Path) -> None:
         axes.plot(clip.psnr_per_frame, label=f"{clip.name} ({clip.psnr_db:.2f} dB)")
     axes.set_xlabel("frame")
     axes.set_ylabel(f"PSNR in dB ({report.space.upper()})")
-    axes.set_title(f"{report.method} on {report.protocol}, {report.degradation}")
+    axes.set_title(f"{report.method} on {report.protocol}, {report.input_in_words}")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     save_figure(figure, path)

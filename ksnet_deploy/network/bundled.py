@@ -5,6 +5,8 @@ Nothing here loads PyTorch.
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from ksnet_deploy.base.errors import CheckpointError, ConfigError
@@ -13,7 +15,9 @@ __all__ = [
     "CHECKPOINT_SUFFIXES",
     "CLIP",
     "EXPORTED_SUFFIXES",
+    "BundledFacts",
     "bundled_checkpoint",
+    "bundled_facts",
     "bundled_names",
     "check_is_file",
     "checkpoint_path",
@@ -27,6 +31,30 @@ EXPORTED_SUFFIXES = (".onnx", ".engine")
 FOLDER = Path(__file__).parents[1] / "bundled"
 CLIP = FOLDER / "city_lr.mp4"
 """The bundled clip, LR frames of 72x128."""
+
+
+@dataclass(frozen=True)
+class BundledFacts:
+    """Purpose and quality of a bundled checkpoint; None for what was not measured."""
+
+    purpose: str
+    vid4_psnr_db: float | None
+    """PSNR on Vid4 (BI, Y)."""
+    validation_gain_db: float | None
+    """PSNR over bicubic on clean clips."""
+    h264_crf23_gain_db: float | None
+    """PSNR over bicubic on clips that went through H.264 at CRF 23."""
+
+    @property
+    def gains(self) -> list[str]:
+        """Gains over bicubic that were measured, in words."""
+        known = {"clean": self.validation_gain_db, "H.264 at CRF 23": self.h264_crf23_gain_db}
+        return [f"{gain:+.2f} dB over bicubic ({kind})" for kind, gain in known.items() if gain is not None]
+
+    def sentence(self, name: str) -> str:
+        """Purpose and gains of the network of a name."""
+        gains = f"; {', '.join(self.gains)}" if self.gains else ""
+        return f"{name} is for {self.purpose}{gains}."
 
 
 def checkpoint_path(model: str) -> Path:
@@ -80,3 +108,10 @@ def bundled_checkpoint(name: str = "uni") -> Path:
 def bundled_names() -> list[str]:
     """Names of the checkpoints that ship with the package."""
     return sorted(path.stem for path in FOLDER.glob("*.safetensors"))
+
+
+def bundled_facts() -> dict[str, BundledFacts]:
+    """Facts about the bundled checkpoints by name, the usual ones first."""
+    known = json.loads((FOLDER / "models.json").read_text(encoding="utf-8"))
+    shipped = bundled_names()
+    return {name: BundledFacts(**facts) for name, facts in known.items() if name in shipped}

@@ -102,7 +102,7 @@ class _Run:
                 meter.add(self._step(batch), len(batch[0]))
                 self.iteration += 1
                 self.between_steps = True
-                fixes = self.pace is not None and self.world.any(self.world.leads and self.pace.is_known())
+                fixes = self.pace is not None and self.world.any(self.world.leads and self._is_pace_known(self.pace))
                 validates = self.iteration == self.task.iterations or self.iteration % settings.validate_every == 0
                 logs = validates or fixes or self.iteration % settings.log_every == 0
                 # Several processes must leave at one iteration, so they look for signals only where they log.
@@ -138,6 +138,9 @@ class _Run:
                 if length != self.task.iterations:
                     break
 
+    def _is_pace_known(self, pace: Pace) -> bool:
+        return pace.is_known(trains_all=all(group["lr"] > 0 for group in self.optimizer.param_groups))
+
     def _report(
         self, meter: Meter, on_progress: Callable[[Progress], None], *, validates: bool, fixes: bool, saves: bool
     ) -> None:
@@ -149,6 +152,8 @@ class _Run:
             if saves:
                 self._check_weights()
             figures, validation_s = self._validate() if validates or fixes else ({}, 0.0)
+            if self.pace is not None and not fixes:
+                self.pace.leave_out(validation_s)
             if fixes and self.pace is not None:
                 self.new_fit = self.fit = self.pace.fit(
                     self.iteration, self.task.recipe.cost_ratio, validation_s, self.settings.validate_every

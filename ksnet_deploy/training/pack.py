@@ -16,9 +16,10 @@ from ksnet_deploy.base.errors import ConfigError, OutputError
 from ksnet_deploy.base.frames import SCALE
 from ksnet_deploy.base.hidden import temporary_beside
 from ksnet_deploy.base.leftovers import remove_leftovers
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.video.clips.clip import Clip, Region, check_divisible
 from ksnet_deploy.video.clips.find import check_unique, find_clips, source_video
-from ksnet_deploy.video.clips.shards import MakeVariants, write_shards
+from ksnet_deploy.video.clips.shards import MakeVariants, check_variant_names, write_shards
 
 __all__ = ["held_out_videos", "pack_clips"]
 
@@ -46,7 +47,7 @@ def held_out_videos(names: Iterable[str], count: int) -> frozenset[str]:
     """
     videos = {source_video(name) for name in names}
     if count >= max(len(videos), 1):
-        raise ConfigError(f"{count} source videos cannot be held out of {len(videos)}; lower --hold-out")
+        raise ConfigError(f"{counted(count, 'source video')} cannot be held out of {len(videos)}; lower --hold-out")
     return frozenset(sorted(videos, key=lambda name: hashlib.sha256(name.encode()).hexdigest())[:count])
 
 
@@ -76,15 +77,21 @@ def pack_clips(
         Number of clips by folder.
 
     Raises:
-        InputError: a source cannot be read, or two clips have one name.
+        ConfigError: the number of versions or the seed is below 0.
+        InputError: a source cannot be read, two clips have one name, or a clip cannot be reduced four times.
         OutputError: the folder is not empty, or an encoder is missing. It appears under its name only when it is
             complete.
     """
+    for name, number in (("variants", variants), ("seed", seed)):
+        if number < 0:
+            raise ConfigError(f"{name} is {number}; it starts at 0")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{folder} exists and is not an empty folder; choose another name, or remove it")
     clips = [clip for source in sources for clip in find_clips(source)]
     check_unique(clips)
-    held = held_out_videos((clip.name for clip in clips if clip.frames > 1), hold_out) if hold_out else frozenset()
+    if variants:
+        _check_before_encoding(clips, mod_crop)
+    held = held_out_videos((clip.name for clip in clips if _moves(clip)), hold_out) if hold_out else frozenset()
     make = partial(_variants, variants, seed)
     remove_leftovers(folder.resolve())
     unfinished = temporary_beside(folder.resolve())
@@ -97,6 +104,24 @@ def pack_clips(
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return counts
+
+
+def _moves(clip: Clip) -> bool:
+    """Whether a clip is none of a single frame; what had to be decoded to tell is not kept."""
+    moves = clip.frames > 1
+    clip.release()
+    return moves
+
+
+def _check_before_encoding(clips: Sequence[Clip], mod_crop: bool) -> None:
+    """Raise what would else come up after hours, when it is the turn of a clip or of a codec."""
+    from ksnet_deploy.training.variants import encoder_versions
+
+    encoder_versions()
+    check_variant_names(clips)
+    for clip in clips:
+        if not mod_crop and (clip.height % SCALE or clip.width % SCALE) and _moves(clip):
+            check_divisible(clip)
 
 
 def _write(

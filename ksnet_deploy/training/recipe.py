@@ -57,7 +57,7 @@ class Recipe:
     """Learning rate at the start; it falls to ``final_learning_rate`` along half a cosine."""
     final_learning_rate: float = 1e-7
     warm_up: int = 0
-    """Iterations over which the rate rises linearly."""
+    """Iterations over which the rate rises linearly; at most a quarter of all, so that it falls in a short run too."""
     flow_rate_factor: float = 2.0
     """Learning rate of the flow network by that of the main one."""
     flow_frozen: int = 5_000
@@ -82,9 +82,10 @@ class Recipe:
 
     def rate(self, iteration: int) -> float:
         """Learning rate of the main network at an iteration, from 0."""
-        if iteration < self.warm_up:
-            return self.learning_rate * (iteration + 1) / self.warm_up
-        progress = (iteration - self.warm_up) / max(self.iterations - self.warm_up, 1)
+        warm_up = min(self.warm_up, self.iterations // 4)
+        if iteration < warm_up:
+            return self.learning_rate * (iteration + 1) / warm_up
+        progress = (iteration - warm_up) / max(self.iterations - warm_up, 1)
         fall = self.learning_rate - self.final_learning_rate
         return self.final_learning_rate + fall * (1 + math.cos(math.pi * progress)) / 2
 

@@ -39,6 +39,9 @@ process where it cannot; thousands of processes leave a machine without answer."
 REDUCED = {"bf16": ("bfloat16", BFLOAT16_FLAGS, 3.5), "fp16": ("half", {"avx512_fp16", "amx_fp16"}, 4.2)}
 """Each reduced precision in words, the extensions of x86 that compute in it, and how many times the time of float32 it
 took without them: lite's iterations on a processor with AVX2 alone."""
+WARM_UP = 50
+"""Least iterations of warm-up from given weights: the optimizer begins anew, and Adam's first step is of the full rate
+in every weight, however small its gradient is."""
 VIMEO_LIST = "sep_trainlist.txt"
 """Official list of Vimeo90K's training clips, beside its ``sequences`` folder."""
 FLOW_RECIPE = Recipe(
@@ -140,12 +143,14 @@ def train_ksnet(
         _load_flow(model.flow, request.flow, on_note)
     recipe = RECIPES[request.recipe].with_stages(tuple(map(Stage.parse, request.stages)))
     untrained_flow = request.flow is None and (request.init is None or any(n.split(".")[0] == "flow" for n in new))
-    changes = {
+    changes: dict[str, object] = {
         "learning_rate": request.learning_rate,
         "optimizer": request.optimizer,
         # A flow network that starts from nothing must learn from the beginning.
         "flow_frozen": 0 if untrained_flow and request.flow_frozen is None else request.flow_frozen,
     }
+    if request.init is not None:
+        changes["warm_up"] = max(recipe.warm_up, WARM_UP)
     recipe = replace(
         recipe,
         degradation=request.degradation,
@@ -232,6 +237,7 @@ def _validation(request: _Request) -> Sequence[Clip]:
 
 
 def _prepare(request: _Request) -> World:
+    _ = request.loop  # which refuses what it cannot be, before hours of reading
     if not 0 <= request.seed < 2**63:
         raise ConfigError(f"{request.seed} cannot be a seed; give --seed a number from 0 to {2**63 - 1}")
     for data in (*request.data, *filter(None, [request.validation])):

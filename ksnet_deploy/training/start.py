@@ -40,12 +40,13 @@ def initialise(
     layers = {name.rpartition(".")[0] for name in misfits}
     fitting = {name: found[name] for name in expected if name.rpartition(".")[0] not in layers}
     if misfits or len(found) != len(expected):
-        what = f"{path} holds another network than the one to train ({checkpoint.config.to_json()} instead of "
+        differing = _changes(model.config, checkpoint.config)
+        what = f"{path} holds another network than the one to train{f' ({differing})' if differing else ''}"
         if not fitting:
-            raise CheckpointError(f"{what}{model.config.to_json()}), of which nothing fits; choose another --init")
+            raise CheckpointError(f"{what}, of which nothing fits; choose another --init")
         if not partial:
             raise CheckpointError(
-                f"{what}{model.config.to_json()}); choose --size and --set accordingly or another --init, or take "
+                f"{what}; train that one{_options(model.config, checkpoint.config)}, choose another --init, or take "
                 f"the {len(fitting)} of {len(expected)} tensors that fit with --init-partial"
             )
     changes = _changes(checkpoint.config, model.config)
@@ -59,6 +60,13 @@ def _changes(before: KSNetConfig, after: KSNetConfig) -> str:
     """``direction bi instead of uni`` for each setting that differs."""
     old, new = asdict(before), asdict(after)
     return ", ".join(f"{name} {new[name]} instead of {old[name]}" for name in new if new[name] != old[name])
+
+
+def _options(given: KSNetConfig, wanted: KSNetConfig) -> str:
+    """`` with --set flow_levels=6``, which makes one configuration another; empty where they are equal."""
+    old, new = asdict(given), asdict(wanted)
+    settings = [f"--set {name}={str(new[name]).lower()}" for name in new if new[name] != old[name]]
+    return f" with {' '.join(settings)}" if settings else ""
 
 
 def _modules(new: set[str], names: set[str]) -> list[str]:

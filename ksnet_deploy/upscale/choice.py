@@ -23,9 +23,9 @@ class Choice:
     name: str
     reason: str
 
-    def sentence(self) -> str:
-        """Sentence that a user is told."""
-        return f"Using the network '{self.name}': {self.reason}; choose another with --model."
+    def sentence(self, remedy: str = "choose another with --model") -> str:
+        """Sentence that a user is told; it ends in how to have another."""
+        return f"Using the network '{self.name}': {self.reason}; {remedy}."
 
 
 def choose_network(source: Source, device: str | None = None) -> Choice:

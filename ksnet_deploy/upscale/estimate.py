@@ -13,6 +13,7 @@ from typing import Any
 from ksnet_deploy.base.errors import ConfigError, InputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.words import counted
+from ksnet_deploy.network.bundled import bundled_facts
 from ksnet_deploy.upscale.job import unfinished_frames
 from ksnet_deploy.upscale.network_stage import NetworkStage
 from ksnet_deploy.upscale.plan import FramePlan
@@ -53,6 +54,8 @@ class Estimate:
     tiles: str | None
     finished_frames: int
     """Frames already finished by an interrupted job."""
+    network: str | None = None
+    """Sentence on what a bundled network is for, with its gains over bicubic; None of others."""
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as plain values, as ``--json`` gives them."""
@@ -63,6 +66,7 @@ class Estimate:
             "bytes": self.bytes,
             "measured_frames": self.measured_frames,
             "finished_frames": self.finished_frames,
+            "network": self.network,
         }
 
     def as_text(self) -> str:
@@ -81,7 +85,7 @@ class Estimate:
         if self.finished_frames:
             finished = counted(self.finished_frames, "frame is", "frames are")
             lines.append(f"{finished} finished in an unfinished job, which would go on.")
-        return "\n".join(lines)
+        return "\n".join(lines if self.network is None else [*lines, self.network])
 
 
 @dataclass
@@ -151,6 +155,8 @@ def estimate(work: Work, upscaler: Upscaler, events: Events) -> Estimate:
         video_bytes = (
             None if frames is None else _bytes_of(frames, prepared.segment, [sample.sizes for sample in samples])
         )
+        label = upscaler.network.label
+        facts = bundled_facts().get(label)
         return Estimate(
             target=target,
             size=picture.size,
@@ -162,6 +168,7 @@ def estimate(work: Work, upscaler: Upscaler, events: Events) -> Estimate:
             measured_frames=measured,
             tiles=str(upscaler.tiling) if upscaler.tiling else None,
             finished_frames=finished,
+            network=None if facts is None else facts.sentence(label),
         )
 
 

@@ -61,7 +61,7 @@ def upscale_video(
         target: .mp4, .m4v, .mov, .mkv or .webm; .png, .jpg or .webp for a picture; a new folder for PNG files; ``-``
             for YUV4MPEG on standard output; an existing folder, or None for the source's, for ``name_x4`` in it.
         upscaler: a new one, which is closed in the end, or the network it is to have (default: the bundled one that
-            suits the source and this machine).
+            suits the source and this machine, which ``events.on_note`` is told with the reason).
         codec: a preset or FFmpeg's name of an encoder, or what
             :func:`ksnet_deploy.video.writing.presets.choose_encoder` gave.
         detector: says where scenes begin (default: :class:`ksnet_deploy.upscale.scenes.SceneDetector`).
@@ -79,7 +79,8 @@ def upscale_video(
     """
     work = _work(source, target, codec, detector, height, scale, start_s, end_s, rate, tracks)
     work = replace(work, overwrite=overwrite, resume=resume, keep_partial=keep_partial)
-    return carry_out(work, _upscaler(upscaler, work), events or Events())
+    events = events or Events()
+    return carry_out(work, _upscaler(upscaler, work, events), events)
 
 
 def estimate_video(
@@ -103,7 +104,8 @@ def estimate_video(
     Arguments and errors are those of :func:`upscale_video`, with the same checks.
     """
     work = _work(source, target, codec, detector, height, scale, start_s, end_s, DEFAULT_RATE, tracks)
-    return estimate(replace(work, overwrite=overwrite, resume=resume), _upscaler(upscaler, work), events or Events())
+    events = events or Events()
+    return estimate(replace(work, overwrite=overwrite, resume=resume), _upscaler(upscaler, work, events), events)
 
 
 def carry_out(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResult:
@@ -111,9 +113,11 @@ def carry_out(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResult:
     return (write_video if work.destination.kind == "video" else write_frames)(work, upscaler, events)
 
 
-def _upscaler(given: Upscaler | Network | Path | str | None, work: Work) -> Upscaler:
+def _upscaler(given: Upscaler | Network | Path | str | None, work: Work, events: Events) -> Upscaler:
     if given is None:
-        given = choose_network(work.source, Choices().settled_device(this_machine())).name
+        choice = choose_network(work.source, Choices().settled_device(this_machine()))
+        events.on_note(choice.sentence("choose another with upscaler=NAME"))
+        given = choice.name
     return given if isinstance(given, Upscaler) else Upscaler(given)
 
 

@@ -111,7 +111,10 @@ class Compression:
 
 
 def encoder_version(codec: CodecName) -> str:
-    """Versions of what encodes on this machine: FFmpeg's encoder, the library and the PyAV that it came with."""
+    """Versions of what encodes on this machine: FFmpeg's encoder, the library and the PyAV that it came with.
+
+    Raises OutputError where there is no such encoder.
+    """
     release = ".".join(map(str, av.library_versions["libavcodec"]))
     return f"{_encoder(Compression(codec, CODECS[codec].default)).codec}, libavcodec {release}, PyAV {av.__version__}"
 
@@ -153,7 +156,13 @@ def compress(frames: Frames, compression: Compression) -> Frames:
 def _encoder(compression: Compression) -> Encoder:
     codec = CODECS[compression.codec]
     quality = None if codec.by_quantizer else compression.quality
-    return choose_encoder(codec.encoder, quality=quality, speed=compression.preset)
+    try:
+        return choose_encoder(codec.encoder, quality=quality, speed=compression.preset)
+    except OutputError as error:  # whose remedy is another encoder for a result
+        problem = str(error).partition(";")[0]
+        raise OutputError(
+            f"LR cannot be put through {compression.codec} ({problem}); install PyAV from PyPI, which has its encoder"
+        ) from error
 
 
 def _encoded(frames: Frames, compression: Compression, colour: Colour) -> list[Any]:

@@ -11,6 +11,7 @@ import pytest
 from benches import Bed
 from command import run
 
+from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.export.cache import cache_folder, cached_files
 from ksnet_deploy.measure.models import list_models, purposes
@@ -33,16 +34,36 @@ def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_quality_is_what_was_measured_with_these_weights() -> None:
     models = {model.name: model for model in list_models().models}
     assert sorted(models) == bundled_names()
-    for name in ("lite", "uni"):
+    rows = json.loads((RESULTS / "compressed-lite.json").read_text())
+    encoded = {row["method"]: round(row["gain_db"], 2) for row in rows if row["quality"] == 23}
+    for name, model in models.items():
         vid4 = json.loads((RESULTS / f"vid4-{name}.json").read_text())["mean"]["psnr_db"]
-        assert models[name].vid4_psnr_db == round(vid4, 2)
-        validation = json.loads((RESULTS / f"validation-{name}.json").read_text())["mean_gain"]
-        assert models[name].validation_gain_db == round(validation, 2)
-    for row in json.loads((RESULTS / "compressed-lite.json").read_text()):
-        if row["method"] in models and row["quality"] == 23:
-            assert models[row["method"]].h264_crf23_gain_db == round(row["gain_db"], 2)
-        if row["method"] == "lite-video" and row["quality"] is None:
-            assert models["lite-video"].validation_gain_db == round(row["gain_db"], 2)
+        assert model.facts.vid4_psnr_db == round(vid4, 2)
+        validation = json.loads((RESULTS / f"validation-{name}.json").read_text())
+        assert validation["weights_sha256"] == sha256_of(model.path)
+        assert model.facts.validation_gain_db == round(validation["mean_gain"], 2)
+        assert model.facts.h264_crf23_gain_db == encoded.get(name), "or none, where it was not measured"
+
+
+@pytest.mark.skipif(not RESULTS.is_dir(), reason="needs a checkout")
+def test_the_card_has_the_figures_on_compressed_video() -> None:
+    rows = json.loads((RESULTS / "compressed-lite.json").read_text())
+    qualities = (None, 18, 23, 28, 33)
+    gains = {(row["method"], row["quality"]): f"{row['gain_db']:+.2f} dB" for row in rows}
+    assert {method for method, _ in gains} == {"bicubic", "lite", "lite-video"}
+    card = (bundled_checkpoint("lite").parent / "MODEL_CARD.md").read_text()
+    for name in ("lite", "lite-video"):
+        assert f"| `{name}` | {' | '.join(gains[name, quality] for quality in qualities)} |" in card
+        validation = json.loads((RESULTS / f"validation-{name}.json").read_text())
+        told = f"| {validation['mean_gain']:+.2f} dB, least {validation['least_gain']:+.2f} dB; over 100 frames"
+        (row,) = (line for line in card.splitlines() if line.startswith(f"| `{name}.safetensors`"))
+        assert told in row
+    words = " ".join(card.split())
+    least = {row["quality"]: -row["least_gain_db"] for row in rows if row["method"] == "lite-video"}
+    assert f"{least[28]:.2f} dB below bicubic at H.264 CRF 28 and {least[33]:.2f} dB at 33" in words
+    of_vid4 = json.loads((RESULTS / "compressed-vid4.json").read_text())
+    flicker = {row["method"]: row["warping_error"] for row in of_vid4 if row["quality"] == 28}
+    assert f"flickers by {100 * (flicker['lite-video'] / flicker['bicubic'] - 1):.0f} % more than bicubic" in words
 
 
 def test_speeds_and_cached_files_are_listed_where_there_are_some() -> None:

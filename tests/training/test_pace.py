@@ -110,6 +110,50 @@ def test_the_speed_is_measured_for_a_minute_and_less_in_a_short_run(tmp_path: Pa
         assert iteration == 3 + measured_s / 0.5
 
 
+class Thawing(Timed):
+    """A task that leaves a part of its weights as they are at first, in which it is faster."""
+
+    def __init__(self, each_s: float, frozen: int) -> None:
+        super().__init__(each_s)
+        self.model = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
+        self.frozen = frozen
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        layers = zip(self.model.children(), ("main", "flow"), strict=True)
+        return [{"params": list(layer.parameters()), "role": role} for layer, role in layers]
+
+    def rate(self, role: str, iteration: int) -> float:
+        return 0.0 if role == "flow" and iteration < self.frozen else super().rate("main", iteration)
+
+    def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
+        if self.drawn[-1] < self.frozen:
+            self.now -= 0.4 * self.each_s * float(batch[0]) / 40
+        return super().loss(batch)
+
+
+def test_the_speed_is_that_of_iterations_that_train_all(tmp_path: Path) -> None:
+    task = Thawing(1.0, frozen=100)
+    seen = timed_run(task, tmp_path / "a", 0.5)
+    (fit,) = [progress.fit for progress in seen if progress.fit is not None]
+    assert fit.iterations_per_s == pytest.approx(1.0)
+    assert -VALIDATION_S - 1 <= task.now - 1000.0 - 1800 <= 1
+    never = Thawing(1.0, frozen=10**9)
+    seen = timed_run(never, tmp_path / "b", 0.5)
+    (fit,) = [progress.fit for progress in seen if progress.fit is not None]
+    assert fit.iterations_per_s == pytest.approx(1 / 0.6)
+    first = next(progress.iteration for progress in seen if progress.fit is not None)
+    assert first == pytest.approx(3 + (180 + 60 - 3 * 9) / 0.6, abs=1), "a minute, after a tenth of the time"
+    assert -VALIDATION_S - 1 <= never.now - 1000.0 - 1800 <= 1
+
+
+def test_validations_while_the_speed_is_measured_are_no_part_of_it(tmp_path: Path) -> None:
+    task = Timed(1.0, validation_s=30.0)
+    seen = timed_run(task, tmp_path, 2.0, validate_every=20)
+    (fit,) = [progress.fit for progress in seen if progress.fit is not None]
+    assert fit.iterations_per_s == pytest.approx(1.0)
+    assert -30 - 20 <= task.now - 1000.0 - 7200 <= 30
+
+
 def test_a_resumed_run_keeps_the_length_that_was_chosen(tmp_path: Path) -> None:
     whole = Timed(1.0)
     timed_run(whole, tmp_path / "whole", 0.5)

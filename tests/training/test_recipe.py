@@ -32,6 +32,17 @@ def test_the_rate_falls_along_a_cosine() -> None:
     assert [warm.rate(i) for i in (0, 4, 9)] == pytest.approx([0.2, 1.0, 2.0])
 
 
+@pytest.mark.parametrize("iterations", [4, 30, 49, 199, 300])
+def test_the_rate_falls_in_a_run_that_is_shorter_than_its_warm_up_too(iterations: int) -> None:
+    recipe = Recipe((Stage(iterations, 1, 1, 16),), learning_rate=2.0, final_learning_rate=0.0, warm_up=50)
+    rates = [recipe.rate(i) for i in range(iterations)]
+    assert max(rates) == 2.0
+    highest = max(i for i, rate in enumerate(rates) if rate == 2.0)
+    assert highest + 1 <= max(min(50, iterations // 4) + 1, 1)
+    assert rates[highest:] == sorted(rates[highest:], reverse=True)
+    assert recipe.rate(iterations) == pytest.approx(0.0)
+
+
 def test_the_papers_recipes() -> None:
     for name, rate in (("paper-reds", 1e-4), ("paper-vimeo", 2e-4)):
         recipe = RECIPES[name]

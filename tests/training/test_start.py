@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from networks import new_checkpoint
 from trainings import TINY, request
 
 from ksnet_deploy.base.errors import CheckpointError, ConfigError
+from ksnet_deploy.network.bundled import bundled_checkpoint
+from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.training import run
 from ksnet_deploy.training.run import train_ksnet
@@ -64,6 +68,39 @@ def test_another_network_is_refused_and_the_option_named(tmp_path: Path) -> None
     checkpoint = new_checkpoint(tmp_path, TINY)
     with pytest.raises(CheckpointError, match=r"holds another network .* tensors that fit with --init-partial"):
         initialise(KSNet(DIRECT), checkpoint.path)
+
+
+def test_the_settings_that_a_refusal_names_are_those_of_the_other_network() -> None:
+    lite = KSNetConfig.named("lite")
+    with pytest.raises(CheckpointError) as told:
+        initialise(KSNet(lite), bundled_checkpoint("lite-video"))
+    settings = re.findall(r"--set (\S+=[^\s,]+)", str(told.value))
+    assert settings, "of which the network differs"
+    assert initialise(KSNet(lite.replace(settings)), bundled_checkpoint("lite-video")) == []
+
+
+@pytest.mark.parametrize("recipe", ["short", "paper-reds"])
+def test_given_weights_are_trained_on_with_a_warm_up(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder_of_frames(tmp_path / "data/clip", noise(2, 64, 64, 3))
+    given = new_checkpoint(tmp_path, TINY).path
+    settings = tuple(f"{name}={value}" for name, value in asdict(TINY).items() if name != "reparameterize")
+    rates: list[float] = []
+    monkeypatch.setattr(run, "_run", lambda task, *_: rates.append(task.rate("main", 0) / task.recipe.learning_rate))
+    for init in (None, str(given)):
+        asked = request(
+            tmp_path, tmp_path / "data", settings=settings, init=init, recipe=recipe, stages=("400:1x2x16",)
+        )
+        run.train_ksnet(asked, lambda *_: None, lambda _: None)
+    from_nothing, from_weights = rates
+    assert from_nothing == pytest.approx(1.0 if recipe == "paper-reds" else 0.02)
+    assert from_weights == pytest.approx(0.02), "the optimizer knows nothing of them yet"
+
+
+def test_a_time_that_cannot_be_is_refused_before_the_data_is_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a run of nan hours cannot be planned"):
+        run.train_ksnet(request(tmp_path, tmp_path / "none", hours=math.nan), lambda *_: None, lambda _: None)
 
 
 def test_a_run_says_what_starts_anew(tmp_path: Path) -> None:

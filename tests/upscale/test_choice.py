@@ -12,9 +12,11 @@ from runners import RepeatRunner
 
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.upscale.choice import choose_network
-from ksnet_deploy.upscale.run import upscale_video
+from ksnet_deploy.upscale.result import Events
+from ksnet_deploy.upscale.run import estimate_video, upscale_video
 from ksnet_deploy.video.kinds import Source
 from ksnet_deploy.video.picture import write_picture, write_png
+from ksnet_deploy.video.reading.sources import lossy_codec_of
 
 CODECS = [
     *[("libx264", "yuv420p", ".mp4", "h264"), ("libx265", "yuv420p", ".mkv", "hevc")],
@@ -77,6 +79,25 @@ def test_a_gpu_gets_the_large_network_and_what_there_is_of_it(tmp_path: Path, mo
     )
     monkeypatch.setattr("ksnet_deploy.upscale.choice.bundled_names", lambda: ["uni", "uni-video"])
     assert choose_network(source, "cuda").name == "uni-video"
+
+
+def test_what_is_not_said_to_be_lossless_counts_as_lossy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Source(video(tmp_path / "v.mkv", "ffv1", "yuv420p"))
+    assert lossy_codec_of(source) is None
+    monkeypatch.setattr("ksnet_deploy.video.reading.sources.LOSSLESS", 1 << 20)  # as if FFmpeg said nothing of it
+    assert lossy_codec_of(source) == "ffv1"
+
+
+def test_python_is_told_which_network_was_taken_and_why(tmp_path: Path) -> None:
+    source = video(tmp_path / "v.mp4", "libx264", "yuv420p")
+    for job in (upscale_video, estimate_video):
+        notes: list[str] = []
+        job(source, tmp_path / f"{job.__name__}.mp4", events=Events(on_note=notes.append))
+        assert notes[0].startswith("Using the network 'lite-video': the source is compressed (h264); ")
+        assert "--model" not in notes[0], "which is an option of the command"
+        notes.clear()
+        job(source, tmp_path / f"{job.__name__}-lite.mp4", "lite", events=Events(on_note=notes.append))
+        assert not any("Using" in note for note in notes)
 
 
 def test_a_named_network_is_never_overridden(tmp_path: Path) -> None:

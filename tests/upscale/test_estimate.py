@@ -15,6 +15,7 @@ from runners import RepeatRunner
 from ksnet_deploy.base.errors import ConfigError, OutputError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.measure.speed.frames import BENCH_CLIP
+from ksnet_deploy.network.bundled import bundled_facts
 from ksnet_deploy.upscale.estimate import FRAMES, MOMENTS
 from ksnet_deploy.upscale.result import Events
 from ksnet_deploy.upscale.run import estimate_video, upscale_video
@@ -105,6 +106,14 @@ def test_the_command_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     answer = json.loads(run("upscale", source, "--dry-run", "--json").stdout)
     assert (answer["dry_run"], answer["frames"], answer["output"]) == (True, 12, str(tmp_path / "v_x4.mp4"))
     assert answer["bytes"] > 0
+    facts = bundled_facts()["lite-video"]
+    assert facts.h264_crf23_gain_db is not None
+    assert answer["network"] == (
+        f"lite-video is for compressed video on a CPU; {facts.validation_gain_db:+.2f} dB over bicubic (clean), "
+        f"{facts.h264_crf23_gain_db:+.2f} dB over bicubic (H.264 at CRF 23)."
+    )
+    assert answer["network"] in told.stdout
+    assert estimate_video(source, None, instant()).network is None, "of which nothing is known"
     refused = run("upscale", source, "-o", tmp_path / "frames", "--dry-run")
     assert refused.returncode == 1
     assert "--dry-run applies to video files only" in refused.stderr

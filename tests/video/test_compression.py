@@ -13,7 +13,7 @@ from clips import moving_grain
 from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.video.colour import Colour, usual_matrix
-from ksnet_deploy.video.compression import CODECS, CodecName, Compression, compress
+from ksnet_deploy.video.compression import CODECS, CodecName, Compression, _encoded, compress
 from ksnet_deploy.video.conversion import picture_of
 from ksnet_deploy.video.reading.reader import VideoReader
 
@@ -48,6 +48,24 @@ def test_quality_is_the_codecs_own_number(codec: CodecName) -> None:
     assert found[1] > found[2] + 1
     with pytest.raises(ConfigError, match=f"{codec} has qualities from .* not 99"):
         Compression(codec, 99)
+
+
+@pytest.mark.parametrize("quality", [1, 2, 5, 20, 31])
+def test_a_quantizer_is_the_one_of_every_frame(quality: int) -> None:
+    lr = moving_grain(7, 48, 64)
+    for packet in _encoded(lr, Compression("mjpeg", quality, gop=1), Colour(6, 2, 2, 2)):
+        data = bytes(packet)
+        table = data.index(b"\xff\xdb") + 5  # marker, length, number of the table
+        assert data[table + 1] == 2 * quality, "FFmpeg's matrix has 16 there, in eighths"
+    packets = _encoded(lr, Compression("mpeg2", quality, gop=12), Colour(6, 1, 2, 2))
+    kinds = set()
+    for packet in packets:
+        data = bytes(packet)
+        picture = data.index(b"\x00\x00\x01\x00")
+        kinds.add("?IPB"[data[picture + 5] >> 3 & 7])
+        slices = [data.index(b"\x00\x00\x01" + bytes([row]), picture + 4) for row in (1, 2, 3)]
+        assert [data[start + 4] >> 3 for start in slices] == [quality] * 3
+    assert kinds == {"I", "P", "B"}
 
 
 @pytest.mark.parametrize("codec", CODECS)

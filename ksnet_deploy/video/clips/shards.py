@@ -12,6 +12,7 @@ is compared when the file is opened; shards of older versions have none.
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
@@ -28,7 +29,7 @@ from ksnet_deploy.base.files import replacing
 from ksnet_deploy.base.frames import SCALE
 from ksnet_deploy.video.clips.clip import Clip, Region
 
-__all__ = ["SHARD_SUFFIX", "open_shard", "write_shards"]
+__all__ = ["SHARD_SUFFIX", "check_variant_names", "open_shard", "write_shards"]
 
 FORMAT = "ksnet-clips"
 SHARD_SUFFIX = ".safetensors"
@@ -117,6 +118,13 @@ def _checksum(name: str, tensor: NDArray[Any], metadata: Mapping[str, str]) -> i
     """CRC-32 of a tensor, after all else that says what it is."""
     about = f"{name} {tensor.shape} {tensor.dtype} {metadata.get('variants')}"
     return zlib.crc32(np.ascontiguousarray(tensor).data, zlib.crc32(about.encode()))
+
+
+def check_variant_names(clips: Iterable[Clip]) -> None:
+    """Raise InputError for a clip under whose name an LR version of another may be kept."""
+    for clip in clips:
+        if re.search(r"#lr[0-9]+$", clip.name):
+            raise InputError(f"{clip} has a name under which LR versions are kept in shards; rename it")
 
 
 def write_shards(

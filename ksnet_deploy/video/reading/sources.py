@@ -45,8 +45,8 @@ __all__ = [
 av.logging.restore_default_callback()
 av.logging.set_libav_level(av.logging.PANIC)
 
-INTRA_ONLY, LOSSY = 1 << 0, 1 << 1
-"""Flags AV_CODEC_PROP_INTRA_ONLY and AV_CODEC_PROP_LOSSY of FFmpeg's codec_desc.h."""
+INTRA_ONLY, LOSSY, LOSSLESS = 1 << 0, 1 << 1, 1 << 2
+"""Flags AV_CODEC_PROP_INTRA_ONLY, _LOSSY and _LOSSLESS of FFmpeg's codec_desc.h."""
 
 ICON = "ico"
 """FFmpeg's name of the format of icons, whose tracks are the same picture in several sizes."""
@@ -210,9 +210,10 @@ def check_self_contained(path: Path) -> None:
 
 
 def lossy_codec_of(source: Source) -> str | None:
-    """FFmpeg's name of a video's codec where that is a lossy one; None for others, and for folders and pipes.
+    """FFmpeg's name of a video's codec unless that is a lossless one; None for those, and for folders and pipes.
 
-    A codec that can do both, such as H.264, counts as lossy: hardly anyone uses its lossless mode.
+    A codec that can do both, such as H.264, counts as lossy: hardly anyone uses its lossless mode. So does one of which
+    FFmpeg says neither.
 
     Raises:
         InputError: the file cannot be read as a video.
@@ -222,7 +223,7 @@ def lossy_codec_of(source: Source) -> str | None:
     container, video = open_video(source)
     with container:
         codec = video.codec_context.codec
-    return codec.canonical_name if codec.properties & LOSSY else None
+    return None if codec.properties & (LOSSY | LOSSLESS) == LOSSLESS else codec.canonical_name
 
 
 def picture_files(folder: Path) -> list[Path]:
