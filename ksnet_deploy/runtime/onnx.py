@@ -56,8 +56,8 @@ PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
 }
 
 WAITING = {"session.intra_op.allow_spinning": "1", "session.intra_op.spin_duration_us": "100"}
-"""Threads that wait spin for 100 us and then sleep: nearly as fast on an idle machine as spinning on, and as fast as
-sleeping at once on a busy one, where spinning on takes the cores from those that work (``benchmarks/waterfall.py``)."""
+"""Threads that wait spin for 100 us and then sleep: nearly as fast on an idle machine as spinning on, and within a
+twentieth of sleeping at once on a busy one, where spinning on takes the cores from those that work."""
 SHARED = {**WAITING, "session.use_env_allocators": "1"}
 """Sessions that run by turns and take their memory from one arena, once :func:`share_memory` was called."""
 
