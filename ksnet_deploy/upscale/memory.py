@@ -42,7 +42,7 @@ RESERVE = 0.9
 """Share of the available memory that may be planned with."""
 BASE_BYTES = 120_000_000
 BYTES_PER_CHANNEL = {
-    ("direct", "deformable"): 290,
+    ("direct", "deformable"): 285,
     ("direct", "flow"): 205,
     ("progressive", "deformable"): 405,
     ("progressive", "flow"): 320,

@@ -202,13 +202,14 @@ def test_a_measured_process_takes_what_was_announced(model: str, backend: str, s
     file = checkpoint if backend == "torch" else Path(printed(EXPORT, checkpoint, size))
     taken = float(printed(PROCESS, file, size))
     print(f"{model} {backend} {size}: {announced / 1e9:.2f} GB announced, {taken / 1e9:.2f} GB taken")
-    # ONNX Runtime fills channels up to whole registers, so the 36 and 27 of uni take less with AVX2 than with AVX-512.
-    most = 1.4 if (model, backend) == ("uni", "onnxruntime") else 1.25
+    # ONNX Runtime's arena grows by powers of two, so that a size may take a quarter less than the next; and it fills
+    # channels up to whole registers, so that the 36 and 27 of uni take less with AVX2 than with AVX-512.
+    most = 1.4 if backend == "onnxruntime" else 1.25
     assert 0.8 <= announced / taken <= most
 
 
 def printed(program: str, *arguments: object) -> str:
     """Last line that a Python program prints in a process of its own."""
     command = [sys.executable, "-c", program, *map(str, arguments)]
-    env = os.environ | {"OMP_WAIT_POLICY": "passive"}
+    env = os.environ | {"OMP_WAIT_POLICY": "passive", "KSNET_ALIGN_LIBRARY": "off"}  # the native kernel takes less
     return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout.splitlines()[-1]
