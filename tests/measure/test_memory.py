@@ -202,9 +202,9 @@ def test_a_measured_process_takes_what_was_announced(model: str, backend: str, s
     file = checkpoint if backend == "torch" else Path(printed(EXPORT, checkpoint, size))
     taken = float(printed(PROCESS, file, size))
     print(f"{model} {backend} {size}: {announced / 1e9:.2f} GB announced, {taken / 1e9:.2f} GB taken")
-    # ONNX Runtime's arena grows by powers of two, so that a size may take a quarter less than the next; and it fills
-    # channels up to whole registers, so that the 36 and 27 of uni take less with AVX2 than with AVX-512.
-    most = 1.4 if backend == "onnxruntime" else 1.25
+    # ONNX Runtime's arena grows by powers of two, in an order that threads decide: lite at 540x960 took 2.6 GB once
+    # and 3.4 another time. It fills channels up to whole registers, so that uni takes less with AVX2 than with AVX-512.
+    most = 1.5 if backend == "onnxruntime" else 1.25
     assert 0.8 <= announced / taken <= most
 
 
