@@ -202,9 +202,10 @@ def test_a_measured_process_takes_what_was_announced(model: str, backend: str, s
     file = checkpoint if backend == "torch" else Path(printed(EXPORT, checkpoint, size))
     taken = float(printed(PROCESS, file, size))
     print(f"{model} {backend} {size}: {announced / 1e9:.2f} GB announced, {taken / 1e9:.2f} GB taken")
-    # ONNX Runtime's arena grows by powers of two, in an order that threads decide: lite at 540x960 took 2.6 GB once
-    # and 3.4 another time. It fills channels up to whole registers, so that uni takes less with AVX2 than with AVX-512.
-    most = 1.5 if backend == "onnxruntime" else 1.25
+    # Since convolutions of joined features are sums, ONNX Runtime takes one of two amounts for a file, at random: lite
+    # at 360x640 1.23 or 1.55 GB, of which the larger is announced. It fills channels up to whole registers, so that the
+    # 36 and 27 of uni take less with AVX2 than with AVX-512.
+    most = 1.4 if backend == "onnxruntime" else 1.25
     assert 0.8 <= announced / taken <= most
 
 
