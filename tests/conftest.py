@@ -9,7 +9,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from networks import SMALL, new_checkpoint
+from networks import SMALL, exports_of, new_checkpoint
 from traces import SharedTraces
 
 from ksnet_deploy.base.frames import FrameSize
@@ -64,16 +64,6 @@ def small_onnx(small: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> C
 def plain_onnx(plain: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Exports of the plain network, as of ``small_onnx``, in less time."""
     return exports_of(plain, tmp_path_factory.mktemp("plain_onnx"))
-
-
-def exports_of(checkpoint: Checkpoint, folder: Path) -> Callable[..., Path]:
-    def export(size: str | None, io: str = "uint8", precision: str = "fp32") -> Path:
-        path = folder / f"{size}-{io}-{precision}.onnx"
-        if not path.exists():
-            export_onnx(checkpoint, path, size=FrameSize.parse(size) if size else None, io=io, precision=precision)
-        return path
-
-    return export
 
 
 @pytest.fixture(scope="session")

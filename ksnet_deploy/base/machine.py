@@ -19,6 +19,7 @@ __all__ = [
     "ending_signals",
     "give_free_memory_back",
     "has_bfloat16",
+    "is_x86",
     "peak_memory",
     "reset_peak_memory",
     "same_priority",

@@ -14,7 +14,7 @@ __all__ = ["SHUFFLE_LAST", "aligns_in", "attribute", "leave_alignment", "use_cud
 SHUFFLE_LAST = "BlockShuffleLast"
 """Operator of the pixel shuffle of ONNX's mode ``DCR`` for a tensor with its channels last, and of any type."""
 
-_SHUFFLE_HEAD = """<blocksize> (x) => (y)
+_PIXEL_SHUFFLE = """<blocksize> (x) => (y)
 {
     block0 = Constant <value_int: int = @blocksize> ()
     axis0 = Constant <value = int64[1] {0}> ()
@@ -25,11 +25,6 @@ _SHUFFLE_HEAD = """<blocksize> (x) => (y)
     rest = Constant <value = int64[1] {-1}> ()
     h_out = Mul (h, block)
     w_out = Mul (w, block)
-"""
-_SHUFFLES = {
-    b"CRD": (
-        "PixelShuffle",
-        """
     hw = Mul (h, w)
     phases_shape = Concat <axis: int = 0> (rest, block, hw)
     phases = Reshape (x, phases_shape)
@@ -40,25 +35,15 @@ _SHUFFLES = {
     y_shape = Concat <axis: int = 0> (n, rest, h_out, w_out)
     y = Reshape (woven, y_shape)
 }
-""",
-    ),
-    b"DCR": (
-        "BlockShuffle",
-        """
-    rows = Mul (n, h)
+"""
+_BLOCK_SHUFFLE = f"""<blocksize> (x) => (y)
+{{
     channels_last = Transpose <perm = [0, 2, 3, 1]> (x)
-    phases_shape = Concat <axis: int = 0> (rows, w, block, rest)
-    phases = Reshape (channels_last, phases_shape)
-    woven = Transpose <perm = [0, 2, 1, 3]> (phases)
-    shuffled_shape = Concat <axis: int = 0> (n, h_out, w_out, rest)
-    shuffled = Reshape (woven, shuffled_shape)
+    shuffled = {DOMAIN}.{SHUFFLE_LAST} <blocksize: int = @blocksize> (channels_last)
     y = Transpose <perm = [0, 3, 1, 2]> (shuffled)
-}
-""",
-    ),
-}
-"""Name and body of the operator for each mode of DepthToSpace."""
-_SHUFFLE_LAST = """<blocksize> (x) => (y)
+}}
+"""
+_BLOCK_SHUFFLE_LAST = """<blocksize> (x) => (y)
 {
     block0 = Constant <value_int: int = @blocksize> ()
     axis0 = Constant <value = int64[1] {0}> ()
@@ -77,6 +62,9 @@ _SHUFFLE_LAST = """<blocksize> (x) => (y)
     y = Reshape (woven, y_shape)
 }
 """
+_SHUFFLES = {b"CRD": "PixelShuffle", b"DCR": "BlockShuffle"}
+"""Name of the operator for each mode of DepthToSpace."""
+_BODIES = {"PixelShuffle": _PIXEL_SHUFFLE, "BlockShuffle": _BLOCK_SHUFFLE, SHUFFLE_LAST: _BLOCK_SHUFFLE_LAST}
 
 
 def use_fast_operators(model: onnx.ModelProto) -> None:
@@ -91,14 +79,13 @@ def use_fast_operators(model: onnx.ModelProto) -> None:
     use_cuda_operators(model)
     for node in model.graph.node:
         if node.op_type == "DepthToSpace":
-            name, _ = _SHUFFLES[attribute(node, "mode") or b"DCR"]  # the mode's default in ONNX
+            name = _SHUFFLES[attribute(node, "mode") or b"DCR"]  # the mode's default in ONNX
             size = attribute(node, "blocksize")
             node.CopyFrom(
                 onnx.helper.make_node(name, node.input, node.output, node.name, domain=DOMAIN, blocksize=size)
             )
-    bodies = {name: _SHUFFLE_HEAD + body for name, body in _SHUFFLES.values()} | {SHUFFLE_LAST: _SHUFFLE_LAST}
-    for name, body in bodies.items():
-        head = f'<domain: "{DOMAIN}", opset_import: ["": {OPSET}]>\n{name} '
+    for name, body in _BODIES.items():
+        head = f'<domain: "{DOMAIN}", opset_import: ["": {OPSET}, "{DOMAIN}": {VERSION}]>\n{name} '
         model.functions.append(onnx.parser.parse_function(head + body))
 
 

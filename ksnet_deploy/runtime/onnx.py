@@ -107,7 +107,7 @@ class OnnxRunner(Runner):
         if device == "cuda":
             check_countable(exported_metadata(model), size, exported_lanes(model))
         kernel = use_fastest_operators(model, device, rewrite)
-        if device == "cpu" and rewrite is None:
+        if device == "cpu" and rewrite is None:  # here alone, because steps in pieces are cut at the splits as they are
             gradients_in_registers(model)
         if kernel is not None and kernel.note is not None:
             self.notes = (kernel.note,)

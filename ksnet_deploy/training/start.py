@@ -56,16 +56,19 @@ def initialise(
     return _modules(set(expected) - set(fitting), set(expected))
 
 
-def _changes(before: KSNetConfig, after: KSNetConfig) -> str:
-    """``direction bi instead of uni`` for each setting that differs."""
+def _differing(before: KSNetConfig, after: KSNetConfig) -> list[tuple[str, object, object]]:
+    """Settings that two configurations have otherwise: the name and both values."""
     old, new = asdict(before), asdict(after)
-    return ", ".join(f"{name} {new[name]} instead of {old[name]}" for name in new if new[name] != old[name])
+    return [(name, old[name], new[name]) for name in new if new[name] != old[name]]
+
+
+def _changes(before: KSNetConfig, after: KSNetConfig) -> str:
+    return ", ".join(f"{name} {new} instead of {old}" for name, old, new in _differing(before, after))
 
 
 def _options(given: KSNetConfig, wanted: KSNetConfig) -> str:
     """`` with --set flow_levels=6``, which makes one configuration another; empty where they are equal."""
-    old, new = asdict(given), asdict(wanted)
-    settings = [f"--set {name}={str(new[name]).lower()}" for name in new if new[name] != old[name]]
+    settings = [f"--set {name}={str(new).lower()}" for name, _, new in _differing(given, wanted)]
     return f" with {' '.join(settings)}" if settings else ""
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from networks import SMALL, new_checkpoint
+from networks import SMALL, exports_of, new_checkpoint
 from onnx import TensorProto, helper, numpy_helper
 
 from ksnet_deploy.base.frames import FrameSize
@@ -34,6 +34,7 @@ from ksnet_deploy.runtime.rewrites import (
 from ksnet_deploy.runtime.torch import TorchRunner
 
 SIZE = FrameSize(32, 48)
+TEXT = str(SIZE)
 Rewrite = Callable[[onnx.ModelProto], None]
 
 
@@ -45,13 +46,7 @@ def direct(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def exports(direct: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    def export(io: str = "uint8", precision: str = "fp32", size: FrameSize | None = SIZE) -> Path:
-        path = tmp_path_factory.getbasetemp() / f"direct-{io}-{precision}-{size}.onnx"
-        if not path.exists():
-            export_onnx(direct, path, size=size, io=io, precision=precision)  # type: ignore[arg-type]
-        return path
-
-    return export
+    return exports_of(direct, tmp_path_factory.mktemp("exports"))
 
 
 def only(*rewrites: Rewrite) -> Rewrite:
@@ -86,7 +81,7 @@ def by_block(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize("rewrite", [parts_by_themselves, by_block], ids=["parts", "rounding"])
 @pytest.mark.parametrize("size", [SIZE, FrameSize(33, 50)], ids=str)
 def test_each_computes_what_the_file_computes(exports: Callable[..., Path], rewrite: Rewrite, size: FrameSize) -> None:
-    path = exports(size=size)
+    path = exports(str(size))
     for found, expected in zip(
         frames_of(path, only(rewrite), size), frames_of(path, lambda _model: None, size), strict=True
     ):
@@ -98,13 +93,13 @@ def test_each_computes_what_the_file_computes(exports: Callable[..., Path], rewr
 
 def test_together_they_compute_what_pytorch_computes(exports: Callable[..., Path], direct: Checkpoint) -> None:
     for size in (SIZE, FrameSize(33, 50)):
-        with OnnxRunner(exports(size=None), size) as runner, TorchRunner(direct.model, size) as expected:
+        with OnnxRunner(exports(None), size) as runner, TorchRunner(direct.model, size) as expected:
             for frame in moving_frames(size, 4):
                 assert psnr(runner.step(frame), expected.step(frame)) > 60
 
 
 def test_rounding_comes_before_the_shuffle_of_bytes(exports: Callable[..., Path]) -> None:
-    model = onnx.load(exports())
+    model = onnx.load(exports(TEXT))
     before = kinds(model)
     by_block(model)
     after = kinds(model)
@@ -117,7 +112,9 @@ def test_rounding_comes_before_the_shuffle_of_bytes(exports: Callable[..., Path]
 
 @pytest.mark.parametrize("change", ["float frames", "half", "another reader", "two block sizes"])
 def test_another_end_than_that_stays_as_it_is(exports: Callable[..., Path], change: str) -> None:
-    model = onnx.load(exports(**{"float frames": {"io": "float32"}, "half": {"precision": "fp16"}}.get(change, {})))
+    model = onnx.load(
+        exports(TEXT, **{"float frames": {"io": "float32"}, "half": {"precision": "fp16"}}.get(change, {}))
+    )
     ends = [node for node in model.graph.node if node.op_type == "DepthToSpace"]
     if change == "another reader":
         model.graph.node.append(helper.make_node("Identity", [ends[-1].output[0]], ["elsewhere"], "elsewhere"))
@@ -129,7 +126,7 @@ def test_another_end_than_that_stays_as_it_is(exports: Callable[..., Path], chan
 
 
 def test_parts_of_whole_registers_are_not_joined(exports: Callable[..., Path]) -> None:
-    model = onnx.load(exports())
+    model = onnx.load(exports(TEXT))
     before, widths = kinds(model), channels_in(model)
     joined = {
         node.output[0]: [widths[name] for name in node.input]
@@ -148,7 +145,7 @@ def test_parts_of_whole_registers_are_not_joined(exports: Callable[..., Path]) -
 
 
 def test_half_keeps_its_sums(exports: Callable[..., Path]) -> None:
-    model = onnx.load(exports(precision="fp16"))
+    model = onnx.load(exports(TEXT, precision="fp16"))
     expected = kinds(model)
     parts_by_themselves(model)
     assert kinds(model) == expected
@@ -161,7 +158,7 @@ def test_gradients_of_whole_registers(
     """Splits of 16, 12 and 9 channels in two branches: of these 16 fill the registers of every processor."""
     monkeypatch.setattr(gradients, "is_x86", lambda: True)
     monkeypatch.setattr(gradients, "cpu_flags", lambda: flags)
-    model = onnx.load(exports())
+    model = onnx.load(exports(TEXT))
     use_fast_operators(model)
     gradients_in_registers(model)
     assert kinds(model)[SPLIT_OF_GRADIENTS] == 2
@@ -178,13 +175,13 @@ def test_width_of_a_register(monkeypatch: pytest.MonkeyPatch, flags: set[str] | 
 def test_other_processors_keep_what_was_not_measured_there(
     exports: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = onnx.load(exports())
+    model = onnx.load(exports(TEXT))
     for module in (gradients, rewrites):
         monkeypatch.setattr(module, "is_x86", lambda: False)
     use_processor_operators(model)
     gradients_in_registers(model)
     assert kinds(model)[TOPK_SPLIT] == 6
-    assert kinds(model)["Concat"] == kinds(onnx.load(exports()))["Concat"]
+    assert kinds(model)["Concat"] == kinds(onnx.load(exports(TEXT)))["Concat"]
 
 
 @pytest.mark.parametrize("shape", [(16, 9, 13), (16, 1, 5), (16, 6, 1)], ids=str)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
 import torch
 from torch import Tensor, nn
 
+from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.export.onnx import export_onnx
 from ksnet_deploy.network.blocks import RCB
 from ksnet_deploy.network.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from ksnet_deploy.network.config import KSNetConfig
@@ -44,6 +47,18 @@ def new_checkpoint(folder: Path, config: KSNetConfig, seed: int = 0) -> Checkpoi
     torch.manual_seed(seed)
     save_checkpoint(randomise(KSNet(config), seed), path, training="random", licence="Apache-2.0")
     return load_checkpoint(path)
+
+
+def exports_of(checkpoint: Checkpoint, folder: Path) -> Callable[..., Path]:
+    """Exports of a network, each made once: called with a size in words or None, a type of frames and a precision."""
+
+    def export(size: str | None, io: str = "uint8", precision: str = "fp32") -> Path:
+        path = folder / f"{size}-{io}-{precision}.onnx"
+        if not path.exists():
+            export_onnx(checkpoint, path, size=FrameSize.parse(size) if size else None, io=io, precision=precision)
+        return path
+
+    return export
 
 
 def save_as_exported(model: onnx.ModelProto, path: Path) -> None:
