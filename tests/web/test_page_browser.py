@@ -152,15 +152,15 @@ def test_a_film_is_dropped_looked_at_started_cancelled_resumed_and_fetched(
 def test_what_a_killed_server_had_finished_is_gone_on_from(
     browser: Any, film: Path, expected: bytes, tmp_path: Path
 ) -> None:
-    with serving(tmp_path / "jobs", STEP_S) as server, visited(browser, server.address, expected=(REFUSED,)) as page:
-        add(page, film, "film.mp4")
-        page.locator("#start").click()
-        page.wait_for_selector("#panel .figures")
-        page.wait_for_function(
-            "least => parseInt(document.querySelector('#panel .figures').textContent) >= least", arg=SEGMENT + 6
-        )
-        page.goto("about:blank")  # a page without its server would complain
-        server.kill()
+    with serving(tmp_path / "jobs", STEP_S) as server:
+        with visited(browser, server.address, expected=(REFUSED,)) as page:
+            add(page, film, "film.mp4")
+            page.locator("#start").click()
+            page.wait_for_selector("#panel .figures")
+            page.wait_for_function(
+                "least => parseInt(document.querySelector('#panel .figures').textContent) >= least", arg=SEGMENT + 6
+            )
+        server.kill()  # when the page is closed, which would complain of a server that is gone
     with serving(tmp_path / "jobs") as server, visited(browser, server.address) as page:
         finished = frames_finished(page)
         assert f"interrupted, {finished} frames finished" in page.locator("#jobs").inner_text()
