@@ -38,11 +38,17 @@ NEW_IN_IDENTITY = (DATA_VERSION,)
 """Parts of a task's identity that runs of earlier versions did not keep."""
 
 
-def run_loop(task: Task, settings: LoopSettings, world: World, on_progress: Callable[[Progress], None]) -> nn.Module:
+def run_loop(
+    task: Task,
+    settings: LoopSettings,
+    world: World,
+    on_progress: Callable[[Progress], None],
+    on_note: Callable[[str], None] = lambda _sentence: None,
+) -> nn.Module:
     """Train to the end of the task, continuing from the folder's last checkpoint if there is one.
 
-    SIGINT, SIGTERM and SIGHUP end the run after the current iteration, once all is saved; only then are their handlers
-    called.
+    SIGINT, SIGTERM and SIGHUP end the run after the current iteration, once all is saved and ``on_note`` was told so;
+    only then are their handlers called.
 
     Returns:
         The model with averaged weights.
@@ -57,7 +63,7 @@ def run_loop(task: Task, settings: LoopSettings, world: World, on_progress: Call
         folder.mkdir(parents=True, exist_ok=True)
         lock = Lock(folder / LOCK_FILE, held(folder)) if world.leads else contextlib.nullcontext()
     with lock, Signals() as signals:
-        return _Run(task, settings, world, signals).run(on_progress)
+        return _Run(task, settings, world, signals).run(on_progress, on_note)
 
 
 class _Run:
@@ -90,7 +96,7 @@ class _Run:
             self.proportions = task.recipe
             task.follow(self.proportions.spread(OPEN_ENDED if self.fit is None else self.fit.iterations))
 
-    def run(self, on_progress: Callable[[Progress], None]) -> nn.Module:
+    def run(self, on_progress: Callable[[Progress], None], on_note: Callable[[str], None]) -> nn.Module:
         settings = self.settings
         meter = Meter(self.world.size)
         self.pace = None if settings.hours is None or self.fit is not None else Pace(settings.hours, settings.clock)
@@ -125,6 +131,8 @@ class _Run:
             self._leave_without_data(error)
         if self.world.leads and self.saved == self.task.iterations and not self._result_is_whole():
             self._save({})  # of a run that was finished before, and its result removed or damaged
+        if self.signals.came and self.world.leads:
+            on_note(f"{self._kept().capitalize()}.")
         self.signals.deliver()
         return self.averaged
 

@@ -278,6 +278,6 @@ def _run(
         iterations = task.iterations if request.hours is None else None
         length = f"{request.hours:g} hours" if iterations is None else counted(iterations, "iteration")
         on_start(iterations, f"{clips_in_words(clips)}, {length}")
-    run_loop(task, request.loop, world, on_progress)
+    run_loop(task, request.loop, world, on_progress, on_note)
     world.leave()
     return task.target

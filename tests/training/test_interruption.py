@@ -142,7 +142,8 @@ def loss_then_signal(batch):
     return loss(batch)
 
 task.loss = loss_then_signal
-run_loop(task, settings(folder, log_every=100), CPU, lambda p: print("at", p.iteration, flush=True))
+shown = lambda progress: print("at", progress.iteration, flush=True)
+run_loop(task, settings(folder, log_every=100), CPU, shown, lambda note: print(note, flush=True))
 """
 
 
@@ -157,7 +158,8 @@ def test_a_signal_saves_before_it_leaves(tmp_path: Path, kind: signal.Signals) -
         run_loop(whole, settings(tmp_path / "whole"), CPU, lambda _: None)
         result = in_a_process(INTERRUPTED, tmp_path / "cut", int(kind))
         assert result.returncode == 128 + kind, result.stderr
-        assert result.stdout.splitlines() == ["at 5", f"left {int(kind)}"]
+        saved = "All up to iteration 5 is saved, so run the same command again to go on from there."
+        assert result.stdout.splitlines() == ["at 5", saved, f"left {int(kind)}"]
         cut, seen = tiny_task(tmp_path / "cut"), []
         run_loop(cut, settings(tmp_path / "cut"), CPU, lambda p: seen.append(p.iteration))
     finally:
