@@ -218,6 +218,12 @@ def train(
         Literal["BI", "BD", "video"],
         typer.Option("--degradation", help="How LR is made; 'video' takes what 'pack' made of it (default: BI)."),
     ] = "BI",
+    temporal_weight: Annotated[
+        float,
+        typer.Option(
+            "--temporal-weight", help="Weight of the change along the motion, which is seen as flicker."
+        ),
+    ] = 0.0,
     precision: PrecisionOption = "fp32",
     device: DeviceOption = "cpu",
     recorded: Recorded = False,
@@ -256,6 +262,7 @@ def train(
         optimizer=optimizer,
         flow_frozen=flow_frozen,
         degradation=degradation,
+        temporal_weight=temporal_weight,
         licence=licence,
         hours=hours,
     )

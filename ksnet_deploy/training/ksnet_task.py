@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ksnet_deploy.base.errors import InputError
+from ksnet_deploy.base.errors import ConfigError, InputError
 from ksnet_deploy.base.frames import SCALE, FrameSize
 from ksnet_deploy.base.metrics import PSNR_LIMIT, luma, psnr
 from ksnet_deploy.measure.degradation import TrainingDegradation, degrade, enlarge_bicubic
@@ -22,6 +22,7 @@ from ksnet_deploy.training.loading import loaded
 from ksnet_deploy.training.optimizer import split_kernels
 from ksnet_deploy.training.recipe import Recipe, check_batches
 from ksnet_deploy.training.task import Task
+from ksnet_deploy.training.temporal_loss import temporal_loss
 from ksnet_deploy.training.world import World
 from ksnet_deploy.video.clips.clip import Clip
 
@@ -61,6 +62,8 @@ class KSNetTask(Task):
             check_clips(clips, stage.patch_px)
         if recipe.degradation == "video":
             check_variants(clips)
+        if recipe.temporal_weight and model.flow is None:
+            raise ConfigError("the temporal loss takes a flow network, and this network has none; leave it out")
         self.model: KSNet = model
         self.iterations, self.ema_decay, self.gradient_norm = recipe.iterations, recipe.ema_decay, recipe.gradient_norm
         self.recipe, self.target, self.workers = recipe, target, workers
@@ -96,7 +99,11 @@ class KSNetTask(Task):
     def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
         lr, hr = map(frames_as_input, batch)
         with shared_kernels(self.model):
-            return charbonnier(self.model.forward_window(lr), hr)
+            found = self.model.forward_window(lr)
+        loss = charbonnier(found, hr)
+        if self.recipe.temporal_weight and self.model.flow is not None:
+            loss = loss + self.recipe.temporal_weight * temporal_loss(found, hr, self.model.flow)
+        return loss
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
         assert isinstance(model, KSNet)

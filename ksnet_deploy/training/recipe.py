@@ -69,12 +69,18 @@ class Recipe:
     optimizer: OptimizerName = "adam"
     """Optimizer; Muon takes the main network's convolution kernels only, all else is Adam's."""
     degradation: TrainingDegradation = "BI"
+    temporal_weight: float = 0.0
+    """Weight of the temporal loss beside the Charbonnier loss; above 0 a video is steadier."""
     still_share: float = 0.25
     """Share of the windows that come from stills under synthetic camera motion, where the data has stills."""
 
     def __post_init__(self) -> None:
         if not 0 < self.learning_rate < math.inf:
             raise ConfigError(f"the learning rate is {self.learning_rate}; it must be a finite number above 0")
+        if not 0 <= self.temporal_weight < math.inf:
+            raise ConfigError(
+                f"the weight of the temporal loss is {self.temporal_weight}; it must be a finite number from 0 on"
+            )
 
     @property
     def iterations(self) -> int:

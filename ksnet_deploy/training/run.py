@@ -110,6 +110,7 @@ class TrainingRequest(_Request):
     flow_frozen: int | None = None
     optimizer: OptimizerName | None = None
     degradation: TrainingDegradation = "BI"
+    temporal_weight: float = 0.0
     licence: str = "not stated"
 
 
@@ -154,6 +155,7 @@ def train_ksnet(
     recipe = replace(
         recipe,
         degradation=request.degradation,
+        temporal_weight=request.temporal_weight,
         **{name: value for name, value in changes.items() if value is not None},  # type: ignore[arg-type]
     )
     on_cpu = world.device.type == "cpu"
