@@ -6,10 +6,16 @@ import contextlib
 import io
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from unittest import mock
 
+import typer.main
+
 from ksnet_deploy.cli import app as cli
+
+built = cache(typer.main.get_command)
+"""The commands with their options, which take a tenth of a second to build."""
 
 
 def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -18,6 +24,7 @@ def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProc
     with (
         mock.patch.object(sys, "argv", ["ksnet-deploy", *map(str, arguments)]),
         mock.patch.object(cli.signal, "signal"),  # the tests keep their own
+        mock.patch.object(typer.main, "get_command", built),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         contextlib.chdir(cwd or "."),
