@@ -32,6 +32,7 @@ sys.meta_path.insert(0, Missing())
 """
 
 
+@pytest.mark.slow
 def test_no_module_that_a_gpu_needs_wants_what_pytorch_does_not_bring() -> None:
     code = BLOCK + "".join(f"import ksnet_deploy.{module}\n" for module in MODULES)
     code += "sys.path.insert(0, 'benchmarks')\nimport gpu\n"

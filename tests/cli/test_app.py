@@ -245,6 +245,7 @@ def test_version() -> None:
     assert re.fullmatch(r"ksnet-deploy \d+\.\d+\.\d+\n", run("--version").stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("active", "ACTIVE")])
 def test_waiting_threads_sleep_unless_the_user_says_otherwise(given: str | None, expected: str) -> None:
     """Spinning ones made a seventh of the iterations beside a busy process; libgomp says what it was told."""

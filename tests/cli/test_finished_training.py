@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from clips import folder_of_frames, moving_grain
 from command import run
 
 
+@pytest.mark.slow
 def test_a_finished_run_says_that_nothing_was_trained(tmp_path: Path) -> None:
     folder_of_frames(tmp_path / "data" / "clip", moving_grain(4, 96, 96))
     command = ("train", tmp_path / "data", "-o", tmp_path / "run", "--size", "lite", "--stage", "2:1x2x16")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from media import make_video
+from thinning import table
 
 from ksnet_deploy.base.frames import FrameSize
 
@@ -25,12 +26,12 @@ SUPPORT = str(Path(__file__).parents[1] / "support")
 
 @pytest.mark.skipif(sys.platform == "win32", reason="what a closed pipe does is POSIX's")
 @pytest.mark.parametrize(
-    "options", [["--json"], ["--progress", "json"], [], ["--progress", "json", "--json"]], ids=" ".join
+    ("options", "closed"),
+    table(("--json", "--progress json", "", "--progress json --json"), ("stdout", "stderr", "both"), every=3),
 )
-@pytest.mark.parametrize("closed", ["stdout", "stderr", "both"])
-def test_a_reader_that_goes_away_does_not_end_the_work(tmp_path: Path, options: list[str], closed: str) -> None:
+def test_a_reader_that_goes_away_does_not_end_the_work(tmp_path: Path, options: str, closed: str) -> None:
     source = make_video(tmp_path / "v.mp4", FrameSize(32, 48), frames=30)
-    command = [sys.executable, "-c", COMMAND, "upscale", str(source), *options]
+    command = [sys.executable, "-c", COMMAND, "upscale", str(source), *options.split()]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={"PYTHONPATH": SUPPORT})
     assert process.stdout is not None
     assert process.stderr is not None

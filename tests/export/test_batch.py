@@ -48,6 +48,7 @@ def test_the_command_exports_a_batch_with_its_proof(smallest: Checkpoint, tmp_pa
     assert "frames at once" in run("info", "--model", path).stdout
 
 
+@pytest.mark.slow
 def test_the_proof_refuses_a_file_whose_scenes_get_mixed(smallest: Checkpoint, tmp_path: Path) -> None:
     path = tmp_path / "mixed.onnx"
     export_onnx(smallest, path, size=SIZE, batch=2)

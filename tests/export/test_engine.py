@@ -344,6 +344,7 @@ def test_an_engine_of_a_checkpoint_is_compared_with_float32_once(
     assert (mended.reused, mended.path.stat().st_size > 1000) == (False, True)
 
 
+@pytest.mark.slow
 @rtx
 def test_an_engine_that_fails_its_proof_does_not_get_its_name(half_onnx: Path, tmp_path: Path) -> None:
     path = tmp_path / "s.engine"
@@ -383,6 +384,7 @@ def test_on_its_own_gpu_the_engine_itself_is_compared(
     assert "dB against float32, where at least 45 dB is accepted" in proof["faults"][0]
 
 
+@pytest.mark.slow
 @rtx
 def test_the_command_answers_in_json_and_lists_its_cache(
     half_onnx: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

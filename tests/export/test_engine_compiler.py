@@ -35,6 +35,7 @@ def test_the_parser_gets_each_alignment_whole_where_there_is_a_plugin_for_it(sma
         assert named == ({"plugin_namespace": b"ksnet", "plugin_version": b"1"} if node.domain == DOMAIN else {})
 
 
+@pytest.mark.slow
 def test_a_library_of_an_earlier_version_gets_the_convolutions_and_the_user_a_note(
     small_onnx: Callable[..., Path],
 ) -> None:

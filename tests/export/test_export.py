@@ -167,6 +167,7 @@ def test_both_proofs_compare_with_the_unfolded_network(
     verify(small.model, small_files[precision], FrameSize(32, 48), precision=precision, frames=2)
 
 
+@pytest.mark.slow
 def test_the_proof_refuses_a_file_that_carries_the_past_over_a_reset(
     small: Checkpoint, small_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,6 +107,7 @@ def test_what_is_not_finite_or_missing_is_far(small_onnx: SmallOnnx, tmp_path: P
         assert compare_outputs(reference, candidate, "fp32").far[0].largest == float("inf")
 
 
+@pytest.mark.slow
 @needs_polygraphy
 def test_a_failed_proof_names_the_outputs_that_differ(
     small: Checkpoint, small_onnx: SmallOnnx, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -119,6 +120,7 @@ def test_a_failed_proof_names_the_outputs_that_differ(
         verify(small.model, planted, SIZE, precision="fp32", frames=2)
 
 
+@pytest.mark.slow
 @needs_polygraphy
 def test_an_engine_that_is_kept_below_its_bound_names_the_outputs_that_differ(
     small: Checkpoint, small_onnx: SmallOnnx, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -215,6 +215,7 @@ def test_what_was_named_twice_is_measured_once(small: Checkpoint, tmp_path: Path
     assert [s.size for s in find_subjects([str(small.path), str(link)], again)] == [SIZE, FrameSize(16, 16)]
 
 
+@pytest.mark.slow
 def test_a_given_file_runs_in_its_own_precision(
     small_onnx: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,7 @@ def test_the_card_has_the_figures_on_compressed_video() -> None:
     assert f"flickers by {100 * (flicker['lite-video'] / flicker['bicubic'] - 1):.0f} % more than bicubic" in words
 
 
+@pytest.mark.slow
 def test_speeds_and_cached_files_are_listed_where_there_are_some() -> None:
     assert "not measured here; run ksnet-deploy bench --model lite" in list_models().as_text()
     keep_speed(bundled_checkpoint("lite"), FrameSize(72, 128), "onnxruntime-cpu", "file", 12.0)

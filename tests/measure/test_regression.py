@@ -23,6 +23,7 @@ from ksnet_deploy.measure.speed.regression import (
 from ksnet_deploy.measure.speed.surroundings import differences
 
 
+@pytest.mark.slow
 def test_ten_identical_runs_are_no_cry_of_wolf_even_as_the_machines_speed_changes(bed: Bed) -> None:
     runs = [bed.result(seed, drift=1 + 0.1 * seed) for seed in range(10)]
     verdicts = [c.verdict for old, new in itertools.pairwise(runs) for c in changes(old, new)]

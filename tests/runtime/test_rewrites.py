@@ -91,6 +91,7 @@ def test_each_computes_what_the_file_computes(exports: Callable[..., Path], rewr
         assert (found != expected).mean() < 0.01
 
 
+@pytest.mark.slow
 def test_together_they_compute_what_pytorch_computes(exports: Callable[..., Path], direct: Checkpoint) -> None:
     for size in (SIZE, FrameSize(33, 50)):
         with OnnxRunner(exports(None), size) as runner, TorchRunner(direct.model, size) as expected:
@@ -110,6 +111,7 @@ def test_rounding_comes_before_the_shuffle_of_bytes(exports: Callable[..., Path]
     assert model.graph.node[-1].output == ["hr"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["float frames", "half", "another reader", "two block sizes"])
 def test_another_end_than_that_stays_as_it_is(exports: Callable[..., Path], change: str) -> None:
     model = onnx.load(

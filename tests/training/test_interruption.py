@@ -286,6 +286,7 @@ def test_pixels_replaced_under_the_same_names_are_noticed(tmp_path: Path) -> Non
         run_loop(task(), settings(tmp_path / "run"), CPU, lambda _: None)
 
 
+@pytest.mark.slow
 def test_a_damaged_file_to_resume_from_is_one_sentence(tmp_path: Path) -> None:
     run_loop(tiny_task(tmp_path), settings(tmp_path), CPU, lambda _: None)
     path = tmp_path / "resume.pt"

@@ -102,6 +102,7 @@ def test_the_rate_ends_when_the_hours_do(tmp_path: Path, each_s: float, hours: f
     assert f"{task.iterations} iterations take {hours:g} hours" in str(told[0].fit)
 
 
+@pytest.mark.slow
 def test_the_speed_is_measured_for_a_minute_and_less_in_a_short_run(tmp_path: Path) -> None:
     for hours, measured_s in ((0.5, 60.0), (0.1, 36.0)):
         task = Timed(0.5, validation_s=0.0)
@@ -131,6 +132,7 @@ class Thawing(Timed):
         return super().loss(batch)
 
 
+@pytest.mark.slow
 def test_the_speed_is_that_of_iterations_that_train_all(tmp_path: Path) -> None:
     task = Thawing(1.0, frozen=100)
     seen = timed_run(task, tmp_path / "a", 0.5)
@@ -146,6 +148,7 @@ def test_the_speed_is_that_of_iterations_that_train_all(tmp_path: Path) -> None:
     assert -VALIDATION_S - 1 <= never.now - 1000.0 - 1800 <= 1
 
 
+@pytest.mark.slow
 def test_validations_while_the_speed_is_measured_are_no_part_of_it(tmp_path: Path) -> None:
     task = Timed(1.0, validation_s=30.0)
     seen = timed_run(task, tmp_path, 2.0, validate_every=20)

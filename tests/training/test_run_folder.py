@@ -73,6 +73,7 @@ def test_the_result_of_a_finished_run_that_was_removed_or_damaged_is_written_aga
     assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
 
 
+@pytest.mark.slow
 def test_an_iteration_that_cannot_be_is_a_damaged_file(tmp_path: Path) -> None:
     train(tmp_path)
     state = torch.load(tmp_path / "resume.pt", weights_only=True)

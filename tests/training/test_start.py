@@ -103,6 +103,7 @@ def test_a_time_that_cannot_be_is_refused_before_the_data_is_read(tmp_path: Path
         run.train_ksnet(request(tmp_path, tmp_path / "none", hours=math.nan), lambda *_: None, lambda _: None)
 
 
+@pytest.mark.slow
 def test_a_run_says_what_starts_anew(tmp_path: Path) -> None:
     folder_of_frames(tmp_path / "data/a", noise(2, 64, 64, 3))
     said: list[str] = []

@@ -96,6 +96,7 @@ def test_a_finished_run_does_nothing_more(tmp_path: Path) -> None:
     assert (tmp_path / "net.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_another_run_is_not_continued(tmp_path: Path) -> None:
     run(tiny_task(tmp_path), tmp_path)
     with pytest.raises(CheckpointError, match=r"belongs to a run with another seed;.*choose another folder"):
@@ -199,6 +200,7 @@ def test_training_lowers_the_loss_and_says_where_time_goes(tmp_path: Path) -> No
     assert "iteration 40 of 40" in metadata["training"]
 
 
+@pytest.mark.slow
 def test_half_precision_trains_too(tmp_path: Path) -> None:
     assert all(math.isfinite(p.loss) for p in run(tiny_task(tmp_path), tmp_path, precision="bf16"))
 
@@ -276,6 +278,7 @@ def test_a_loss_that_is_looked_at_late_never_changes_the_weights(
     assert spoilt.saved == []
 
 
+@pytest.mark.slow
 def test_the_papers_splits_are_kept(tmp_path: Path) -> None:
     for name in ("000", "001", "011"):
         folder_of_frames(tmp_path / "reds/train_sharp" / name, noise(2, 64, 64, 3))

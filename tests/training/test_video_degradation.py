@@ -183,6 +183,7 @@ def test_clips_that_cannot_be_reduced_are_refused_before_they_are_packed(tmp_pat
     assert len(next(iter(find_clips(tmp_path / "shards"))).variants) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("degradation", ["video", "BI"])
 def test_shards_with_versions_train_either_way(packed: Path, tmp_path: Path, degradation: str) -> None:
     seen: list[float] = []

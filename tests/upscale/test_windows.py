@@ -104,6 +104,7 @@ def test_every_frame_is_of_its_window_and_look_ahead_and_of_its_scene_alone(wind
         np.testing.assert_array_equal(upscaled.frame.rgb, hr)
 
 
+@pytest.mark.slow
 def test_one_window_over_a_scene_is_the_network_over_the_whole_scene(small_bi: Checkpoint) -> None:
     lrs = [*pictures(5, FrameSize(20, 24))]
     with Upscaler(str(small_bi.path), runtime="torch", window=5, look_ahead=0) as upscaler:

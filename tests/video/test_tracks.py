@@ -25,6 +25,7 @@ from films import (
     first_picture_s,
 )
 from media import make_video
+from thinning import table
 from torture_run import upscale
 
 from ksnet_deploy.base.errors import OutputError
@@ -86,8 +87,7 @@ def check_said(result: UpscaleResult, becomes: str, codec: str) -> None:
     assert any(f"Not copied: {kind} track 1" in note for note in result.notes) == (done == LEFT_OUT)
 
 
-@pytest.mark.parametrize("suffix", CONTAINERS)
-@pytest.mark.parametrize("kind", SOUND_BECOMES)
+@pytest.mark.parametrize(("kind", "suffix"), table(SOUND_BECOMES, CONTAINERS, every=3))
 def test_sound_is_in_any_container_and_in_sync(
     film: Callable[[str], Path], tmp_path: Path, kind: str, suffix: str
 ) -> None:
