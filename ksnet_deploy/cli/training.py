@@ -220,9 +220,7 @@ def train(
     ] = "BI",
     temporal_weight: Annotated[
         float,
-        typer.Option(
-            "--temporal-weight", help="Weight of the change along the motion, which is seen as flicker."
-        ),
+        typer.Option("--temporal-weight", help="Weight of the change along the motion, which is seen as flicker."),
     ] = 0.0,
     precision: PrecisionOption = "fp32",
     device: DeviceOption = "cpu",

@@ -7,7 +7,7 @@
 - ``world.py``, ``interruption.py``: several processes; signals, lost processes
 - ``run_folder.py``: what a run keeps to go on with
 - ``memory.py``: what a batch takes at the least
-- ``task.py``, ``ksnet_task.py``, ``flow_task.py``, ``temporal_loss.py``: what is trained, and on what
+- ``task.py``, ``ksnet_task.py``, ``flow_task.py``, ``losses.py``: what is trained, and on what
 - ``pack.py``, ``dataset.py``, ``motion.py``: shards; windows; synthetic motion
 - ``loading.py``: batches from processes that load
 - ``variants.py``, ``kernels.py``: LR as videos have it; reductions

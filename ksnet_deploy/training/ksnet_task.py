@@ -19,21 +19,14 @@ from ksnet_deploy.network.checkpoints import save_checkpoint
 from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.training.dataset import DrawSampler, WindowDataset, check_clips, check_variants, clips_identity
 from ksnet_deploy.training.loading import loaded
+from ksnet_deploy.training.losses import charbonnier, temporal_loss
 from ksnet_deploy.training.optimizer import split_kernels
 from ksnet_deploy.training.recipe import Recipe, check_batches
 from ksnet_deploy.training.task import Task
-from ksnet_deploy.training.temporal_loss import temporal_loss
 from ksnet_deploy.training.world import World
 from ksnet_deploy.video.clips.clip import Clip
 
-__all__ = ["KSNetTask", "charbonnier", "frames_as_input"]
-
-CHARBONNIER_EPS = 1e-3
-
-
-def charbonnier(found: Tensor, expected: Tensor) -> Tensor:
-    """Charbonnier loss, Eq. (13): mean of sqrt((found - expected)^2 + eps^2), eps = 1e-3, values in [0, 1]."""
-    return ((found - expected).float().square() + CHARBONNIER_EPS**2).sqrt().mean()
+__all__ = ["KSNetTask", "frames_as_input"]
 
 
 def frames_as_input(frames: Tensor) -> Tensor:
@@ -101,7 +94,8 @@ class KSNetTask(Task):
         with shared_kernels(self.model):
             found = self.model.forward_window(lr)
         loss = charbonnier(found, hr)
-        if self.recipe.temporal_weight and self.model.flow is not None:
+        if self.recipe.temporal_weight:
+            assert self.model.flow is not None  # or the task had been refused
             loss = loss + self.recipe.temporal_weight * temporal_loss(found, hr, self.model.flow)
         return loss
 

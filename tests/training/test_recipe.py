@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ksnet_deploy.base.errors import ConfigError
-from ksnet_deploy.training.ksnet_task import charbonnier
+from ksnet_deploy.training.losses import charbonnier
 from ksnet_deploy.training.recipe import RECIPES, Recipe, Stage, check_batches
 
 

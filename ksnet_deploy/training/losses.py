@@ -1,4 +1,4 @@
-"""Temporal loss: what makes an enlarged video flicker, as something to train on."""
+"""Losses of a training: Charbonnier, and the temporal loss, which is what makes an enlarged video flicker."""
 
 from __future__ import annotations
 
@@ -6,13 +6,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ksnet_deploy.measure.warping import WarpingError
 from ksnet_deploy.network.flow import SpyNet, warp
 
-__all__ = ["temporal_loss"]
+__all__ = ["charbonnier", "temporal_loss"]
 
 EPS = 1e-3
-TRUSTED = 4 / 255
+TRUSTED = WarpingError.TRUSTED_LEVELS / 255
 """Largest difference, in the mean of the colours, between a pixel of the original and the one that the flow brings."""
+
+
+def charbonnier(found: Tensor, expected: Tensor, where: Tensor | None = None) -> Tensor:
+    """Charbonnier loss, Eq. (13): mean of sqrt((found - expected)^2 + eps^2), eps = 1e-3, values in [0, 1].
+
+    ``where`` (N, 1, H, W) chooses the pixels of frames (N, C, H, W) that count; 0 where there are none.
+    """
+    each = ((found - expected).float().square() + EPS**2).sqrt()
+    return each.mean() if where is None else (each * where).sum() / (each.shape[1] * where.sum()).clamp(min=1)
 
 
 def temporal_loss(found: Tensor, original: Tensor, flow_network: SpyNet) -> Tensor:
@@ -36,5 +46,4 @@ def temporal_loss(found: Tensor, original: Tensor, flow_network: SpyNet) -> Tens
         flow = 2 * F.interpolate(flow, scale_factor=2.0, mode="bilinear", align_corners=False)
         trusted = (warp(before, flow, "border") - now).abs().mean(1, keepdim=True) < TRUSTED
     moved = warp(found[:, :-1].flatten(0, 1).float(), flow, "border")
-    change = ((moved - found[:, 1:].flatten(0, 1)).square() + EPS**2).sqrt()
-    return (change * trusted).sum() / (change.shape[1] * trusted.sum()).clamp(min=1)
+    return charbonnier(moved, found[:, 1:].flatten(0, 1), trusted)

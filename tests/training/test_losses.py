@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from trainings import CPU, tiny_task
 
 from ksnet_deploy.base.errors import ConfigError
+from ksnet_deploy.training.losses import EPS, temporal_loss
 from ksnet_deploy.training.recipe import Recipe, Stage
-from ksnet_deploy.training.temporal_loss import EPS, temporal_loss
 
 SHIFT = 4
 """HR pixels by which the scene moves to the right from frame to frame."""
