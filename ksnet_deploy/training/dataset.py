@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -44,8 +46,16 @@ FLAT_STD = 3.0
 """Crops whose standard deviation is below this, of 255, teach nothing: black bars, sky."""
 TRIES = 8
 
-Window = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-"""LR and HR frames, (T, H, W, 3)."""
+
+class Window(NamedTuple):
+    """Window of consecutive frames."""
+
+    lr: NDArray[np.uint8]
+    """(T, P, P, 3)."""
+    hr: NDArray[np.uint8]
+    """(T, 4 P, 4 P, 3)."""
+    encoded: bool
+    """Whether LR went through an encoder."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +83,14 @@ class DrawSampler(Sampler[list[Draw]]):
             iteration += stage.iterations
 
 
-class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
+class WindowDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
     """Random windows of clips, and of stills under a moving camera.
 
-    An item is a pair of uint8 tensors, LR (T, 3, P, P) and HR (T, 3, 4 P, 4 P). It depends only on the seed and the
-    draw, so that a resumed run sees the batches it would have seen. The LR crop equals the same crop of the degraded
-    frame: it is degraded with a margin. With the degradation "video" it is cut from a version that was packed with the
-    clip, any of them, and windows of stills are encoded by themselves; PLAIN_SHARE of the windows are "BI" ones.
+    An item is LR (T, 3, P, P) and HR (T, 3, 4 P, 4 P), uint8, and () bool, whether LR went through an encoder. It
+    depends only on the seed and the draw, so that a resumed run sees the batches it would have seen. The LR crop equals
+    the same crop of the degraded frame: it is degraded with a margin. With the degradation "video" it is cut from a
+    version that was packed with the clip, any of them, and windows of stills are encoded by themselves; PLAIN_SHARE of
+    the windows are "BI" ones.
     """
 
     def __init__(
@@ -91,17 +102,17 @@ class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
         self.degradation: TrainingDegradation = degradation
         self.seed = seed
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
         rng = np.random.default_rng((self.seed, draw.iteration, draw.index))
         degradation = self.degradation
         if degradation == "video" and rng.random() < PLAIN_SHARE:
             degradation = "BI"
         for _ in range(TRIES):
             source = self._from_still if rng.random() < self.still_share else self._from_clip
-            lr, hr = source(draw, degradation, rng)
-            if hr.std() >= FLAT_STD:
+            window = source(draw, degradation, rng)
+            if window.hr.std() >= FLAT_STD:
                 break
-        return _augmented(lr, hr, rng)
+        return *_augmented(window.lr, window.hr, rng), torch.tensor(window.encoded)
 
     def _from_clip(self, draw: Draw, degradation: TrainingDegradation, rng: np.random.Generator) -> Window:
         clip = self.clips[rng.integers(len(self.clips))]
@@ -114,7 +125,7 @@ class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
             variant = int(rng.integers(len(clip.variants)))
             lr = clip.read_variant(variant, start, count, (top, left, patch, patch))
             hr = clip.read(start, count, (SCALE * top, SCALE * left, SCALE * patch, SCALE * patch))
-            return lr[order], hr[order]
+            return Window(lr[order], hr[order], json.loads(clip.variants[variant])["compression"] is not None)
         above, before = min(MARGIN, top), min(MARGIN, left)
         below, after = min(MARGIN, height - top - patch), min(MARGIN, width - left - patch)
         extent = (SCALE * (above + patch + below), SCALE * (before + patch + after))
@@ -122,7 +133,7 @@ class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
         lr = degrade(hr, degradation)
         lr = lr[:, above : above + patch, before : before + patch]
         hr = hr[:, SCALE * above : SCALE * (above + patch), SCALE * before : SCALE * (before + patch)]
-        return lr[order], hr[order]
+        return Window(lr[order], hr[order], encoded=False)
 
     def _from_still(self, draw: Draw, degradation: TrainingDegradation, rng: np.random.Generator) -> Window:
         still = self.stills[rng.integers(len(self.stills))]
@@ -133,13 +144,14 @@ class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
         side = SCALE * (draw.patch_px + 2 * margin)
         hr = camera_window(picture, draw.frames, side, side, rng)
         if degradation == "video":
-            from ksnet_deploy.training.variants import random_lr  # needs PyAV, which packed clips do without
+            from ksnet_deploy.training.variants import Variant  # needs PyAV, which packed clips do without
 
-            lr = random_lr(hr, rng)
+            variant = Variant.draw(rng)
+            lr, encoded = variant.apply(hr, rng), variant.compression is not None
         else:
-            lr = degrade(hr, degradation)
+            lr, encoded = degrade(hr, degradation), False
         inner = SCALE * margin
-        return lr[:, margin:-margin, margin:-margin], hr[:, inner:-inner, inner:-inner]
+        return Window(lr[:, margin:-margin, margin:-margin], hr[:, inner:-inner, inner:-inner], encoded)
 
 
 def check_clips(clips: Sequence[Clip], patch_px: int) -> None:

@@ -25,7 +25,7 @@ def charbonnier(found: Tensor, expected: Tensor, where: Tensor | None = None) ->
     return each.mean() if where is None else (each * where).sum() / (each.shape[1] * where.sum()).clamp(min=1)
 
 
-def temporal_loss(found: Tensor, original: Tensor, flow_network: SpyNet) -> Tensor:
+def temporal_loss(found: Tensor, original: Tensor, flow_network: SpyNet, counts: Tensor) -> Tensor:
     """Mean change between neighbouring frames along the original's motion (Lai et al., ECCV 2018, Eq. 4).
 
     The last frame is brought to the current one by the flow between the originals, and the Charbonnier loss, Eq. (13),
@@ -37,6 +37,7 @@ def temporal_loss(found: Tensor, original: Tensor, flow_network: SpyNet) -> Tens
         found: HR frames (N, T, 3, H, W), values in [0, 1]; H and W even, T at least 2 or the loss is 0.
         original: those they should be, alike.
         flow_network: estimates the flow; no gradient reaches it from here.
+        counts: (N,) bool, the windows that count; the loss is a mean over all, and 0 of the others.
     """
     now, before = original[:, 1:].flatten(0, 1), original[:, :-1].flatten(0, 1)
     if not len(now):
@@ -46,4 +47,5 @@ def temporal_loss(found: Tensor, original: Tensor, flow_network: SpyNet) -> Tens
         flow = 2 * F.interpolate(flow, scale_factor=2.0, mode="bilinear", align_corners=False)
         trusted = (warp(before, flow, "border") - now).abs().mean(1, keepdim=True) < TRUSTED
     moved = warp(found[:, :-1].flatten(0, 1).float(), flow, "border")
-    return charbonnier(moved, found[:, 1:].flatten(0, 1), trusted)
+    of_these = counts.repeat_interleave(found.shape[1] - 1)[:, None, None, None]
+    return counts.float().mean() * charbonnier(moved, found[:, 1:].flatten(0, 1), trusted & of_these)

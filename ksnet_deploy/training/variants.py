@@ -20,7 +20,7 @@ from ksnet_deploy.measure.degradation import degrade
 from ksnet_deploy.training.kernels import KernelName, reduce_frames
 from ksnet_deploy.video.compression import CODECS, CodecName, Compression, compress, encoder_version
 
-__all__ = ["REFERENCE", "Variant", "encoder_versions", "make_variant", "random_lr", "reference_lr"]
+__all__ = ["REFERENCE", "Variant", "encoder_versions", "make_variant", "reference_lr"]
 
 CLEAN_SHARE = 0.2
 """Share of the versions that are reduced and nothing else, so that a clean source is still upscaled well."""
@@ -124,11 +124,6 @@ def make_variant(hr: NDArray[np.uint8], name: str, index: int, seed: int) -> tup
     if variant.compression is not None:
         facts["encoder"] = encoder_version(variant.compression.codec)
     return lr, json.dumps(facts, sort_keys=True)
-
-
-def random_lr(hr: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """LR of a window of HR frames (T, H, W, 3), encoded by itself: for windows that exist only now."""
-    return Variant.draw(rng).apply(hr, rng)
 
 
 def reference_lr(hr: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -109,14 +109,14 @@ def test_windows_are_cut_alike_from_a_clip_and_any_of_its_versions(packed: Path)
     versions = [clip.read_variant(index, 0, 6, (0, 0, 24, 28)) for index in range(3)]
     hr, seen = clip.read(0, 6), set()
     for index in range(16):
-        small, large = windows[Draw(0, index, 1, 16)]
+        small, large, encoded = windows[Draw(0, index, 1, 16)]
         for axes in ((), (3,), (2,), (2, 3)):
             for turned in (False, True):
                 lr, original = (
                     (x.transpose(2, 3) if turned else x).flip(axes).permute(0, 2, 3, 1).numpy() for x in (small, large)
                 )
                 seen |= {
-                    (version, t, y, x)
+                    (version, bool(encoded), t, y, x)
                     for version, frames in enumerate(versions)
                     for t in range(6)
                     for y in range(9)
@@ -124,14 +124,16 @@ def test_windows_are_cut_alike_from_a_clip_and_any_of_its_versions(packed: Path)
                     if np.array_equal(frames[t, y : y + 16, x : x + 16], lr[0])
                     and np.array_equal(hr[t, 4 * y : 4 * y + 64, 4 * x : 4 * x + 64], original[0])
                 }
-    assert {version for version, *_ in seen} == {0, 1, 2}
+    facts = [json.loads(facts) for facts in clip.variants]
+    kinds = {(version, told["compression"] is not None) for version, told in enumerate(facts)}
+    assert {(version, encoded) for version, encoded, *_ in seen} == kinds
     assert len(seen) >= 12
 
 
 class _BlackVersions(ArrayClip):
     """A clip whose only LR version is black, so that windows show whether they were cut from it."""
 
-    variants = ("{}",)
+    variants = ('{"compression": {}}',)
 
     def read_variant(self, index: int, start: int, count: int, region: Region) -> NDArray[np.uint8]:  # noqa: ARG002
         return np.zeros((count, *region[2:], 3), np.uint8)
@@ -142,8 +144,9 @@ def test_a_quarter_of_the_windows_is_reduced_and_nothing_else() -> None:
     windows = WindowDataset([clip], degradation="video", still_share=0.0, seed=0)
     plain = 0
     for index in range(200):
-        lr, hr = windows[Draw(0, index, 2, 16)]
-        if not lr.any():
+        lr, hr, encoded = windows[Draw(0, index, 2, 16)]
+        assert bool(encoded) == (not lr.any())
+        if encoded:
             continue
         plain += 1
         reduced = degrade(hr.permute(0, 2, 3, 1).numpy(), "BI")[:, 3:-3, 3:-3]
@@ -157,9 +160,10 @@ def test_windows_of_stills_are_encoded_when_they_are_drawn() -> None:
         kind: WindowDataset([still], degradation=kind, still_share=1.0, seed=0)  # type: ignore[arg-type]
         for kind in ("BI", "video")
     }
-    quality = []
+    quality, kinds = [], set()
     for index in range(12):
-        lr, hr = windows["video"][Draw(0, index, 3, 16)]
+        lr, hr, encoded = windows["video"][Draw(0, index, 3, 16)]
+        kinds.add(bool(encoded))
         assert (lr.shape, hr.shape) == ((3, 3, 16, 16), (3, 3, 64, 64))
         again = windows["video"][Draw(0, index, 3, 16)]
         assert torch.equal(lr, again[0])
@@ -167,6 +171,7 @@ def test_windows_of_stills_are_encoded_when_they_are_drawn() -> None:
         quality.append(psnr(lr.permute(0, 2, 3, 1).numpy()[:, 3:-3, 3:-3], reduced))
     assert min(quality) > 18, "of the same place"
     assert min(quality) < 38, "not only reduced"
+    assert kinds == {True, False}
 
 
 def test_clips_without_versions_are_refused_and_the_command_is_named(tmp_path: Path) -> None:

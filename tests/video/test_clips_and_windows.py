@@ -32,7 +32,8 @@ def test_the_lr_window_is_a_crop_of_the_degraded_clip() -> None:
     whole = torch.from_numpy(degrade(frames, "BI")).permute(0, 3, 1, 2)
     seen = set()
     for index in range(12):
-        lr, hr = windows(ArrayClip(frames))[Draw(0, index, 3, 16)]
+        lr, hr, encoded = windows(ArrayClip(frames))[Draw(0, index, 3, 16)]
+        assert not encoded
         assert lr.shape == (3, 3, 16, 16)
         assert hr.shape == (3, 3, 64, 64)
         places = [
@@ -73,7 +74,7 @@ def test_a_draw_depends_on_seed_iteration_and_index_alone() -> None:
 
 def test_a_window_longer_than_its_clip_turns_back() -> None:
     frames = np.stack([np.roll(smooth_picture(64, 64), 5 * t, axis=1) for t in range(3)])
-    _, hr = windows(ArrayClip(frames))[Draw(0, 0, 6, 16)]
+    _, hr, _ = windows(ArrayClip(frames))[Draw(0, 0, 6, 16)]
     same = [[torch.equal(a, b) for b in hr] for a in hr]
     orders = [np.array(order) for order in ([0, 1, 2, 1, 0, 1], [1, 0, 1, 2, 1, 0])]  # forward, reversed in time
     assert any((np.equal.outer(order, order) == same).all() for order in orders)
