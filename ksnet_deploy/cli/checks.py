@@ -41,7 +41,7 @@ _HARDWARE = {"nvenc": _NEEDS_CARD, "qsv": "needs an Intel GPU and its driver", "
 def diagnose() -> Diagnosis:
     """Result of all checks. Takes a few seconds, most of them to import PyTorch."""
     from ksnet_deploy.upscale.ladder import Choices, available_rungs, this_machine
-    from ksnet_deploy.upscale.networks import default_model, find_network
+    from ksnet_deploy.upscale.networks import default_model, find_network, video_model
 
     checks = [check for name, needed, look in _LOOKS for check in _safely(name, look, needed=needed)]
     rung = available_rungs(Choices(), this_machine())[0]
@@ -51,7 +51,7 @@ def diagnose() -> Diagnosis:
             runtime = find_network(model).backend
         except Exception:  # whatever a broken installation raises; the checks have said it
             runtime = "onnxruntime"
-    return Diagnosis(checks, model, runtime, rung.device)
+    return Diagnosis(checks, model, video_model(rung.device), runtime, rung.device)
 
 
 def _safely(name: str, look: Callable[[], Iterator[Check]], *, needed: bool) -> list[Check]:
@@ -128,11 +128,11 @@ def _openvino() -> Iterator[Check]:
 def _checkpoint(name: str) -> Iterator[Check]:
     from ksnet_deploy.network.bundled import bundled_checkpoint
     from ksnet_deploy.network.checkpoints import load_checkpoint
-    from ksnet_deploy.upscale.networks import default_model
+    from ksnet_deploy.upscale.networks import default_model, video_model
 
     checkpoint = load_checkpoint(bundled_checkpoint(name))
     found = f"loads; licence {checkpoint.metadata.get('licence', 'not stated')}; SHA-256 {checkpoint.sha256}"
-    yield Check(f"checkpoint {name}", "ok", found, None, name in (default_model(None), f"{default_model(None)}-video"))
+    yield Check(f"checkpoint {name}", "ok", found, None, name in (default_model(None), video_model(None)))
 
 
 def _encoders() -> Iterator[Check]:

@@ -30,6 +30,8 @@ class Diagnosis:
 
     checks: list[Check]
     model: str
+    video_model: str | None
+    """Network that compressed video gets; None where no such network is bundled."""
     backend: str
     device: str
 

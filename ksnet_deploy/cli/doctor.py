@@ -48,6 +48,8 @@ def _table(diagnosis: Diagnosis) -> str:
         last = f"upscale cannot run here; missing: {', '.join(diagnosis.lacking)}"
     else:
         backend, device = BACKENDS[diagnosis.backend], DEVICES[diagnosis.device]
-        taken = f"'{diagnosis.model}' ('{diagnosis.model}-video' for compressed video)"
+        taken = f"'{diagnosis.model}'"
+        if diagnosis.video_model is not None:
+            taken += f" ('{diagnosis.video_model}' for compressed video)"
         last = f"upscale takes the network {taken} and runs it with {backend} on {device} by default"
     return "\n".join([*lines, "", last])

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ksnet_deploy.network.bundled import bundled_names
-from ksnet_deploy.upscale.networks import default_model
+from ksnet_deploy.upscale.networks import default_model, video_model
 from ksnet_deploy.video.kinds import Source
 from ksnet_deploy.video.reading.sources import lossy_codec_of
 from ksnet_deploy.video.reading.stills import is_picture
 
 __all__ = ["Choice", "choose_network"]
-
-FOR_VIDEO = "-video"
-"""Ending of the names of networks that were trained on compressed video."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +38,7 @@ def choose_network(source: Source, device: str | None = None) -> Choice:
     codec = lossy_codec_of(source)
     if codec is None:
         return Choice(clean, "the source's codec is lossless")
-    if f"{clean}{FOR_VIDEO}" in bundled_names():
-        return Choice(f"{clean}{FOR_VIDEO}", f"the source is compressed ({codec})")
-    return Choice(clean, f"no bundled network of this size was trained on compressed video ({codec})")
+    for_video = video_model(device)
+    if for_video is None:
+        return Choice(clean, f"no bundled network was trained on compressed video ({codec})")
+    return Choice(for_video, f"the source is compressed ({codec})")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
 from ksnet_deploy.base.version import package_version
-from ksnet_deploy.network.bundled import check_is_file, checkpoint_path
+from ksnet_deploy.network.bundled import bundled_names, check_is_file, checkpoint_path
 from ksnet_deploy.upscale.precision import (
     CpuPrecision,
     check_choice,
@@ -55,6 +55,15 @@ OpenRunner = "Callable[[FrameSize, FrameType], Runner]"
 def default_model(device: str | None) -> str:
     """Name of the bundled network that suits a device: ``lite`` on a CPU, which is the default, ``uni`` on a GPU."""
     return "uni" if device == "cuda" else "lite"
+
+
+def video_model(device: str | None) -> str | None:
+    """Name of the bundled network for compressed video: that of the device's size, else ``lite``'s; None for neither.
+
+    The smaller network is worth more there than a larger one for clean frames (docs/results.md).
+    """
+    names = (f"{model}-video" for model in (default_model(device), default_model(None)))
+    return next((name for name in names if name in bundled_names()), None)
 
 
 class Network(ABC):

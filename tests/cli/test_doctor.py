@@ -7,6 +7,7 @@ import itertools
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,13 +100,25 @@ def test_the_text_is_aligned_and_ends_with_what_upscale_takes(here: Diagnosis, m
     assert last == f"upscale takes the network {taken} and runs it with {BACKENDS[here.backend]} on the CPU by default"
 
 
+@pytest.mark.parametrize(
+    ("model", "video", "taken"),
+    [("uni", "lite-video", "'uni' ('lite-video' for compressed video)"), ("lite", None, "'lite' and")],
+)
+def test_the_last_line_names_networks_that_are_there(
+    here: Diagnosis, monkeypatch: Patch, model: str, video: str | None, taken: str
+) -> None:
+    _, text = run(replace(here, model=model, video_model=video), monkeypatch)
+    assert f"upscale takes the network {taken}" in text
+
+
 def test_json_has_the_same_as_plain_values(here: Diagnosis, monkeypatch: Patch) -> None:
     code, text = run(here, monkeypatch, "--json")
     answer = json.loads(text)
     assert code == 0
-    assert list(answer) == ["works", "lacking", "checks", "model", "backend", "device"]
+    assert list(answer) == ["works", "lacking", "checks", "model", "video_model", "backend", "device"]
     assert (answer["works"], answer["lacking"]) == (True, [])
     assert (answer["model"], answer["backend"], answer["device"]) == ("lite", find_network("lite").backend, "cpu")
+    assert answer["video_model"] == "lite-video"
     assert [Check(**check) for check in answer["checks"]] == here.checks
 
 
@@ -116,7 +129,7 @@ def test_only_what_upscale_needs_makes_it_fail(monkeypatch: Patch) -> None:
         (Check("torch", "untested", "3.0", "install 2.13", True), 0),
         (Check("onnxruntime", "missing", "not installed", "install it", True), 1),
     ):
-        diagnosis = Diagnosis([fine, check], "lite", "onnxruntime", "cpu")
+        diagnosis = Diagnosis([fine, check], "lite", "lite-video", "onnxruntime", "cpu")
         found, text = run(diagnosis, monkeypatch)
         assert found == code
         assert text.splitlines()[1].endswith(f"{check.found} -> {check.remedy}")

@@ -161,15 +161,15 @@ def test_on_a_gpu_the_estimate_is_of_what_upscale_would_run_there(
         opened.append(f"{file.backend} {file.device}")
         return RepeatRunner(size)
 
-    def engine(_engines: CardEngines, runtime: str, *_: object) -> NetworkFile:
-        return NetworkFile("uni", Path("uni.engine"), "engine", runtime, "cuda")
+    def engine(engines: CardEngines, runtime: str, *_: object) -> NetworkFile:
+        return NetworkFile(engines.file.label, Path("an.engine"), "engine", runtime, "cuda")
 
     monkeypatch.setattr(NetworkFile, "open", open_file)
     monkeypatch.setattr(NetworkFile, "identity", lambda file: {"runtime": f"{file.backend} on {file.device}"})
     monkeypatch.setattr(CardEngines, "whole", engine)
     notes: list[str] = []
     found = ksnet_deploy.preview(source, spots=1, before=1, on_note=notes.append)
-    assert [each.name for each in found.networks] == ["uni"]
+    assert [each.name for each in found.networks] == ["uni", "lite-video"]
     assert set(opened) == {"tensorrt cuda"}
     assert any(note.startswith("Running uni with TensorRT on the ") for note in notes)
     opened.clear()

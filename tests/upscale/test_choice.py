@@ -30,7 +30,7 @@ CODECS = [
 
 @pytest.fixture(autouse=True)
 def _costless(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ksnet_deploy.upscale.choice.bundled_names", lambda: ["lite", "lite-video", "uni"])
+    monkeypatch.setattr("ksnet_deploy.upscale.networks.bundled_names", lambda: ["lite", "lite-video", "uni"])
     monkeypatch.setattr(
         "ksnet_deploy.upscale.networks.NetworkFile.open", lambda _network, size, io, *_, **__: RepeatRunner(size, io)
     )
@@ -70,15 +70,22 @@ def test_pictures_and_pipes_are_taken_as_clean(tmp_path: Path) -> None:
     )
 
 
-def test_a_gpu_gets_the_large_network_and_what_there_is_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = Source(video(tmp_path / "v.mp4", "libx264", "yuv420p"))
-    assert choose_network(source, "cuda").name == "uni"
-    assert (
-        "no bundled network of this size was trained on compressed video (h264)"
-        in choose_network(source, "cuda").reason
-    )
-    monkeypatch.setattr("ksnet_deploy.upscale.choice.bundled_names", lambda: ["uni", "uni-video"])
-    assert choose_network(source, "cuda").name == "uni-video"
+@pytest.mark.parametrize(
+    ("bundled", "name", "reason"),
+    [
+        (["uni", "lite", "lite-video", "uni-video"], "uni-video", "the source is compressed (h264)"),
+        (["uni", "lite", "lite-video"], "lite-video", "the source is compressed (h264)"),
+        (["uni", "lite"], "uni", "no bundled network was trained on compressed video (h264)"),
+    ],
+)
+def test_a_gpu_gets_what_there_is_for_compressed_video_and_else_the_large_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundled: list[str], name: str, reason: str
+) -> None:
+    monkeypatch.setattr("ksnet_deploy.upscale.networks.bundled_names", lambda: bundled)
+    choice = choose_network(Source(video(tmp_path / "v.mp4", "libx264", "yuv420p")), "cuda")
+    assert (choice.name, choice.reason) == (name, reason)
+    lossless = choose_network(Source(video(tmp_path / "v.mkv", "ffv1", "yuv420p")), "cuda")
+    assert lossless.name == "uni"
 
 
 def test_what_is_not_said_to_be_lossless_counts_as_lossy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

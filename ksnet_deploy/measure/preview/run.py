@@ -22,11 +22,10 @@ from ksnet_deploy.measure.preview.report import NetworkEstimate, Preview
 from ksnet_deploy.measure.preview.spots import BICUBIC, Pace, Spot, bicubic_of, part_size, upscale_stretches
 from ksnet_deploy.measure.speed.ways import way_name
 from ksnet_deploy.measure.speeds import keep_speed
-from ksnet_deploy.network.bundled import bundled_names
 from ksnet_deploy.upscale.destination import choose_destination
 from ksnet_deploy.upscale.estimate import FRAMES, MOMENTS, estimate
 from ksnet_deploy.upscale.ladder import Choices, find_fastest, this_machine
-from ksnet_deploy.upscale.networks import Network, NetworkFile, default_model
+from ksnet_deploy.upscale.networks import Network, NetworkFile, default_model, video_model
 from ksnet_deploy.upscale.result import Events
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.upscale.values import parse_rate, parse_time
@@ -147,8 +146,8 @@ def preview(
 def _networks(models: Sequence[str | Path | Network] | str | None, choices: Choices) -> list[Network]:
     """The networks of names, each once, run as ``upscale`` would run them."""
     if models is None:
-        usual = default_model(choices.settled_device(this_machine()))
-        models = [name for name in (usual, f"{usual}-video") if name in bundled_names()]
+        device = choices.settled_device(this_machine())
+        models = [name for name in (default_model(device), video_model(device)) if name is not None]
     named = [part.strip() for part in models.split(",") if part.strip()] if isinstance(models, str) else models
     found = [model if isinstance(model, Network) else find_fastest(model, choices) for model in named]
     networks = {network.label: network for network in found}
