@@ -15,6 +15,8 @@ from command import failure_of, run
 from ksnet_deploy.measure.degradation import degrade
 from ksnet_deploy.network.bundled import bundled_checkpoint
 
+TINY = [word for name in ("channels=8", "extract_blocks=1", "deform_groups=2") for word in ("--set", name)]
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -26,8 +28,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_a_training_is_plotted_beside_its_log(data: Path, tmp_path: Path) -> None:
-    tiny = [word for name in ("channels=8", "extract_blocks=1", "deform_groups=2") for word in ("--set", name)]
-    command = ("train", data, "-o", tmp_path, "--size", "lite", *tiny, "--stage", "3:1x2x16", "--validation", data)
+    command = ("train", data, "-o", tmp_path, "--size", "lite", *TINY, "--stage", "3:1x2x16", "--validation", data)
     assert run(*command, "--max-minutes", "0").returncode == 0
     assert not (tmp_path / "log.png").exists()
     result = run(*command, "--plot")
@@ -52,16 +53,9 @@ def test_from_frames_to_a_trained_network_and_its_figures(data: Path, tmp_path: 
     assert flow.returncode == 0, flow.stderr
     assert "epe_px" in flow.stderr
 
-    command = ("train", shards, "-o", tmp_path / "net", "--size", "lite", "--stage", "3:2x2x16")
-    command = (
-        *command,
-        "--flow",
-        tmp_path / "flow/spynet.safetensors",
-        "--validation",
-        held_out,
-        "--precision",
-        "bf16",
-    )
+    command = ("train", shards, "-o", tmp_path / "net", "--size", "lite", *TINY, "--stage", "3:2x2x16")
+    command = (*command, "--flow", tmp_path / "flow/spynet.safetensors", "--validation", held_out)
+    command = (*command, "--precision", "bf16")
     trained = run(*command, "--licence", "mine")
     assert trained.returncode == 0, trained.stderr
     assert trained.stdout.strip() == str(tmp_path / "net/ksnet.safetensors")

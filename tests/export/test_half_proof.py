@@ -247,7 +247,8 @@ def test_verification_accepts_a_good_file_and_says_how_good(half_onnx: Path, sma
     assert f"{report.least_db:.1f} dB" in report.summary()
 
 
-@pytest.mark.parametrize("io", ["float16", pytest.param("float32", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("io", ["float16", "float32"])
 def test_every_frame_type_can_be_exported_in_half(plain: Checkpoint, io: FrameType, tmp_path: Path) -> None:
     path = tmp_path / "step.onnx"
     report = export_verified(plain, path, FrameSize(20, 24), dynamic=False, io=io, precision="fp16", frames=2)
@@ -287,9 +288,8 @@ def test_an_error_that_grows_is_refused_before_it_is_large() -> None:
         compare_noisy(1.3)
 
 
-@pytest.mark.parametrize(
-    ("scale", "words"), [(6e4, "not finite"), pytest.param(None, "against float32", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("scale", "words"), [(6e4, "not finite"), (None, "against float32")])
 def test_verification_refuses_weights_that_half_cannot_carry(tmp_path: Path, scale: float | None, words: str) -> None:
     checkpoint = new_checkpoint(tmp_path, SMALL.replace(["flow_guidance=none"]))
     network = checkpoint.model

@@ -96,7 +96,7 @@ def test_a_floor_is_of_the_file_that_runs_and_of_what_it_is_computed_in(
     small_onnx: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "cpu_peaks", lambda *, bfloat16=False: Peaks(1e9, 1e9, f"bfloat16: {bfloat16}"))
-    wide, half = small_onnx("32x48", "float32"), small_onnx("32x48", "float32", precision="fp16")
+    wide, half = small_onnx("32x48"), small_onnx("32x48", precision="fp16")
     for precision, path, has, native in (
         ("fp32", wide, True, False),
         ("fp16", half, True, True),

@@ -15,6 +15,7 @@ import torch
 from foreign_weights import prefixed, zeros
 from networks import Tensors, same
 from safetensors.torch import save_file
+from thinning import table
 from torch.optim.swa_utils import AveragedModel
 from trainings import TINY
 
@@ -99,8 +100,10 @@ def test_two_weights_of_one_name_are_refused(tmp_path: Path, weights: Tensors) -
         read_state_dict(tmp_path / "a.pth")
 
 
-@pytest.mark.parametrize("name", ["a.PTH", "a.Pt", "a.ckpt", "a.bin", "a.pth.tar", "a.weights", "runs/last"])
-@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    ("name", "legacy"),
+    table(["a.PTH", "a.Pt", "a.ckpt", "a.bin", "a.pth.tar", "a.weights", "runs/last"], [False, True], every=2),
+)
 def test_the_first_bytes_tell_the_format_and_not_the_name(
     tmp_path: Path, weights: Tensors, name: str, legacy: bool
 ) -> None:

@@ -26,7 +26,7 @@ STEPS, UPLOADS, DOWNLOADS = range(3)
 """The runner's streams, in the order in which it makes them."""
 
 
-@pytest.fixture(params=["cuda-bindings", "pycuda"])
+@pytest.fixture(params=["cuda-bindings", pytest.param("pycuda", marks=pytest.mark.slow)])
 def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     return pretend_gpu(monkeypatch, layer=request.param)
 

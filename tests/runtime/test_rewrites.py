@@ -79,7 +79,7 @@ def by_block(model: onnx.ModelProto) -> None:
 
 
 @pytest.mark.parametrize("rewrite", [parts_by_themselves, by_block], ids=["parts", "rounding"])
-@pytest.mark.parametrize("size", [SIZE, FrameSize(33, 50)], ids=str)
+@pytest.mark.parametrize("size", [SIZE, pytest.param(FrameSize(33, 50), marks=pytest.mark.slow)], ids=str)
 def test_each_computes_what_the_file_computes(exports: Callable[..., Path], rewrite: Rewrite, size: FrameSize) -> None:
     path = exports(str(size))
     for found, expected in zip(
@@ -146,6 +146,7 @@ def test_parts_of_whole_registers_are_not_joined(exports: Callable[..., Path]) -
     onnx.checker.check_model(model)
 
 
+@pytest.mark.slow
 def test_half_keeps_its_sums(exports: Callable[..., Path]) -> None:
     model = onnx.load(exports(TEXT, precision="fp16"))
     expected = kinds(model)

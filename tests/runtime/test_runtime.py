@@ -28,7 +28,9 @@ def frames(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 32, 48, 3), dtype=np.uint8)
 
 
-@pytest.fixture(params=["torch", "onnxruntime", "openvino", "lockstep", "tiles", "tensorrt"])
+@pytest.fixture(
+    params=["torch", "onnxruntime", "openvino", "lockstep", pytest.param("tiles", marks=pytest.mark.slow), "tensorrt"]
+)
 def runner(
     request: pytest.FixtureRequest,
     small: Checkpoint,

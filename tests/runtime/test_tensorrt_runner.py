@@ -30,7 +30,7 @@ Exports = Callable[..., Path]
 SIZE = FrameSize(32, 48)
 
 
-@pytest.fixture(params=["cuda-bindings", "pycuda"])
+@pytest.fixture(params=["cuda-bindings", pytest.param("pycuda", marks=pytest.mark.slow)])
 def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     """Everything below holds whichever package does the work."""
     return pretend_gpu(monkeypatch, layer=request.param)

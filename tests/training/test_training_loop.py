@@ -67,7 +67,8 @@ run_loop(tiny_task(folder, optimizer=sys.argv[3]), settings(folder, save_every_s
 """
 
 
-@pytest.mark.parametrize("optimizer", [pytest.param("adam", marks=pytest.mark.slow), "muon"])
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
 def test_a_killed_run_continues_as_if_uninterrupted(tmp_path: Path, optimizer: OptimizerName) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums of several threads may differ in their last bits
