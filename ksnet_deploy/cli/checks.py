@@ -278,6 +278,8 @@ def _align_kernel(runtime: AlignRuntime) -> Iterator[Check]:
     name, kernel = f"alignment kernel, {runtime}", align_kernel(runtime)
     if kernel.library is not None:
         yield Check(name, "ok", f"{kernel.path}, {kernel.library}")
+    elif runtime == "openvino" and package_version("openvino") is None:
+        yield Check(name, "missing", "is for OpenVINO, which is not installed", "only with the extra 'openvino'")
     else:
         found = (kernel.note or "not built, or switched off").removesuffix(".")
         yield Check(name, "missing", found, f"optional, faster: {_NAME} build-plugins --cpu")

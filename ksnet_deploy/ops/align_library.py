@@ -73,6 +73,8 @@ def _kernel(runtime: AlignRuntime, asked: str | None, path: str | None) -> Align
         )
     folders = library_folders() if asked is None else (Path(asked),)
     version = package_version("openvino")
+    if runtime == "openvino" and version is None:
+        return AlignKernel(None, None, None)
     name = f"{_NAME[runtime]}.so" if runtime == "onnxruntime" else f"{_NAME[runtime]}-{version}.so"
     library = next((folder / name for folder in folders if (folder / name).is_file()), None)
     if library is None:

@@ -15,11 +15,12 @@ from needs import needs_bfloat16, needs_openvino
 from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.metrics import psnr
+from ksnet_deploy.cli import checks
 from ksnet_deploy.export.cache import cached_onnx
 from ksnet_deploy.measure.speed.frames import moving_frames
 from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.ops import align_library, library
-from ksnet_deploy.ops.align_library import align_kernel, build_align
+from ksnet_deploy.ops.align_library import AlignKernel, align_kernel, build_align
 from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.lockstep import LockstepOnnxRunner
 from ksnet_deploy.runtime.onnx import OnnxRunner
@@ -183,6 +184,16 @@ def test_a_library_for_another_openvino_is_not_tried(monkeypatch: pytest.MonkeyP
     assert kernel.library is None
     assert kernel.note is not None
     assert "libksnet_align_openvino-2024.0.0.so is for another OpenVINO than 2026.4.1" in kernel.note
+
+
+def test_without_openvino_nothing_is_said_of_its_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "libksnet_align_openvino-2024.0.0.so").write_bytes(b"not looked at")
+    monkeypatch.setenv("KSNET_ALIGN_LIBRARY", str(tmp_path))
+    for module in (align_library, checks):
+        monkeypatch.setattr(module, "package_version", lambda _name: None)
+    assert align_kernel("openvino") == AlignKernel(None, None, None)
+    (check,) = checks._align_kernel("openvino")
+    assert (check.state, check.found) == ("missing", "is for OpenVINO, which is not installed")
 
 
 @pytest.mark.parametrize("off", ["", "0", "off", "OFF"])
