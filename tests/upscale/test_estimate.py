@@ -109,7 +109,7 @@ def test_the_command_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     facts = bundled_facts()["lite-video"]
     assert facts.h264_crf23_gain_db is not None
     assert answer["network"] == (
-        f"lite-video is for compressed video on a CPU; {facts.validation_gain_db:+.2f} dB over bicubic (clean), "
+        f"lite-video is for compressed video; {facts.validation_gain_db:+.2f} dB over bicubic (clean), "
         f"{facts.h264_crf23_gain_db:+.2f} dB over bicubic (H.264 at CRF 23)."
     )
     assert answer["network"] in told.stdout
