@@ -120,7 +120,8 @@ class RecordedStep:
     ) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
         """The graph, and where it leaves its result on the device."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # Another thread that calls CUDA, for a film of its own or an encoder, must neither end a recording nor fail.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             for device, host in zip((self._frame, *self._features), exchange.given, strict=True):
                 device.copy_(host, non_blocking=True)
             result = advance_into(advance, self._frame, state, following, self._part.names, self._features)

@@ -102,6 +102,12 @@ def test_convolutions_are_recorded_tuned_and_without_tf32(graphs: list[FakeGraph
     assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32) == before
 
 
+def test_a_recording_forbids_other_threads_nothing(graphs: list[FakeGraph], small: Checkpoint) -> None:
+    """By itself PyTorch lets CUDA refuse what they ask for meanwhile, as an encoder's memory, and end the recording."""
+    TorchRunner(small.model, SIZE, device="cuda").close()
+    assert [graph.options for graph in graphs] == [{"capture_error_mode": "thread_local"}] * 2
+
+
 @pytest.mark.usefixtures("graphs")
 def test_the_state_is_kept_in_the_layout_of_the_network(small: Checkpoint) -> None:
     with TorchRunner(small.model, SIZE, device="cuda") as runner:

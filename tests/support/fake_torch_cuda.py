@@ -45,6 +45,8 @@ class FakeGraph(TorchDispatchMode):
 
     settings: tuple[bool, bool]
     """cuDNN's autotuning and TF32 when it was recorded."""
+    options: dict[str, Any]
+    """Options of the recording."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,8 +76,9 @@ def _on(stream: FakeStream) -> Any:
 
 
 @contextlib.contextmanager
-def _recording(graph: FakeGraph, **_options: Any) -> Any:
+def _recording(graph: FakeGraph, **options: Any) -> Any:
     graph.settings = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32
+    graph.options = options
     with graph:
         yield
 
