@@ -214,6 +214,29 @@ def test_where_nothing_records_the_runner_goes_step_by_step(engine: Path, monkey
         np.testing.assert_array_equal(runner.step(frames(1)[0]), first)
 
 
+@pytest.mark.parametrize("fails_at", ["cudaStreamEndCapture", "cudaGraphInstantiate", "execute_async_v3"])
+def test_where_a_recording_fails_the_engine_runs_step_by_step_and_says_so(
+    gpu: FakeCuda, engine: Path, plain_onnx: Exports, fails_at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with TensorRT 10 and 11, which cannot be asked whether an engine can be recorded."""
+    if fails_at == "execute_async_v3":
+        run = FakeEngine.execute_async_v3
+        monkeypatch.setattr(FakeEngine, fails_at, lambda self, stream: not gpu.recording and run(self, stream))
+    else:
+        done = getattr(FakeCuda, fails_at)
+        monkeypatch.setattr(FakeCuda, fails_at, lambda *given: (901, done(*given)[1]))
+    as_it_is = OnnxRunner(plain_onnx("32x48"), SIZE, rewrite=lambda _model: None)
+    with TensorRTRunner(engine, SIZE) as runner, as_it_is as reference:
+        assert not runner.recorded
+        (note,) = runner.notes
+        reason = "TensorRT could not run the engine" if fails_at == "execute_async_v3" else f"{fails_at}: error 901"
+        assert note.startswith("The step is launched without a graph, which is slower: it was not recorded (")
+        assert reason in note
+        for frame in frames(3):
+            np.testing.assert_array_equal(runner.step(frame), reference.step(frame))
+    assert gpu.memory == {}
+
+
 @pytest.mark.parametrize("answer", [None, False])
 @pytest.mark.usefixtures("gpu")
 def test_an_engine_that_cannot_be_recorded_runs_step_by_step(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, Runner, SavedState, fitting_state, reset_planes
 from ksnet_deploy.runtime.likeness import RECORDED_PSNR_DB, likeness
@@ -26,7 +27,7 @@ class TensorRTRunner(Runner):
     A step is one launch of a CUDA graph, of which there is one for each role of the buffers, between an upload and a
     download on streams of their own, so that those of the frames in flight go on meanwhile. Where an engine cannot be
     recorded, or cuda-bindings, which records, is not installed, ``recorded`` is False and the engine is launched
-    without a graph.
+    without a graph; a recording that fails is noted.
     """
 
     recorded = False
@@ -171,10 +172,15 @@ class TensorRTRunner(Runner):
         self.reset()
 
     def _recorded_graphs(self) -> list[Graph] | None:
-        """One graph for each role of the states; None where no installed package records."""
+        """One graph for each role of the states; None where no installed package records, or where that fails, which is
+        noted."""
         graphs = []
         for current in range(2):
-            graph = self._device.record(lambda current=current: self._enqueue(current), self._stream)  # type: ignore[misc]
+            try:
+                graph = self._device.record(lambda current=current: self._enqueue(current), self._stream)  # type: ignore[misc]
+            except BackendError as error:
+                self.notes = (f"The step is launched without a graph, which is slower: it was not recorded ({error}).",)
+                return None
             if graph is None:
                 return None
             self._cleanup.callback(graph.close)
