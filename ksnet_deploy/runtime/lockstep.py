@@ -50,8 +50,13 @@ class LockstepOnnxRunner(PiecesRunner):
         self._outputs = [[value.name for value in piece.graph.output] for piece in pieces]
 
     def _run(self, index: int, inputs: dict[str, Any]) -> dict[str, Any]:
-        wanted = self._outputs[index]
-        return dict(zip(wanted, self._pieces[index].run_with_ort_values(wanted, inputs), strict=True))
+        binding = self._pieces[index].io_binding()
+        for name, value in inputs.items():
+            binding.bind_ortvalue_input(name, value)
+        for name in self._outputs[index]:  # which by itself ONNX Runtime brings to the main memory
+            binding.bind_output(name, self._device)
+        self._pieces[index].run_with_iobinding(binding)
+        return dict(zip(self._outputs[index], binding.get_outputs(), strict=True))
 
     def _to_device(self, array: NDArray[Any]) -> ort.OrtValue:
         return ort.OrtValue.ortvalue_from_numpy(array, self._device, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,6 +52,9 @@ class RecordedOnnxStep:
     """A session's step with every tensor in one place on the device, so that ONNX Runtime replays it as a CUDA graph.
 
     The state lies in two sets of tensors that swap roles after every step, and there is a graph for each role.
+
+    All runs are in one thread: ONNX Runtime records anew in each that runs a session, keeps what it makes for it until
+    the session ends, and while it records forbids CUDA to all others. A cluster's chains have threads of their own.
     """
 
     def __init__(self, session: ort.InferenceSession, device: str, zeros: SavedState, gives: str) -> None:
@@ -63,6 +67,7 @@ class RecordedOnnxStep:
             gives: name of the result.
         """
         self._session, self._zeros = session, zeros
+        self._thread = ThreadPoolExecutor(1, "recorded step")  # which ends when nothing refers to it any more
         given = [value for value in session.get_inputs() if not value.name.startswith(STATE_PREFIX)]
         self._inputs = {value.name: self._placed(_empty(value), device) for value in given}
         self._states = [{name: self._placed(array, device) for name, array in zeros.items()} for _ in range(2)]
@@ -97,7 +102,7 @@ class RecordedOnnxStep:
         options = ort.RunOptions()
         options.add_run_config_entry(_GRAPH_ID, str(self._current + 1) if recorded else "-1")
         binding = self._bindings[self._current]
-        self._session.run_with_iobinding(binding, options)
+        self._thread.submit(self._session.run_with_iobinding, binding, options).result()
         binding.synchronize_outputs()
         self._current = 1 - self._current
         result: NDArray[Any] = self._result.numpy()

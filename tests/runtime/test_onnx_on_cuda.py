@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,6 +75,19 @@ def test_each_device_gets_its_own_operators(small_onnx: SmallOnnx, monkeypatch: 
     np.testing.assert_array_equal(OnnxRunner(path, SIZE, device="cuda").step(lr), expected)
 
 
+def test_tensors_stay_on_the_device_between_the_pieces_of_a_step(
+    small_onnx: SmallOnnx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, lr = small_onnx("32x48"), frames(1)[0]
+    expected = LockstepOnnxRunner(path, SIZE).step(lr)
+    asked = use_fake_cuda(monkeypatch)
+    with LockstepOnnxRunner(path, SIZE, device="cuda") as runner:
+        given = sum(len(outputs) for outputs in runner._outputs)
+        np.testing.assert_array_equal(runner.step(lr), expected)
+        assert set(asked) == {"cuda"}
+        assert len(asked) > given, "what the pieces give, and what they are given by us"
+
+
 def test_frames_too_large_for_any_gpu_are_refused_on_cuda_alone(
     small_onnx: SmallOnnx, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +140,27 @@ def test_the_step_is_recorded_for_both_roles_of_the_state_and_computes_what_the_
     assert FAST & set(fastest) == (FAST if precision == "fp16" else {"enable_cuda_graph"})
     settings = {"use_tf32": "0", "cudnn_conv_algo_search": "EXHAUSTIVE", "cudnn_conv_use_max_workspace": "1"}
     assert settings.items() <= fastest.items()
+
+
+def test_a_recorded_step_runs_in_one_thread_whoever_asks_and_that_ends_with_it(
+    small_onnx: SmallOnnx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_fake_cuda(monkeypatch)
+    lrs, found, before = frames(3), list[NDArray[np.uint8]](), set(threading.enumerate())
+    with OnnxRunner(small_onnx("32x48"), SIZE, device="cuda") as runner:
+        session = runner._session
+        expected = [runner.step(lr) for lr in lrs]
+        runner.reset()
+        for lr in lrs:
+            asker = threading.Thread(target=lambda lr=lr: found.append(runner.step(lr)))
+            asker.start()
+            asker.join()
+        assert all(np.array_equal(*pair) for pair in zip(found, expected, strict=True))
+        assert len(session.threads) == 1
+    (own,) = session.threads
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+    assert own not in {thread.ident for thread in threading.enumerate()}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, ClassVar
 
 import onnxruntime as ort
@@ -32,8 +33,11 @@ class PlayedSession(ort.InferenceSession):
         super().__init__(model, settings, providers=[(name, {})], **more)
         self.recorded: dict[str, Any] = {}
         self.replayed = 0
+        self.threads: set[int] = set()
+        """Threads that ran it: each would have a recording of its own."""
 
     def run_with_iobinding(self, iobinding: Any, run_options: Any = None) -> None:
+        self.threads.add(threading.get_ident())
         asked = run_options.get_run_config_entry("gpu_graph_id") if run_options is not None else "0"
         if self.options.get("enable_cuda_graph") == "1" and asked != "-1":
             number = "0" if self.one_graph else asked
