@@ -97,7 +97,7 @@ def test_a_saved_state_goes_on_bit_for_bit(steps: int, tmp_path: Path) -> None:
         np.testing.assert_array_equal([runner.step(lr) for lr in lrs[steps:]], expected)
 
 
-@pytest.mark.parametrize("name", ["lite", "uni"])
+@pytest.mark.parametrize("name", ["lite", "lite-video", "uni"])
 def test_half_on_the_gpu_stays_near_float32_on_the_cpu_over_thirty_frames(name: str) -> None:
     if PLAYED and name == "uni":
         pytest.skip("takes minutes in half precision on a CPU")
@@ -208,12 +208,13 @@ def test_the_plain_command_takes_the_gpu(tmp_path: Path) -> None:
     assert (tmp_path / "larger.mp4").is_file()
 
 
-def test_a_training_iteration_runs_on_the_gpu(tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [[], ["--recorded", "--temporal-weight", "0.1"]], ids=["plain", "recorded"])
+def test_a_training_iteration_runs_on_the_gpu(tmp_path: Path, more: list[str]) -> None:
     clip = np.stack([np.kron(lr, np.ones((4, 4, 1))).astype(np.uint8) for lr in moving(6)])
     (tmp_path / "shards").mkdir()
     save_file({"clip": clip}, tmp_path / "shards" / "00000.safetensors", {"format": "ksnet-clips"})
     options = ["--size", "lite", "--stage", "1:1x3x32", "--workers", "0", "--licence", "Apache-2.0"]
-    options += ["--device", "cpu" if PLAYED else "cuda", "--output", str(tmp_path / "run")]
+    options += ["--device", "cpu" if PLAYED else "cuda", "--output", str(tmp_path / "run"), *more]
     command = [sys.executable, "-m", "ksnet_deploy", "train", str(tmp_path / "shards"), *options]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

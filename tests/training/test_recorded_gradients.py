@@ -9,7 +9,9 @@ from networks import SMALL
 from torch import Tensor
 
 from ksnet_deploy.network.blocks import shared_kernels
+from ksnet_deploy.network.flow import SpyNet
 from ksnet_deploy.network.model import KSNet
+from ksnet_deploy.training.losses import temporal_loss
 from ksnet_deploy.training.recorded import RecordedGradients
 
 
@@ -85,3 +87,29 @@ def test_another_shape_and_other_trained_parameters_are_recorded_anew(graphs: li
     assert len(graphs) == 3
     assert compute.model.flow is not None
     assert all(parameter.grad is None for parameter in compute.model.flow.parameters())
+
+
+def test_the_windows_that_count_are_those_of_each_batch(graphs: list[FakeGraph]) -> None:
+    """The loss on what changes along the motion is recorded too, with flags of the windows that were encoded."""
+    torch.manual_seed(0)
+    flow = SpyNet(2, 2)
+    plain, played = (torch.nn.Parameter(torch.ones(1, 1, 3, 1, 1)) for _ in range(2))
+
+    def compute(batch: tuple[Tensor, ...], scale: torch.nn.Parameter) -> Tensor:
+        found, hr, encoded = batch
+        scale.grad = None
+        loss = temporal_loss(found * scale, hr, flow, encoded)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    recorded = RecordedGradients(lambda batch: compute(batch, played), [played])
+    hr = torch.rand(2, 3, 3, 32, 32) / 100
+    for flags in ([True, True], [False, True], [False, False]):
+        batch = hr + 0.1 * torch.rand_like(hr), hr, torch.tensor(flags)
+        loss = compute(batch, plain)
+        assert (loss > 0) == any(flags)
+        assert torch.equal(recorded(batch), loss)
+        assert plain.grad is not None
+        assert played.grad is not None
+        assert torch.equal(played.grad, plain.grad)
+    assert [graph.replays for graph in graphs] == [3]
