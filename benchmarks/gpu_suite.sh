@@ -7,9 +7,10 @@
 #   bash benchmarks/gpu_suite.sh [CLIPS]      CLIPS: a folder of videos and stills to train on; without it nothing is trained
 #
 # $OUT (default: /tmp/gpu-suite) receives suite.log, summary.txt, the benchmark's JSON and ksnet.safetensors.
-# BUDGET_S: seconds for all (525). MODEL: uni. INIT: weights to go on from (default: MODEL's). SHAPE: windows of a training
-# iteration, BATCHxFRAMESxPATCH. RATE: learning rate. DEVICE=cpu plays it where there is no GPU, with SIZE, MODEL and SHAPE
-# as small as you like. No part stops the others; the exit code is 1 where one failed.
+# BUDGET_S: seconds for all (525). MODEL: a bundled network (uni); with CLIPS a --size of train. INIT: weights to go on from
+# (default: MODEL's). SHAPE: windows of a training iteration, BATCHxFRAMESxPATCH. RATE: learning rate. DEVICE=cpu plays it
+# where there is no GPU, with SIZE, MODEL and SHAPE as small as you like. No part stops the others; the exit code is 1 where
+# one failed.
 set -uo pipefail
 BUDGET_S=${BUDGET_S:-525} MODEL=${MODEL:-uni} DEVICE=${DEVICE:-cuda} SIZE=${SIZE:-180x320} SECONDS_A_ROW=${SECONDS_A_ROW:-1}
 SHAPE=${SHAPE:-32x10x44} RATE=${RATE:-5e-4} INIT=${INIT:-$MODEL} CLIPS=${1:-} OUT=${OUT:-/tmp/gpu-suite}
