@@ -17,7 +17,7 @@ from ksnet_deploy.runtime.exported import metadata_of
 from ksnet_deploy.runtime.pair import check_pair, files_of, is_pair, pair_name
 from ksnet_deploy.runtime.windows import WindowRunner
 
-__all__ = ["ENGINE_SUFFIX", "open_runner"]
+__all__ = ["ENGINE_SUFFIX", "check_runtime", "open_runner"]
 ENGINE_SUFFIX = ".engine"
 
 
@@ -107,3 +107,19 @@ def _opened(artifact: Path, size: FrameSize, device: str, io: FrameType, backend
         f"{artifact} is neither a checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}) nor an .onnx or {ENGINE_SUFFIX} file; "
         "make one with 'ksnet-deploy export' or 'ksnet-deploy build-engine'"
     )
+
+
+def check_runtime(backend: str, device: str) -> None:
+    """Raise BackendError where ONNX Runtime or OpenVINO is missing, or does not have the device."""
+    if backend == "openvino":
+        from ksnet_deploy.runtime.openvino import check_openvino
+
+        check_openvino(device)
+        return
+    try:
+        from ksnet_deploy.runtime.onnx import check_device
+    except ImportError as error:
+        raise BackendError(
+            f"ONNX Runtime is not installed ({error}); install ksnet-deploy with the 'cpu' or the 'gpu' extra"
+        ) from error
+    check_device(device)

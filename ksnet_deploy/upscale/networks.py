@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
+from ksnet_deploy.base.errors import ArtifactError, ConfigError
 from ksnet_deploy.base.version import package_version
 from ksnet_deploy.network.bundled import bundled_names, check_is_file, checkpoint_path
 from ksnet_deploy.upscale.precision import (
@@ -36,7 +36,6 @@ __all__ = [
     "Network",
     "NetworkFile",
     "OpenRunner",
-    "check_runtime",
     "default_model",
     "fastest_on_cpu",
     "find_network",
@@ -235,7 +234,7 @@ class NetworkFile(Network):
         lanes: int = 1,
         on_note: Callable[[str], None] = lambda _line: None,
     ) -> Runner:
-        from ksnet_deploy.runtime.open import open_runner
+        from ksnet_deploy.runtime.open import check_runtime, open_runner
 
         if self.kind == "engine":
             return open_runner(self.path, size, lanes=lanes)
@@ -341,19 +340,3 @@ def fastest_on_cpu() -> Backend:
     from ksnet_deploy.runtime.openvino import is_fastest_here
 
     return "openvino" if is_fastest_here() else "onnxruntime"
-
-
-def check_runtime(backend: str, device: str) -> None:
-    """Raise BackendError where ONNX Runtime or OpenVINO is missing, or does not have the device."""
-    if backend == "openvino":
-        from ksnet_deploy.runtime.openvino import check_openvino
-
-        check_openvino(device)
-        return
-    try:
-        from ksnet_deploy.runtime.onnx import check_device
-    except ImportError as error:
-        raise BackendError(
-            f"ONNX Runtime is not installed ({error}); install ksnet-deploy with the 'cpu' or the 'gpu' extra"
-        ) from error
-    check_device(device)

@@ -14,9 +14,9 @@ from ksnet_deploy.base.machine import has_bfloat16
 from ksnet_deploy.base.version import package_version
 from ksnet_deploy.network.config import Precision
 from ksnet_deploy.runtime.base import Runner
-from ksnet_deploy.runtime.open import open_runner
+from ksnet_deploy.runtime.open import check_runtime, open_runner
 from ksnet_deploy.runtime.windows import WindowRunner
-from ksnet_deploy.upscale.networks import NetworkFile, NetworkKind, check_runtime
+from ksnet_deploy.upscale.networks import NetworkFile, NetworkKind
 from ksnet_deploy.upscale.precision import exported_precision
 
 __all__ = ["KINDS", "Way", "all_ways", "artifact_of", "int8_ways", "open_way", "way_name", "ways_here", "ways_of_file"]
