@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -58,6 +59,8 @@ class FakeCuda:
         self.driver = b"kernels for driver 580"
         self.compilations = 0
         self.last_result: tuple[int, int] | None = None
+        self.need_context: Callable[[], None] = lambda: None
+        """Called where TensorRT wants a context that is current; raises where the layer has left none."""
         self.log: list[str] = []
         """What was done on the device, in its order: ``upload``, ``compute``, ``download``."""
 
@@ -206,6 +209,7 @@ class FakeTensorRT:
         return self
 
     def deserialize_cuda_engine(self, plan: bytes) -> FakeEngine:
+        self.cuda.need_context()
         return FakeEngine(self.cuda, plan)
 
 
@@ -216,6 +220,7 @@ class FakeRuntimeCache:
         self.cuda, self.compiled = cuda, b""
 
     def deserialize(self, blob: bytes) -> bool:
+        self.cuda.need_context()
         fits = blob == self.cuda.driver
         self.compiled = blob if fits else b""
         return fits
@@ -225,6 +230,7 @@ class FakeRuntimeCache:
         self.compiled = self.cuda.driver
 
     def serialize(self) -> memoryview:
+        self.cuda.need_context()
         return memoryview(self.compiled)
 
 
@@ -251,6 +257,7 @@ class FakeEngine:
         return config
 
     def create_execution_context(self, config: SimpleNamespace) -> FakeEngine:
+        self.cuda.need_context()
         if hasattr(config, "create_runtime_cache"):
             config.cache.compile()
         assert config.dynamic_shapes_kernel_specialization_strategy == "eager"
@@ -268,6 +275,7 @@ class FakeEngine:
         return True
 
     def execute_async_v3(self, stream: int) -> bool:
+        self.cuda.need_context()
         assert not self.cuda.recording or self.runs, "TensorRT wants a plain run before it is recorded"
         self.runs += 1
         addresses = dict(self.addresses)
@@ -300,6 +308,8 @@ def pretend_gpu(monkeypatch: pytest.MonkeyPatch, layer: str = "cuda-bindings") -
 
     device = FakeCuda()
     driver = FakePycuda(device)
+    if layer == "pycuda":
+        device.need_context = driver.need_context
     monkeypatch.setattr(cuda_bindings, "_cudart", lambda: device)
     monkeypatch.setattr(cuda_pycuda, "can_record", lambda: True)
     monkeypatch.setattr(cuda_pycuda, "imports", lambda: layer == "pycuda")

@@ -70,9 +70,9 @@ class LockstepEngineRunner(PiecesRunner):
             outputs = {name: self._tensor(kind) for name, kind in self._outputs[index].items()}
             buffers = {name: tensor.buffer for name, tensor in (inputs | outputs).items()}
             self._engines[index].run(buffers, self._stream)
-        if index in self._new:  # whatever had to be compiled is, by now
-            self._new.remove(index)
-            self._engines[index].keep_compiled()
+            if index in self._new:  # whatever had to be compiled is, by now
+                self._new.remove(index)
+                self._engines[index].keep_compiled()
         return outputs
 
     def _to_device(self, array: NDArray[Any]) -> _Tensor:
