@@ -109,12 +109,12 @@ def test_the_command_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     facts = bundled_facts()["lite-video"]
     assert facts.h264_crf23_gain_db is not None
     assert answer["network"] == (
-        f"lite-video is for compressed video on a CPU; {facts.validation_gain_db:+.2f} dB over bicubic (clean), "
+        f"lite-video is for compressed video; {facts.validation_gain_db:+.2f} dB over bicubic (clean), "
         f"{facts.h264_crf23_gain_db:+.2f} dB over bicubic (H.264 at CRF 23)."
     )
     assert answer["network"] in told.stdout
     assert estimate_video(source, None, instant()).network is None, "of which nothing is known"
     refused = run("upscale", source, "-o", tmp_path / "frames", "--dry-run")
     assert refused.returncode == 1
-    assert "--dry-run applies to video files only" in refused.stderr
+    assert "--dry-run has no effect on a folder of pictures" in refused.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"v.mp4"}
