@@ -77,6 +77,9 @@ def test_the_settings_that_a_refusal_names_are_those_of_the_other_network() -> N
     settings = re.findall(r"--set (\S+=[^\s,]+)", str(told.value))
     assert settings, "of which the network differs"
     assert initialise(KSNet(lite.replace(settings)), bundled_checkpoint("lite-video")) == []
+    with pytest.raises(CheckpointError, match="train that one with --size uni and no --set, choose another --init"):
+        initialise(KSNet(lite), bundled_checkpoint("uni"))
+    assert initialise(KSNet(KSNetConfig.named("uni")), bundled_checkpoint("uni")) == []
 
 
 @pytest.mark.parametrize("recipe", ["short", "paper-reds"])
