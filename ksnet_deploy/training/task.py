@@ -30,7 +30,7 @@ class Task(ABC):
     origins: str = "--init, --flow or --precision"
     """Options that decide what the first iteration computes, for the end of a sentence."""
     steadier: str = "a lower --learning-rate"
-    """What keeps weights and loss finite, for the end of a sentence."""
+    """Remedy that keeps weights and loss finite, for the end of a sentence."""
 
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:

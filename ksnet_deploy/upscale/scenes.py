@@ -124,7 +124,7 @@ class SceneDetector:
 
 
 def cuts_in_words(cuts: str, other: str) -> str:
-    """What the ``repr`` of a detector says, of given cuts their number and the first that the other lacks."""
+    """Words for the ``repr`` of a detector: of given cuts, their number and the first that the other lacks."""
     if not cuts.startswith("given"):
         return cuts
     numbers, others = (re.findall(r"\d+", text) for text in (cuts, other))
