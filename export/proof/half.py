@@ -38,7 +38,7 @@ HALF_TIE_GAP = 2.0**-8
 """Gap of two channel scores, as a share of the scores' standard deviation, that half rounding may bridge: twice the
 largest error of their difference in the trained networks."""
 REPORT = "use float32 for these weights, and report this"
-RECALIBRATE = "calibrate on a clip like your films with --calibrate, or take --precision fp32"
+RECALIBRATE = "take --precision fp32, or calibrate on a clip like your films with 'ksnet-deploy export --calibrate'"
 """Ends of the sentence that refuses."""
 SWAP_DB = 55.0
 """PSNR in dB below which a frame is compared with the other choices of near-tied channels too; others stand at 63."""

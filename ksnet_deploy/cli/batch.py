@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ksnet_deploy.base.errors import ConfigError, KSNetError
 from ksnet_deploy.base.frames import SCALE
 from ksnet_deploy.base.memory import is_out_of_memory
+from ksnet_deploy.base.words import counted
 from ksnet_deploy.cli.answers import Answer, Failed, Skipped
 from ksnet_deploy.cli.terminal import Progress, build_progress, out_of_memory_sentence
 from ksnet_deploy.upscale.choice import choose_network
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from ksnet_deploy.cluster.front import Cluster
 
 __all__ = ["Batch"]
+
+WHAT = {"picture": "a picture", "pictures": "a folder of pictures", "pipe": "a pipe"}
+"""Kinds of destinations that are no video, in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +190,8 @@ class Batch:
         )
         if isinstance(work.detector, GivenCuts) and source.end_s is None and isinstance(outcome, UpscaleResult):
             beyond = sum(cut >= outcome.frames for cut in work.detector.cuts)
-            outcome.notes.extend([f"{beyond} of the given cuts lie beyond the last frame."] if beyond else [])
+            those = counted(beyond, "of the given cuts lies", "of the given cuts lie")
+            outcome.notes.extend([f"{those} beyond the last frame."] if beyond else [])
         return Answer(source.path, outcome, model)
 
     def _upscale_here(self, work: Work, model: str, bar: Progress, events: Events) -> UpscaleResult | Estimate:
@@ -257,7 +262,8 @@ class Batch:
             "--no-scene-reset": not self.scene_reset and single,
         }
         if useless := [name for name, wanted in given.items() if wanted]:
+            has, it = ("has", "it") if len(useless) == 1 else ("have", "them")
+            other = "" if source.kind == "pipe" else ", or give a video file as --output"
             raise ConfigError(
-                f"{' and '.join(useless)} applies to video files only, not to pictures, frame folders or pipes; leave "
-                "it out, or give a video file as --output"
+                f"{' and '.join(useless)} {has} no effect on {WHAT[destination.kind]} as output; leave {it} out{other}"
             )

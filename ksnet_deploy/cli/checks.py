@@ -237,7 +237,8 @@ def _runtimes() -> Iterator[Check]:
     taken = available_rungs(Choices(), machine)[0]
     lacking = [rung for rung in looked if machine.obstacle(rung) is not None]
     found = "; ".join([taken.on(machine), *(f"{rung.title}: {machine.obstacle(rung)}" for rung in lacking)])
-    faster = [rung.install for rung in lacking if RUNGS.index(rung) < RUNGS.index(taken) and not taken.is_engine]
+    above = [] if taken.is_engine else [rung for rung in lacking if RUNGS.index(rung) < RUNGS.index(taken)]
+    faster = [rung.install for rung in above if machine.can_have(rung)]
     yield Check("fastest", "missing" if faster else "ok", found, " or ".join(faster) or None)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.cli.options import Json, Overwrite
 from ksnet_deploy.cli.terminal import progress
 
@@ -30,9 +31,12 @@ def compare(
         typer.Option("--source", help="What the second was made from: shown and measured too, by bicubic."),
     ] = None,
     mode: Annotated[
-        Literal["side-by-side", "wipe", "difference"], typer.Option("--mode", help="How the output shows both.")
-    ] = "side-by-side",
-    gain: Annotated[float, typer.Option("--gain", help="What a difference is multiplied by.")] = 8.0,
+        Literal["side-by-side", "wipe", "difference"] | None,
+        typer.Option("--mode", help="How a video or a picture shows both (default: side-by-side)."),
+    ] = None,
+    gain: Annotated[
+        float | None, typer.Option("--gain", help="What a difference is multiplied by (default: 8).")
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -40,12 +44,15 @@ def compare(
     from ksnet_deploy.measure.compare import compare as compare_versions
     from ksnet_deploy.measure.layout import Layout
 
+    _check_effect(output, mode, gain)
+    usual = Layout()
+    layout = Layout(mode or usual.mode, usual.gain if gain is None else gain)
     with progress("Comparing", show=not as_json) as bar:
         result = compare_versions(
             reference,
             found,
             output,
-            Layout(mode, gain),
+            layout,
             source=source,
             overwrite=overwrite,
             on_start=lambda size, frames: bar.begin(str(size), frames),
@@ -59,3 +66,16 @@ def compare(
         print(note)
     if result.target is not None:
         print(result.target)
+
+
+def _check_effect(output: Path | None, mode: str | None, gain: float | None) -> None:
+    """Raise ConfigError for an option that would have no effect."""
+    given = [name for name, value in (("--mode", mode), ("--gain", gain)) if value is not None]
+    if given and (output is None or output.suffix.lower() == ".html"):
+        has, it = ("has", "it") if len(given) == 1 else ("have", "them")
+        what = "figures alone" if output is None else "a page"
+        raise ConfigError(
+            f"{' and '.join(given)} {has} no effect on {what}; leave {it} out, or give a video or a .png with --output"
+        )
+    if gain is not None and mode != "difference":
+        raise ConfigError("--gain is of --mode difference; give both, or leave it out")

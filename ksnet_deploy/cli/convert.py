@@ -21,7 +21,7 @@ def convert(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A network setting that differs from the size's, NAME=VALUE.")
     ] = None,
-    licence: Annotated[str, typer.Option("--licence", help="Terms of the weights (default: not stated).")] = "",
+    licence: Annotated[str, typer.Option("--licence", help="Terms of the weights (default: the file's).")] = "",
     overwrite: Overwrite = False,
 ) -> None:
     """Write weights as a checkpoint that carries its configuration, so that nothing need be assumed of it."""

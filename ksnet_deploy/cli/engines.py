@@ -106,7 +106,8 @@ def build_engine(
     else:
         _print(made)
     if sidecar.fault is not None:
-        complain(f"{made.path} is there, but {sidecar.fault}; build in float32, or accept less with --min-psnr")
+        other = "build in float32" if sidecar.spec.precision != "fp32" else "report this"
+        complain(f"{made.path} is there, but {sidecar.fault}; {other}, or accept less with --min-psnr")
         raise typer.Exit(EXIT_INCOMPLETE)
 
 

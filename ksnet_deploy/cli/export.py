@@ -8,13 +8,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ksnet_deploy.cli.options import Json, Model, Overwrite
+from ksnet_deploy.cli.options import Json, Overwrite
 from ksnet_deploy.cli.terminal import progress, show_notes
 
 
 def export(
     output: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
-    model: Model = "uni",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A checkpoint (.safetensors, .pth), or a bundled one's name.")
+    ] = "uni",
     size: Annotated[
         str | None,
         typer.Option(

@@ -22,7 +22,9 @@ def preview(
     video: Annotated[Path, typer.Argument(help="A video or a folder of frames.")],
     models: Annotated[
         str | None,
-        typer.Option("--models", "-m", metavar="NAMES", help="lite,net.pth ... (default: lite or uni, lite-video)."),
+        typer.Option(
+            "--models", "-m", metavar="NAMES", help="lite,uni,net.pth ... (default: lite or uni, and lite-video)."
+        ),
     ] = None,
     output: Annotated[
         Path | None,

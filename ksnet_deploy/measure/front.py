@@ -75,7 +75,14 @@ def evaluate(
         raise ConfigError(f"there is no protocol '{protocol}'; give {', '.join(PROTOCOLS)}")
     if crf is not None and codec is None:
         raise ConfigError(f"a quality of {crf} needs to know of which codec; add --codec h264, or leave it out")
+    if lr is not None and degradation != "BI":
+        raise ConfigError(f"LR is given by --lr, so --degradation {degradation} has no effect; leave one of them out")
     tile_choice, choices = parse_tiles(tiles), Choices.of(runtime, device, backend, precision)
+    if method == "bicubic":
+        named = {"--model": model, "--runtime": runtime or backend, "--device": device, "--precision": precision}
+        given = {**named, "--tiles": None if tile_choice == "auto" else tiles}
+        if useless := [name for name, value in given.items() if value is not None]:
+            raise ConfigError(f"bicubic has no network, so leave {' and '.join(useless)} out, or --method bicubic")
     chosen = str(model or default_model(choices.settled_device(this_machine())))
     compression = None
     if codec is not None:

@@ -91,6 +91,9 @@ def measure_flow(model: SpyNet, clips: Sequence[Clip], *, pairs: int = TEST_PAIR
 class FlowTask(Task):
     """SpyNet, all its levels at once, each supervised with the flow at its size."""
 
+    origins = "--init or --precision"
+    steadier = "larger batches by --stage, or --precision fp32"  # the rates are fixed
+
     def __init__(
         self,
         model: SpyNet,

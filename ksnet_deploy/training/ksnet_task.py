@@ -56,7 +56,9 @@ class KSNetTask(Task):
         if recipe.degradation == "video":
             check_variants(clips)
         if recipe.temporal_weight and model.flow is None:
-            raise ConfigError("the temporal loss takes a flow network, and this network has none; leave it out")
+            raise ConfigError(
+                "the temporal loss takes a flow network, and this network has none; leave --temporal-weight out"
+            )
         self.model: KSNet = model
         self.iterations, self.ema_decay, self.gradient_norm = recipe.iterations, recipe.ema_decay, recipe.gradient_norm
         self.recipe, self.target, self.workers = recipe, target, workers

@@ -250,7 +250,7 @@ class _Run:
         if self.iteration == 0 and not self.between_steps:  # no rate is to blame
             raise TrainingError(
                 f"the loss of the first batch is {loss}, before any step: the weights that the run starts from are of "
-                f"no use in {self.settings.precision}; choose another --init, --flow or --precision"
+                f"no use in {self.settings.precision}; choose another {self.task.origins}"
             )
         self._give_up(f"the loss is {loss} near iteration {self.iteration + (not self.between_steps)}")
 
@@ -262,10 +262,10 @@ class _Run:
 
     def _give_up(self, what: str) -> NoReturn:
         if self.saved is None:
-            raise TrainingError(f"{what}, and nothing was saved before; start again with a lower --learning-rate")
+            raise TrainingError(f"{what}, and nothing was saved before; start again with {self.task.steadier}")
         raise TrainingError(
-            f"{what}; the checkpoint of iteration {self.saved} is kept, so start a new run from it with --init and a "
-            "lower --learning-rate"
+            f"{what}; the checkpoint of iteration {self.saved} is kept, so start a new run from it with --init and "
+            f"{self.task.steadier}"
         )
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:

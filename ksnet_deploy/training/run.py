@@ -173,7 +173,8 @@ def train_ksnet(
         workers=request.workers,
         note=f"recipe {request.recipe}, degradation {request.degradation}, {request.precision},",
     )
-    note = f"; from nothing: {', '.join(new)}; all else from {request.init}" if new else ""
+    begins = not (request.folder / RESUME_FILE).exists()  # else all is from the run itself
+    note = f"; from nothing: {', '.join(new)}; all else from {request.init}" if new and begins else ""
     return _run(task, request, world, clips, lambda count, what: on_start(count, what + note), on_progress, on_note)
 
 
@@ -250,6 +251,8 @@ def _prepare(request: _Request) -> World:
             )
     if request.device == "cuda" and not torch.cuda.is_available():
         raise BackendError("this PyTorch sees no CUDA device; train with --device cpu, or install a CUDA build")
+    if request.recorded and request.device != "cuda":
+        raise ConfigError("--recorded is for CUDA, where it makes one graph; leave it out, or give --device cuda")
     for option, count in (("threads", request.threads), ("workers", request.workers)):
         if count is not None and count > max(cores(), MOST_AT_ONCE):
             raise ConfigError(

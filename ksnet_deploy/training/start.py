@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ksnet_deploy.base.errors import CheckpointError
-from ksnet_deploy.network.checkpoints import load_checkpoint
+from ksnet_deploy.network.checkpoints import SIZES, load_checkpoint
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.model import KSNet
 
@@ -67,7 +67,11 @@ def _changes(before: KSNetConfig, after: KSNetConfig) -> str:
 
 
 def _options(given: KSNetConfig, wanted: KSNetConfig) -> str:
-    """`` with --set flow_levels=6``, which makes one configuration another; empty where they are equal."""
+    """`` with --set flow_levels=6``, which makes one configuration another, or its ``--size``; empty where they are
+    equal."""
+    named = next((size for size in SIZES if given != wanted == KSNetConfig.named(size)), None)
+    if named is not None:
+        return f" with --size {named} and no --set"
     settings = [f"--set {name}={str(new).lower()}" for name, _, new in _differing(given, wanted)]
     return f" with {' '.join(settings)}" if settings else ""
 

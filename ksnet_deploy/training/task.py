@@ -27,6 +27,10 @@ class Task(ABC):
     gradient_norm: float | None
     identity: Mapping[str, str]
     """Values that must be equal between a run and its continuation, by name."""
+    origins: str = "--init, --flow or --precision"
+    """Options that decide what the first iteration computes, for the end of a sentence."""
+    steadier: str = "a lower --learning-rate"
+    """Remedy that keeps weights and loss finite, for the end of a sentence."""
 
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,7 @@ from ksnet_deploy.upscale.journal import (
     write_durably,
 )
 from ksnet_deploy.upscale.plan import Planned
+from ksnet_deploy.upscale.scenes import cuts_in_words
 from ksnet_deploy.upscale.segments import EncodedSegment
 from ksnet_deploy.video.reading.sources import picture_files
 from ksnet_deploy.video.writing.encoding import EncodedPacket
@@ -307,7 +309,7 @@ def _check_identity(target: Path, identity: Mapping[str, str]) -> None:
         ) from error
     names = sorted(k for k in {*begun, *identity} if begun.get(k) != identity.get(k))
     if names:
-        changes = ", ".join(_change(k, begun.get(k, "none"), identity.get(k, "none")) for k in names)
+        changes = ", ".join(_change(k, str(begun.get(k, "none")), identity.get(k, "none")) for k in names)
         raise OutputError(
             f"an unfinished job for {target} was begun with other settings ({changes}); run it with those to go on, or "
             "pass --no-resume to throw it away"
@@ -315,7 +317,13 @@ def _check_identity(target: Path, identity: Mapping[str, str]) -> None:
 
 
 def _change(name: str, before: str, after: str) -> str:
-    """A change in words; of an encoder's many settings only those that differ."""
+    """A change in words; of an encoder's many settings, and of many cuts, only those that differ."""
+    if name == "source":  # of which a hash says no more
+        return "the source is another file, or was changed"
+    if name == "part":
+        before, after = (re.sub(r"\d+/[1-9]\d*", lambda n: f"{float(Fraction(n[0])):.10g}", s) for s in (before, after))
+    if name == "scene cuts":
+        before, after = (cuts_in_words(cuts, other) for cuts, other in ((before, after), (after, before)))
     if name == "encoder":
         pairs = ((before, after), (after, before))
         kept = [" ".join(word for word in a.split() if word not in b.split()) for a, b in pairs]

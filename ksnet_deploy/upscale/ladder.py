@@ -18,7 +18,7 @@ from ksnet_deploy.base.errors import BackendError, ConfigError, KSNetError
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.upscale.card_engines import CardEngines, OnBuild
 from ksnet_deploy.upscale.networks import Network, NetworkFile, default_model, fastest_on_cpu, find_network
-from ksnet_deploy.upscale.rungs import RUNGS, Choices, Machine, Rung, available_rungs
+from ksnet_deploy.upscale.rungs import RUNGS, WITHOUT_RTX, Choices, Machine, Rung, available_rungs
 
 if TYPE_CHECKING:
     from ksnet_deploy.network.config import KSNetConfig
@@ -176,7 +176,8 @@ class Ladder(Network):
 
     def _hint(self) -> str:
         """The faster way that is one install away, as the end of a sentence."""
-        above = [rung for rung in RUNGS[: RUNGS.index(self.rung)] if self._machine.obstacle(rung) is not None]
+        machine, faster = self._machine, RUNGS[: RUNGS.index(self.rung)]
+        above = [rung for rung in faster if machine.obstacle(rung) is not None and machine.can_have(rung)]
         if self.rung.is_engine or not above or self._file.kind == "onnx":  # the two kinds of engines are equally fast
             return ""
         # TensorRT-RTX is a driver and a wheel; TensorRT comes from an index of NVIDIA's own.
@@ -194,6 +195,8 @@ def this_machine() -> Machine:
     except BackendError as error:
         return Machine(None, str(error))
     found = {rung.runtime: lacks(rung.runtime) for rung in RUNGS if rung.device == "cuda"}
+    if gpu.sm in WITHOUT_RTX:
+        found["rtx"] = f"it does not build for sm{gpu.sm}"
     return Machine(gpu, "", {runtime: reason for runtime, reason in found.items() if reason is not None})
 
 

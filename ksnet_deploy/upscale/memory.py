@@ -110,12 +110,17 @@ def smaller_tiles(
     if not is_out_of_memory(error):
         raise error
     tile = tiling.tile if tiling else size.padded
-    with contextlib.suppress(ConfigError):
-        if may_change and scenes == 1 and network.can_be_tiled:
+    remedy = "smaller tiles with --tiles"
+    if scenes > 1:
+        remedy = "a smaller --scenes-in-flight"
+    elif not network.can_be_tiled:
+        remedy = "smaller frames, or a checkpoint for ONNX Runtime, which takes frames in tiles"
+    elif may_change:
+        with contextlib.suppress(ConfigError):
             return TilePlan.make(size.padded, tile.height * tile.width // 2, OVERLAP)
+        remedy = "smaller frames"  # as no smaller tiles are left
     raise BackendError(
-        f"the memory does not hold the network on frames of {size}; close other programs, or give "
-        + ("smaller tiles with --tiles" if scenes == 1 else "a smaller --scenes-in-flight")
+        f"the memory does not hold the network on frames of {size}; close other programs, or give {remedy}"
     ) from error
 
 

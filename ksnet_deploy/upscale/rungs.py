@@ -13,7 +13,7 @@ from ksnet_deploy.upscale.precision import CpuPrecision, check_choice
 if TYPE_CHECKING:
     from ksnet_deploy.runtime.gpu import Gpu
 
-__all__ = ["RUNGS", "Choices", "Machine", "Rung", "available_rungs"]
+__all__ = ["RUNGS", "WITHOUT_RTX", "Choices", "Machine", "Rung", "available_rungs"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,10 @@ RUNGS = (
 """All, the fastest first. Where a CPU was not given a runtime, :func:`fastest_on_cpu` chooses between its first two."""
 
 
+WITHOUT_RTX = frozenset({90})
+"""Compute capabilities, times ten, that TensorRT-RTX does not build for: the H100 and the H200 have it."""
+
+
 @dataclass(frozen=True)
 class Machine:
     """Machine that a network is to run on."""
@@ -65,6 +69,10 @@ class Machine:
         if rung.device == "cpu":
             return None  # what is missing there is said when it is opened
         return self.without_gpu if self.gpu is None else self.missing.get(rung.runtime)
+
+    def can_have(self, rung: Rung) -> bool:
+        """Whether installing what a rung lacks would help: TensorRT-RTX does not build for some cards."""
+        return rung.runtime != "rtx" or self.gpu is None or self.gpu.sm not in WITHOUT_RTX
 
 
 @dataclass(frozen=True)
@@ -93,9 +101,10 @@ class Choices:
             check_choice(name, value, ("auto", *known))
         if not choices.rungs() and replace(choices, precision="auto").rungs():
             found = choices.runtime if choices.device == "auto" else f"{choices.runtime} on {choices.device}"
+            by = ", by ONNX Runtime or OpenVINO," if choices.precision == "int8" else ""
             raise ConfigError(
-                f"a precision of {choices.precision} is for CPUs, by ONNX Runtime or OpenVINO, and not for {found}; "
-                "leave --precision out, or the other choice"
+                f"a precision of {choices.precision} is for CPUs{by} and not for {found}; leave --precision out, or "
+                "the other choice"
             )
         if not choices.rungs():
             only = "the CPU" if choices.device == "cuda" else "a GPU"
@@ -129,9 +138,14 @@ def available_rungs(choices: Choices, machine: Machine) -> list[Rung]:
     rungs = choices.rungs()
     found = [rung for rung in rungs if machine.obstacle(rung) is None]
     if not found:
-        remedy = "leave --runtime out" if choices.runtime in ("tensorrt", "rtx") else "use --device cpu"
+        remedy = "use --device cpu"
+        if choices.runtime in ("tensorrt", "rtx"):
+            remedy = "leave --runtime out"
+            if machine.gpu is None and choices.device == "cuda":
+                remedy = "leave --runtime and --device out"
         if machine.gpu is None:
             raise BackendError(f"no GPU can be used: {machine.without_gpu}; {remedy}")
-        reasons = "; ".join(f"{rung.title}: {machine.obstacle(rung)}, {rung.install}" for rung in rungs)
+        installs = {rung: f", {rung.install}" if machine.can_have(rung) else "" for rung in rungs}
+        reasons = "; ".join(f"{rung.title}: {machine.obstacle(rung)}{installs[rung]}" for rung in rungs)
         raise BackendError(f"nothing that was asked for runs on the {machine.gpu} ({reasons}); or {remedy}")
     return found

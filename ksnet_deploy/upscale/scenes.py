@@ -24,7 +24,7 @@ from ksnet_deploy.upscale.picture_change import (
     _weigh,
 )
 
-__all__ = ["CutDetector", "GivenCuts", "NoCuts", "SceneDetector", "is_one_scene", "read_cuts"]
+__all__ = ["CutDetector", "GivenCuts", "NoCuts", "SceneDetector", "cuts_in_words", "is_one_scene", "read_cuts"]
 
 CHANGE_LIMIT = 575
 """Limit per mille that the change between two pictures of one scene hardly ever exceeds."""
@@ -121,6 +121,16 @@ class SceneDetector:
             return True
         self._changes.append(change)
         return False
+
+
+def cuts_in_words(cuts: str, other: str) -> str:
+    """Words for the ``repr`` of a detector: of given cuts, their number and the first that the other lacks."""
+    if not cuts.startswith("given"):
+        return cuts
+    numbers, others = (re.findall(r"\d+", text) for text in (cuts, other))
+    own = [number for number in numbers if number not in {*others, "0"}]
+    some = f", {', '.join(own[:3])}{', ...' if len(own) > 3 else ''} among them" if own else ""
+    return f"{len(numbers) - 1} given{some}"
 
 
 def is_one_scene(detector: CutDetector) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 from command import failure_of, run
 
@@ -44,3 +47,16 @@ def test_two_precisions_are_refused(requests: list[EngineRequest]) -> None:
     words = failure_of(run("build-engine", "--fp16", "--precision", "fp32"))
     assert "--fp16 and --precision fp32 contradict each other; give one of them" in words
     assert not requests
+
+
+@pytest.mark.parametrize(("precision", "remedy"), [("fp16", "build in float32"), ("fp32", "report this")])
+def test_an_engine_below_its_bound_ends_with_3_and_a_remedy_that_is_another_build(
+    monkeypatch: pytest.MonkeyPatch, precision: str, remedy: str
+) -> None:
+    fault, spec = "did not pass its comparison with float32", SimpleNamespace(precision=precision)
+    sidecar = SimpleNamespace(fault=fault, spec=spec, as_dict=lambda: {"precision": precision})
+    made = SimpleNamespace(path=Path("e.engine"), sidecar=sidecar, sidecars=(sidecar,), reused=False, outputs=None)
+    monkeypatch.setattr(front, "build_engine", lambda *_, **__: made)
+    ended = run("build-engine", "--precision", precision, "--json")
+    assert ended.returncode == 3
+    assert f"e.engine is there, but {fault}; {remedy}, or accept less with --min-psnr" in ended.stderr

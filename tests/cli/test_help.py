@@ -7,12 +7,16 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from command import run
 from typer.main import get_command
 
 from ksnet_deploy.cli.app import COMMANDS, app
+from ksnet_deploy.network.bundled import bundled_checkpoint
+from ksnet_deploy.network.checkpoints import load_checkpoint
+from ksnet_deploy.upscale.networks import default_model, video_model
 
 NAMES = [command.__name__.replace("_", "-") for command in COMMANDS]
 
@@ -45,6 +49,18 @@ def test_help_on_upscale_fits_on_a_page() -> None:
 def test_no_help_is_in_a_dialect_of_our_own() -> None:
     for name in NAMES:
         assert "unless told" not in re.sub(r"[\s│]+", " ", run(name, "-h").stdout), name
+
+
+def test_defaults_that_depend_on_the_device_and_what_is_taken_are_told_as_they_are(tmp_path: Path) -> None:
+    said = {name: re.sub(r"[\s│]+", " ", run(name, "-h").stdout) for name in ("preview", "export", "convert")}
+    usual = " or ".join(default_model(device) for device in ("cpu", "cuda"))
+    assert video_model("cpu") == video_model("cuda")
+    assert f"(default: {usual}, and {video_model('cpu')})" in said["preview"]
+    assert ".onnx, 'uni'" not in said["export"], "as only checkpoints are exported"
+    assert "Terms of the weights (default: the file's)" in said["convert"]
+    assert run("convert", bundled_checkpoint("lite"), tmp_path / "x.safetensors").returncode == 0
+    licences = [load_checkpoint(path).metadata["licence"] for path in (bundled_checkpoint("lite"), *tmp_path.iterdir())]
+    assert licences[0] == licences[1] != "not stated"
 
 
 def test_help_is_quick_because_nothing_heavy_is_loaded() -> None:

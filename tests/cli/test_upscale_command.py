@@ -232,6 +232,8 @@ def test_cuts_beyond_the_end_are_told(run: Run, tmp_path: Path) -> None:
     code, out, _ = run(video, "--cuts", cuts)
     assert code == 0
     assert "2 of the given cuts lie beyond the last frame." in out
+    cuts.write_text("3\n100\n")
+    assert "1 of the given cuts lies beyond the last frame." in run(video, "--cuts", cuts, "--overwrite")[1]
     code, _, err = run(video, "--cuts", cuts, "--start", "0.1")
     assert code == 1
     assert "--cuts counts frames from the start of the file" in err
@@ -301,8 +303,18 @@ def test_an_option_without_effect_is_refused(run: Run, tmp_path: Path, options: 
     video = make_video(tmp_path / "v.mp4", SIZE, frames=3)
     code, _, err = run(video, "-o", tmp_path / "frames", *options)
     assert code == 1
-    assert f"{options[0]} applies to video files only" in err
+    assert f"{options[0]} has no effect on a folder of pictures as output; leave it out, or give a video file" in err
     assert {p.name for p in tmp_path.iterdir()} == {"v.mp4"}
+
+
+def test_several_options_without_effect_are_refused_in_the_plural_and_a_pipe_is_offered_no_video(
+    run: Run, tmp_path: Path
+) -> None:
+    video = make_video(tmp_path / "v.mp4", SIZE, frames=3)
+    err = run(video, "-o", tmp_path / "frames", "--codec", "hevc", "--crf", 20)[2]
+    assert "--codec and --crf have no effect on a folder of pictures as output; leave them out, or give a" in err
+    err = run("-", "--codec", "hevc")[2]
+    assert "--codec has no effect on a pipe as output; leave it out." in err, "of a pipe no video file is made"
 
 
 @pytest.mark.parametrize("name", ["resume", "scene-reset"])

@@ -57,7 +57,7 @@ def test_an_option_without_effect_on_a_picture_is_refused(
 ) -> None:
     code, _, err = run(pictures[0], *options)
     assert code == 1
-    assert f"{options[0]} applies to video files only, not to pictures" in err
+    assert f"{options[0]} has no effect on a picture as output; leave it out, or give a video file" in err
     assert not list(tmp_path.glob("*_x4*"))
 
 

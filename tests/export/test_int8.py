@@ -110,7 +110,7 @@ def test_a_network_out_of_its_ranges_is_refused_with_the_value(
     narrow = {n: (Scale(a.step / 10, a.zero), Scale(b.step / 10, b.zero)) for n, (a, b) in ranges.items()}
     monkeypatch.setattr("ksnet_deploy.export.onnx.activation_ranges", lambda *_: narrow)
     export_onnx(plain, tmp_path / "bad.onnx", size=SIZE, precision="int8", calibrate=clip)
-    with pytest.raises(VerificationError, match=r"has \d+\.\d dB against float32.*--calibrate"):
+    with pytest.raises(VerificationError, match=r"has \d+\.\d dB against float32.*'ksnet-deploy export --calibrate'"):
         verify_half(plain.model, tmp_path / "bad.onnx", SIZE, precision="int8", frames=4)
 
 
@@ -156,8 +156,14 @@ def test_engines_are_not_built_in_int8(exported: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(("runtime", "device"), [("torch", None), (None, "cuda"), ("rtx", None)])
 def test_what_cannot_compute_in_int8_is_refused_by_name(runtime: str | None, device: str | None) -> None:
-    with pytest.raises(ConfigError, match="a precision of int8 is for CPUs"):
+    with pytest.raises(ConfigError, match="a precision of int8 is for CPUs, by ONNX Runtime or OpenVINO, and not for"):
         Choices.of(runtime, device, precision="int8")
+
+
+def test_float32_is_for_cpus_by_whatever_runtime() -> None:
+    with pytest.raises(ConfigError, match="a precision of fp32 is for CPUs and not for rtx; leave"):
+        Choices.of("rtx", None, precision="fp32")
+    assert Choices.of("torch", None, precision="fp32").rungs()
 
 
 def test_an_exported_file_keeps_its_own_precision(exported: Path) -> None:

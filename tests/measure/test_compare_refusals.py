@@ -12,6 +12,8 @@ import av
 import numpy as np
 import pytest
 import typer
+from command import failure_of
+from command import run as run_command
 from compared import SIZE, below_names, flat, folder, lossless, picture
 from films import film_with_sound
 from media import make_video
@@ -164,6 +166,22 @@ def test_the_command_prints_figures_and_strict_json(tmp_path: Path) -> None:
     np.testing.assert_array_equal(below_names(target), flat(4))
     with pytest.raises(KSNetError, match="--overwrite"):
         run(a, b, "-o", target)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            ("--mode", "wipe"),
+            "--mode has no effect on figures alone; leave it out, or give a video or a .png",
+        ),
+        (("--mode", "difference", "--gain", "4"), "--mode and --gain have no effect on figures alone; leave them out"),
+        (("-o", "a.html", "--mode", "wipe"), "--mode has no effect on a page"),
+        (("-o", "a.png", "--gain", "4"), "--gain is of --mode difference; give both"),
+    ],
+)
+def test_an_option_without_effect_is_refused(options: tuple[str, ...], words: str) -> None:
+    assert words in failure_of(run_command("compare", "none.mp4", "other.mp4", *options))
 
 
 def test_the_command_is_imported_without_anything_heavy() -> None:

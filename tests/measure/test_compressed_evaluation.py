@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,6 +103,19 @@ def test_bicubic_of_the_same_frames_stands_beside_a_network(tmp_path: Path, monk
 def test_a_quality_that_a_codec_has_not_is_refused_before_a_clip_is_looked_for(codec: str, crf: int) -> None:
     with pytest.raises(ConfigError, match=rf"{codec} has qualities from \d+ \(best\) to \d+, not {crf};"):
         front.evaluate("none", codec=codec, crf=crf)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"method": "bicubic", "model": "lite", "tiles": "off"}, "leave --model and --tiles out, or --method bicubic"),
+        ({"method": "bicubic", "backend": "torch"}, "bicubic has no network, so leave --runtime out"),
+        ({"lr": "low", "degradation": "BD"}, "LR is given by --lr, so --degradation BD has no effect"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused_before_a_clip_is_looked_for(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        front.evaluate("none", **options)
 
 
 def test_a_plot_says_what_the_frames_went_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,6 +149,16 @@ def test_a_single_picture_has_a_speed_too(tmp_path: Path) -> None:
     assert "not known" not in found.as_text().replace(estimate.size, "")
 
 
+def test_of_a_part_the_figures_are_said_to_be_of_a_part_and_frames_unseen_are_no_beginning(tmp_path: Path) -> None:
+    film = make_video(tmp_path / "film.mp4", FrameSize(32, 48), frames=30)
+    for end, extent in ((None, "whole film"), (0.5, "this part")):
+        made = ksnet_deploy.preview(film, [INSTANT], spots=1, before=0, end_s=end)
+        assert extent in made.as_text().splitlines()[1]
+        assert extent in made.page()["table"]["title"]
+    (view,) = made.page()["views"]
+    assert view["caption"].endswith("s, no frame before it was seen"), "none were asked for"
+
+
 def test_on_a_gpu_the_estimate_is_of_what_upscale_would_run_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,4 +135,4 @@ def test_a_network_without_flow_is_refused(tmp_path: Path) -> None:
     folder_of_frames(tmp_path / "clips" / "one", noise(3, 96, 96, 3))
     options = ("--set", "flow_guidance=none", "--temporal-weight", 1, "--stage", "1:1x2x16")
     refused = command.run("train", tmp_path / "clips", "-o", tmp_path / "run", "--size", "lite", *options)
-    assert "takes a flow network" in command.failure_of(refused)
+    assert "takes a flow network, and this network has none; leave --temporal-weight out" in command.failure_of(refused)

@@ -77,6 +77,9 @@ def test_the_settings_that_a_refusal_names_are_those_of_the_other_network() -> N
     settings = re.findall(r"--set (\S+=[^\s,]+)", str(told.value))
     assert settings, "of which the network differs"
     assert initialise(KSNet(lite.replace(settings)), bundled_checkpoint("lite-video")) == []
+    with pytest.raises(CheckpointError, match="train that one with --size uni and no --set, choose another --init"):
+        initialise(KSNet(lite), bundled_checkpoint("uni"))
+    assert initialise(KSNet(KSNetConfig.named("uni")), bundled_checkpoint("uni")) == []
 
 
 @pytest.mark.parametrize("recipe", ["short", "paper-reds"])
@@ -130,6 +133,23 @@ def test_a_run_that_goes_on_says_that_it_does_not_start_again(tmp_path: Path) ->
     train_ksnet(asked, lambda *_: None, lambda _: None, notes.append)
     (note,) = notes
     assert f"goes on from what it has learned, not from --init {given} again" in note
+
+
+def test_a_run_that_goes_on_names_nothing_as_new(tmp_path: Path) -> None:
+    folder_of_frames(tmp_path / "data/clip", noise(2, 64, 64, 3))
+    given = str(new_checkpoint(tmp_path, replace(TINY, extract_blocks=2)).path)
+    settings = tuple(f"{name}={value}" for name, value in asdict(TINY).items() if name != "reparameterize")
+    options: dict[str, Any] = {"init": given, "init_partial": True, "stages": ("1:1x2x16",)}
+    asked = request(tmp_path, tmp_path / "data", settings=(*settings, "channels=16"), **options)
+    said: list[str] = []
+    for _ in range(2):
+        train_ksnet(asked, lambda _, what: said.append(what), lambda _: None)
+    assert ["from nothing: " in line for line in said] == [True, False]
+
+
+def test_a_recording_is_refused_where_nothing_is_recorded(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--recorded is for CUDA"):
+        train_ksnet(request(tmp_path, tmp_path / "none", recorded=True), lambda *_: None, lambda _: None)
 
 
 @pytest.mark.parametrize(

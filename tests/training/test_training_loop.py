@@ -4,6 +4,7 @@ import copy
 import csv
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -246,6 +247,13 @@ def test_a_loss_that_is_no_number_ends_the_run_with_the_last_weights_kept(tmp_pa
     with pytest.raises(TrainingError, match="the loss is nan near iteration 3"):
         run(task, tmp_path, save_every_s=0.0)
     assert task.saved == [1, 2]
+    with pytest.raises(TrainingError, match=r"start again with a lower --learning-rate$"):
+        run(Exploding(), tmp_path / "new")
+    flow = Exploding()
+    flow.origins, flow.steadier = FlowTask.origins, FlowTask.steadier
+    with pytest.raises(TrainingError, match="nothing was saved before; start again with larger batches by --stage, or"):
+        run(flow, tmp_path / "flow")  # train-flow has no --learning-rate, and no --flow
+    assert not {"--learning-rate", "--flow"} & set(re.findall(r"--[\w-]+", f"{flow.origins} {flow.steadier}"))
     assert torch.load(tmp_path / "resume.pt", weights_only=True)["model"]["weight"].isfinite().all()
 
 

@@ -13,7 +13,7 @@ from fake_card import RTX3080
 from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.runtime import gpu
 from ksnet_deploy.upscale import ladder
-from ksnet_deploy.upscale.ladder import Choices, Machine, available_rungs, this_machine
+from ksnet_deploy.upscale.ladder import Choices, Ladder, Machine, available_rungs, find_fastest, this_machine
 
 
 class FakeDriver:
@@ -107,6 +107,21 @@ def test_what_can_use_the_card_is_looked_for_only_where_there_is_one(monkeypatch
     assert this_machine() == Machine(RTX3080, "", {"rtx": "x"})
     assert looked == ["tensorrt", "rtx", "torch", "onnxruntime"]
     this_machine.cache_clear()
+
+
+def test_tensorrt_rtx_is_no_advice_for_a_card_that_it_does_not_build_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = replace(RTX3080, name="NVIDIA H200", sm=90)
+    monkeypatch.setattr(ladder, "lacks", lambda runtime: None if runtime == "torch" else "it is not installed")
+    monkeypatch.setattr(gpu, "find_gpu", lambda: card)
+    this_machine.cache_clear()
+    machine = this_machine()
+    this_machine.cache_clear()
+    assert machine.missing["rtx"] == "it does not build for sm90"
+    found = find_fastest("lite", Choices(), machine)
+    assert isinstance(found, Ladder)
+    assert found._hint() == "; TensorRT would be faster: pip install 'ksnet-deploy[tensorrt]'"
+    with pytest.raises(BackendError, match=r"\(TensorRT-RTX: it does not build for sm90\); or leave --runtime out"):
+        available_rungs(Choices("rtx"), machine)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

@@ -116,5 +116,5 @@ def test_the_command_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert estimate_video(source, None, instant()).network is None, "of which nothing is known"
     refused = run("upscale", source, "-o", tmp_path / "frames", "--dry-run")
     assert refused.returncode == 1
-    assert "--dry-run applies to video files only" in refused.stderr
+    assert "--dry-run has no effect on a folder of pictures" in refused.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"v.mp4"}

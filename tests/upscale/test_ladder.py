@@ -225,6 +225,10 @@ def test_without_a_gpu_nothing_changes(network: Checkpoint) -> None:
     [
         (Choices(device="cuda"), "no GPU can be used: there is no NVIDIA driver here; use --device cpu"),
         (Choices(runtime="tensorrt"), "no GPU can be used: there is no NVIDIA driver here; leave --runtime out"),
+        (
+            Choices(runtime="rtx", device="cuda"),
+            "no GPU can be used: there is no NVIDIA driver here; leave --runtime and --device out",
+        ),
     ],
 )
 def test_what_was_asked_for_and_is_not_there_is_said(choices: Choices, words: str, network: Checkpoint) -> None:

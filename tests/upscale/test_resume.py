@@ -6,6 +6,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ from ksnet_deploy.upscale.job import Job, job_folder, unfinished_frames
 from ksnet_deploy.upscale.output import OutputFile
 from ksnet_deploy.upscale.result import Events, UpscaleResult
 from ksnet_deploy.upscale.run import upscale_video
-from ksnet_deploy.upscale.scenes import NoCuts
+from ksnet_deploy.upscale.scenes import GivenCuts, NoCuts, SceneDetector, cuts_in_words
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.video.picture import write_png
 from ksnet_deploy.video.writing.presets import choose_encoder
@@ -358,6 +359,40 @@ def test_the_rate_of_a_folder_is_part_of_a_job(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"other settings \(frame rate: 24 -> 30\)"):
         upscale(tmp_path / "in", target, rate=Fraction(30))
     assert upscale(tmp_path / "in", target, rate=Fraction(24)).resumed_frames == LONGEST
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "words"),
+    [
+        ("source", "ab" * 32, "cd" * 32, "the source is another file, or was changed"),
+        ("part", "0 s to the end", "1/4 s to 181/2 s", "part: 0 s to the end -> 0.25 s to 90.5 s"),
+        ("scene cuts", "detected", "given [0, 3]", "scene cuts: detected -> 1 given, 3 among them"),
+        (
+            "scene cuts",
+            "given [0, 3, 9]",
+            f"given {[*range(100)]}",
+            "scene cuts: 2 given -> 99 given, 1, 2, 4, ... among them",
+        ),
+    ],
+)
+def test_a_change_is_told_in_words_that_a_user_knows(
+    tmp_path: Path, name: str, before: str, after: str, words: str
+) -> None:
+    with Job(tmp_path / "a.mp4", {name: before}, resume=True):
+        pass
+    with (
+        pytest.raises(OutputError, match=rf"with other settings \({re.escape(words)}\); run it with those"),
+        Job(tmp_path / "a.mp4", {name: after}, resume=True),
+    ):
+        pass
+
+
+def test_the_words_of_cuts_are_those_of_the_detectors() -> None:
+    assert [cuts_in_words(repr(each), "") for each in (SceneDetector(), NoCuts(), GivenCuts(frozenset({5})))] == [
+        "detected",
+        "none",
+        "1 given, 5 among them",
+    ]
 
 
 @pytest.mark.parametrize(

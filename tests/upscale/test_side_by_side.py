@@ -283,8 +283,8 @@ def test_a_way_that_fails_at_the_first_batch_gives_way_to_the_next(film: Path, t
         (("--scenes-in-flight", "0"), "0 scenes in flight upscale nothing; give 1 or more"),
         (("--scenes-in-flight", "2", "--cluster"), "a worker of a cluster takes one scene at a time; leave"),
         (("--scenes-in-flight", "2", "--dry-run"), "--dry-run measures one scene at a time; leave"),
-        (("--scenes-in-flight", "2", "-o", "frames"), "--scenes-in-flight applies to video files only"),
-        (("--scenes-in-flight", "2", "-o", "-"), "--scenes-in-flight applies to video files only"),
+        (("--scenes-in-flight", "2", "-o", "frames"), "--scenes-in-flight has no effect on a folder of pictures"),
+        (("--scenes-in-flight", "2", "-o", "-"), "--scenes-in-flight has no effect on a pipe as output; leave it out"),
     ],
 )
 def test_the_command_refuses_what_cannot_be(clip: Path, tmp_path: Path, options: tuple[str, ...], words: str) -> None:

@@ -116,13 +116,21 @@ def test_a_first_frame_that_does_not_fit_is_upscaled_in_tiles(monkeypatch: pytes
     assert notes[-1] == f"Upscaling {upscaler.tiling}."
 
 
-@pytest.mark.parametrize(("pixels", "tiles"), [(60, "auto"), (12_000, "off"), (12_000, FrameSize(180, 160))])
-def test_memory_that_holds_no_tile_is_said(monkeypatch: pytest.MonkeyPatch, pixels: int, tiles: TileChoice) -> None:
+@pytest.mark.parametrize(
+    ("pixels", "tiles", "runtime", "remedy"),
+    [
+        (60, "auto", None, "smaller frames"),
+        (12_000, "off", None, "smaller tiles with --tiles"),
+        (12_000, FrameSize(180, 160), None, "smaller tiles with --tiles"),
+        (12_000, "auto", "torch", "smaller frames, or a checkpoint for ONNX Runtime, which takes frames in tiles"),
+    ],
+)
+def test_memory_that_holds_no_tile_is_said_with_what_would_help(
+    monkeypatch: pytest.MonkeyPatch, pixels: int, tiles: TileChoice, runtime: str | None, remedy: str
+) -> None:
     LittleMemory(pixels, monkeypatch)
-    with (
-        Upscaler("lite", tiles=tiles) as upscaler,
-        pytest.raises(BackendError, match="does not hold the network on frames of 180x320; close other programs"),
-    ):
+    sentence = f"does not hold the network on frames of 180x320; close other programs, or give {remedy}$"
+    with Upscaler("lite", tiles=tiles, runtime=runtime) as upscaler, pytest.raises(BackendError, match=sentence):
         upscaler.push(np.zeros((180, 320, 3), np.uint8))
 
 

@@ -91,4 +91,4 @@ def test_the_option_reaches_the_encoder_and_has_no_effect_on_frames(tmp_path: Pa
     said = failure_of(run("upscale", source, "-o", tmp_path / "o.mp4", "--pixel-format", "rgb24"))
     assert "h264 takes no rgb24 frames; give one of yuv420p" in said
     said = failure_of(run("upscale", source, "-o", tmp_path / "frames", "--pixel-format", "yuv444p"))
-    assert "--pixel-format applies to video files only" in said
+    assert "--pixel-format has no effect on a folder of pictures" in said

@@ -187,7 +187,7 @@ def test_the_report_says_what_was_done_to_each_track(film: Callable[[str], Path]
 
 def test_tracks_are_refused_as_an_option_for_frames(film: Callable[[str], Path], tmp_path: Path) -> None:
     said = failure_of(run("upscale", film("adpcm"), "-o", tmp_path / "frames", "--tracks", "drop"))
-    assert "--tracks applies to video files only" in said
+    assert "--tracks has no effect on a folder of pictures" in said
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov"])

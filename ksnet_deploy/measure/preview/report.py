@@ -67,6 +67,13 @@ class Preview:
     """The files that were written."""
     notes: list[str] = field(default_factory=list)
     """Notes for a user, one sentence each."""
+    is_part: bool = False
+    """Whether the times and bytes are of a part of the film, which was asked for."""
+
+    @property
+    def extent(self) -> str:
+        """Extent of the times and bytes in words."""
+        return "this part" if self.is_part else "whole film"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, without the pictures, as ``--json`` gives them."""
@@ -103,7 +110,7 @@ class Preview:
         moments = ", ".join(f"{spot.time_s:.2f}" for spot in self.spots)
         lines = [
             f"{self.source}: {self.size} to {self.size.upscaled} (height x width), frames at {moments} s",
-            f"{'':<16}{'whole film':>14}{'fps':>9}{'file':>14}",
+            f"{'':<16}{self.extent:>14}{'fps':>9}{'file':>14}",
         ]
         lines += [f"{one.name:<16}{one.duration:>14}{one.fps:>9.2f}{one.size:>14}" for one in self.networks]
         return "\n".join([*lines, *self.notes])
@@ -153,7 +160,7 @@ class Preview:
             "views": views,
             "curve": None,
             "table": {
-                "title": "What the whole film would take here",
+                "title": f"What {'' if self.is_part else 'the '}{self.extent} would take here",
                 "head": ["Network", "Time (h:mm:ss)", "Frames per second", "File"],
                 "rows": [[each.name, each.duration, f"{each.fps:.2f}", each.size] for each in self.networks],
             },
@@ -179,7 +186,7 @@ def _caption(spot: Spot) -> str:
     seen = (
         f"{counted(spot.frames_before, 'frame before it was', 'frames before it were')} seen"
         if spot.frames_before
-        else "the first frame of its scene"
+        else "no frame before it was seen"
     )
     shown = "" if spot.part is None else f"; a part of {spot.part.height}x{spot.part.width} pixels of the source"
     return f"At {spot.time_s:.2f} s, {seen}{shown}"

@@ -130,7 +130,14 @@ def preview(
     if any(each.scaled for each in estimates):
         notes.append("The times are the networks' alone; reading and encoding come on top.")
     result = Preview(
-        film.path, size, _spots(stretches, parts, pictures, size), estimates, 0.0, [*outputs.values()], notes
+        film.path,
+        size,
+        _spots(stretches, parts, pictures, size),
+        estimates,
+        0.0,
+        [*outputs.values()],
+        notes,
+        is_part=film.is_part,
     )
     on_phase("writing", max(len(outputs), 1))
     for suffix, path in outputs.items():
