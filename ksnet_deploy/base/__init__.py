@@ -12,5 +12,5 @@
 - ``frames.py``: sizes and element types of frames, levels, borders
 - ``machine.py``: cores, processor, memory taken
 - ``metrics.py``: PSNR and SSIM
-- ``words.py``: numbers of things in sentences
+- ``words.py``: sentences that agree with numbers
 """

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ksnet_deploy.base.errors import ConfigError, KSNetError
 from ksnet_deploy.base.frames import SCALE
 from ksnet_deploy.base.memory import is_out_of_memory
-from ksnet_deploy.base.words import counted
+from ksnet_deploy.base.words import counted, without_effect
 from ksnet_deploy.cli.answers import Answer, Failed, Skipped
 from ksnet_deploy.cli.terminal import Progress, build_progress, out_of_memory_sentence
 from ksnet_deploy.upscale.choice import choose_network
@@ -262,8 +262,5 @@ class Batch:
             "--no-scene-reset": not self.scene_reset and single,
         }
         if useless := [name for name, wanted in given.items() if wanted]:
-            has, it = ("has", "it") if len(useless) == 1 else ("have", "them")
             other = "" if source.kind == "pipe" else ", or give a video file as --output"
-            raise ConfigError(
-                f"{' and '.join(useless)} {has} no effect on {WHAT[destination.kind]} as output; leave {it} out{other}"
-            )
+            raise ConfigError(without_effect(useless, f"{WHAT[destination.kind]} as output") + other)

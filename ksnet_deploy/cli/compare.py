@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from ksnet_deploy.base.errors import ConfigError
+from ksnet_deploy.base.words import without_effect
 from ksnet_deploy.cli.options import Json, Overwrite
 from ksnet_deploy.cli.terminal import progress
 
@@ -72,10 +73,7 @@ def _check_effect(output: Path | None, mode: str | None, gain: float | None) -> 
     """Raise ConfigError for an option that would have no effect."""
     given = [name for name, value in (("--mode", mode), ("--gain", gain)) if value is not None]
     if given and (output is None or output.suffix.lower() == ".html"):
-        has, it = ("has", "it") if len(given) == 1 else ("have", "them")
         what = "figures alone" if output is None else "a page"
-        raise ConfigError(
-            f"{' and '.join(given)} {has} no effect on {what}; leave {it} out, or give a video or a .png with --output"
-        )
+        raise ConfigError(f"{without_effect(given, what)}, or give a video or a .png with --output")
     if gain is not None and mode != "difference":
         raise ConfigError("--gain is of --mode difference; give both, or leave it out")

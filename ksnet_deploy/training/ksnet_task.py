@@ -92,13 +92,13 @@ class KSNetTask(Task):
         return loaded(self.windows, sampler, workers=self.workers, pinned=world.device.type == "cuda")
 
     def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
-        lr, hr = map(frames_as_input, batch[:2])
+        *frames, encoded = batch
+        lr, hr = map(frames_as_input, frames)
         with shared_kernels(self.model):
             found = self.model.forward_window(lr)
         loss = charbonnier(found, hr)
         if self.recipe.temporal_weight:
             assert self.model.flow is not None  # or the task had been refused
-            encoded = batch[2]
             # On clean windows flicker is little, and what the loss costs in sharpness is most.
             counts = encoded if self.recipe.degradation == "video" else torch.ones_like(encoded)
             loss = loss + self.recipe.temporal_weight * temporal_loss(found, hr, self.model.flow, counts)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_gpu import fake_engine, pretend_gpu
+from fake_gpu import LAYERS, fake_engine, pretend_gpu
 from fake_torch_cuda import use_fake_cuda
 from needs import needs_openvino
 from numpy.typing import NDArray
@@ -101,7 +101,7 @@ def test_lanes_of_a_recorded_step_are_those_of_one_scene(smallest: Checkpoint, m
     assert sum(graph.replays for graph in graphs[:2]) == STEPS + 1
 
 
-@pytest.mark.parametrize("layer", ["cuda-bindings", pytest.param("pycuda", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("layer", LAYERS)
 def test_lanes_of_an_engine_are_those_of_one_scene(
     exported: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layer: str
 ) -> None:

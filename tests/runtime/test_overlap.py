@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_gpu import FakeCuda, fake_engine, pretend_gpu
+from fake_gpu import LAYERS, FakeCuda, fake_engine, pretend_gpu
 from numpy.typing import NDArray
 from runners import FadingRunner, LateRunner
 
@@ -26,7 +26,7 @@ STEPS, UPLOADS, DOWNLOADS = range(3)
 """The runner's streams, in the order in which it makes them."""
 
 
-@pytest.fixture(params=["cuda-bindings", pytest.param("pycuda", marks=pytest.mark.slow)])
+@pytest.fixture(params=LAYERS)
 def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     return pretend_gpu(monkeypatch, layer=request.param)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from fake_gpu import FakeCuda, FakeEngine, fake_engine, pretend_gpu
+from fake_gpu import LAYERS, FakeCuda, FakeEngine, fake_engine, pretend_gpu
 from networks import save_as_exported
 
 from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError
@@ -30,7 +30,7 @@ Exports = Callable[..., Path]
 SIZE = FrameSize(32, 48)
 
 
-@pytest.fixture(params=["cuda-bindings", pytest.param("pycuda", marks=pytest.mark.slow)])
+@pytest.fixture(params=LAYERS)
 def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     """Everything below holds whichever package does the work."""
     return pretend_gpu(monkeypatch, layer=request.param)

@@ -34,6 +34,9 @@ KINDS = {
     onnx.TensorProto.INT64: "INT64",
 }
 
+LAYERS = ["cuda-bindings", pytest.param("pycuda", marks=pytest.mark.slow)]
+"""Packages that do the work on the device, as parameters of what holds for both."""
+
 
 class FakeCuda:
     """What ``cuda.bindings.runtime`` offers, as far as it is used; every function returns (status, results...)."""
