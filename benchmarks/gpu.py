@@ -38,7 +38,14 @@ from ksnet_deploy.ops import native
 from ksnet_deploy.runtime.base import Runner, pipelined
 from ksnet_deploy.runtime.lanes import Lanes
 from ksnet_deploy.runtime.torch import TorchRunner
-from ksnet_deploy.runtime.torch_kernels import extract_beside_flow, fuse_convolutions, use_native_kernels
+from ksnet_deploy.runtime.torch_kernels import (
+    TENSOR_CORES,
+    extract_beside_flow,
+    fuse_convolutions,
+    fuse_head,
+    use_native_kernels,
+)
+from ksnet_deploy.runtime.torch_padding import pad_selection
 from ksnet_deploy.runtime.torch_recorded import RecordedStep, exact_and_tuned
 
 RESULTS = Path(__file__).parent / "results"
@@ -160,12 +167,25 @@ def step_rows(attempt: Attempt, size: FrameSize, model: KSNet, device: str, seco
         return with_kernels, replay, lambda: recorded(frames[0], fresh=False)
 
     add("+ CUDA graph, with the copies", prepare_recorded)
-    if native_kernels:
-        fuse_convolutions(with_kernels, native.epilogue)
-        add("+ fused epilogues", prepare_recorded)
-    if with_kernels.flow is not None:
-        extract_beside_flow(with_kernels)
-        add("+ features beside the flow", prepare_recorded)
+    techniques: list[tuple[str, bool, Callable[[], object]]] = [
+        (
+            "+ last layers in one kernel",
+            native_kernels and torch.cuda.get_device_capability() >= TENSOR_CORES,
+            lambda: fuse_head(with_kernels, native.narrow_conv),
+        ),
+        ("+ pictures as bytes", native_kernels, lambda: use_native_kernels(with_kernels, torch.uint8)),
+        (
+            "+ channels in whole vectors",
+            native_kernels,
+            lambda: pad_selection(with_kernels, native.topk_split),
+        ),
+        ("+ fused epilogues", native_kernels, lambda: fuse_convolutions(with_kernels, native.epilogue)),
+        ("+ features beside the flow", with_kernels.flow is not None, lambda: extract_beside_flow(with_kernels)),
+    ]
+    for name, possible, apply in techniques:
+        if possible:
+            apply()
+            add(name, prepare_recorded)
 
 
 def lane_rows(attempt: Attempt, size: FrameSize, model: KSNet, device: str, seconds: float) -> None:

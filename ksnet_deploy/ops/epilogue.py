@@ -1,11 +1,16 @@
-"""The epilogue of a convolution as one operation: bias, leaky ReLU, a sum, a pixel shuffle. The definition."""
+"""What follows a convolution as one operation: bias, leaky ReLU, a sum, a pixel shuffle, or the next convolution where
+that gives few channels. The definitions."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["check_epilogue_shapes", "epilogue", "shuffled_order"]
+__all__ = ["check_epilogue_shapes", "check_narrow_shapes", "epilogue", "narrow_conv", "narrow_order", "shuffled_order"]
+
+
+NARROW_OUTPUTS = 8
+"""Columns of one product on tensor cores."""
 
 
 def epilogue(x: Tensor, bias: Tensor, *, slope: float = 1.0, skip: Tensor | None = None, shuffle: int = 1) -> Tensor:
@@ -33,6 +38,32 @@ def epilogue(x: Tensor, bias: Tensor, *, slope: float = 1.0, skip: Tensor | None
     return y if skip is None else y + skip
 
 
+def narrow_conv(x: Tensor, bias: Tensor, weight: Tensor, out_bias: Tensor, *, slope: float) -> Tensor:
+    """A 3x3 convolution, padded by one zero, of leaky_relu(x + bias).
+
+    Args:
+        x: (N, C, H, W) result of a convolution without its bias.
+        bias: (C,) of that convolution.
+        weight: of this one, in :func:`narrow_order`.
+        out_bias: (O,) of this one.
+        slope: of the activation below zero.
+
+    Returns:
+        (N, O, H, W).
+
+    Raises:
+        ValueError: a shape does not fit.
+    """
+    check_narrow_shapes(x, bias, weight, out_bias)
+    kernel = weight[: len(out_bias)].permute(0, 3, 1, 2)
+    return F.conv2d(F.leaky_relu(x + bias[:, None, None], slope), kernel, out_bias, padding=1)
+
+
+def narrow_order(weight: Tensor) -> Tensor:
+    """The weight (O, C, 3, 3) of a convolution as tensor cores read it: (8, 3, 3, C), zero from O on."""
+    return F.pad(weight.permute(0, 2, 3, 1), (0, 0, 0, 0, 0, 0, 0, NARROW_OUTPUTS - len(weight))).contiguous()
+
+
 def shuffled_order(weight: Tensor, factor: int) -> Tensor:
     """The output channels, the first axis, of a pixel shuffle's convolution, so that those of one pixel of the result
     lie beside one another: from c * r^2 + i * r + j to (i * r + j) * C + c."""
@@ -49,3 +80,12 @@ def check_epilogue_shapes(x: Tensor, bias: Tensor, skip: Tensor | None, shuffle:
     if skip is not None and skip.shape != expected:
         raise ValueError(f"epilogue: skip is {tuple(skip.shape)}, and the result {expected}")
     return expected[1]
+
+
+def check_narrow_shapes(x: Tensor, bias: Tensor, weight: Tensor, out_bias: Tensor) -> None:
+    """Raises ValueError where a shape does not fit."""
+    c = x.shape[1]
+    fits = x.ndim == 4 and bias.shape == (c,) and weight.shape == (NARROW_OUTPUTS, 3, 3, c)
+    if not fits or out_bias.ndim != 1 or len(out_bias) > NARROW_OUTPUTS:
+        given = ", ".join(f"{name} {tuple(t.shape)}" for name, t in (("x", x), ("bias", bias), ("weight", weight)))
+        raise ValueError(f"narrow_conv: {given} and out_bias {tuple(out_bias.shape)} do not fit")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ksnet_deploy.base.frames import SCALE
-from ksnet_deploy.ops.epilogue import check_epilogue_shapes
+from ksnet_deploy.ops.epilogue import check_epilogue_shapes, check_narrow_shapes
 from ksnet_deploy.ops.reference import Split, check_align_shapes, check_deform_shapes, check_split_shapes
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "EpilogueParams",
     "Filled",
     "Layout",
+    "NarrowConvParams",
     "PictureParams",
     "Result",
     "TopKSplitParams",
@@ -72,6 +73,7 @@ class AlignParams(ctypes.Structure):
 class TopKSplitParams(ctypes.Structure):
     """``ksnet::TopKSplitParams`` of plugins/topk_split/topk_split.h."""
 
+    VECTOR = 8
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("f", "o", "lam", "con", "dis", "workspace")),
         *((name, Layout) for name in ("f_layout", "con_layout", "dis_layout")),
@@ -103,12 +105,23 @@ class EpilogueParams(ctypes.Structure):
     )
 
 
+class NarrowConvParams(ctypes.Structure):
+    """``ksnet::NarrowConvParams`` of plugins/narrow_conv/narrow_conv.h."""
+
+    CHANNELS = (32, 64)
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("x", "bias", "weight", "out_bias", "y")),
+        *((name, ctypes.c_int32) for name in ("batch", "height", "width", "channels", "outputs")),
+        ("slope", ctypes.c_float),
+    )
+
+
 class PictureParams(ctypes.Structure):
     """``ksnet::PictureParams`` of plugins/picture/picture.h."""
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("residual", "lr", "y")),
-        *((name, ctypes.c_int32) for name in ("batch", "height", "width", "type")),
+        *((name, ctypes.c_int32) for name in ("batch", "height", "width", "type", "as_bytes")),
     )
 
 
@@ -178,20 +191,28 @@ class Filled(Generic[Result]):
         return Filled(params, y, kept)
 
     @staticmethod
-    def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int) -> Filled[Split]:
-        """Parameters for the arguments of :func:`ksnet_deploy.ops.reference.topk_split`.
+    def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int, channels: int | None = None) -> Filled[Split]:
+        """Parameters for the arguments of :func:`ksnet_deploy.ops.reference.topk_split`. With ``channels``, only
+        so many of f count, which has its channels last; f and both parts hold the next multiple of eight then.
 
         Raises ValueError where they do not fit."""
-        check_split_shapes(f, o, lam, k)
         n, c, h, w = f.shape
+        multiple = 1 if channels is None else TopKSplitParams.VECTOR
+        c = c if channels is None else channels
+        check_split_shapes(f[:, :c], o, lam, k)
         kind = _storage(f)
-        f, f_layout = _placed(f)
+        f, f_layout = _placed(f if channels is None else f.contiguous(memory_format=torch.channels_last))
+        con_channels, dis_channels = (count + -count % multiple for count in (k, c - k))
+        if channels is not None and f.shape[1] != c + -c % multiple:
+            raise ValueError(
+                f"topk_split: f has {f.shape[1]} channels, of which {c} count; {c + -c % multiple} fit them"
+            )
         o, lam = o.float().contiguous(), lam.float().contiguous()
-        con, con_layout = _empty(f, f_layout, k)
-        dis, dis_layout = _empty(f, f_layout, c - k)
+        con, con_layout = _empty(f, f_layout, con_channels)
+        dis, dis_layout = _empty(f, f_layout, dis_channels)
         tensors = [f, o, lam, con, dis]
         layouts = f_layout, con_layout, dis_layout
-        params = TopKSplitParams(*(t.data_ptr() for t in tensors), None, *layouts, n, c, k, 1, h, w, kind)
+        params = TopKSplitParams(*(t.data_ptr() for t in tensors), None, *layouts, n, c, k, multiple, h, w, kind)
         return Filled(params, Split(con, dis), tensors)
 
     @staticmethod
@@ -236,8 +257,24 @@ class Filled(Generic[Result]):
         return Filled(params, y, tensors)
 
     @staticmethod
-    def picture(lr: Tensor, residual: Tensor) -> Filled[Tensor]:
-        """Parameters for the arguments of :class:`ksnet_deploy.network.blocks.BicubicUpsample`.
+    def narrow_conv(x: Tensor, bias: Tensor, weight: Tensor, out_bias: Tensor, slope: float) -> Filled[Tensor]:
+        """Parameters for the arguments of :func:`ksnet_deploy.ops.epilogue.narrow_conv`.
+
+        Raises ValueError where they do not fit."""
+        check_narrow_shapes(x, bias, weight, out_bias)
+        n, c, h, w = x.shape
+        outs = len(out_bias)
+        if c not in NarrowConvParams.CHANNELS or x.dtype != torch.float16:
+            raise ValueError(f"narrow_conv: {c} channels of {x.dtype}; the kernel takes 32 or 64 of float16")
+        last = torch.channels_last
+        bias, weight, out_bias = (tensor.to(x.dtype).contiguous() for tensor in (bias, weight, out_bias))
+        y = torch.empty((n, outs, h, w), dtype=x.dtype, device=x.device, memory_format=last)
+        tensors = [x.contiguous(memory_format=last), bias, weight, out_bias, y]
+        return Filled(NarrowConvParams(*(t.data_ptr() for t in tensors), n, h, w, c, outs, slope), y, tensors)
+
+    @staticmethod
+    def picture(lr: Tensor, residual: Tensor, dtype: torch.dtype) -> Filled[Tensor]:
+        """Parameters for the arguments of :class:`ksnet_deploy.network.blocks.BicubicUpsample`, float32 or uint8.
 
         Raises ValueError where they do not fit."""
         n, c, h, w = lr.shape
@@ -245,9 +282,10 @@ class Filled(Generic[Result]):
             raise ValueError(f"picture: lr {tuple(lr.shape)} and residual {tuple(residual.shape)} do not fit")
         lr, last = lr.float().contiguous(), torch.channels_last
         residual = residual.contiguous(memory_format=last)
-        y = torch.empty(residual.shape, dtype=torch.float32, device=lr.device, memory_format=last)
+        y = torch.empty(residual.shape, dtype=dtype, device=lr.device, memory_format=last)
         tensors = [residual, lr, y]
-        return Filled(PictureParams(*(t.data_ptr() for t in tensors), n, h, w, _storage(residual)), y, tensors)
+        pointers, kind, as_bytes = (t.data_ptr() for t in tensors), _storage(residual), dtype == torch.uint8
+        return Filled(PictureParams(*pointers, n, h, w, kind, as_bytes), y, tensors)
 
     @staticmethod
     def warp(x: Tensor, flow: Tensor, padding_mode: str) -> Filled[Tensor]:

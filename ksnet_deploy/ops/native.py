@@ -24,6 +24,7 @@ from ksnet_deploy.ops.kernel_params import (
     DeformConvParams,
     EpilogueParams,
     Filled,
+    NarrowConvParams,
     PictureParams,
     Result,
     TopKSplitParams,
@@ -39,12 +40,13 @@ __all__ = [
     "deform_conv2d",
     "epilogue",
     "kernel_library",
+    "narrow_conv",
     "picture",
     "topk_split",
     "warp",
 ]
 
-INTERFACE = 2
+INTERFACE = 3
 """Number of the launchers' parameters, as plugins/common/c_interface.cpp has it; another one with every change."""
 _ALIGNMENT = 32  # of the workspace, in bytes
 _PARAMS = {"align": AlignParams, "deform_conv": DeformConvParams, "topk_split": TopKSplitParams}
@@ -52,6 +54,7 @@ _PARAMS = {"align": AlignParams, "deform_conv": DeformConvParams, "topk_split": 
 _WITHOUT_WORKSPACE = {
     "concatenate": ConcatenateParams,
     "epilogue": EpilogueParams,
+    "narrow_conv": NarrowConvParams,
     "picture": PictureParams,
     "warp": WarpParams,
 }
@@ -108,9 +111,11 @@ class KernelLibrary:
         """Launch :func:`align` on the stream."""
         return self._run("align", Filled.align(x, weight, bias, raw, flow, stride), x.device, stream)
 
-    def topk_split(self, f: Tensor, o: Tensor, lam: Tensor, k: int, *, stream: int) -> Split:
+    def topk_split(
+        self, f: Tensor, o: Tensor, lam: Tensor, k: int, *, channels: int | None = None, stream: int
+    ) -> Split:
         """Launch :func:`topk_split` on the stream."""
-        return self._run("topk_split", Filled.topk_split(f, o, lam, k), f.device, stream)
+        return self._run("topk_split", Filled.topk_split(f, o, lam, k, channels), f.device, stream)
 
     def concatenate(self, *parts: Tensor, stream: int) -> Tensor:
         """Launch :func:`concatenate` on the stream."""
@@ -132,9 +137,16 @@ class KernelLibrary:
         """Launch :func:`epilogue` on the stream."""
         return self._run("epilogue", Filled.epilogue(x, bias, slope, skip, shuffle), x.device, stream)
 
-    def picture(self, lr: Tensor, residual: Tensor, *, stream: int) -> Tensor:
+    def narrow_conv(
+        self, x: Tensor, bias: Tensor, weight: Tensor, out_bias: Tensor, *, slope: float, stream: int
+    ) -> Tensor:
+        """Launch :func:`narrow_conv` on the stream."""
+        filled = Filled.narrow_conv(x, bias, weight, out_bias, slope)
+        return self._run("narrow_conv", filled, x.device, stream)
+
+    def picture(self, lr: Tensor, residual: Tensor, *, dtype: torch.dtype = torch.float32, stream: int) -> Tensor:
         """Launch :func:`picture` on the stream."""
-        return self._run("picture", Filled.picture(lr, residual), lr.device, stream)
+        return self._run("picture", Filled.picture(lr, residual, dtype), lr.device, stream)
 
     def warp(self, x: Tensor, flow: Tensor, padding_mode: str = "zeros", *, stream: int) -> Tensor:
         """Launch :func:`warp` on the stream."""
@@ -180,8 +192,11 @@ def align(
     return _launched(KernelLibrary.align, x, weight, bias, raw, flow, stride=stride)
 
 
-def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int, *, ranked: bool = False) -> Split:
-    """Split the channels on the GPU; arguments and result as in the reference, float32 or float16, not ``ranked``.
+def topk_split(
+    f: Tensor, o: Tensor, lam: Tensor, k: int, *, ranked: bool = False, channels: int | None = None
+) -> Split:
+    """Split the channels on the GPU; arguments and result as in the reference, float32 or float16, not ``ranked``; with
+    ``channels`` as :func:`ksnet_deploy.runtime.torch_padding.padded_split`.
 
     Raises:
         BackendError: no kernel library, no CUDA tensor, or a failed launch.
@@ -189,7 +204,7 @@ def topk_split(f: Tensor, o: Tensor, lam: Tensor, k: int, *, ranked: bool = Fals
     """
     if ranked:
         raise ValueError("the native topk_split gives channels in ascending order, not ranked")
-    return _launched(KernelLibrary.topk_split, f, o, lam, k)
+    return _launched(KernelLibrary.topk_split, f, o, lam, k, channels=channels)
 
 
 def concatenate(*parts: Tensor) -> Tensor:
@@ -214,15 +229,27 @@ def epilogue(x: Tensor, bias: Tensor, *, slope: float = 1.0, skip: Tensor | None
     return _launched(KernelLibrary.epilogue, x, bias, slope=slope, skip=skip, shuffle=shuffle)
 
 
-def picture(lr: Tensor, residual: Tensor) -> Tensor:
-    """The HR frame, on the GPU, in one kernel; arguments and result as in
-    :class:`ksnet_deploy.network.blocks.BicubicUpsample`, the residual float32 or float16, the result channels last.
+def narrow_conv(x: Tensor, bias: Tensor, weight: Tensor, out_bias: Tensor, *, slope: float) -> Tensor:
+    """Bias and leaky ReLU of x, and a convolution of that to few channels, on the GPU, in one kernel on tensor cores;
+    arguments and result as in :func:`ksnet_deploy.ops.epilogue.narrow_conv`, float16, channels last.
 
     Raises:
         BackendError: no kernel library, no CUDA tensor, or a failed launch.
         ValueError: a shape or the type does not fit.
     """
-    return _launched(KernelLibrary.picture, lr, residual)
+    return _launched(KernelLibrary.narrow_conv, x, bias, weight, out_bias, slope=slope)
+
+
+def picture(lr: Tensor, residual: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The HR frame, on the GPU, in one kernel; arguments and result as in
+    :class:`ksnet_deploy.network.blocks.BicubicUpsample`, the residual float32 or float16, the result channels last; of
+    ``dtype`` uint8 it is clamped to [0, 1], times 255 and rounded, as a frame is encoded.
+
+    Raises:
+        BackendError: no kernel library, no CUDA tensor, or a failed launch.
+        ValueError: a shape or the type does not fit.
+    """
+    return _launched(KernelLibrary.picture, lr, residual, dtype=dtype)
 
 
 def warp(x: Tensor, flow: Tensor, padding_mode: str = "zeros") -> Tensor:

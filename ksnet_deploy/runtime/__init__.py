@@ -3,6 +3,7 @@
 - ``open.py``: the runner of any artifact
 - ``torch.py``, ``onnx.py``, ``lockstep.py``: PyTorch; ONNX Runtime; ONNX Runtime pausing where channels are ranked
 - ``torch_recorded.py``, ``torch_kernels.py``: PyTorch's step as CUDA graphs; our CUDA kernels in it
+- ``torch_padding.py``: channels in whole vectors, for tensor cores
 - ``onnx_recorded.py``, ``likeness.py``: ONNX Runtime's step as CUDA graphs; whether a recorded step is the plain one
 - ``openvino.py``: OpenVINO on the CPU
 - ``int8.py``: files with an int8 piece

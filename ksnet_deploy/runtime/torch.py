@@ -64,7 +64,7 @@ class TorchRunner(Runner):
         self._state: AnyState | None = None
         self._recorded: RecordedStep | None = None
         if on_cuda:
-            self._model = accelerated(self._model, folded=fold)
+            self._model = accelerated(self._model, folded=fold, frames=self._dtype)
         if on_cuda and recorded:
             self._recorded = RecordedStep(self._advance, self._model, size, self._dtype, step, lanes)
             self.most_in_flight = RecordedStep.MOST_IN_FLIGHT

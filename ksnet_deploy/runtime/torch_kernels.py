@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -14,32 +15,40 @@ from ksnet_deploy.network.blocks import BicubicUpsample, Concatenate, ResidualBl
 from ksnet_deploy.network.channel_selection import SplitLevel
 from ksnet_deploy.network.flow import SpyNet
 from ksnet_deploy.network.model import KSNet
-from ksnet_deploy.ops.epilogue import shuffled_order
+from ksnet_deploy.ops.epilogue import NARROW_OUTPUTS, narrow_order, shuffled_order
+from ksnet_deploy.runtime.torch_padding import pad_selection
 
-__all__ = ["accelerated", "extract_beside_flow", "fuse_convolutions", "use_native_kernels"]
+__all__ = ["TENSOR_CORES", "accelerated", "extract_beside_flow", "fuse_convolutions", "fuse_head", "use_native_kernels"]
 
 M = TypeVar("M", bound=nn.Module)
 Epilogue = Callable[..., Tensor]
 """The function :func:`ksnet_deploy.ops.epilogue.epilogue`, or a faster one."""
 CHANNEL_MULTIPLE = 8
 """Output channels of a convolution are padded to a multiple of this: cuDNN's kernels for tensor cores move 16 bytes."""
+TENSOR_CORES = (8, 0)
+"""Compute capability from which a GPU has the instructions of plugins/common/matrix_tile.h."""
 
 
-def accelerated(network: KSNet, *, folded: bool = True) -> KSNet:
+def accelerated(network: KSNet, *, folded: bool = True, frames: torch.dtype = torch.float32) -> KSNet:
     """A network on a CUDA device as it is fastest there, which takes the place of the one given; what is not ``folded``
-    keeps its convolutions as they are."""
+    keeps its convolutions as they are. For ``frames`` of uint8 its pictures are encoded already, where it can be."""
     from ksnet_deploy.ops import native
 
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if use_native_kernels(network) and folded:
+    if use_native_kernels(network, frames) and folded:
+        if network.dtype == torch.float16:
+            pad_selection(network, native.topk_split)
+        if torch.cuda.get_device_capability() >= TENSOR_CORES:
+            fuse_head(network, native.narrow_conv)
         network = fuse_convolutions(network, native.epilogue)
     if network.flow is not None:
         extract_beside_flow(network)
     return network
 
 
-def use_native_kernels(network: KSNet) -> bool:
-    """Put the native kernels in the place of the reference operators, where their library was built; tell whether."""
+def use_native_kernels(network: KSNet, frames: torch.dtype = torch.float32) -> bool:
+    """Put the native kernels in the place of the reference operators, where their library was built; tell whether.
+    For ``frames`` of uint8 the network's pictures are encoded then."""
     from ksnet_deploy.ops import library, native
 
     if library.find_kernel_library() is None:
@@ -57,7 +66,8 @@ def use_native_kernels(network: KSNet) -> bool:
         if isinstance(module, Concatenate):
             module.forward = native.concatenate  # type: ignore[method-assign]
         if isinstance(module, BicubicUpsample):
-            module.forward = native.picture  # type: ignore[method-assign]
+            kind = torch.uint8 if frames == torch.uint8 else torch.float32
+            module.forward = partial(native.picture, dtype=kind)  # type: ignore[method-assign]
     return True
 
 
@@ -92,6 +102,44 @@ class FusedResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.second(self.first(x), skip=x)
         return y
+
+
+class FusedHead(nn.Module):
+    """Two convolutions and the activation between them, the second to few channels: it reads what the first gave as it
+    came, and makes bias and activation on the way."""
+
+    CHANNELS = (32, 64)
+    """That the kernel is made for."""
+
+    def __init__(self, conv: nn.Conv2d, slope: float, narrow: nn.Conv2d, narrow_conv: Epilogue) -> None:
+        super().__init__()
+        assert conv.bias is not None
+        assert narrow.bias is not None
+        self.padding: Any = conv.padding
+        self.slope, self.narrow_conv = slope, narrow_conv
+        weight = conv.weight.detach().contiguous(memory_format=torch.channels_last)
+        tensors = (weight, conv.bias.detach(), narrow_order(narrow.weight.detach()), narrow.bias.detach())
+        parameters = [nn.Parameter(tensor, requires_grad=False) for tensor in tensors]
+        self.weight, self.bias, self.narrow_weight, self.narrow_bias = parameters
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.conv2d(x, self.weight, None, padding=self.padding)
+        return self.narrow_conv(y, self.bias, self.narrow_weight, self.narrow_bias, slope=self.slope)
+
+
+def fuse_head(network: KSNet, narrow_conv: Epilogue) -> None:
+    """Put one kernel in the place of the folded network's last activation and last convolution, where the kernel is
+    made for what they are."""
+    layers = list(network.reconstruct.head)
+    if len(layers) != 3:
+        return  # one convolution and a pixel shuffle
+    first, activation, last = layers
+    assert isinstance(first, nn.Conv2d)
+    assert isinstance(last, nn.Conv2d)
+    fits = first.out_channels in FusedHead.CHANNELS and last.out_channels <= NARROW_OUTPUTS
+    if fits and first.weight.dtype == torch.float16:
+        slope = float(activation.negative_slope)  # type: ignore[arg-type]
+        network.reconstruct.head = FusedHead(first, slope, last, narrow_conv)  # type: ignore[assignment]
 
 
 def fuse_convolutions(network: M, epilogue: Epilogue) -> M:

@@ -5,6 +5,15 @@
 
 namespace ksnet {
 
+// Before a loop whose indices must be constants, for the registers of an array, or whose loads should be on the way at
+// once: `count` rounds of it as one. Other compilers than nvcc do not know it.
+#ifdef __CUDACC__
+#define KSNET_PRAGMA(text) _Pragma(#text)
+#define KSNET_UNROLL(count) KSNET_PRAGMA(unroll count)
+#else
+#define KSNET_UNROLL(count)
+#endif
+
 constexpr int kMaxGridYZ = 65535;
 
 template <typename T>

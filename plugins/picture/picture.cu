@@ -14,7 +14,12 @@ constexpr int kValues = kScale * kColours;  // of a thread
 
 __device__ int clamped(int index, int size) { return index < 0 ? 0 : index < size ? index : size - 1; }
 
-template <typename T>
+__device__ float encoded(float value, float) { return value; }
+__device__ uint8_t encoded(float value, uint8_t) {
+  return static_cast<uint8_t>(rintf(fminf(fmaxf(value, 0.0f), 1.0f) * 255.0f));
+}
+
+template <typename T, typename Y>
 __global__ void __launch_bounds__(kThreads) picture_kernel(PictureParams p, uint32_t threads) {
   const uint32_t index = blockIdx.x * kThreads + threadIdx.x;
   if (index >= threads) return;
@@ -41,9 +46,9 @@ __global__ void __launch_bounds__(kThreads) picture_kernel(PictureParams p, uint
   const T* residual = static_cast<const T*>(p.residual) + place;
   for (int first = 0; first < kValues; first += 4) {  // both tensors are whole vectors of four
     const Vector<T, 4> found = vector_at<4>(residual + first);
-    Vector<float, 4> values;
-    for (int i = 0; i < 4; ++i) values.values[i] = to_float(found.values[i]) + enlarged[first + i];
-    vector_at<4>(p.y + place + first) = values;
+    Vector<Y, 4> values;
+    for (int i = 0; i < 4; ++i) values.values[i] = encoded(to_float(found.values[i]) + enlarged[first + i], Y());
+    vector_at<4>(static_cast<Y*>(p.y) + place + first) = values;
   }
 }
 
@@ -56,7 +61,9 @@ int64_t threads_of(const PictureParams& p) {
 
 template <typename T>
 cudaError_t launch_of(const PictureParams& p, uint32_t threads, cudaStream_t stream) {
-  return launch(picture_kernel<T>, dim3(ceil_div<uint32_t>(threads, kThreads)), dim3(kThreads), stream, p, threads);
+  const dim3 blocks(ceil_div<uint32_t>(threads, kThreads));
+  return p.as_bytes ? launch(picture_kernel<T, uint8_t>, blocks, dim3(kThreads), stream, p, threads)
+                    : launch(picture_kernel<T, float>, blocks, dim3(kThreads), stream, p, threads);
 }
 
 }  // namespace

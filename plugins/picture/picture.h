@@ -14,11 +14,12 @@ constexpr int kCubicTaps = 5;  // that any of the four phases of an LR pixel see
 struct PictureParams {
   const void* residual;  // T (batch, 4 height, 4 width, 3)
   const float* lr;       // (batch, 3, height, width)
-  float* y;              // (batch, 4 height, 4 width, 3)
+  void* y;               // float, or uint8_t as_bytes, (batch, 4 height, 4 width, 3)
   int32_t batch;
   int32_t height;
   int32_t width;
   StorageType type;
+  int32_t as_bytes;  // 1: the picture clamped to [0, 1], times 255, rounded to even; 0: as it is
 };
 
 // Weights of the taps of a phase, from 0 to 3: Keys' kernel with a = -1/2, whose sum is one.

@@ -1,4 +1,4 @@
-"""The CUDA kernels around the convolutions (epilogue, motion compensation, picture), in emulated blocks on this CPU."""
+"""The CUDA kernels around the convolutions (epilogue, last convolution, warp, picture), in emulated blocks here."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from torch import Tensor
 from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.network.blocks import BicubicUpsample
 from ksnet_deploy.network.flow import warp
+from ksnet_deploy.network.pixels import encode_frame
 from ksnet_deploy.ops import native
-from ksnet_deploy.ops.epilogue import epilogue, shuffled_order
+from ksnet_deploy.ops.epilogue import epilogue, narrow_conv, narrow_order, shuffled_order
 from ksnet_deploy.ops.native import KernelLibrary
 from ksnet_deploy.ops.reference import align, topk_split
 
@@ -176,6 +177,53 @@ def test_the_picture_is_the_definition(kernels: KernelLibrary, size: tuple[int, 
     torch.testing.assert_close(found, BicubicUpsample()(lr, residual), rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_picture_as_bytes_is_the_encoded_one(kernels: KernelLibrary, dtype: torch.dtype) -> None:
+    """But for the last bit of what lies between two bytes."""
+    lr, residual = torch.rand(2, 3, 5, 9), normal(2, 3, 20, 36, dtype=dtype)
+    found = encode_frame(kernels.picture(lr, residual, dtype=torch.uint8, stream=0), torch.uint8)
+    expected = encode_frame(BicubicUpsample()(lr, residual), torch.uint8)
+    assert found.is_contiguous()
+    assert {0, 255} < set(found.flatten().tolist())
+    differs = found != expected
+    assert differs.float().mean() < 1e-3
+    assert (found.int() - expected.int()).abs().max() <= 1
+
+
+def narrow_tensors(n: int, c: int, h: int, w: int, outs: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    half = {"dtype": torch.float16}
+    weight = normal(outs, c, 3, 3, seed=2) / (9 * c) ** 0.5
+    bias, out_bias = normal(c, seed=1, **half), normal(outs, seed=3, **half)  # type: ignore[arg-type]
+    return normal(n, c, h, w, **half), bias, narrow_order(weight).half(), out_bias  # type: ignore[arg-type]
+
+
+NARROW_CASES = [
+    pytest.param((1, 64, 8, 32, 3), id="one area"),
+    pytest.param((2, 64, 9, 33, 3), id="one pixel more, batch of 2"),
+    pytest.param((1, 32, 17, 40, 8), id="32 to 8 channels"),
+    pytest.param((1, 32, 1, 1, 1), id="one pixel"),
+]
+
+
+@pytest.mark.parametrize("case", NARROW_CASES)
+def test_the_last_convolution_is_the_definition(kernels: KernelLibrary, case: tuple[int, int, int, int, int]) -> None:
+    tensors = narrow_tensors(*case)
+    found = kernels.narrow_conv(*tensors, slope=0.1, stream=0)
+    assert found.is_contiguous(memory_format=LAST)
+    exact = narrow_conv(*(tensor.float() for tensor in tensors), slope=0.1)
+    assert_close_for(found, exact, lambda: narrow_conv(*tensors, slope=0.1))
+
+
+def test_a_last_convolution_that_the_kernel_is_not_made_for_is_refused(kernels: KernelLibrary) -> None:
+    x, *others = narrow_tensors(1, 64, 4, 5, 3)
+    with pytest.raises(ValueError, match=r"64 channels of torch\.float32; the kernel takes 32 or 64 of float16"):
+        kernels.narrow_conv(x.float(), *others, slope=0.1, stream=0)
+    with pytest.raises(ValueError, match="48 channels"):
+        kernels.narrow_conv(*narrow_tensors(1, 48, 4, 5, 3), slope=0.1, stream=0)
+    with pytest.raises(ValueError, match=r"weight \(8, 3, 3, 64\) .* do not fit"):
+        kernels.narrow_conv(x[:, :32], *others, slope=0.1, stream=0)
+
+
 def test_pictures_that_do_not_fit_are_refused(kernels: KernelLibrary) -> None:
     with pytest.raises(ValueError, match="do not fit"):
         kernels.picture(normal(1, 3, 3, 4), normal(1, 3, 12, 12), stream=0)
@@ -192,7 +240,12 @@ def test_the_functions_hand_their_arguments_on(kernels: KernelLibrary, monkeypat
     torch.testing.assert_close(found, epilogue(x, bias, slope=0.1, skip=skip, shuffle=2))
     torch.testing.assert_close(native.warp(x, flow, "border"), warp(x, flow, "border"))
     assert torch.equal(native.concatenate(x, skip[..., :4, :5]), torch.cat((x, skip[..., :4, :5]), dim=1))
+    last = narrow_tensors(1, 32, 4, 5, 3)
+    exact = narrow_conv(*(tensor.float() for tensor in last), slope=0.2)
+    assert_close_for(native.narrow_conv(*last, slope=0.2), exact, lambda: narrow_conv(*last, slope=0.2))
     lr, residual = normal(1, 3, 4, 5), normal(1, 3, 16, 20)
+    found = native.picture(lr, residual, dtype=torch.uint8)
+    assert found.dtype == torch.uint8
     torch.testing.assert_close(native.picture(lr, residual), BicubicUpsample()(lr, residual))
     *inputs, towards = align_tensors((1, 8, 8, 4, 5), 2, 1, 2, torch.float32)
     torch.testing.assert_close(native.align(*inputs, towards, stride=2), align(*inputs, towards, stride=2))
@@ -217,3 +270,17 @@ def test_both_on_the_gpu_are_the_definition(channels: int, dtype: torch.dtype) -
     with torch.backends.cudnn.flags(allow_tf32=False):
         picture = BicubicUpsample().cuda()(lr, residual)
     torch.testing.assert_close(native.picture(lr, residual), picture, rtol=0, atol=1e-5)
+    encoded = native.picture(lr, residual, dtype=torch.uint8).int()
+    assert (encoded - encode_frame(picture, torch.uint8).permute(0, 3, 1, 2).int()).abs().max() <= 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("case", [*NARROW_CASES, pytest.param((1, 64, 720, 1280, 3), id="uni's own")])
+def test_the_last_convolution_on_the_gpu_is_the_definition(case: tuple[int, int, int, int, int]) -> None:
+    if torch.cuda.get_device_capability() < (8, 0):
+        pytest.skip("needs compute capability 8.0")
+    tensors = [tensor.cuda() for tensor in narrow_tensors(*case)]
+    exact = narrow_conv(*(tensor.double() for tensor in tensors), slope=0.1).float()
+    found = native.narrow_conv(*tensors, slope=0.1)
+    assert_close_for(found, exact, lambda: narrow_conv(*tensors, slope=0.1))

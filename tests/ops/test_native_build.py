@@ -67,6 +67,7 @@ def test_the_kernel_library_compiles_without_a_warning_and_loads() -> None:
         "ksnet_epilogue",
         "ksnet_error_string",
         "ksnet_interface",
+        "ksnet_narrow_conv",
         "ksnet_picture",
         "ksnet_topk_split",
         "ksnet_topk_split_workspace",

@@ -23,6 +23,7 @@ from ksnet_deploy.ops import native
 from ksnet_deploy.ops.kernel_params import Filled
 from ksnet_deploy.ops.native import KernelLibrary
 from ksnet_deploy.ops.reference import channel_scores, deform_conv2d, topk_split
+from ksnet_deploy.runtime.torch_padding import padded_split
 
 
 def deform_tensors(
@@ -179,6 +180,21 @@ def test_ties_go_to_the_lower_channel_and_undefined_scores_come_last(
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_parts_of_whole_vectors_end_in_zeros(kernels: KernelLibrary, dtype: torch.dtype) -> None:
+    f, o, lam = split_tensors((2, 40, 9, 13), dtype)
+    f = f.contiguous(memory_format=torch.channels_last)
+    found = kernels.topk_split(f, o, lam, 27, channels=36, stream=0)
+    assert [part.shape[1] for part in found] == [32, 16]
+    for part, expected in zip(found, padded_split(f, o, lam, 27, channels=36), strict=True):
+        assert torch.equal(part, expected)
+
+
+def test_a_tensor_without_room_for_whole_vectors_is_refused(kernels: KernelLibrary) -> None:
+    with pytest.raises(ValueError, match="f has 36 channels, of which 36 count; 40 fit them"):
+        kernels.topk_split(*split_tensors((1, 36, 4, 5), torch.float16), 27, channels=36, stream=0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_unaligned_tensors_are_split_too(kernels: KernelLibrary, dtype: torch.dtype) -> None:
     f, o, lam = split_tensors((1, 8, 8, 8), dtype)
     shifted = torch.empty(f.numel() + 1, dtype=dtype)[1:].reshape(f.shape).copy_(f)
@@ -260,6 +276,12 @@ def test_a_stream_of_any_address_reaches_the_kernel_whole(tmp_path: Path) -> Non
         "topk_split": lambda: played.topk_split(*split_tensors((1, 8, 4, 5), torch.float32), 4, stream=stream),
         "concatenate": lambda: played.concatenate(given, given, stream=stream),
         "epilogue": lambda: played.epilogue(given, torch.zeros(8), stream=stream),
+        "narrow_conv": lambda: played.narrow_conv(
+            torch.zeros(1, 32, 4, 5, dtype=torch.half),
+            *(torch.zeros(*s) for s in ((32,), (8, 3, 3, 32), (3,))),
+            slope=0.1,
+            stream=stream,
+        ),
         "picture": lambda: played.picture(torch.zeros(1, 3, 4, 5), torch.zeros(1, 3, 16, 20), stream=stream),
         "warp": lambda: played.warp(given, torch.zeros(1, 2, 4, 5), stream=stream),
     }

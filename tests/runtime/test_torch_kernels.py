@@ -14,15 +14,19 @@ from torch import nn
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.network.blocks import BicubicUpsample
 from ksnet_deploy.network.bundled import bundled_checkpoint
+from ksnet_deploy.network.channel_selection import SplitLevel
 from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.flow import warp
 from ksnet_deploy.network.folding import fold
 from ksnet_deploy.network.model import KSNet
+from ksnet_deploy.network.pixels import encode_frame
+from ksnet_deploy.network.precision import with_precision
 from ksnet_deploy.ops import native, reference
-from ksnet_deploy.ops.epilogue import epilogue
+from ksnet_deploy.ops.epilogue import epilogue, narrow_conv
 from ksnet_deploy.runtime.torch import TorchRunner
-from ksnet_deploy.runtime.torch_kernels import FusedConv, fuse_convolutions
+from ksnet_deploy.runtime.torch_kernels import FusedConv, FusedHead, fuse_convolutions, fuse_head
+from ksnet_deploy.runtime.torch_padding import VECTOR, pad_selection, padded_split
 
 SIZE = FrameSize(20, 24)
 
@@ -33,12 +37,22 @@ def played(monkeypatch: pytest.MonkeyPatch) -> None:
     use_fake_cuda(monkeypatch)
     monkeypatch.setattr("ksnet_deploy.ops.library.find_kernel_library", lambda: Path("kernels.so"))
     base = BicubicUpsample()
+
+    def picture(lr: torch.Tensor, residual: torch.Tensor, *, dtype: torch.dtype) -> torch.Tensor:
+        planes = BicubicUpsample.forward(base, lr, residual)
+        return encode_frame(planes, dtype).permute(0, 3, 1, 2)
+
     definitions = {
         "align": reference.align,
         "concatenate": lambda *parts: torch.cat(parts, dim=1),
         "epilogue": epilogue,
-        "picture": lambda lr, residual: BicubicUpsample.forward(base, lr, residual),
-        "topk_split": reference.topk_split,
+        "narrow_conv": narrow_conv,
+        "picture": picture,
+        "topk_split": lambda f, o, lam, k, *, ranked=False, channels=None: (
+            reference.topk_split(f, o, lam, k, ranked=ranked)
+            if channels is None
+            else padded_split(f, o, lam, k, ranked=ranked, channels=channels)
+        ),
         "warp": warp,
     }
     for name, definition in definitions.items():
@@ -105,6 +119,43 @@ def test_a_fused_network_gives_the_pictures_of_the_plain_one(name: str) -> None:
     assert not kinds & {nn.Conv2d, nn.LeakyReLU, nn.ReLU, nn.PixelShuffle}
     found, expected = windows_of(network, model)
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "settings", [[], ["slots=rank"], ["slots=masked"], ["keep_ratio=1.0"], ["channels=12", "deform_groups=4"]], ids=str
+)
+def test_whole_vectors_of_channels_change_no_picture(settings: list[str]) -> None:
+    torch.manual_seed(0)
+    model = fold(KSNet(KSNetConfig(channels=24).replace(settings)))
+    for parameter in model.parameters():
+        parameter.data.add_(0.02 * torch.randn_like(parameter))
+    network = copy.deepcopy(model)
+    pad_selection(network, padded_split)
+    levels = [module for module in network.modules() if isinstance(module, SplitLevel)]
+    widths = {conv.in_channels % VECTOR for level in levels for conv in level.modules() if isinstance(conv, nn.Conv2d)}
+    assert widths == (set() if "slots=masked" in settings else {0} if "channels=12" not in settings else widths - {0})
+    found, expected = windows_of(network, model)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize(("name", "fused"), [("uni", True), ("lite", False)])
+def test_the_last_layers_in_half_precision_become_one_operation(name: str, fused: bool) -> None:
+    """Where they are two convolutions; lite's is one, and a pixel shuffle."""
+    model = with_precision(fold(load_checkpoint(bundled_checkpoint(name)).model), "fp16")
+    network = copy.deepcopy(model)
+    fuse_head(network, narrow_conv)
+    assert isinstance(network.reconstruct.head, FusedHead) == fused
+    assert isinstance(fuse_convolutions(network, epilogue).reconstruct.head, FusedHead) == fused
+    x = torch.randn(1, model.config.channels, 12, 10, generator=torch.Generator().manual_seed(0)).half()
+    with torch.inference_mode():
+        found, expected = network.reconstruct.head(x), model.reconstruct.head(x)
+    torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
+
+
+def test_the_last_layers_in_float32_stay_as_they_are() -> None:
+    model = fold(load_checkpoint(bundled_checkpoint("uni")).model)
+    fuse_head(model, narrow_conv)
+    assert not isinstance(model.reconstruct.head, FusedHead)
 
 
 @pytest.mark.parametrize("settings", [["upsampler=direct"], ["slots=masked"], ["flow_guidance=none"]], ids=str)

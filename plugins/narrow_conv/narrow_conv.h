@@ -1,0 +1,31 @@
+// A 3x3 convolution to few channels of what another convolution gave: the bias and the leaky ReLU of that one are
+// applied as its result is read, which is moved once instead of three times. The last layers of a network need it: at
+// the size of the HR frame they move the most, and cuDNN pads three output channels to many more.
+#pragma once
+
+#include "../common/storage.h"
+
+namespace ksnet {
+
+constexpr int kNarrowOutputs = 8;  // columns of the tensor cores' product
+
+// Device pointers to FP16. Shared with Python through ctypes: keep the order of the fields.
+struct NarrowConvParams {
+  const void* x;         // (batch, height, width, channels), without bias and activation
+  const void* bias;      // (channels) of x
+  const void* weight;    // (kNarrowOutputs, 3, 3, channels), zero from `outputs` on
+  const void* out_bias;  // (outputs)
+  void* y;               // (batch, height, width, outputs)
+  int32_t batch;
+  int32_t height;
+  int32_t width;
+  int32_t channels;  // 32 or 64
+  int32_t outputs;   // at most kNarrowOutputs
+  float slope;       // of the activation of x below zero
+};
+
+}  // namespace ksnet
+
+// Enqueue the convolution on the stream. cudaErrorInvalidValue: a size is none or not supported, x or y has 2^31
+// elements, an address is no multiple of 16 bytes (the weight: of 4), or the GPU is older than SM 8.0.
+KSNET_API cudaError_t ksnet_narrow_conv(const ksnet::NarrowConvParams* params, cudaStream_t stream);
