@@ -24,6 +24,7 @@ from ksnet_deploy.ops.kernel_params import (
     DeformConvParams,
     EpilogueParams,
     Filled,
+    FlowInputParams,
     PictureParams,
     Result,
     TopKSplitParams,
@@ -38,13 +39,14 @@ __all__ = [
     "concatenate",
     "deform_conv2d",
     "epilogue",
+    "flow_input",
     "kernel_library",
     "picture",
     "topk_split",
     "warp",
 ]
 
-INTERFACE = 2
+INTERFACE = 3
 """Number of the launchers' parameters, as plugins/common/c_interface.cpp has it; another one with every change."""
 _ALIGNMENT = 32  # of the workspace, in bytes
 _PARAMS = {"align": AlignParams, "deform_conv": DeformConvParams, "topk_split": TopKSplitParams}
@@ -52,6 +54,7 @@ _PARAMS = {"align": AlignParams, "deform_conv": DeformConvParams, "topk_split": 
 _WITHOUT_WORKSPACE = {
     "concatenate": ConcatenateParams,
     "epilogue": EpilogueParams,
+    "flow_input": FlowInputParams,
     "picture": PictureParams,
     "warp": WarpParams,
 }
@@ -131,6 +134,20 @@ class KernelLibrary:
     ) -> Tensor:
         """Launch :func:`epilogue` on the stream."""
         return self._run("epilogue", Filled.epilogue(x, bias, slope, skip, shuffle), x.device, stream)
+
+    def flow_input(
+        self,
+        image: Tensor,
+        reference: Tensor,
+        coarse: Tensor | None = None,
+        correction: Tensor | None = None,
+        *,
+        dtype: torch.dtype,
+        stream: int,
+    ) -> tuple[Tensor, Tensor]:
+        """Launch :func:`flow_input` on the stream."""
+        filled = Filled.flow_input(image, reference, coarse, correction, dtype)
+        return self._run("flow_input", filled, image.device, stream)
 
     def picture(self, lr: Tensor, residual: Tensor, *, stream: int) -> Tensor:
         """Launch :func:`picture` on the stream."""
@@ -212,6 +229,24 @@ def epilogue(x: Tensor, bias: Tensor, *, slope: float = 1.0, skip: Tensor | None
         ValueError: a shape or the type does not fit.
     """
     return _launched(KernelLibrary.epilogue, x, bias, slope=slope, skip=skip, shuffle=shuffle)
+
+
+def flow_input(
+    image: Tensor,
+    reference: Tensor,
+    coarse: Tensor | None = None,
+    correction: Tensor | None = None,
+    *,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """What a level of SpyNet sees, channels last, and the flow in it, on the GPU, in one kernel; arguments and result
+    as in :func:`ksnet_deploy.network.flow.flow_input`, the dtype float32 or float16.
+
+    Raises:
+        BackendError: no kernel library, no CUDA tensor, or a failed launch.
+        ValueError: a shape or the type does not fit.
+    """
+    return _launched(KernelLibrary.flow_input, image, reference, coarse, correction, dtype=dtype)
 
 
 def picture(lr: Tensor, residual: Tensor) -> Tensor:

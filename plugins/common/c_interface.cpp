@@ -2,7 +2,7 @@
 #include "storage.h"
 
 // Number of the launchers' parameters, which Python compares with its own: another one with every change of a struct.
-KSNET_API int ksnet_interface() { return 2; }
+KSNET_API int ksnet_interface() { return 3; }
 
 // For callers that have no CUDA runtime of their own.
 KSNET_API const char* ksnet_error_string(cudaError_t error) { return cudaGetErrorString(error); }

@@ -260,6 +260,7 @@ def test_a_stream_of_any_address_reaches_the_kernel_whole(tmp_path: Path) -> Non
         "topk_split": lambda: played.topk_split(*split_tensors((1, 8, 4, 5), torch.float32), 4, stream=stream),
         "concatenate": lambda: played.concatenate(given, given, stream=stream),
         "epilogue": lambda: played.epilogue(given, torch.zeros(8), stream=stream),
+        "flow_input": lambda: played.flow_input(given[:, :3], given[:, :3], dtype=torch.float16, stream=stream),
         "picture": lambda: played.picture(torch.zeros(1, 3, 4, 5), torch.zeros(1, 3, 16, 20), stream=stream),
         "warp": lambda: played.warp(given, torch.zeros(1, 2, 4, 5), stream=stream),
     }

@@ -16,7 +16,7 @@ from ksnet_deploy.network.blocks import BicubicUpsample
 from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.config import KSNetConfig
-from ksnet_deploy.network.flow import warp
+from ksnet_deploy.network.flow import flow_input, warp
 from ksnet_deploy.network.folding import fold
 from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.ops import native, reference
@@ -37,6 +37,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> None:
         "align": reference.align,
         "concatenate": lambda *parts: torch.cat(parts, dim=1),
         "epilogue": epilogue,
+        "flow_input": flow_input,
         "picture": lambda lr, residual: BicubicUpsample.forward(base, lr, residual),
         "topk_split": reference.topk_split,
         "warp": warp,
