@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["SpyNet", "warp"]
+__all__ = ["SpyNet", "flow_input", "warp"]
 
 
 def warp(x: Tensor, flow: Tensor, padding_mode: str = "zeros") -> Tensor:
@@ -25,6 +25,37 @@ def warp(x: Tensor, flow: Tensor, padding_mode: str = "zeros") -> Tensor:
     row = torch.arange(h, device=x.device)[:, None] + flow[:, 1]
     grid = torch.stack(((2 * column + 1) / w - 1, (2 * row + 1) / h - 1), dim=-1)
     return F.grid_sample(x.float(), grid, mode="bilinear", padding_mode=padding_mode, align_corners=False).to(x.dtype)
+
+
+def enlarged(flow: Tensor) -> Tensor:
+    """A flow (N, 2, H, W) at twice the size, (N, 2, 2 H, 2 W), in pixels of that."""
+    return 2 * F.interpolate(flow, scale_factor=2.0, mode="bilinear", align_corners=True)
+
+
+def flow_input(
+    image: Tensor,
+    reference: Tensor,
+    coarse: Tensor | None = None,
+    correction: Tensor | None = None,
+    *,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """What a level of SpyNet sees, and the flow in it, which the level is to correct.
+
+    Args:
+        image, reference: (N, 3, H, W) float32, normalised.
+        coarse: (N, 2, H / 2, W / 2) float32, the flow of the coarser level, without which there is none yet.
+        correction: (N, 2, H / 2, W / 2), what that level gave, where it is not yet part of the flow.
+        dtype: of the level's weights.
+
+    Returns:
+        (N, 8, H, W) of the dtype: the image, the reference moved to it, the flow; and the flow, (N, 2, H, W) float32.
+    """
+    if coarse is None:
+        flow = torch.zeros_like(image[:, :2])
+    else:
+        flow = enlarged(coarse if correction is None else coarse + correction.float())
+    return torch.cat((image, warp(reference, flow, "border"), flow), dim=1).to(dtype), flow
 
 
 class SpyNet(nn.Module):
@@ -46,7 +77,6 @@ class SpyNet(nn.Module):
         """
         super().__init__()
         self.channels = channels
-        self.warp = warp  # a runtime may put a faster one in its place
         self.levels = nn.ModuleList(self._level(channels) for _ in range(levels))
         self.register_buffer("mean", torch.tensor((0.485, 0.456, 0.406))[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor((0.229, 0.224, 0.225))[:, None, None], persistent=False)
@@ -75,34 +105,35 @@ class SpyNet(nn.Module):
         h, w = lr.shape[-2:]
         flow = self.pyramid(lr, ref)[-1]
         for _ in range(self.LEVELS - len(self.levels)):
-            flow = self._enlarged(flow)
+            flow = enlarged(flow)
         return flow[..., :h, :w]
 
     def pyramid(self, lr: Tensor, ref: Tensor) -> list[Tensor]:
         """The flows of all levels, coarsest first, each in pixels of its own size; a sixth is cut to (H, W)."""
         h, w = lr.shape[-2:]
+        flow: Tensor | None = None
+        flows = []
+        for level, (image, reference) in zip(self.levels, self.images(lr, ref), strict=False):
+            seen, flow = flow_input(image, reference, flow, dtype=self.dtype)
+            flow = flow + level(seen).float()
+            flows.append(flow)
+        return [*flows[:-1], flows[-1][..., :h, :w]]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the weights; flows and images are always float32."""
+        dtype: torch.dtype = self.levels[0][0].weight.dtype  # type: ignore[index]
+        return dtype
+
+    def images(self, *frames: Tensor) -> list[tuple[Tensor, ...]]:
+        """The frames (N, 3, H, W), normalised, at the size of each of the six levels, coarsest first."""
+        h, w = frames[0].shape[-2:]
         multiple = 2 ** (self.LEVELS - 1)
         # Not -w % multiple: for a free size, TensorRT-RTX cannot tell then that the padded one is positive.
         bottom, right = ((side + multiple - 1) // multiple * multiple - side for side in (h, w))
         pyramid = [
-            tuple(
-                (F.pad(image, (0, right, 0, bottom), mode="replicate") - self.mean) / self.std for image in (lr, ref)
-            ),
+            tuple((F.pad(frame, (0, right, 0, bottom), mode="replicate") - self.mean) / self.std for frame in frames),
         ]
         for _ in range(self.LEVELS - 1):
             pyramid.append(tuple(F.avg_pool2d(image, 2) for image in pyramid[-1]))
-        coarsest = pyramid[-1][0]
-        dtype = self.levels[0][0].weight.dtype  # type: ignore[index]
-        flow = torch.zeros_like(coarsest[:, :2])
-        flows = []
-        for level, (image, reference) in zip(self.levels, reversed(pyramid), strict=False):
-            if image is not coarsest:
-                flow = self._enlarged(flow)
-            seen = torch.cat((image, self.warp(reference, flow, "border"), flow), dim=1)
-            flow = flow + level(seen.to(dtype)).float()
-            flows.append(flow)
-        return [*flows[:-1], flow[..., :h, :w]]
-
-    @staticmethod
-    def _enlarged(flow: Tensor) -> Tensor:
-        return 2 * F.interpolate(flow, scale_factor=2.0, mode="bilinear", align_corners=True)
+        return pyramid[::-1]

@@ -20,6 +20,7 @@ __all__ = [
     "Deformable",
     "EpilogueParams",
     "Filled",
+    "FlowInputParams",
     "Layout",
     "NarrowConvParams",
     "PictureParams",
@@ -102,6 +103,16 @@ class EpilogueParams(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("rows", "width", "pitch", "channels", "shuffle")),
         ("slope", ctypes.c_float),
         ("type", ctypes.c_int32),
+    )
+
+
+class FlowInputParams(ctypes.Structure):
+    """``ksnet::FlowInputParams`` of plugins/flow_input/flow_input.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("image", "reference", "coarse", "correction", "seen", "flow")),
+        *((f"{name}_layout", Layout) for name in ("image", "reference", "coarse", "correction")),
+        *((name, ctypes.c_int32) for name in ("batch", "height", "width", "type")),
     )
 
 
@@ -255,6 +266,35 @@ class Filled(Generic[Result]):
             params.skip = skip.data_ptr()
             tensors.append(skip)
         return Filled(params, y, tensors)
+
+    @staticmethod
+    def flow_input(
+        image: Tensor, reference: Tensor, coarse: Tensor | None, correction: Tensor | None, dtype: torch.dtype
+    ) -> Filled[tuple[Tensor, Tensor]]:
+        """Parameters for the arguments of :func:`ksnet_deploy.network.flow.flow_input`.
+
+        Raises ValueError where they do not fit."""
+        n, _, h, w = image.shape
+        full, half = (n, COLOURS, h, w), (n, 2, h / 2, w / 2)
+        given = {"image": image, "reference": reference, "coarse": coarse, "correction": correction}
+        tensors = {name: tensor for name, tensor in given.items() if tensor is not None}
+        found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        if found != dict(zip(given, (full, full, half, half)[: len(found)], strict=False)):
+            raise ValueError(
+                f"flow_input: {found} do not fit; two images and of half their size a flow, a correction do"
+            )
+        last = torch.channels_last
+        seen = torch.empty((n, 2 * COLOURS + 2, h, w), dtype=dtype, device=image.device, memory_format=last)
+        flow = torch.empty((n, 2, h, w), dtype=torch.float32, device=image.device)
+        params = FlowInputParams(seen=seen.data_ptr(), flow=flow.data_ptr(), batch=n, height=h, width=w)
+        params.type = _storage(seen)
+        kept = [seen, flow]
+        for name, tensor in tensors.items():
+            placed, layout = _placed(tensor.to(dtype if name == "correction" else torch.float32))
+            setattr(params, name, placed.data_ptr())
+            setattr(params, f"{name}_layout", layout)
+            kept.append(placed)
+        return Filled(params, (seen, flow), kept)
 
     @staticmethod
     def narrow_conv(x: Tensor, bias: Tensor, weight: Tensor, out_bias: Tensor, slope: float) -> Filled[Tensor]:

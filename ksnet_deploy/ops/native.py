@@ -24,6 +24,7 @@ from ksnet_deploy.ops.kernel_params import (
     DeformConvParams,
     EpilogueParams,
     Filled,
+    FlowInputParams,
     NarrowConvParams,
     PictureParams,
     Result,
@@ -39,6 +40,7 @@ __all__ = [
     "concatenate",
     "deform_conv2d",
     "epilogue",
+    "flow_input",
     "kernel_library",
     "narrow_conv",
     "picture",
@@ -54,6 +56,7 @@ _PARAMS = {"align": AlignParams, "deform_conv": DeformConvParams, "topk_split": 
 _WITHOUT_WORKSPACE = {
     "concatenate": ConcatenateParams,
     "epilogue": EpilogueParams,
+    "flow_input": FlowInputParams,
     "narrow_conv": NarrowConvParams,
     "picture": PictureParams,
     "warp": WarpParams,
@@ -136,6 +139,20 @@ class KernelLibrary:
     ) -> Tensor:
         """Launch :func:`epilogue` on the stream."""
         return self._run("epilogue", Filled.epilogue(x, bias, slope, skip, shuffle), x.device, stream)
+
+    def flow_input(
+        self,
+        image: Tensor,
+        reference: Tensor,
+        coarse: Tensor | None = None,
+        correction: Tensor | None = None,
+        *,
+        dtype: torch.dtype,
+        stream: int,
+    ) -> tuple[Tensor, Tensor]:
+        """Launch :func:`flow_input` on the stream."""
+        filled = Filled.flow_input(image, reference, coarse, correction, dtype)
+        return self._run("flow_input", filled, image.device, stream)
 
     def narrow_conv(
         self, x: Tensor, bias: Tensor, weight: Tensor, out_bias: Tensor, *, slope: float, stream: int
@@ -227,6 +244,24 @@ def epilogue(x: Tensor, bias: Tensor, *, slope: float = 1.0, skip: Tensor | None
         ValueError: a shape or the type does not fit.
     """
     return _launched(KernelLibrary.epilogue, x, bias, slope=slope, skip=skip, shuffle=shuffle)
+
+
+def flow_input(
+    image: Tensor,
+    reference: Tensor,
+    coarse: Tensor | None = None,
+    correction: Tensor | None = None,
+    *,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """What a level of SpyNet sees, channels last, and the flow in it, on the GPU, in one kernel; arguments and result
+    as in :func:`ksnet_deploy.network.flow.flow_input`, the dtype float32 or float16.
+
+    Raises:
+        BackendError: no kernel library, no CUDA tensor, or a failed launch.
+        ValueError: a shape or the type does not fit.
+    """
+    return _launched(KernelLibrary.flow_input, image, reference, coarse, correction, dtype=dtype)
 
 
 def narrow_conv(x: Tensor, bias: Tensor, weight: Tensor, out_bias: Tensor, *, slope: float) -> Tensor:

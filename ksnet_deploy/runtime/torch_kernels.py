@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import MethodType
 from typing import Any, TypeVar
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from ksnet_deploy.network.alignment import FlowAlignment, FlowGuidedAlignment
 from ksnet_deploy.network.blocks import BicubicUpsample, Concatenate, ResidualBlock
 from ksnet_deploy.network.channel_selection import SplitLevel
-from ksnet_deploy.network.flow import SpyNet
+from ksnet_deploy.network.flow import SpyNet, enlarged
 from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.ops.epilogue import NARROW_OUTPUTS, narrow_order, shuffled_order
 from ksnet_deploy.runtime.torch_padding import pad_selection
@@ -61,7 +62,9 @@ def use_native_kernels(network: KSNet, frames: torch.dtype = torch.float32) -> b
             module.weight.data = module.weight.data.contiguous()
         if isinstance(module, SplitLevel) and not module.ranked:
             module.topk_split = native.topk_split
-        if isinstance(module, FlowAlignment | SpyNet | KSNet):
+        if isinstance(module, SpyNet):
+            module.forward = MethodType(_flow, module)  # type: ignore[method-assign]
+        if isinstance(module, FlowAlignment | KSNet):
             module.warp = native.warp
         if isinstance(module, Concatenate):
             module.forward = native.concatenate  # type: ignore[method-assign]
@@ -69,6 +72,25 @@ def use_native_kernels(network: KSNet, frames: torch.dtype = torch.float32) -> b
             kind = torch.uint8 if frames == torch.uint8 else torch.float32
             module.forward = partial(native.picture, dtype=kind)  # type: ignore[method-assign]
     return True
+
+
+def _flow(network: SpyNet, lr: Tensor, ref: Tensor) -> Tensor:
+    """:meth:`SpyNet.forward`, with one kernel between two levels, and one pyramid for both frames: what it is made of
+    is so small that a launch costs more than the work."""
+    from ksnet_deploy.ops import native
+
+    n, _, h, w = lr.shape
+    flow: Tensor | None = None
+    correction: Tensor | None = None
+    for level, (images,) in zip(network.levels, network.images(torch.cat((lr, ref))), strict=False):
+        seen, flow = native.flow_input(images[:n], images[n:], flow, correction, dtype=network.dtype)
+        correction = level(seen)
+    assert flow is not None
+    assert correction is not None
+    flow = flow + correction  # float32, whatever the correction
+    for _ in range(network.LEVELS - len(network.levels)):
+        flow = enlarged(flow)
+    return flow[..., :h, :w]
 
 
 class FusedConv(nn.Module):

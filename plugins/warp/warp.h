@@ -19,15 +19,21 @@ struct WarpParams {
   StorageType type;
 };
 
+// Where a pixel moved by (dx, dy) is sampled; with `border`, never outside the frame.
+__host__ __device__ inline SamplePoint warped_point(float dx, float dy, int row, int column, int height, int width,
+                                                    bool border) {
+  float x = static_cast<float>(column) + dx, y = static_cast<float>(row) + dy;
+  if (border) {  // fmaxf takes the number of a number and NaN
+    x = fminf(fmaxf(x, 0.0f), static_cast<float>(width - 1));
+    y = fminf(fmaxf(y, 0.0f), static_cast<float>(height - 1));
+  }
+  return sample_point(y, x, height, width);
+}
+
 __host__ __device__ inline SamplePoint warped_point(const WarpParams& p, int image, int row, int column) {
   const float* flow =
       p.flow + image * p.flow_layout.image + (static_cast<int64_t>(row) * p.width + column) * p.flow_layout.pixel;
-  float x = static_cast<float>(column) + flow[0], y = static_cast<float>(row) + flow[p.flow_layout.channel];
-  if (p.border != 0) {  // fmaxf takes the number of a number and NaN
-    x = fminf(fmaxf(x, 0.0f), static_cast<float>(p.width - 1));
-    y = fminf(fmaxf(y, 0.0f), static_cast<float>(p.height - 1));
-  }
-  return sample_point(y, x, p.height, p.width);
+  return warped_point(flow[0], flow[p.flow_layout.channel], row, column, p.height, p.width, p.border != 0);
 }
 
 }  // namespace ksnet

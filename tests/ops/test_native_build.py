@@ -66,6 +66,7 @@ def test_the_kernel_library_compiles_without_a_warning_and_loads() -> None:
         "ksnet_deform_conv_workspace",
         "ksnet_epilogue",
         "ksnet_error_string",
+        "ksnet_flow_input",
         "ksnet_interface",
         "ksnet_narrow_conv",
         "ksnet_picture",

@@ -282,6 +282,7 @@ def test_a_stream_of_any_address_reaches_the_kernel_whole(tmp_path: Path) -> Non
             slope=0.1,
             stream=stream,
         ),
+        "flow_input": lambda: played.flow_input(given[:, :3], given[:, :3], dtype=torch.float16, stream=stream),
         "picture": lambda: played.picture(torch.zeros(1, 3, 4, 5), torch.zeros(1, 3, 16, 20), stream=stream),
         "warp": lambda: played.warp(given, torch.zeros(1, 2, 4, 5), stream=stream),
     }

@@ -17,7 +17,7 @@ from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.network.channel_selection import SplitLevel
 from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.config import KSNetConfig
-from ksnet_deploy.network.flow import warp
+from ksnet_deploy.network.flow import flow_input, warp
 from ksnet_deploy.network.folding import fold
 from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.network.pixels import encode_frame
@@ -46,6 +46,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> None:
         "align": reference.align,
         "concatenate": lambda *parts: torch.cat(parts, dim=1),
         "epilogue": epilogue,
+        "flow_input": flow_input,
         "narrow_conv": narrow_conv,
         "picture": picture,
         "topk_split": lambda f, o, lam, k, *, ranked=False, channels=None: (
