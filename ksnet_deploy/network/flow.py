@@ -40,7 +40,7 @@ def flow_input(
     *,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
-    """What a level of SpyNet sees, and the flow in it, which the level is to correct.
+    """Input of a level of SpyNet, and the flow in it, which the level is to correct.
 
     Args:
         image, reference: (N, 3, H, W) float32, normalised.

@@ -153,7 +153,7 @@ class Filled(Generic[Result]):
     """A launcher's struct, with the tensors whose memory it points to; these must live until it was launched.
 
     The operators and the warp take tensors as they lie in memory, channels first or last, and give results that lie as
-    the first input does; what else there is takes and gives channels last.
+    the first input does; what else there is takes and gives channels last, but for flows and the frames beside them.
 
     Raises ValueError on construction where a tensor has 2^31 elements or more: the structs' fields have 32 bits, and
     ctypes would cut a number to them.

@@ -3,8 +3,8 @@
 :func:`align`, :func:`deform_conv2d` and :func:`topk_split` compute what their namesakes in
 :mod:`ksnet_deploy.ops.reference` do, the others what ``ops/epilogue.py``, ``network/blocks.py`` and ``network/flow.py``
 say, on CUDA tensors, on PyTorch's current stream, without a gradient. The operators and :func:`warp` take tensors with
-channels first or last, and results lie as the first input does; the others give channels last. They need the kernel
-library (:func:`ksnet_deploy.ops.library.build_plugins`).
+channels first or last, and results lie as the first input does; the others give channels last, but for the flow of
+:func:`flow_input`. They need the kernel library (:func:`ksnet_deploy.ops.library.build_plugins`).
 """
 
 from __future__ import annotations
@@ -254,8 +254,8 @@ def flow_input(
     *,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
-    """What a level of SpyNet sees, channels last, and the flow in it, on the GPU, in one kernel; arguments and result
-    as in :func:`ksnet_deploy.network.flow.flow_input`, the dtype float32 or float16.
+    """Input of a level of SpyNet, channels last, and the flow in it, on the GPU, in one kernel; arguments and result as
+    in :func:`ksnet_deploy.network.flow.flow_input`, the dtype float32 or float16.
 
     Raises:
         BackendError: no kernel library, no CUDA tensor, or a failed launch.
