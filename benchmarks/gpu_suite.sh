@@ -124,7 +124,7 @@ else
     tail -2 "$WORK/shards.log"
     part "Training: how fast"
     recorded=--recorded
-    if ! train "$WORK/try" 1000000 "${TRY_S:-25}" $recorded; then # not yet run on a GPU
+    if ! train "$WORK/try" 1000000 "${TRY_S:-25}" $recorded; then
         recorded=--no-recorded
         rm -rf "$WORK/try" && train "$WORK/try" 1000000 "${TRY_S:-25}" $recorded
     fi

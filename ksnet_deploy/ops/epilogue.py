@@ -1,5 +1,5 @@
-"""What follows a convolution as one operation: bias, leaky ReLU, a sum, a pixel shuffle, or the next convolution where
-that gives few channels. The definitions."""
+"""The epilogue of a convolution as one operation: bias, leaky ReLU, a sum, a pixel shuffle, or the next convolution
+where that gives few channels. The definitions."""
 
 from __future__ import annotations
 

@@ -18,16 +18,15 @@ import torch
 from torch import Tensor
 
 from ksnet_deploy.base.errors import BackendError
-from ksnet_deploy.ops.kernel_params import (
+from ksnet_deploy.ops.kernel_params import Filled, Result
+from ksnet_deploy.ops.kernel_structs import (
     AlignParams,
     ConcatenateParams,
     DeformConvParams,
     EpilogueParams,
-    Filled,
     FlowInputParams,
     NarrowConvParams,
     PictureParams,
-    Result,
     TopKSplitParams,
     WarpParams,
 )

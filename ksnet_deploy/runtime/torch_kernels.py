@@ -131,7 +131,7 @@ class FusedHead(nn.Module):
     came, and makes bias and activation on the way."""
 
     CHANNELS = (32, 64)
-    """That the kernel is made for."""
+    """Channels that the kernel is made for."""
 
     def __init__(self, conv: nn.Conv2d, slope: float, narrow: nn.Conv2d, narrow_conv: Epilogue) -> None:
         super().__init__()

@@ -31,7 +31,7 @@ class LoopSettings:
     hours: float | None = None
     """Make the run so long that its learning rate ends then; the task's own iterations are proportions only."""
     recorded: bool = False
-    """Whether a CUDA device computes loss and gradients as one recorded graph. Not yet run on a GPU."""
+    """Whether a CUDA device computes loss and gradients as one recorded graph."""
     clock: Callable[[], float] = time.monotonic
     """Clock in seconds."""
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.ops import native
-from ksnet_deploy.ops.kernel_params import AlignParams, Filled
+from ksnet_deploy.ops.kernel_params import Filled
+from ksnet_deploy.ops.kernel_structs import AlignParams
 from ksnet_deploy.ops.native import KernelLibrary
 from ksnet_deploy.ops.reference import align, deform_conv2d
 
