@@ -39,7 +39,6 @@ from ksnet_deploy.runtime.base import Runner, pipelined
 from ksnet_deploy.runtime.lanes import Lanes
 from ksnet_deploy.runtime.torch import TorchRunner
 from ksnet_deploy.runtime.torch_kernels import (
-    TENSOR_CORES,
     extract_beside_flow,
     fuse_convolutions,
     fuse_head,
@@ -170,7 +169,7 @@ def step_rows(attempt: Attempt, size: FrameSize, model: KSNet, device: str, seco
     techniques: list[tuple[str, bool, Callable[[], object]]] = [
         (
             "+ last layers in one kernel",
-            native_kernels and torch.cuda.get_device_capability() >= TENSOR_CORES,
+            native_kernels and native.kernel_library().narrow_conv_runs(),
             lambda: fuse_head(with_kernels, native.narrow_conv),
         ),
         ("+ pictures as bytes", native_kernels, lambda: use_native_kernels(with_kernels, torch.uint8)),

@@ -22,7 +22,7 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the run;
 DeviceOption = Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where to train.")]
 Recorded = Annotated[
     bool,
-    typer.Option(help="On CUDA, loss and gradients as one graph: more memory and less time."),
+    typer.Option(help="On CUDA, loss and gradients as one graph, in more memory."),
 ]
 PrecisionOption = Annotated[
     Literal["fp32", "bf16", "fp16"],

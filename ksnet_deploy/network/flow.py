@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["SpyNet", "flow_input", "warp"]
+__all__ = ["SpyNet", "enlarged", "flow_input", "warp"]
 
 
 def warp(x: Tensor, flow: Tensor, padding_mode: str = "zeros") -> Tensor:

@@ -16,7 +16,9 @@ def decode_frame(frame: torch.Tensor) -> torch.Tensor:
 
 def encode_frame(planes: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """(N, 3, H, W) -> (N, H, W, 3) of a frame type; uint8 is clamped to 0..255 and rounded, floats are as they are.
-    Planes of uint8 are encoded already."""
+    Planes of uint8 are encoded already, and refused for another type with a ValueError."""
+    if planes.dtype == torch.uint8 and dtype != torch.uint8:
+        raise ValueError(f"planes that are encoded as uint8 are not encoded as {dtype}")
     if dtype == torch.uint8 and planes.dtype != torch.uint8:
         planes = (planes.clamp(0.0, 1.0) * 255.0).round()
     return planes.permute(0, 2, 3, 1).to(dtype)

@@ -6,7 +6,15 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["check_epilogue_shapes", "check_narrow_shapes", "epilogue", "narrow_conv", "narrow_order", "shuffled_order"]
+__all__ = [
+    "NARROW_OUTPUTS",
+    "check_epilogue_shapes",
+    "check_narrow_shapes",
+    "epilogue",
+    "narrow_conv",
+    "narrow_order",
+    "shuffled_order",
+]
 
 
 NARROW_OUTPUTS = 8
@@ -60,7 +68,13 @@ def narrow_conv(x: Tensor, bias: Tensor, weight: Tensor, out_bias: Tensor, *, sl
 
 
 def narrow_order(weight: Tensor) -> Tensor:
-    """The weight (O, C, 3, 3) of a convolution as tensor cores read it: (8, 3, 3, C), zero from O on."""
+    """The weight (O, C, 3, 3) of a convolution as tensor cores read it: (8, 3, 3, C), zero from O on.
+
+    Raises:
+        ValueError: there are more than eight output channels.
+    """
+    if len(weight) > NARROW_OUTPUTS:
+        raise ValueError(f"narrow_conv: {len(weight)} output channels; at most {NARROW_OUTPUTS} fit")
     return F.pad(weight.permute(0, 2, 3, 1), (0, 0, 0, 0, 0, 0, 0, NARROW_OUTPUTS - len(weight))).contiguous()
 
 
@@ -84,8 +98,8 @@ def check_epilogue_shapes(x: Tensor, bias: Tensor, skip: Tensor | None, shuffle:
 
 def check_narrow_shapes(x: Tensor, bias: Tensor, weight: Tensor, out_bias: Tensor) -> None:
     """Raises ValueError where a shape does not fit."""
-    c = x.shape[1]
-    fits = x.ndim == 4 and bias.shape == (c,) and weight.shape == (NARROW_OUTPUTS, 3, 3, c)
-    if not fits or out_bias.ndim != 1 or len(out_bias) > NARROW_OUTPUTS:
+    c = x.shape[1] if x.ndim == 4 else 0
+    fits = c > 0 and bias.shape == (c,) and weight.shape == (NARROW_OUTPUTS, 3, 3, c)
+    if not fits or out_bias.ndim != 1 or not 0 < len(out_bias) <= NARROW_OUTPUTS:
         given = ", ".join(f"{name} {tuple(t.shape)}" for name, t in (("x", x), ("bias", bias), ("weight", weight)))
         raise ValueError(f"narrow_conv: {given} and out_bias {tuple(out_bias.shape)} do not fit")

@@ -24,6 +24,7 @@ from ksnet_deploy.ops.kernel_structs import (
     TopKSplitParams,
     WarpParams,
 )
+from ksnet_deploy.ops.padding import VECTOR
 from ksnet_deploy.ops.reference import Split, check_align_shapes, check_deform_shapes, check_split_shapes
 
 __all__ = ["Filled", "Result"]
@@ -94,7 +95,7 @@ class Filled(Generic[Result]):
 
         Raises ValueError where they do not fit."""
         n, c, h, w = f.shape
-        multiple = 1 if channels is None else TopKSplitParams.VECTOR
+        multiple = 1 if channels is None else VECTOR
         c = c if channels is None else channels
         check_split_shapes(f[:, :c], o, lam, k)
         kind = _storage(f)
@@ -204,6 +205,8 @@ class Filled(Generic[Result]):
 
         Raises ValueError where they do not fit."""
         n, c, h, w = lr.shape
+        if dtype not in (torch.float32, torch.uint8):
+            raise ValueError(f"picture: {dtype} is not made; float32 and uint8 are")
         if c != COLOURS or residual.shape != (n, c, SCALE * h, SCALE * w):
             raise ValueError(f"picture: lr {tuple(lr.shape)} and residual {tuple(residual.shape)} do not fit")
         lr, last = lr.float().contiguous(), torch.channels_last

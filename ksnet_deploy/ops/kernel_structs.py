@@ -60,7 +60,6 @@ class AlignParams(ctypes.Structure):
 class TopKSplitParams(ctypes.Structure):
     """``ksnet::TopKSplitParams`` of plugins/topk_split/topk_split.h."""
 
-    VECTOR = 8
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("f", "o", "lam", "con", "dis", "workspace")),
         *((name, Layout) for name in ("f_layout", "con_layout", "dis_layout")),

@@ -88,6 +88,7 @@ class KernelLibrary:
             for name, params in _PARAMS.items():
                 workspace = self._workspaces[name]
                 workspace.argtypes, workspace.restype = [ctypes.POINTER(params)], ctypes.c_size_t
+            self._library.ksnet_narrow_conv_runs.restype = ctypes.c_int
             self._library.ksnet_error_string.argtypes = [ctypes.c_int]
             self._library.ksnet_error_string.restype = ctypes.c_char_p
         except (OSError, AttributeError) as error:
@@ -160,6 +161,10 @@ class KernelLibrary:
         filled = Filled.narrow_conv(x, bias, weight, out_bias, slope)
         return self._run("narrow_conv", filled, x.device, stream)
 
+    def narrow_conv_runs(self) -> bool:
+        """Tell whether :func:`narrow_conv` runs on the current device."""
+        return bool(self._library.ksnet_narrow_conv_runs())
+
     def picture(self, lr: Tensor, residual: Tensor, *, dtype: torch.dtype = torch.float32, stream: int) -> Tensor:
         """Launch :func:`picture` on the stream."""
         return self._run("picture", Filled.picture(lr, residual, dtype), lr.device, stream)
@@ -212,7 +217,7 @@ def topk_split(
     f: Tensor, o: Tensor, lam: Tensor, k: int, *, ranked: bool = False, channels: int | None = None
 ) -> Split:
     """Split the channels on the GPU; arguments and result as in the reference, float32 or float16, not ``ranked``; with
-    ``channels`` as :func:`ksnet_deploy.runtime.torch_padding.padded_split`.
+    ``channels`` as :func:`ksnet_deploy.ops.padding.padded_split`.
 
     Raises:
         BackendError: no kernel library, no CUDA tensor, or a failed launch.
@@ -265,7 +270,8 @@ def flow_input(
 
 def narrow_conv(x: Tensor, bias: Tensor, weight: Tensor, out_bias: Tensor, *, slope: float) -> Tensor:
     """Bias and leaky ReLU of x, and a convolution of that to few channels, on the GPU, in one kernel on tensor cores;
-    arguments and result as in :func:`ksnet_deploy.ops.epilogue.narrow_conv`, float16, channels last.
+    arguments and result as in :func:`ksnet_deploy.ops.epilogue.narrow_conv`, float16, channels last. It runs where
+    :meth:`KernelLibrary.narrow_conv_runs`: from compute capability 8.0 on, by a library that was built for such.
 
     Raises:
         BackendError: no kernel library, no CUDA tensor, or a failed launch.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from types import MethodType
 from typing import Any, TypeVar
 
 import torch
@@ -17,17 +16,17 @@ from ksnet_deploy.network.channel_selection import SplitLevel
 from ksnet_deploy.network.flow import SpyNet, enlarged
 from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.ops.epilogue import NARROW_OUTPUTS, narrow_order, shuffled_order
+from ksnet_deploy.ops.kernel_structs import NarrowConvParams
+from ksnet_deploy.ops.padding import VECTOR
 from ksnet_deploy.runtime.torch_padding import pad_selection
 
-__all__ = ["TENSOR_CORES", "accelerated", "extract_beside_flow", "fuse_convolutions", "fuse_head", "use_native_kernels"]
+__all__ = ["accelerated", "extract_beside_flow", "fuse_convolutions", "fuse_head", "use_native_kernels"]
 
 M = TypeVar("M", bound=nn.Module)
 Epilogue = Callable[..., Tensor]
 """The function :func:`ksnet_deploy.ops.epilogue.epilogue`, or a faster one."""
-CHANNEL_MULTIPLE = 8
-"""Output channels of a convolution are padded to a multiple of this: cuDNN's kernels for tensor cores move 16 bytes."""
-TENSOR_CORES = (8, 0)
-"""Compute capability from which a GPU has the instructions of plugins/common/matrix_tile.h."""
+NarrowConv = Callable[..., Tensor]
+"""The function :func:`ksnet_deploy.ops.epilogue.narrow_conv`, or a faster one."""
 
 
 def accelerated(network: KSNet, *, folded: bool = True, frames: torch.dtype = torch.float32) -> KSNet:
@@ -39,7 +38,7 @@ def accelerated(network: KSNet, *, folded: bool = True, frames: torch.dtype = to
     if use_native_kernels(network, frames) and folded:
         if network.dtype == torch.float16:
             pad_selection(network, native.topk_split)
-        if torch.cuda.get_device_capability() >= TENSOR_CORES:
+        if native.kernel_library().narrow_conv_runs():
             fuse_head(network, native.narrow_conv)
         network = fuse_convolutions(network, native.epilogue)
     if network.flow is not None:
@@ -55,6 +54,8 @@ def use_native_kernels(network: KSNet, frames: torch.dtype = torch.float32) -> b
     if library.find_kernel_library() is None:
         return False
 
+    if isinstance(network.flow, SpyNet):
+        network.flow = NativeFlow(network.flow)  # type: ignore[assignment]
     for module in network.modules():
         if isinstance(module, FlowGuidedAlignment):
             module.align = native.align
@@ -62,8 +63,6 @@ def use_native_kernels(network: KSNet, frames: torch.dtype = torch.float32) -> b
             module.weight.data = module.weight.data.contiguous()
         if isinstance(module, SplitLevel) and not module.ranked:
             module.topk_split = native.topk_split
-        if isinstance(module, SpyNet):
-            module.forward = MethodType(_flow, module)  # type: ignore[method-assign]
         if isinstance(module, FlowAlignment | KSNet):
             module.warp = native.warp
         if isinstance(module, Concatenate):
@@ -74,23 +73,31 @@ def use_native_kernels(network: KSNet, frames: torch.dtype = torch.float32) -> b
     return True
 
 
-def _flow(network: SpyNet, lr: Tensor, ref: Tensor) -> Tensor:
-    """:meth:`SpyNet.forward`, with one kernel between two levels, and one pyramid for both frames: what it is made of
-    is so small that a launch costs more than the work."""
-    from ksnet_deploy.ops import native
+class NativeFlow(nn.Module):
+    """A SpyNet with one kernel between two levels, and one pyramid for both frames: what it is made of is so small that
+    a launch costs more than the work."""
 
-    n, _, h, w = lr.shape
-    flow: Tensor | None = None
-    correction: Tensor | None = None
-    for level, (images,) in zip(network.levels, network.images(torch.cat((lr, ref))), strict=False):
-        seen, flow = native.flow_input(images[:n], images[n:], flow, correction, dtype=network.dtype)
-        correction = level(seen)
-    assert flow is not None
-    assert correction is not None
-    flow = flow + correction  # float32, whatever the correction
-    for _ in range(network.LEVELS - len(network.levels)):
-        flow = enlarged(flow)
-    return flow[..., :h, :w]
+    def __init__(self, spynet: SpyNet) -> None:
+        super().__init__()
+        self.spynet = spynet
+
+    def forward(self, lr: Tensor, ref: Tensor) -> Tensor:
+        """Flow from lr to ref, as of :meth:`SpyNet.forward`."""
+        from ksnet_deploy.ops import native
+
+        network = self.spynet
+        n, _, h, w = lr.shape
+        flow: Tensor | None = None
+        correction: Tensor | None = None
+        for level, (images,) in zip(network.levels, network.images(torch.cat((lr, ref))), strict=False):
+            seen, flow = native.flow_input(images[:n], images[n:], flow, correction, dtype=network.dtype)
+            correction = level(seen)
+        assert flow is not None
+        assert correction is not None
+        flow = flow + correction  # float32, whatever the correction
+        for _ in range(network.LEVELS - len(network.levels)):
+            flow = enlarged(flow)
+        return flow[..., :h, :w]
 
 
 class FusedConv(nn.Module):
@@ -105,7 +112,7 @@ class FusedConv(nn.Module):
         assert bias is not None
         assert conv.groups == 1
         weight, bias = (shuffled_order(tensor, shuffle) for tensor in (weight, bias.detach()))
-        padded = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, -len(weight) % CHANNEL_MULTIPLE))
+        padded = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, -len(weight) % VECTOR))  # or cuDNN does, every time
         self.weight = nn.Parameter(padded.contiguous(memory_format=torch.channels_last), requires_grad=False)
         self.bias = nn.Parameter(bias, requires_grad=False)
 
@@ -130,10 +137,7 @@ class FusedHead(nn.Module):
     """Two convolutions and the activation between them, the second to few channels: it reads what the first gave as it
     came, and makes bias and activation on the way."""
 
-    CHANNELS = (32, 64)
-    """Channels that the kernel is made for."""
-
-    def __init__(self, conv: nn.Conv2d, slope: float, narrow: nn.Conv2d, narrow_conv: Epilogue) -> None:
+    def __init__(self, conv: nn.Conv2d, slope: float, narrow: nn.Conv2d, narrow_conv: NarrowConv) -> None:
         super().__init__()
         assert conv.bias is not None
         assert narrow.bias is not None
@@ -149,7 +153,7 @@ class FusedHead(nn.Module):
         return self.narrow_conv(y, self.bias, self.narrow_weight, self.narrow_bias, slope=self.slope)
 
 
-def fuse_head(network: KSNet, narrow_conv: Epilogue) -> None:
+def fuse_head(network: KSNet, narrow_conv: NarrowConv) -> None:
     """Put one kernel in the place of the folded network's last activation and last convolution, where the kernel is
     made for what they are."""
     layers = list(network.reconstruct.head)
@@ -158,7 +162,7 @@ def fuse_head(network: KSNet, narrow_conv: Epilogue) -> None:
     first, activation, last = layers
     assert isinstance(first, nn.Conv2d)
     assert isinstance(last, nn.Conv2d)
-    fits = first.out_channels in FusedHead.CHANNELS and last.out_channels <= NARROW_OUTPUTS
+    fits = first.out_channels in NarrowConvParams.CHANNELS and last.out_channels <= NARROW_OUTPUTS
     if fits and first.weight.dtype == torch.float16:
         slope = float(activation.negative_slope)  # type: ignore[arg-type]
         network.reconstruct.head = FusedHead(first, slope, last, narrow_conv)  # type: ignore[assignment]

@@ -1,8 +1,9 @@
 """Channels of a selection unit in whole vectors, for CUDA in half precision.
 
-The levels of a selection have as many channels as the keep ratio leaves: 36 and 28 of 64, say. cuDNN's kernels for
-tensor cores move eight at a time, and copy a tensor of any other number, and the weight with it, before every
-convolution. So each level gets the next multiple of eight: channels of zeros, through kernels that are zero there.
+The levels of a selection have as many channels as the keep ratio leaves: 36 and 12, then 27 and 9 of uni's 64. cuDNN's
+kernels for tensor cores move eight at a time, and copy a tensor of any other number, and the weight with it, before
+every convolution. So each level gets the next multiple of eight: channels of zeros, through kernels that are zero
+there.
 """
 
 from __future__ import annotations
@@ -11,36 +12,28 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ksnet_deploy.network.channel_selection import MultiChannelSelection, SplitLevel
 from ksnet_deploy.network.model import KSNet
-from ksnet_deploy.ops.reference import Split, topk_split
+from ksnet_deploy.ops.padding import VECTOR, padded_split
+from ksnet_deploy.ops.reference import Split
 
-__all__ = ["VECTOR", "pad_selection", "padded_split"]
-
-VECTOR = 8
-"""Channels of half precision that one access of 16 bytes moves."""
+__all__ = ["pad_selection"]
 
 
 def pad_selection(network: KSNet, split: Callable[..., Split]) -> None:
-    """Give the folded network's selection units whole vectors of channels.
+    """Give the folded network's selection units whole vectors of channels, where the network itself has such; units of
+    activated kernels have no fewer channels than the network, and stay as they are.
 
     Args:
         network: changed in place; what it computes stays the same.
-        split: :func:`padded_split`, or a faster one; levels whose channels go by rank take that itself.
+        split: :func:`ksnet_deploy.ops.padding.padded_split`, or a faster one; levels whose channels go by rank take
+            that itself.
     """
     for unit in network.modules():
         if isinstance(unit, MultiChannelSelection) and network.config.channels % VECTOR == 0:
             _pad_unit(unit, network.config.channels, split)
-
-
-def padded_split(f: Tensor, o: Tensor, lam: Tensor, k: int, *, channels: int, ranked: bool = False) -> Split:
-    """The definition: :func:`ksnet_deploy.ops.reference.topk_split` of the first ``channels`` of f, each of its parts
-    followed by channels of zeros up to a whole vector."""
-    con, dis = topk_split(f[:, :channels], o, lam, k, ranked=ranked)
-    return Split(*(F.pad(part, (0, 0, 0, 0, 0, -part.shape[1] % VECTOR)) for part in (con, dis)))
 
 
 def _pad_unit(unit: MultiChannelSelection, channels: int, split: Callable[..., Split]) -> None:

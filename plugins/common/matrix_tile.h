@@ -28,7 +28,7 @@ struct RowTile {
                  : "memory");
 #else
     (void)place;
-    __trap();  // never a wrong sum: Python asks for the GPU before
+    __trap();  // never a wrong sum; launchers ask for what was compiled
 #endif
   }
 };

@@ -7,7 +7,7 @@
 namespace ksnet {
 namespace {
 
-constexpr int kThreads = 128;  // few, because the coarser levels have less pixels than a GPU has processors
+constexpr int kThreads = 128;  // few, because the coarser levels have fewer pixels than a GPU has processors
 
 // How far rows and columns of the coarser level lie apart in the finer one's: (size - 1) / (finer size - 1).
 struct CoarseScale {

@@ -94,6 +94,13 @@ bool fits(const NarrowConvParams& p) {
   return aligned && pixels <= INT32_MAX && pixels * p.batch <= INT32_MAX / p.channels;
 }
 
+// Whether the code that this GPU was given has the instructions of matrix_tile.h: a library without code for the GPU
+// itself gives it what older GPUs can run too.
+bool has_instructions() {
+  cudaFuncAttributes attributes{};
+  return cudaFuncGetAttributes(&attributes, narrow_conv_kernel<64>) == cudaSuccess && attributes.ptxVersion >= 80;
+}
+
 template <int channels>
 cudaError_t launch_of(const NarrowConvParams& p, cudaStream_t stream) {
   const dim3 grid(ceil_div(p.width, kWidth), ceil_div(p.height, kWarps), p.batch);
@@ -103,8 +110,11 @@ cudaError_t launch_of(const NarrowConvParams& p, cudaStream_t stream) {
 }  // namespace
 }  // namespace ksnet
 
+KSNET_API int ksnet_narrow_conv_runs() { return ksnet::has_instructions() ? 1 : 0; }
+
 KSNET_API cudaError_t ksnet_narrow_conv(const ksnet::NarrowConvParams* params, cudaStream_t stream) {
   using namespace ksnet;
   if ((params->channels != 32 && params->channels != 64) || !fits(*params)) return cudaErrorInvalidValue;
+  if (!has_instructions()) return cudaErrorInvalidValue;
   return params->channels == 64 ? launch_of<64>(*params, stream) : launch_of<32>(*params, stream);
 }

@@ -26,6 +26,9 @@ struct NarrowConvParams {
 
 }  // namespace ksnet
 
+// 1 where the library has code with the instructions of SM 8.0 for the current device, else 0.
+KSNET_API int ksnet_narrow_conv_runs();
+
 // Enqueue the convolution on the stream. cudaErrorInvalidValue: a size is none or not supported, x or y has 2^31
-// elements, an address is no multiple of 16 bytes (the weight: of 4), or the GPU is older than SM 8.0.
+// elements, x or bias lies at no multiple of 16 bytes or the weight of 4, or it does not run on this device.
 KSNET_API cudaError_t ksnet_narrow_conv(const ksnet::NarrowConvParams* params, cudaStream_t stream);

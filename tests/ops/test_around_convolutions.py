@@ -225,6 +225,8 @@ def test_a_last_convolution_that_the_kernel_is_not_made_for_is_refused(kernels: 
 
 
 def test_pictures_that_do_not_fit_are_refused(kernels: KernelLibrary) -> None:
+    with pytest.raises(ValueError, match=r"torch\.float16 is not made; float32 and uint8 are"):
+        kernels.picture(normal(1, 3, 3, 4), normal(1, 3, 12, 16), dtype=torch.float16, stream=0)
     with pytest.raises(ValueError, match="do not fit"):
         kernels.picture(normal(1, 3, 3, 4), normal(1, 3, 12, 12), stream=0)
 
@@ -278,7 +280,7 @@ def test_both_on_the_gpu_are_the_definition(channels: int, dtype: torch.dtype) -
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("case", [*NARROW_CASES, pytest.param((1, 64, 720, 1280, 3), id="uni's own")])
 def test_the_last_convolution_on_the_gpu_is_the_definition(case: tuple[int, int, int, int, int]) -> None:
-    if torch.cuda.get_device_capability() < (8, 0):
+    if not native.kernel_library().narrow_conv_runs():
         pytest.skip("needs compute capability 8.0")
     tensors = [tensor.cuda() for tensor in narrow_tensors(*case)]
     exact = narrow_conv(*(tensor.double() for tensor in tensors), slope=0.1).float()

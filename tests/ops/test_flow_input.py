@@ -16,7 +16,7 @@ from ksnet_deploy.network.flow import SpyNet, flow_input
 from ksnet_deploy.ops import native
 from ksnet_deploy.ops.epilogue import epilogue
 from ksnet_deploy.ops.native import KernelLibrary
-from ksnet_deploy.runtime.torch_kernels import fuse_convolutions, use_native_kernels
+from ksnet_deploy.runtime.torch_kernels import NativeFlow, fuse_convolutions
 
 LAST = torch.channels_last
 Level = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
@@ -116,20 +116,20 @@ def frames(n: int, h: int, w: int) -> tuple[Tensor, Tensor]:
 
 
 @pytest.fixture
-def flow_network(kernels: KernelLibrary, monkeypatch: pytest.MonkeyPatch) -> Callable[[SpyNet], SpyNet]:
+def flow_network(kernels: KernelLibrary, monkeypatch: pytest.MonkeyPatch) -> Callable[[SpyNet], NativeFlow]:
     """What puts the kernel, in emulated blocks, into a SpyNet."""
-    monkeypatch.setattr("ksnet_deploy.ops.library.find_kernel_library", lambda: "kernels.so")
     monkeypatch.setattr(native, "flow_input", lambda *given, dtype: kernels.flow_input(*given, dtype=dtype, stream=0))
 
-    def put(network: SpyNet) -> SpyNet:
-        assert use_native_kernels(network)
-        return network
+    def put(network: SpyNet) -> NativeFlow:
+        return NativeFlow(network)
 
     return put
 
 
 @pytest.mark.parametrize("levels", [6, 4, 1])
-def test_a_flow_network_with_the_kernel_gives_the_flow(levels: int, flow_network: Callable[[SpyNet], SpyNet]) -> None:
+def test_a_flow_network_with_the_kernel_gives_the_flow(
+    levels: int, flow_network: Callable[[SpyNet], NativeFlow]
+) -> None:
     torch.manual_seed(0)
     plain = SpyNet(8, levels).eval()
     kernel = flow_network(fuse_convolutions(copy_of(plain), epilogue))
@@ -149,7 +149,7 @@ def copy_of(network: SpyNet) -> SpyNet:
 
 @pytest.mark.parametrize("size", [(16, 16), (33, 47), pytest.param((180, 320), marks=pytest.mark.slow)], ids=str)
 def test_the_flow_of_uni_is_the_same_with_the_kernel(
-    size: tuple[int, int], flow_network: Callable[[SpyNet], SpyNet]
+    size: tuple[int, int], flow_network: Callable[[SpyNet], NativeFlow]
 ) -> None:
     plain = load_checkpoint(bundled_checkpoint("uni")).model.flow
     assert plain is not None
@@ -186,8 +186,7 @@ def test_what_a_level_sees_on_the_gpu_is_the_definition(order: torch.memory_form
 def test_the_flow_of_uni_on_the_gpu_is_the_same_with_the_kernel() -> None:
     plain = load_checkpoint(bundled_checkpoint("uni")).model.flow
     assert plain is not None
-    kernel = copy_of(plain).cuda()
-    assert use_native_kernels(kernel)
+    kernel = NativeFlow(copy_of(plain).cuda())
     one, other = frames(3, 180, 320)
     with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
         found, expected = kernel(one.cuda(), other.cuda()), plain.cuda()(one.cuda(), other.cuda())

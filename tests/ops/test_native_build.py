@@ -69,6 +69,7 @@ def test_the_kernel_library_compiles_without_a_warning_and_loads() -> None:
         "ksnet_flow_input",
         "ksnet_interface",
         "ksnet_narrow_conv",
+        "ksnet_narrow_conv_runs",
         "ksnet_picture",
         "ksnet_topk_split",
         "ksnet_topk_split_workspace",

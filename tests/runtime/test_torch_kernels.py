@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from fake_torch_cuda import FakeStream, use_fake_cuda
 from torch import nn
 
 from ksnet_deploy.base.frames import FrameSize
+from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.network.blocks import BicubicUpsample
 from ksnet_deploy.network.bundled import bundled_checkpoint
-from ksnet_deploy.network.channel_selection import SplitLevel
 from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.flow import flow_input, warp
@@ -23,10 +24,10 @@ from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.network.pixels import encode_frame
 from ksnet_deploy.network.precision import with_precision
 from ksnet_deploy.ops import native, reference
-from ksnet_deploy.ops.epilogue import epilogue, narrow_conv
+from ksnet_deploy.ops.epilogue import epilogue, narrow_conv, narrow_order
+from ksnet_deploy.ops.padding import VECTOR, padded_split
 from ksnet_deploy.runtime.torch import TorchRunner
 from ksnet_deploy.runtime.torch_kernels import FusedConv, FusedHead, fuse_convolutions, fuse_head
-from ksnet_deploy.runtime.torch_padding import VECTOR, pad_selection, padded_split
 
 SIZE = FrameSize(20, 24)
 
@@ -58,6 +59,8 @@ def played(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     for name, definition in definitions.items():
         monkeypatch.setattr(native, name, definition)
+    library = SimpleNamespace(narrow_conv_runs=lambda: True)
+    monkeypatch.setattr(native, "kernel_library", lambda: library)
 
 
 @pytest.mark.slow
@@ -75,6 +78,24 @@ def test_a_runner_with_every_kernel_gives_the_pictures_of_the_plain_one(name: st
             if index == 2:
                 runner.state = runner.state
             assert abs(runner.step(lr).astype(int) - plain.step(lr)).max() <= 1
+
+
+@pytest.mark.usefixtures("played")
+@pytest.mark.parametrize("runs", [True, False])
+def test_in_half_precision_the_split_and_the_last_layers_take_kernels_of_their_own(
+    runs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last layers where the device runs theirs."""
+    monkeypatch.setattr(native.kernel_library(), "narrow_conv_runs", lambda: runs)
+    model = load_checkpoint(bundled_checkpoint("uni")).model
+    lrs = np.random.default_rng(0).integers(0, 256, (3, SIZE.height, SIZE.width, 3), np.uint8)
+    with TorchRunner(model, SIZE, device="cuda") as runner, TorchRunner(model, SIZE) as plain:
+        modules = list(runner._model.modules())
+        assert any(isinstance(module, FusedHead) for module in modules) == runs
+        widths = [module.weight.shape[1] for module in modules if isinstance(module, FusedConv)]
+        assert not [width for width in widths if width % VECTOR and width != 3]
+        for lr in lrs:
+            assert psnr(runner.step(lr), plain.step(lr)) > 45  # as engines must, of noise here
 
 
 @pytest.mark.usefixtures("played")
@@ -122,23 +143,6 @@ def test_a_fused_network_gives_the_pictures_of_the_plain_one(name: str) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize(
-    "settings", [[], ["slots=rank"], ["slots=masked"], ["keep_ratio=1.0"], ["channels=12", "deform_groups=4"]], ids=str
-)
-def test_whole_vectors_of_channels_change_no_picture(settings: list[str]) -> None:
-    torch.manual_seed(0)
-    model = fold(KSNet(KSNetConfig(channels=24).replace(settings)))
-    for parameter in model.parameters():
-        parameter.data.add_(0.02 * torch.randn_like(parameter))
-    network = copy.deepcopy(model)
-    pad_selection(network, padded_split)
-    levels = [module for module in network.modules() if isinstance(module, SplitLevel)]
-    widths = {conv.in_channels % VECTOR for level in levels for conv in level.modules() if isinstance(conv, nn.Conv2d)}
-    assert widths == (set() if "slots=masked" in settings else {0} if "channels=12" not in settings else widths - {0})
-    found, expected = windows_of(network, model)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-5)
-
-
 @pytest.mark.parametrize(("name", "fused"), [("uni", True), ("lite", False)])
 def test_the_last_layers_in_half_precision_become_one_operation(name: str, fused: bool) -> None:
     """Where they are two convolutions; lite's is one, and a pixel shuffle."""
@@ -151,6 +155,11 @@ def test_the_last_layers_in_half_precision_become_one_operation(name: str, fused
     with torch.inference_mode():
         found, expected = network.reconstruct.head(x), model.reconstruct.head(x)
     torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
+
+
+def test_more_output_channels_than_the_kernel_has_are_refused() -> None:
+    with pytest.raises(ValueError, match="9 output channels; at most 8 fit"):
+        narrow_order(torch.zeros(9, 32, 3, 3))
 
 
 def test_the_last_layers_in_float32_stay_as_they_are() -> None:

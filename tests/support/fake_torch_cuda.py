@@ -93,7 +93,6 @@ def use_fake_cuda(monkeypatch: pytest.MonkeyPatch) -> list[FakeGraph]:
 
     monkeypatch.setattr(runtime, "cuda_device", lambda: torch.device("cpu"))
     monkeypatch.setattr("ksnet_deploy.ops.library.find_kernel_library", lambda: None)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 6))
     monkeypatch.setattr(torch.cuda, "Stream", FakeStream)
     monkeypatch.setattr(FakeStream, "log", [])
     monkeypatch.setattr(FakeStream, "current", FakeStream(), raising=False)

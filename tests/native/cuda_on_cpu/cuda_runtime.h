@@ -52,6 +52,15 @@ enum Order : int { kForward = 0, kBackward = 1, kShuffled = 2 };
 cudaError_t run(dim3 grid, dim3 block, const std::function<void()>& kernel);
 }  // namespace cuda_on_cpu
 
+struct cudaFuncAttributes {
+  int ptxVersion;
+};
+template <typename Kernel>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, Kernel*) {
+  attributes->ptxVersion = 80;
+  return cudaSuccess;
+}
+
 template <typename... Parameters, typename... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments... arguments) {
