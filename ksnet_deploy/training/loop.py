@@ -180,7 +180,10 @@ class _Run:
 
     def _leave_without_data(self, error: RuntimeError | OSError | EOFError) -> None:
         """Raise the error, or say that a loading process was lost; a signal may have reached those first."""
-        sentence = lost_worker(error)
+        try:
+            sentence = lost_worker(error)
+        except RuntimeError as told:  # of the signal, which came on the way there
+            error, sentence = told, lost_worker(told)
         if sentence is None:
             raise error
         if not self.signals.came:

@@ -243,6 +243,25 @@ def test_a_connection_that_breaks_before_the_signal_comes_is_told_by_the_signal(
     assert "killed (process 7)" in sentence
 
 
+def test_a_signal_on_the_way_to_that_sentence_is_told_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's handler raises wherever the process is."""
+    calls: list[Exception] = []
+
+    def interrupted(error: RuntimeError | OSError | EOFError) -> str | None:
+        calls.append(error)
+        if len(calls) == 1:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+        return lost_worker(error)
+
+    def broken(_: Progress) -> None:
+        raise EOFError
+
+    monkeypatch.setattr("ksnet_deploy.training.loop.lost_worker", interrupted)
+    with pytest.raises(TrainingError, match=r"loads data was killed \(process 7\).*run the same"):
+        run_loop(tiny_task(tmp_path), settings(tmp_path), CPU, broken)
+    assert [type(error) for error in calls] == [EOFError, RuntimeError]
+
+
 def test_a_connection_that_breaks_without_a_signal_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ksnet_deploy.training.interruption.SIGNAL_S", 0.0)
     assert "was killed, which happens" in str(lost_worker(ConnectionResetError()))
