@@ -56,8 +56,8 @@ def test_two_scenes_under_way_at_once_do_not_mix(small_onnx: Callable[..., Path]
 
 
 @pytest.mark.slow
-# The worst frame is a property of the weights: uni as trained on carries more from frame to frame, and has 47.1 dB there
-# and 51.7 over all, where its former weights had 48 and more.
+# The worst frame is a property of the weights: uni, as trained on, carries more from frame to frame. It has 47.1 dB
+# there and 51.7 over all; its former weights had 48 and more.
 @pytest.mark.parametrize(("model", "worst_db"), [("lite", 48), ("uni", 46)])
 def test_tiles_of_moving_video_are_the_whole_frame_within_50_db_and_show_no_seam(
     model: str, worst_db: float, tmp_path: Path
