@@ -56,12 +56,8 @@ def test_two_scenes_under_way_at_once_do_not_mix(small_onnx: Callable[..., Path]
 
 
 @pytest.mark.slow
-# The worst frame is a property of the weights: uni, as trained on, carries more from frame to frame. It has 47.1 dB
-# there and 51.7 over all; its former weights had 48 and more.
-@pytest.mark.parametrize(("model", "worst_db"), [("lite", 48), ("uni", 46)])
-def test_tiles_of_moving_video_are_the_whole_frame_within_50_db_and_show_no_seam(
-    model: str, worst_db: float, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("model", ["lite", "uni"])
+def test_tiles_of_moving_video_are_the_whole_frame_within_50_db_and_show_no_seam(model: str, tmp_path: Path) -> None:
     plan = TilePlan.make(FrameSize(72, 128), FrameSize(72, 86), 32)
     whole, tile = (cached_onnx(bundled_checkpoint(model), size) for size in (plan.frame, plan.tile))
     frames = moving_frames(plan.frame, 15)
@@ -78,5 +74,5 @@ def test_tiles_of_moving_video_are_the_whole_frame_within_50_db_and_show_no_seam
     write_png(picture, np.clip(128 + 16 * error[-1], 0, 255).astype(np.uint8))
     said = f"a seam of {seam:.2f} levels; 16 times the last frame's difference is in {picture}"
     assert psnr(found, expected) >= 50, said
-    assert min(psnr(a, b) for a, b in zip(found, expected, strict=True)) >= worst_db, said
+    assert min(psnr(a, b) for a, b in zip(found, expected, strict=True)) >= 48, said
     assert seam <= 0.5, said  # rounding to levels alone makes as much
