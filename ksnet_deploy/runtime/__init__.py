@@ -13,6 +13,7 @@
 - ``windows.py``, ``pair.py``: a bidirectional network, whose two steps run over windows; its two exported files
 - ``lanes.py``: scenes side by side, as one batch
 - ``tiles.py``, ``pieces.py``: a frame in tiles, which rank their channels together; steps in pieces, for that
+- ``places.py``: what a tile is told of its place in the frame
 - ``step_file.py``, ``exported.py``: what an exported file says of itself; the same of an engine, for people
 - ``base.py``: the interface
 """

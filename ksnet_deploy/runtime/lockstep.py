@@ -12,12 +12,13 @@ from typing import Any
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.ops.functions import DOMAIN, TOPK_SPLIT
 from ksnet_deploy.runtime.onnx import SHARED, open_session, share_memory, use_fastest_operators
-from ksnet_deploy.runtime.pieces import COLUMNS, ROWS, WEIGHT, Piece, PiecesRunner, part_names, scores_name
+from ksnet_deploy.runtime.pieces import WEIGHT, Piece, PiecesRunner, part_names, scores_name
+from ksnet_deploy.runtime.places import AXES, attention_name, enlarging_name, own_name, padded, seen_name
 from ksnet_deploy.runtime.step_file import exported_metadata, frame_type, load_step
 
 __all__ = ["CHANNEL_SCORES", "LockstepOnnxRunner", "cut_at_rankings", "cut_step"]
@@ -71,8 +72,9 @@ class LockstepOnnxRunner(PiecesRunner):
 
 
 def cut_step(model: onnx.ModelProto) -> list[onnx.ModelProto]:
-    """Pieces of a step for tiles: cut before every channel split, with the attention's interpolation as an input."""
+    """Pieces of a step for tiles: cut before every channel split, with what depends on a tile's place as inputs."""
     interpolate_by_place(model)
+    pad_flow_by_place(model)
     return cut_at_rankings(model)
 
 
@@ -90,26 +92,68 @@ def kinds_of(piece: onnx.ModelProto) -> Piece:
 
 
 def interpolate_by_place(model: onnx.ModelProto) -> None:
-    """Let the attention's interpolation, instead of stretching the map over the tile, be given as two inputs."""
+    """Let what is stretched over the tile, the attention's map and the flow, be interpolated as inputs say."""
     graph = model.graph
-    shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in graph.value_info}
-    types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    shapes, types = _shapes(model), _types(model)
     nodes: list[onnx.NodeProto] = []
+    matrices: dict[str, onnx.ValueInfoProto] = {}
     for node in graph.node:
-        mode = next((a.s for a in node.attribute if a.name == "coordinate_transformation_mode"), b"align_corners")
-        if node.op_type != "Resize" or mode == b"align_corners":  # the latter is the flow's
+        if node.op_type != "Resize":
             nodes.append(node)
             continue
-        coarse, fine = shapes[node.input[0]], shapes[node.output[0]]
-        half = f"{node.output[0]}.rows"
-        nodes.append(helper.make_node("MatMul", [ROWS, node.input[0]], [half]))
-        nodes.append(helper.make_node("MatMul", [half, COLUMNS], [node.output[0]]))
-        kind = types[node.input[0]]
+        source, target = node.input[0], node.output[0]
+        coarse, fine, kind = shapes[source], shapes[target], types[source]
+        mode = next(a.s for a in node.attribute if a.name == "coordinate_transformation_mode")
+        names = [
+            enlarging_name(axis, coarse[at]) if mode == b"align_corners" else attention_name(axis)
+            for at, axis in enumerate(AXES, 2)
+        ]
+        for name, shape in zip(names, ([fine[2], coarse[2]], [coarse[3], fine[3]]), strict=True):
+            matrices[name] = helper.make_tensor_value_info(name, kind, shape)
+        half = f"{target}.{AXES[0]}"
+        nodes.append(helper.make_node("MatMul", [names[0], source], [half]))
+        nodes.append(helper.make_node("MatMul", [half, names[1]], [target]))
         graph.value_info.append(helper.make_tensor_value_info(half, kind, [*coarse[:2], fine[2], coarse[3]]))
     del graph.node[:]
     graph.node.extend(nodes)
-    for name, shape in ((ROWS, [fine[2], coarse[2]]), (COLUMNS, [coarse[3], fine[3]])):
-        graph.input.append(helper.make_tensor_value_info(name, kind, shape))
+    graph.input.extend(matrices.values())
+
+
+def pad_flow_by_place(model: onnx.ModelProto) -> None:
+    """Let inputs say where the frames that the flow network sees are filled up, and what of its flow is the tile's."""
+    graph = model.graph
+    shapes, types = _shapes(model), _types(model)
+    tile = shapes["lr"][1:3]
+    whole = [padded(length) for length in tile]
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    constants |= {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
+    nodes: list[onnx.NodeProto] = []
+    lengths: dict[str, int] = {}
+    for node in graph.node:
+        source, target = node.input[0] if node.input else "", node.output[0]
+        before, after = shapes.get(source, []), shapes.get(target, [])
+        if node.op_type == "Pad" and after[2:] == whole:
+            # Here the frame is filled up at its end; the bicubic enlargement pads it on all four sides.
+            name_of = None if numpy_helper.to_array(constants[node.input[1]])[:4].any() else seen_name
+        else:
+            is_flow = node.op_type == "Slice" and before[:2] == after[:2] == [1, 2]
+            name_of = own_name if is_flow else None
+        changed = [at for at in (2, 3) if name_of and before[at] != after[at]]
+        if not name_of or not changed:
+            nodes.append(node)
+            continue
+        shape = [*before]
+        for at in changed:
+            name = name_of(AXES[at - 2])
+            shape[at] = lengths[name] = after[at]
+            output = target if at == changed[-1] else f"{target}.{AXES[0]}"
+            nodes.append(helper.make_node("Gather", [source, name], [output], axis=at))
+            if output != target:
+                graph.value_info.append(helper.make_tensor_value_info(output, types[source], shape))
+            source = output
+    del graph.node[:]
+    graph.node.extend(nodes)
+    graph.input.extend(helper.make_tensor_value_info(name, TensorProto.INT64, [n]) for name, n in lengths.items())
 
 
 def cut_at_rankings(model: onnx.ModelProto) -> list[onnx.ModelProto]:
@@ -164,6 +208,16 @@ def cut_at_rankings(model: onnx.ModelProto) -> list[onnx.ModelProto]:
             helper.make_model(piece, opset_imports=model.opset_import, functions=functions, ir_version=model.ir_version)
         )
     return pieces
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
+    values = [*model.graph.input, *model.graph.output, *model.graph.value_info]
+    return {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values}
+
+
+def _types(model: onnx.ModelProto) -> dict[str, int]:
+    values = [*model.graph.input, *model.graph.output, *model.graph.value_info]
+    return {value.name: value.type.tensor_type.elem_type for value in values}
 
 
 def _first_needed(nodes: list[onnx.NodeProto], rankings: list[str]) -> list[int]:

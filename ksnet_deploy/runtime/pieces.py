@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,13 @@ from numpy.typing import NDArray
 
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.runtime.base import NEXT_PREFIX, STATE_PREFIX, SavedState, fitting_state, reset_planes
-from ksnet_deploy.runtime.tiles import RASTER, LockstepRunner, PausedStep, TilePlace, run_alone
+from ksnet_deploy.runtime.places import PLACE, inputs_of_place
+from ksnet_deploy.runtime.tiles import LockstepRunner, PausedStep, TilePlace, run_alone
 
-__all__ = ["COLUMNS", "ROWS", "WEIGHT", "Piece", "PiecesRunner", "part_names", "scores_name"]
+__all__ = ["WEIGHT", "Piece", "PiecesRunner", "part_names", "scores_name"]
 
 WEIGHT = "score_weight"
-ROWS, COLUMNS = "attention.rows", "attention.columns"
-"""Inputs of the pieces: what each pixel counts in the scores, and how the attention's coarse map is interpolated."""
+"""Input of the pieces: what each pixel counts in the scores."""
 
 Kind = tuple[tuple[int, ...], np.dtype[Any]]
 """Shape and type of a tensor."""
@@ -44,7 +43,7 @@ class PiecesRunner(LockstepRunner):
             for name, kind in inputs.items()
             if name.startswith(STATE_PREFIX)
         }
-        self._map_type = inputs[ROWS][1]
+        self._place_types = {name: kind[1] for name, kind in inputs.items() if name.startswith(PLACE)}
         self._part_kinds = [inputs[part_names(index)[0]] for index in range(len(pieces) - 1)]
         self._inputs = [[*taken] for taken, _ in pieces]
         self._feature_kinds = {name: inputs[name][1] for name in self.takes}
@@ -65,10 +64,8 @@ class PiecesRunner(LockstepRunner):
         given = {"lr": lr[None], WEIGHT: place.weight[None, None]}
         for name, array in zip(self.takes, features, strict=True):
             given[name] = np.ascontiguousarray(array, self._feature_kinds[name])
-        rows = _interpolation(self.size.height, place.top, place.frame.height)
-        columns = _interpolation(self.size.width, place.left, place.frame.width)
-        for name, matrix in ((ROWS, rows), (COLUMNS, columns.T)):
-            given[name] = np.ascontiguousarray(matrix, self._map_type)
+        placed = inputs_of_place(self.size, place)
+        given |= {name: np.ascontiguousarray(placed[name], kind) for name, kind in self._place_types.items()}
         given |= {STATE_PREFIX + name: np.ascontiguousarray(array) for name, array in state.items()}
         values = {name: self._to_device(array) for name, array in given.items()}
         del given
@@ -115,17 +112,3 @@ def scores_name(index: int) -> str:
 def part_names(index: int) -> tuple[str, str]:
     """Inputs that say which channels the split of a ranking keeps, and which not."""
     return f"kept.{index}", f"rest.{index}"
-
-
-def _coarse(length: int) -> int:
-    """Points of the attention's map along a side: a convolution 3 of stride 2, then a pooling 7 of stride 3."""
-    return ((length - 3) // 2 + 1 - 7) // 3 + 1
-
-
-@cache
-def _interpolation(length: int, start: int, frame: int) -> NDArray[np.float32]:
-    """(length, coarse): the part of a frame's bilinear interpolation that falls on a tile, with the tile's points."""
-    at = (start + np.arange(length) + 0.5) * _coarse(frame) / frame - 0.5
-    at = np.clip(np.clip(at, 0, _coarse(frame) - 1) - start / RASTER, 0, _coarse(length) - 1)
-    matrix: NDArray[np.float32] = np.maximum(1 - np.abs(at[:, None] - np.arange(_coarse(length))), 0).astype(np.float32)
-    return matrix

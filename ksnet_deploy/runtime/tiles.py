@@ -2,11 +2,12 @@
 
 :class:`TilePlan` says where the tiles lie; :class:`TiledRunner` steps one runner over them and blends what it gives.
 
-Two things in the network look at the whole frame: channels are ranked by their mean scores (``ops/reference.py``), and
-the attention interpolates a coarse map whose raster depends on the frame's size (``ESA`` in ``blocks.py``). Tiles that
-are left alone rank and interpolate otherwise, and no overlap mends that (``benchmarks/tiling.py``). So a runner that
-can pause where it ranks, a :class:`LockstepRunner`, is stepped over all tiles in lockstep: it is told each tile's place
-in the frame, and sent the scores of the whole frame.
+Three things in the network look at the whole frame: channels are ranked by their mean scores (``ops/reference.py``),
+the attention interpolates a coarse map whose raster depends on the frame's size (``ESA`` in ``blocks.py``), and so does
+what each level of the flow network sees (``places.py``). Tiles that are left alone rank and interpolate otherwise, and
+no overlap mends that (``benchmarks/tiling.py``). So a runner that can pause where it ranks, a :class:`LockstepRunner`,
+is stepped over all tiles in lockstep: it is told each tile's place in the frame, and sent the scores of the whole
+frame.
 """
 
 from __future__ import annotations

@@ -68,11 +68,15 @@ def test_tiles_of_moving_video_are_the_whole_frame_within_50_db_and_show_no_seam
     shared = slice(4 * plan.columns[1], 4 * plan.tile.width)
     # A seam is a step of the error from column to column that lasts over the height of the picture, here in levels.
     seam = np.abs(np.diff(error.mean(axis=(1, 3)), axis=1)).max(axis=0)[shared].max()
+    # Flow, attention and ranking are the frame's, so that only its border spoils a tile: here the mean over what lies
+    # at least 16 pixels from the shared ones, before some channels' scores are nearly equal and their order turns.
+    apart = np.abs(error[1:4])[:, :, [*range(4 * 32), *range(4 * 96, 4 * 128)]].mean()
+    assert apart <= 0.05, apart
     picture = tmp_path / "difference.png"
     from ksnet_deploy.video.picture import write_png
 
     write_png(picture, np.clip(128 + 16 * error[-1], 0, 255).astype(np.uint8))
     said = f"a seam of {seam:.2f} levels; 16 times the last frame's difference is in {picture}"
-    assert psnr(found, expected) >= 50, said
+    assert psnr(found, expected) >= {"lite": 58, "uni": 50}[model], said
     assert min(psnr(a, b) for a, b in zip(found, expected, strict=True)) >= 48, said
     assert seam <= 0.5, said  # rounding to levels alone makes as much
