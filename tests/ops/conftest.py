@@ -11,10 +11,16 @@ from ksnet_deploy.ops.native import KernelLibrary
 
 
 @pytest.fixture(scope="session")
-def cpu_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kept_objects(shared_folder: Path) -> Path:
+    """Where what is compiled is kept for all tests."""
+    return shared_folder / "objects"
+
+
+@pytest.fixture(scope="session")
+def cpu_library(tmp_path_factory: pytest.TempPathFactory, kept_objects: Path) -> Path:
     """The .cu files and the element-wise loops."""
     sources = [*sorted((ROOT / "plugins").glob("*/*.cu")), ROOT / "tests" / "native" / "functors.cpp"]
-    return compile_for_cpu(tmp_path_factory.mktemp("native") / "libksnet_on_cpu.so", sources)
+    return compile_for_cpu(tmp_path_factory.mktemp("native") / "libksnet_on_cpu.so", sources, kept_objects)
 
 
 @pytest.fixture(scope="session")

@@ -182,13 +182,13 @@ def test_a_batch_is_its_frames_one_by_one(kernels: KernelLibrary) -> None:
         pytest.param("2 * kTaps * p.common.offset_groups", "kTaps * p.common.offset_groups", id="place of the factors"),
     ],
 )
-def test_an_error_planted_in_the_source_is_seen(tmp_path: Path, right: str, wrong: str) -> None:
+def test_an_error_planted_in_the_source_is_seen(tmp_path: Path, kept_objects: Path, right: str, wrong: str) -> None:
     sources = tmp_path / "plugins"
     shutil.copytree(ROOT / "plugins", sources)
     header = sources / "align" / "align.h"
     assert header.read_text().count(right) == 1
     header.write_text(header.read_text().replace(right, wrong))
-    library = KernelLibrary(compile_for_cpu(tmp_path / "wrong.so", sorted(sources.glob("*/*.cu"))))
+    library = KernelLibrary(compile_for_cpu(tmp_path / "wrong.so", sorted(sources.glob("*/*.cu")), kept_objects))
     shape = (1, 8, 8, 8, 10)
     inputs = align_tensors(shape, 4, 2, 2, torch.float32)
     found = library.align(*inputs, stride=2, stream=0)

@@ -219,13 +219,15 @@ def test_the_launcher_refuses_what_does_not_fit(cpu_library: Path, field: str, v
         pytest.param("topk_split.h", "return a < b;", "return a > b;", id="ties"),
     ],
 )
-def test_an_error_planted_in_the_source_is_seen(tmp_path: Path, file: str, right: str, wrong: str) -> None:
+def test_an_error_planted_in_the_source_is_seen(
+    tmp_path: Path, kept_objects: Path, file: str, right: str, wrong: str
+) -> None:
     sources = tmp_path / "plugins"
     shutil.copytree(ROOT / "plugins", sources)
     header = sources / "topk_split" / file
     assert header.read_text().count(right) == 1
     header.write_text(header.read_text().replace(right, wrong))
-    library = KernelLibrary(compile_for_cpu(tmp_path / "wrong.so", sorted(sources.glob("*/*.cu"))))
+    library = KernelLibrary(compile_for_cpu(tmp_path / "wrong.so", sorted(sources.glob("*/*.cu")), kept_objects))
     seen = 0
     small = [((1, 8, 6, 5), k) for k in range(1, 8)]
     for shape, k in (*small, ((2, 64, 13, 7), 27), ((1, 48, 70, 33), 37), ((129, 6, 45, 31), 4)):

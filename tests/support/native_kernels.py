@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from ksnet_deploy.ops.reference import topk_split
@@ -68,13 +70,30 @@ def assert_close_for(found: Tensor, exact: Tensor, plain_half: Callable[[], Tens
     assert error <= allowed, f"error {error:.3g}, allowed {allowed:.3g}"
 
 
-def compile_for_cpu(library: Path, sources: Sequence[Path]) -> Path:
-    """Compile CUDA sources and what emulates a GPU into a library; skips where there is no compiler or no checkout."""
+def compile_for_cpu(library: Path, sources: Sequence[Path], kept: Path) -> Path:
+    """Compile CUDA sources and what emulates a GPU into a library; skips where there is no compiler or no checkout.
+
+    What each source becomes is kept in a folder that processes may share, by what is left of it after its includes: an
+    error planted in one source leaves the others as they were.
+    """
     compiler = shutil.which("g++")
     if compiler is None or not (ROOT / "plugins").is_dir():
         pytest.skip("needs g++ and a checkout")
     shim = ROOT / "tests" / "native" / "cuda_on_cpu"
+    flags = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror", "-I", str(shim)]
+    kept.mkdir(exist_ok=True)
+
+    def compiled(source: Path) -> Path:
+        command = [compiler, *flags, "-x", "c++", str(source)]
+        text = subprocess.run([*command, "-E", "-P"], check=True, stdout=subprocess.PIPE).stdout
+        path = kept / f"{source.stem}-{hashlib.sha256(text).hexdigest()}.o"
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                unfinished = path.with_suffix(".part")
+                subprocess.run([*command, "-c", "-o", str(unfinished)], check=True)
+                unfinished.rename(path)
+        return path
+
     parts = [*sources, ROOT / "plugins" / "common" / "c_interface.cpp", shim / "cuda_on_cpu.cpp"]
-    flags = ["-std=c++17", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
-    subprocess.run([compiler, *flags, "-I", str(shim), "-x", "c++", *map(str, parts), "-o", str(library)], check=True)
+    subprocess.run([compiler, "-shared", *map(str, map(compiled, parts)), "-o", str(library)], check=True)
     return library
