@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from benches import Bed
 from command import run
+from safetensors import safe_open
 
 from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize
@@ -66,6 +67,17 @@ def test_the_card_has_the_figures_on_compressed_video() -> None:
     of_vid4 = json.loads((RESULTS / "compressed-vid4.json").read_text())
     flicker = {row["method"]: row["warping_error"] for row in of_vid4 if row["quality"] == 28}
     assert f"flickers by {100 * (flicker['lite-video'] / flicker['bicubic'] - 1):.0f} % more than bicubic" in words
+
+
+@pytest.mark.skipif(not RESULTS.is_dir(), reason="needs a checkout")
+def test_the_results_say_which_networks_were_trained_by_muon() -> None:
+    by_muon = []
+    for name in bundled_names():
+        with safe_open(bundled_checkpoint(name), "np") as file:
+            by_muon += [name] if "Muon" in file.metadata()["training"] else []
+    assert by_muon == ["bi", "lite", "lite-video"]
+    words = " ".join((RESULTS.parents[1] / "docs" / "results.md").read_text().split())
+    assert "The bundled uni was made with Adam alone; lite, lite-video and bi were trained on with Muon." in words
 
 
 @pytest.mark.slow
