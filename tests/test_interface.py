@@ -53,6 +53,9 @@ def test_importing_the_package_loads_neither_numpy_nor_pytorch() -> None:
         (lambda: Upscaler("huge"), "no checkpoint named 'huge' ships with ksnet-deploy; there is bi, lite"),
         (lambda: ksnet_deploy.evaluate("none", protocol="vid5"), "there is no protocol 'vid5'; give vid4"),
         (lambda: ksnet_deploy.evaluate("none", codec="h266"), "there is no codec 'h266'"),  # type: ignore[arg-type]
+        (lambda: ksnet_deploy.evaluate("none", method="lanczos"), "method 'lanczos'; give network"),  # type: ignore[arg-type]
+        (lambda: ksnet_deploy.evaluate("none", degradation="video"), "measure 'video'; give BI"),  # type: ignore[arg-type]
+        (lambda: ksnet_deploy.evaluate("none", space="yuv"), "there is no space 'yuv'; give y or"),  # type: ignore[arg-type]
         (lambda: ksnet_deploy.export_onnx("lite", "x.txt"), "does not end in .onnx"),
         (lambda: ksnet_deploy.export_onnx("a.onnx", "x.onnx"), "has the name of an exported file, and only"),
         (lambda: ksnet_deploy.export_onnx(Path("a.ENGINE"), "x.onnx"), "has the name of an exported file, and only"),
@@ -112,6 +115,24 @@ def test_paths_and_settings_are_taken_as_text_too(tmp_path: Path, kind: Callable
     assert (result.frames, result.size) == (5, FrameSize(64, 128))
     compared = ksnet_deploy.compare(kind(result.target), kind(result.target))
     assert compared.identical_frames == 5
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"degradation": "Video"}, "there is no degradation 'Video'; give BI, BD or video"),
+        ({"optimizer": "sgd"}, "there is no optimizer 'sgd'; give adam or muon"),
+        ({"precision": "int8"}, "there is no precision of training 'int8'; give fp32, bf16 or fp16"),
+        ({"recipe": "long"}, "there is no recipe 'long'; give paper-reds"),
+        ({"device": "tpu"}, "there is no device 'tpu'; give cpu or cuda"),
+    ],
+)
+def test_a_training_that_cannot_be_is_refused_and_not_taken_for_another(
+    tmp_path: Path, setting: dict[str, str], words: str
+) -> None:
+    with pytest.raises(KSNetError, match=words):
+        ksnet_deploy.train(tmp_path / "none", tmp_path / "run", **setting)
+    assert not (tmp_path / "run").exists()
 
 
 def test_evaluate_and_train_from_python(tmp_path: Path) -> None:

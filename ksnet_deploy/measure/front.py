@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.measure.degradation import Degradation
@@ -18,6 +18,7 @@ from ksnet_deploy.measure.warping import WarpingError
 from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.upscale.ladder import Choices, find_fastest, this_machine
 from ksnet_deploy.upscale.networks import default_model
+from ksnet_deploy.upscale.precision import check_choice
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.upscale.values import TileChoice, parse_tiles
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
+MethodKind = Literal["network", "bicubic"]
+Space = Literal["y", "rgb"]
+
 
 def evaluate(
     hr: Path | str,
@@ -33,7 +37,7 @@ def evaluate(
     *,
     lr: Path | str | None = None,
     protocol: str = "folder",
-    method: Literal["network", "bicubic"] = "network",
+    method: MethodKind = "network",
     runtime: str | None = None,
     device: str | None = None,
     backend: str | None = None,
@@ -42,7 +46,7 @@ def evaluate(
     degradation: Degradation = "BI",
     codec: CodecName | None = None,
     crf: int | None = None,
-    space: Literal["y", "rgb"] | None = None,
+    space: Space | None = None,
     crop: bool = False,
     warping: bool = False,
     on_note: Callable[[str], None] = lambda _sentence: None,
@@ -69,10 +73,14 @@ def evaluate(
         on_begin: told the numbers of clips and of frames that will be enlarged, then ``on_frame`` after each of those.
 
     Raises:
-        KSNetError: there is no such protocol, network or codec, the memory is too small, or a clip cannot be read.
+        KSNetError: there is no such protocol, method, degradation, space, network, codec or quality, the memory is too
+            small, or a clip cannot be read.
     """
     if protocol not in PROTOCOLS:
         raise ConfigError(f"there is no protocol '{protocol}'; give {', '.join(PROTOCOLS)}")
+    check_choice("method", method, get_args(MethodKind))
+    check_choice("degradation to measure", degradation, get_args(Degradation))
+    check_choice("space", space, get_args(Space))
     if crf is not None and codec is None:
         raise ConfigError(f"a quality of {crf} needs to know of which codec; add --codec h264, or leave it out")
     if lr is not None and degradation != "BI":

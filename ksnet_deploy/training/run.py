@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -28,6 +29,8 @@ from ksnet_deploy.training.recipe import RECIPES, OptimizerName, Recipe, Stage
 from ksnet_deploy.training.run_folder import RESUME_FILE
 from ksnet_deploy.training.start import initialise
 from ksnet_deploy.training.world import World
+from ksnet_deploy.upscale.networks import Device
+from ksnet_deploy.upscale.precision import check_choice
 from ksnet_deploy.video.clips.clip import Clip
 from ksnet_deploy.video.clips.find import REDS4, find_clips, read_listing
 
@@ -82,6 +85,10 @@ class _Request:
     recorded: bool = False
     validate_every: int = 500
 
+    def __post_init__(self) -> None:
+        check_choice("precision of training", self.precision, get_args(TrainingPrecision))
+        check_choice("device", self.device, get_args(Device))
+
     @property
     def loop(self) -> LoopSettings:
         return LoopSettings(
@@ -112,6 +119,12 @@ class TrainingRequest(_Request):
     degradation: TrainingDegradation = "BI"
     temporal_weight: float = 0.0
     licence: str = "not stated"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("recipe", self.recipe, tuple(RECIPES))
+        check_choice("optimizer", self.optimizer, get_args(OptimizerName))
+        check_choice("degradation", self.degradation, get_args(TrainingDegradation))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,7 +81,7 @@ class Compression:
 
     codec: CodecName
     quality: int
-    """Quality on the codec's own scale, see CODECS."""
+    """Quality on the codec's own scale, a whole number, see CODECS."""
     preset: str | None = None
     """Speed in the encoder's words; None for its default: medium for h264 and hevc, 2 (``cpu-used``) for vp9. The other
     two have none."""
@@ -90,9 +90,10 @@ class Compression:
 
     def __post_init__(self) -> None:
         best, poorest = CODECS[self.codec].qualities
-        if not best <= self.quality <= poorest:
+        if not isinstance(self.quality, int) or not best <= self.quality <= poorest:
             raise ConfigError(
-                f"{self.codec} has qualities from {best} (best) to {poorest}, not {self.quality}; give one of these"
+                f"{self.codec} has qualities from {best} (best) to {poorest}, not {self.quality!r}; give a whole "
+                "number of these"
             )
 
     @classmethod

@@ -98,10 +98,11 @@ def test_bicubic_of_the_same_frames_stands_beside_a_network(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize(
-    ("codec", "crf"), [("h264", 52), ("h264", -1), ("vp9", 64), ("mpeg2", 0), ("mpeg2", 32), ("mjpeg", 0)]
+    ("codec", "crf"),
+    [("h264", 52), ("h264", -1), ("vp9", 64), ("mpeg2", 0), ("mpeg2", 32), ("mjpeg", 0), ("h264", 23.5), ("vp9", "23")],
 )
-def test_a_quality_that_a_codec_has_not_is_refused_before_a_clip_is_looked_for(codec: str, crf: int) -> None:
-    with pytest.raises(ConfigError, match=rf"{codec} has qualities from \d+ \(best\) to \d+, not {crf};"):
+def test_a_quality_that_a_codec_has_not_is_refused_before_a_clip_is_looked_for(codec: str, crf: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"{codec} has qualities from \d+ \(best\) to \d+, not {crf!r}; give a"):
         front.evaluate("none", codec=codec, crf=crf)  # type: ignore[arg-type]
 
 
