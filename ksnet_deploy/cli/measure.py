@@ -35,7 +35,7 @@ def bench(
         typer.Option(
             "--model",
             "-m",
-            help="A checkpoint, an .onnx, an .engine, 'uni' or 'lite'; repeatable (default: lite; uni on a GPU).",
+            help="A checkpoint, an .onnx, an .engine, or a bundled name; repeatable (default: lite; uni on a GPU).",
         ),
     ] = None,
     size: Annotated[
@@ -196,7 +196,7 @@ def info(
     model: Annotated[
         str,
         typer.Option(
-            "--model", "-m", help="A checkpoint (.safetensors, .pth), an exported .onnx or .engine, 'uni' or 'lite'."
+            "--model", "-m", help="A checkpoint (.safetensors, .pth), an exported .onnx or .engine, or a bundled name."
         ),
     ] = "uni",
     size: Size = None,

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperCommand
 
 Model = Annotated[
-    str, typer.Option("--model", "-m", help="A checkpoint (.safetensors, .pth), an exported .onnx, 'uni' or 'lite'.")
+    str, typer.Option("--model", "-m", help="A checkpoint (.safetensors, .pth), an exported .onnx, or a bundled name.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]

@@ -193,7 +193,7 @@ def train(
         list[str] | None, typer.Option("--set", help="Change a network setting, for example --set keep_ratio=0.5.")
     ] = None,
     init: Annotated[
-        str | None, typer.Option("--init", help="Start from the weights of a checkpoint, 'uni' or 'lite'.")
+        str | None, typer.Option("--init", help="Start from the weights of a checkpoint or a bundled name.")
     ] = None,
     init_partial: Annotated[
         bool,

@@ -46,9 +46,11 @@ def test_help_on_upscale_fits_on_a_page() -> None:
     assert any("Advanced" in line for line in lines)
 
 
-def test_no_help_is_in_a_dialect_of_our_own() -> None:
+def test_no_help_is_in_a_dialect_of_our_own_or_of_the_time_of_two_networks() -> None:
     for name in NAMES:
-        assert "unless told" not in re.sub(r"[\s│]+", " ", run(name, "-h").stdout), name
+        said = re.sub(r"[\s│]+", " ", run(name, "-h").stdout)
+        assert "unless told" not in said, name
+        assert "'uni' or 'lite'" not in said, f"{name}: as other networks are bundled too"
 
 
 def test_defaults_that_depend_on_the_device_and_what_is_taken_are_told_as_they_are(tmp_path: Path) -> None:
