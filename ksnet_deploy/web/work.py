@@ -69,11 +69,11 @@ def upscale_film(store: JobStore, job: FilmJob, progress: Progress, *, anew: boo
     encoder = choose_encoder(settings.codec, quality=settings.quality)
     film = _part(settings, store.source(job))
     height, scale = _size(settings)
-    model = settings.model
+    model, taken = settings.model, ""
     if model is None:
         choice = choose_network(film, device_of(settings))
-        model = choice.name
-        progress.say(f"The network is {choice.name}: {choice.reason}.")
+        model, taken = choice.name, f"The network is {choice.name}: {choice.reason}."
+        progress.say(taken)
     target = choose_destination(film, None, encoder, scale=scale or SCALE).path
     before = store.result(job)
     if anew:  # not by resume=False, with which nothing would be kept of this run either
@@ -96,7 +96,7 @@ def upscale_film(store: JobStore, job: FilmJob, progress: Progress, *, anew: boo
     if before is not None and before != target:
         before.unlink(missing_ok=True)
     job = store.change(job.id, state="done", result=target.name, finished=0)
-    return store.change(job.id, message=named(result.as_text(), store, job))
+    return store.change(job.id, message="\n".join(filter(None, (named(result.as_text(), store, job), taken))))
 
 
 def preview_film(store: JobStore, job: FilmJob, progress: Progress, models: Sequence[str]) -> None:

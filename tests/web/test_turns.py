@@ -88,6 +88,7 @@ def test_a_result_is_that_of_the_command_line_to_the_byte(
     assert job.state == "done", job.message
     assert job.message.startswith("My film_") and "frames of" in job.message  # noqa: PT018
     assert str(store.folder) not in job.message
+    assert ("The network is lite-video: the source is compressed" in job.message) == (settings.model is None)
     found = store.result(job)
     assert found is not None
     assert found.read_bytes() == by_command(long_film, tmp_path / f"o{found.suffix}", *options.split())
