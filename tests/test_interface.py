@@ -50,6 +50,8 @@ def test_importing_the_package_loads_neither_numpy_nor_pytorch() -> None:
         (lambda: Upscaler(Path("none.safetensors")), "the checkpoint none.safetensors does not exist"),
         (lambda: Upscaler("none.onnx"), "none.onnx does not exist or is not a file; make one with"),
         (lambda: Upscaler("none.engine"), "make one with 'ksnet-deploy build-engine'"),
+        (lambda: Upscaler(""), "'' is not a checkpoint"),
+        (lambda: ksnet_deploy.evaluate("none", ""), "'' is not a checkpoint"),
         (lambda: Upscaler("huge"), "no checkpoint named 'huge' ships with ksnet-deploy; there is bi, lite"),
         (lambda: ksnet_deploy.evaluate("none", protocol="vid5"), "there is no protocol 'vid5'; give vid4"),
         (lambda: ksnet_deploy.evaluate("none", codec="h266"), "there is no codec 'h266'"),  # type: ignore[arg-type]

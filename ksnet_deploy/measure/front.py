@@ -91,7 +91,7 @@ def evaluate(
         given = {**named, "--tiles": None if tile_choice == "auto" else tiles}
         if useless := [name for name, value in given.items() if value is not None]:
             raise ConfigError(f"bicubic has no network, so leave {' and '.join(useless)} out, or --method bicubic")
-    chosen = str(model or default_model(choices.settled_device(this_machine())))
+    chosen = default_model(choices.settled_device(this_machine())) if model is None else str(model)
     compression = None
     if codec is not None:
         from ksnet_deploy.video.compression import CODECS, Compression  # needs PyAV, which shards do without

@@ -51,7 +51,7 @@ def find_fastest(
         BackendError: nothing that was asked for is here.
     """
     machine = machine or this_machine()
-    name = model or default_model(choices.settled_device(machine))
+    name = default_model(choices.settled_device(machine)) if model is None else model
     device = None if choices.device == "auto" else choices.device
     file = find_network(name, choices.backend, device, choices.precision)
     if file.kind == "engine":
