@@ -1,4 +1,4 @@
-"""What a step must be told of the place of its tile in the frame, as inputs of its pieces.
+"""The place of a tile in its frame, as inputs of the pieces of a step.
 
 The attention stretches a coarse map over the whole frame. The flow network sees blocks of up to 32 pixels, counted from
 the frame's corner, in a frame filled up to whole ones, and stretches the flow of each level over the next from corner
