@@ -87,6 +87,7 @@ def test_tiles_cover_the_frame_and_share_the_overlap(size: str, largest: FrameSi
     frame = FrameSize.parse(size)
     plan = TilePlan.make(frame, largest, overlap)
     tile = plan.tile
+    assert TilePlan.make(frame, tile, overlap) == plan, "a job that goes on takes the tiles that it was begun in"
     if isinstance(largest, int):
         assert tile.height * tile.width <= largest
     else:
