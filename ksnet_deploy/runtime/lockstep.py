@@ -18,8 +18,9 @@ from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.ops.functions import DOMAIN, TOPK_SPLIT
 from ksnet_deploy.runtime.onnx import SHARED, open_session, share_memory, use_fastest_operators
 from ksnet_deploy.runtime.pieces import WEIGHT, Piece, PiecesRunner, part_names, scores_name
-from ksnet_deploy.runtime.places import AXES, attention_name, enlarging_name, own_name, padded, seen_name
+from ksnet_deploy.runtime.places import AXES, attention_name, enlarging_name, own_name, seen_name
 from ksnet_deploy.runtime.step_file import exported_metadata, frame_type, load_step
+from ksnet_deploy.runtime.tiles import padded
 
 __all__ = ["CHANNEL_SCORES", "LockstepOnnxRunner", "cut_at_rankings", "cut_step"]
 

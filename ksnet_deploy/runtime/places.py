@@ -1,8 +1,9 @@
-"""Inputs of a step's pieces that tell it the place of its tile in the frame.
+"""The place of a tile in its frame, as inputs of the pieces of a step.
 
 The attention stretches a coarse map over the whole frame. The flow network sees blocks of up to 32 pixels, counted from
 the frame's corner, in a frame filled up to whole ones, and stretches the flow of each level over the next from corner
-to corner. A tile that did so by itself would find another flow.
+to corner. A tile that did so by itself would find another flow. Where a tile has no room for the frame's largest blocks
+it sees smaller ones as the frame does, and the larger ones elsewhere; plans avoid that (``TilePlan.cost``).
 """
 
 from __future__ import annotations
@@ -14,15 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.runtime.tiles import RASTER, TilePlace
+from ksnet_deploy.runtime.tiles import BLOCK, RASTER, TilePlace, padded
 
-__all__ = ["AXES", "PLACE", "attention_name", "enlarging_name", "inputs_of_place", "own_name", "padded", "seen_name"]
+__all__ = ["AXES", "PLACE", "attention_name", "enlarging_name", "inputs_of_place", "own_name", "seen_name"]
 
 PLACE = "place."
 """Beginning of the names of such inputs; ``lockstep.py`` gives a graph those that it needs."""
 AXES = ("rows", "columns")
-BLOCK = 32
-"""Pixels along a side that the flow network's coarsest level sees as one; each finer level sees half as many."""
 
 Array = NDArray[Any]
 
@@ -57,11 +56,6 @@ def inputs_of_place(size: FrameSize, place: TilePlace) -> dict[str, Array]:
         given[seen_name(axis)], given[own_name(axis)], enlarging = _flow(*side)
         given |= {enlarging_name(axis, length): turned(matrix) for length, matrix in enlarging.items()}
     return given
-
-
-def padded(length: int) -> int:
-    """Length of a side in the flow network, filled up to whole blocks."""
-    return -(-length // BLOCK) * BLOCK
 
 
 @cache

@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Generator, Iterator
 from dataclasses import astuple, dataclass
-from itertools import product
+from itertools import count, product
 from typing import Any, Self
 
 import numpy as np
@@ -26,12 +26,14 @@ from ksnet_deploy.base.frames import SCALE, FrameSize
 from ksnet_deploy.runtime.base import Runner, SavedState
 
 __all__ = [
+    "BLOCK",
     "RASTER",
     "LockstepRunner",
     "PausedStep",
     "TilePlace",
     "TilePlan",
     "TiledRunner",
+    "padded",
     "run_alone",
 ]
 
@@ -41,6 +43,11 @@ the HR picture and the next state."""
 
 RASTER = 6
 """LR pixels between the points of the attention's coarse map; tiles start at multiples of it, so that theirs agree."""
+BLOCK = 32
+"""LR pixels along a side that the flow network's coarsest level sees as one; each finer level sees half as many."""
+WITHOUT_ROOM = 1.1
+"""Factor of the cost of tiles one of whose sides, filled up to whole blocks, has no room for the frame's: tiles with it
+are worth a tenth more pixels."""
 SPOILED_SHARE = 0.25
 """Share of an overlap at either end: there the tile that ends does not count, because padding spoils its border."""
 
@@ -56,7 +63,7 @@ class TilePlan:
 
     @classmethod
     def make(cls, size: FrameSize, largest: FrameSize | int, overlap: int) -> Self:
-        """The tiles that cover a frame with the fewest pixels in all.
+        """The tiles that cover a frame with the fewest pixels in all, or with a few more if so they see its blocks.
 
         Args:
             size: of the LR frame.
@@ -81,7 +88,7 @@ class TilePlan:
                 f"tiles of at most {largest}{' pixels' * isinstance(largest, int)} are too small for frames of {size} "
                 f"with an overlap of {overlap}; allow tiles of {tiles[-1]}"
             )
-        return min(plans, key=lambda plan: (plan.pixels, plan.tile.height + plan.tile.width))
+        return min(plans, key=lambda plan: (plan.cost, plan.tile.height + plan.tile.width))
 
     @property
     def rows(self) -> tuple[int, ...]:
@@ -103,22 +110,41 @@ class TilePlan:
         """Pixels of all tiles together."""
         return len(self.rows) * len(self.columns) * self.tile.height * self.tile.width
 
+    @property
+    def cost(self) -> float:
+        """Pixels of all tiles together, which count more for each axis along which a tile has no room for blocks."""
+        axes = (self.tile.height, self.rows), (self.tile.width, self.columns)
+        return self.pixels * WITHOUT_ROOM ** sum(not _has_room(*axis) for axis in axes)
+
     def __str__(self) -> str:
         return f"{self.frame} in {len(self.rows)}x{len(self.columns)} tiles of {self.tile}, overlap {self.overlap}"
 
 
+def padded(length: int) -> int:
+    """Length of a side in the flow network, filled up to whole blocks."""
+    return -(-length // BLOCK) * BLOCK
+
+
 def _sides(length: int, overlap: int) -> list[int]:
-    """Lengths of 1, 2, 3... tiles that cover a side, longest first, as long as they are worth computing."""
+    """Lengths of 1, 2, 3... tiles that cover a side, longest first, as long as they are worth computing; before those
+    that have no room for the frame's blocks the next longer ones that have it, if they are worth their pixels."""
     sides = [length]
-    while True:
-        tiles = len(sides) + 1
+    for tiles in count(2):
         side = -(-(length + (tiles - 1) * overlap) // tiles)
         if side < max(FrameSize.MINIMUM, 2 * overlap):
-            return sides
+            break
         side += (length - side) % RASTER
         while (tiles - 1) * _step(side, overlap) < length - side:
             side += RASTER
-        sides.append(side)
+        longer = range(side, min(int(WITHOUT_ROOM * side) + 1, length), RASTER)
+        roomy = (each for each in longer if _has_room(each, _starts(length, each, overlap)))
+        sides += dict.fromkeys((next(roomy, side), side))
+    return sides
+
+
+def _has_room(side: int, starts: tuple[int, ...]) -> bool:
+    """Whether all tiles can see the frame's blocks; ``places.py`` says what becomes of those that cannot."""
+    return all(start % BLOCK + side <= padded(side) for start in starts)
 
 
 def _starts(length: int, side: int, overlap: int) -> tuple[int, ...]:

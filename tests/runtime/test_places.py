@@ -15,10 +15,9 @@ from ksnet_deploy.runtime.places import (
     enlarging_name,
     inputs_of_place,
     own_name,
-    padded,
     seen_name,
 )
-from ksnet_deploy.runtime.tiles import TilePlace
+from ksnet_deploy.runtime.tiles import TilePlace, padded
 
 FRAME = FrameSize(90, 160)
 

@@ -87,6 +87,7 @@ def test_tiles_cover_the_frame_and_share_the_overlap(size: str, largest: FrameSi
     frame = FrameSize.parse(size)
     plan = TilePlan.make(frame, largest, overlap)
     tile = plan.tile
+    assert TilePlan.make(frame, tile, overlap) == plan, "a job that goes on takes the tiles that it was begun in"
     if isinstance(largest, int):
         assert tile.height * tile.width <= largest
     else:
@@ -103,20 +104,50 @@ def test_tiles_cover_the_frame_and_share_the_overlap(size: str, largest: FrameSi
         assert all(start % 6 == 0 for start in starts)  # the strides of the attention's map: 2 * 3
 
 
-def test_no_tiles_of_one_size_cover_a_frame_with_fewer_pixels() -> None:
-    size, largest, overlap = FrameSize(90, 130), 2500, 8
+@pytest.mark.parametrize(
+    ("size", "largest", "overlap"),
+    [(FrameSize(90, 130), 2500, 8), (FrameSize(180, 320), 30000, 32), (FrameSize(200, 480), 50000, 32)],
+)
+def test_no_tiles_of_one_size_cover_a_frame_at_a_lower_cost(size: FrameSize, largest: int, overlap: int) -> None:
+    """Which is the pixels, and a tenth more for an axis where a tile cannot see the frame's blocks of 32 pixels."""
+
+    def along(length: int) -> list[tuple[int, float]]:
+        found = []
+        for side in range(length, 15, -6):
+            step = (side - overlap) // 6 * 6
+            if side < max(16, 2 * overlap) or step <= 0:
+                break
+            last = -((side - length) // step)
+            starts = [index * (length - side) // 6 // last * 6 for index in range(last + 1)] if last else [0]
+            blocks = [{(start + each) // 32 for each in (0, side - 1)} for start in starts]
+            seen = all(32 * (max(each) - min(each) + 1) <= -(-side // 32) * 32 for each in blocks)
+            found.append((side, (last + 1) * side * (1 if seen else 1.1)))
+        return found
+
     found = TilePlan.make(size, largest, overlap)
-    for height, width in product(range(16, 91), range(16, 131)):
-        if height * width <= largest and (90 - height) % 6 == (130 - width) % 6 == 0:
-            steps = (height - overlap) // 6 * 6, (width - overlap) // 6 * 6
-            if min(steps) > 0:
-                tiles = (1 - (height - 90) // steps[0]) * (1 - (width - 130) // steps[1])
-                assert found.pixels <= tiles * height * width
+    least = min(a * b for (h, a), (w, b) in product(along(size.height), along(size.width)) if h * w <= largest)
+    assert found.cost == pytest.approx(least)
 
 
 def test_a_plan_reads_as_one_line() -> None:
     plan = TilePlan.make(FrameSize(540, 960), FrameSize(300, 500), 32)
-    assert str(plan) == "540x960 in 2x2 tiles of 288x498, overlap 32"
+    assert str(plan) == "540x960 in 2x2 tiles of 294x498, overlap 32"
+
+
+@pytest.mark.parametrize(
+    ("height", "largest", "tile", "cost"),
+    [
+        pytest.param(540, 294, 294, 1, id="6 lines longer"),
+        pytest.param(540, 293, 204, 1, id="a tile more"),
+        pytest.param(270, 155, 114, 1.1, id="too dear"),
+    ],
+)
+def test_tiles_see_the_blocks_of_the_frame_where_that_costs_little(
+    height: int, largest: int, tile: int, cost: float
+) -> None:
+    plan = TilePlan.make(FrameSize(height, 960), FrameSize(largest, 960), 32)
+    assert plan.tile == FrameSize(tile, 960)
+    assert plan.cost == pytest.approx(cost * plan.pixels)
 
 
 @pytest.mark.parametrize(("largest", "overlap"), [(FrameSize(60, 60), 32), (900, 16), (FrameSize(900, 15), 4), (9, -1)])

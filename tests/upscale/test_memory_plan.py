@@ -29,7 +29,7 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "tiling.json"
 )
 def test_the_needed_memory_bounds_the_measured_peak(network: dict[str, Any]) -> None:
     size, tile = FrameSize.parse(network["size"]), network["tile"]
-    plan = TilePlan.make(size, FrameSize.parse(tile), OVERLAP) if tile else None
+    plan = TilePlan(size, FrameSize.parse(tile), OVERLAP) if tile else None
     config = config_of(bundled_checkpoint(network["model"]))
     # uni at 180x320 is 1.31: a larger piece of the arena of ONNX Runtime is not begun there.
     assert 1.0 <= memory_needed(size, config, plan) / (network["peak_mb"] * 1e6) <= (1.45 if plan else 1.35)
