@@ -41,6 +41,10 @@ def test_an_estimate_refuses_what_has_no_effect_on_it(given: tuple[str, ...]) ->
     assert f"leave {given[0]} out" in failure_of(run("bench", "--estimate", "rtx3080", *given))
 
 
+def test_bench_takes_no_clip_that_can_be_read_only_once() -> None:
+    assert "standard input only once; give a file" in failure_of(run("bench", "--clip", "-"))
+
+
 def test_two_outputs_of_bench_are_two_files_and_none_is_an_input(tmp_path: Path) -> None:
     same, link = tmp_path / "same.png", tmp_path / "link"
     link.symlink_to(tmp_path)

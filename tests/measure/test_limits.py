@@ -70,6 +70,11 @@ def test_an_estimate_calls_itself_one_and_names_its_source() -> None:
     assert "at least 0.84 to 1.68 ms" in text  # 1e11 operations at 119 and 59.5 T/s
     small = [Layer("a", "Conv", 10**9, 10**6, True)]
     assert "at least 0.0084 to 0.0168 ms" in estimate_text("lite", FrameSize(16, 16), small, card)
+    data_centre = estimate_text("uni", FrameSize(180, 320), layers, find_card_figures("a100"))
+    assert "at least 0.321 ms a step on the A100 40 GB, 3120 frames per second at most" in data_centre
+    large = [Layer("a", "Conv", 10**14, 10**8, True)]
+    assert "at least 840 to 1681 ms" in estimate_text("uni", FrameSize(4320, 7680), large, card)
+    assert "0.595 to 1.19 frames per second" in estimate_text("uni", FrameSize(4320, 7680), large, card)
     with pytest.raises(ConfigError, match="give one of rtx3070, rtx3080"):
         find_card_figures("rtx9999")
     assert all(card.tflops_fp16_sum >= card.tflops_fp32_sum for card in CARDS.values())

@@ -15,7 +15,7 @@ from ksnet_deploy.measure.limits.cards import CardFigures
 from ksnet_deploy.measure.limits.peaks import Peaks
 from ksnet_deploy.measure.limits.work import Layer, layers_of
 
-__all__ = ["Floor", "estimate_text", "floor_of", "layers_of_file"]
+__all__ = ["Floor", "estimate_text", "floor_of", "layers_of_file", "three_digits"]
 
 
 @dataclass(frozen=True)
@@ -71,15 +71,23 @@ def layers_of_file(path: Path) -> list[Layer]:
     return [layer for file in files_of(path) for layer in layers_of(load_exported(file))]
 
 
+def three_digits(value: float) -> str:
+    """A number rounded to three digits, or to a whole one: ``0.652``, ``6.02``, ``1107``."""
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
 def estimate_text(
     model: str, size: FrameSize, layers: Sequence[Layer], card: CardFigures, *, precision: str = "half"
 ) -> str:
     """The floor on a card that is not here, in a few lines; ``precision`` is that of the layers, in words."""
     best, safe = (floor_of(layers, card.peaks(half_sum=half)) for half in (True, False))
-    span = f"{best.ms:.3g} to {safe.ms:.3g} ms" if best.ms < safe.ms else f"{best.ms:.3g} ms"
+    least, most = (
+        three_digits(low) if low == high else f"{three_digits(low)} to {three_digits(high)}"
+        for low, high in ((best.ms, safe.ms), (1e3 / safe.ms, 1e3 / best.ms))
+    )
     return (
-        f"ESTIMATE, not a measurement: {model} at {size} takes at least {span} a step on the {card.label}, "
-        f"{1e3 / safe.ms:.0f} to {1e3 / best.ms:.0f} frames per second at most.\n"
+        f"ESTIMATE, not a measurement: {model} at {size} takes at least {least} ms a step on the {card.label}, "
+        f"{most} frames per second at most.\n"
         f"{best.gigaoperations:.1f} G operations and {best.megabytes:.0f} MB in {len(layers)} layers in "
         f"{precision}; {card.tflops_fp16_sum:g} T operations/s where products are summed in half, "
         f"{card.tflops_fp32_sum:g} in float32, {card.gb_per_s:g} GB/s ({card.source}).\n"

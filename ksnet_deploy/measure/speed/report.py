@@ -11,7 +11,7 @@ from typing import Any
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.base.words import counted
-from ksnet_deploy.measure.limits.floor import Floor
+from ksnet_deploy.measure.limits.floor import Floor, three_digits
 from ksnet_deploy.measure.speed.card import Card
 from ksnet_deploy.measure.speed.surroundings import Surroundings
 from ksnet_deploy.measure.speed.timing import Latency
@@ -145,9 +145,20 @@ class BenchReport:
             "took_s": self.took_s,
             "memory_estimate_bytes": self.memory_estimate_bytes,
             "command": self.command,
-            "groups": [group.as_dict() for group in self.groups],
+            "groups": [{**group.as_dict(), "film": self._film(group)} for group in self.groups],
             "published": PAPER,
         }
+
+    def _film_s(self, group: Group) -> float:
+        """Seconds that the film takes from file to file in the fastest way."""
+        return self.film_minutes * 60 * FILM_FPS / group.fastest.end_to_end_fps
+
+    def _film(self, group: Group) -> dict[str, Any] | None:
+        """The film and the time that it takes; None where nothing was measured."""
+        if not group.rows:
+            return None
+        facts = {"minutes": self.film_minutes, "fps": FILM_FPS}
+        return {**facts, "way": group.fastest.way.name, "takes_s": self._film_s(group)}
 
     def as_text(self) -> str:
         """Plain text for people."""
@@ -192,10 +203,14 @@ class BenchReport:
         for row in group.rows:
             if row.floor is not None:
                 lines.append(
-                    f"Limit of {row.way.label}: {row.floor.ms:.0f} ms ({row.floor.gigaoperations:.1f} G operations, "
-                    f"{row.floor.megabytes:.0f} MB; {row.floor.peaks.source})."
+                    f"Limit of {row.way.label}: {three_digits(row.floor.ms)} ms ({row.floor.gigaoperations:.1f} G "
+                    f"operations, {row.floor.megabytes:.0f} MB; {row.floor.peaks.source})."
                 )
-        took = timedelta(seconds=round(self.film_minutes * 60 * FILM_FPS / group.fastest.end_to_end_fps))
+                if row.floor.reached(row.engine.p50_ms) > 1:
+                    lines.append(
+                        "Note: no step is faster than its limit; this one was measured while the machine was slower."
+                    )
+        took = timedelta(seconds=round(self._film_s(group)))
         lines.append(
             f"A film of {self.film_minutes:g} minutes at {FILM_FPS} frames a second of this size takes about {took} "
             f"(h:mm:ss) with {group.fastest.way.label}."
@@ -224,5 +239,6 @@ class BenchReport:
                 times = [e.p50_ms, e.percentile_ms(90), e.percentile_ms(99), e.noise, e.fps, row.pipeline.fps]
                 rest = [row.end_to_end_fps, row.peak_memory_mb, row.quality, "" if row.floor is None else row.floor.ms]
                 table.writerow([group.model, group.size, row.way.name, *times, *rest])
-        table.writerow(["paper", PAPER["size"], "as published, RTX 3080", PAPER["ms"], *[""] * 3, PAPER["fps"]])
+        paper = ["paper", PAPER["size"], "as published, RTX 3080", PAPER["ms"], *[""] * 3, PAPER["fps"]]
+        table.writerow([*paper, *[""] * (len(columns) + len(more) - len(paper))])
         return text.getvalue()

@@ -114,8 +114,11 @@ def precision_of_file(path: Path) -> Precision:
 
 
 def _size_of(clip: Path) -> FrameSize:
+    from ksnet_deploy.video.kinds import PIPE
     from ksnet_deploy.video.reading.reader import VideoReader
 
+    if str(clip) == PIPE:
+        raise ConfigError("--clip is read anew for each way to run a network, standard input only once; give a file")
     with VideoReader(clip) as reader:
         return reader.size
 
