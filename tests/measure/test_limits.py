@@ -100,7 +100,7 @@ def test_a_gpu_that_pytorch_does_not_see_has_no_limit_and_costs_no_result(
 def test_a_floor_is_of_the_file_that_runs_and_of_what_it_is_computed_in(
     small_onnx: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "cpu_peaks", lambda *, bfloat16=False: Peaks(1e9, 1e9, f"bfloat16: {bfloat16}"))
+    monkeypatch.setattr(limits, "cpu_peaks", lambda *, bfloat16, **_: Peaks(1e9, 1e9, f"bfloat16: {bfloat16}"))
     wide, half = small_onnx("32x48"), small_onnx("32x48", precision="fp16")
     for precision, path, has, native in (
         ("fp32", wide, True, False),
@@ -118,13 +118,20 @@ def test_a_floor_is_of_the_file_that_runs_and_of_what_it_is_computed_in(
         ] * 2
 
 
-def test_peaks_are_measured_once(small_onnx: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    told = iter(range(1, 9))
-    monkeypatch.setattr(limits, "cpu_peaks", lambda: Peaks(next(told) * 1e9, 1e9, "told"))
+def test_the_greatest_of_all_peaks_bounds_every_network(
+    small_onnx: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([Peaks(2e9, 5e9, "told"), Peaks(3e9, 4e9, "told"), Peaks(1e9, 1e9, "told")])
+    monkeypatch.setattr(limits, "cpu_peaks", lambda **_: next(found))
     way = next(way for way in all_ways() if way.name == "onnxruntime-cpu")
     peaks = MeasuredPeaks()
-    floors = [Limits({"fp32": small_onnx("32x48")}, peaks).of(way) for _ in range(2)]
-    assert [floor and floor.peaks.operations_per_s for floor in floors] == [1e9, 1e9]
+    bounded = Limits({"fp32": small_onnx("32x48")}, peaks)
+    floors = [bounded.of(way)]
+    for _ in range(2):
+        peaks.measure([way])
+        floors.append(bounded.of(way))
+    rates = [(floor.peaks.operations_per_s, floor.peaks.bytes_per_s) for floor in floors if floor]
+    assert rates == [(2e9, 5e9), (3e9, 5e9), (3e9, 5e9)]
 
 
 def test_an_estimate_of_a_file_is_at_its_size_and_in_its_precision(small_onnx: Callable[..., Path]) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,7 @@ class Bench:
         self._gflops, self._busyness = speed or (gflops_now(), busyness())
         self._costs = costs or Costs()
         self._peaks = MeasuredPeaks()
+        self._limits: list[Limits] = []  # of the groups
         self._pace = Pace(self._phases(), clock=clock)
         self.memory_bytes = max(_bytes(*each) for each in zip(subjects, self._lanes, strict=True))
         """Estimate of what it takes, from before it."""
@@ -118,7 +120,6 @@ class Bench:
     def _phases(self) -> Iterator[Phase]:
         """Phases in the order in which :meth:`run` asks for them."""
         costs, busy = self._costs, self._busyness
-        peaks_s = costs.peaks_s
         for subject, lanes in zip(self._subjects, self._lanes, strict=True):
             for lane in lanes:
                 steps = [predicted_step_s(subject.macs, w.backend, w.device, self._gflops) for w in lane]
@@ -126,15 +127,14 @@ class Bench:
                 engines = sum(w.takes == "engine" and subject.kind == "checkpoint" for w in lane)
                 yield Phase(busy * (len(exported) * costs.export_s + engines * costs.engine_s))
                 yield Phase(busy * costs.open_s * len(lane))
-                yield Phase(sum(max(WARM_UP_S, 2 * step) for step in steps))
+                yield Phase(busy * costs.peaks_s / 2 + sum(max(WARM_UP_S, 2 * step) for step in steps))
                 for _ in range(ROUNDS):
                     yield Phase(sum(max(self._seconds / ROUNDS, step) for step in steps), elastic=True)
                 yield Phase(sum(COMPARED_FRAMES * step for step in steps))
                 yield Phase(sum(max(self._seconds / 4, step) for step in steps), elastic=True)
                 yield Phase(busy * costs.end_to_end_s * len(lane))
                 yield Phase(sum(max(self._seconds / 4, 3 * step) for step in steps), elastic=True)
-            yield Phase(busy * (peaks_s + costs.open_s) + 4 * steps[0])
-            peaks_s = 0.0  # measured once
+            yield Phase(busy * (costs.peaks_s / 2 + costs.open_s) + 4 * steps[0])
 
     @property
     def planned(self) -> set[tuple[str, str, str]]:
@@ -157,6 +157,10 @@ class Bench:
         if empty := [group for group in self._groups if not group.rows]:
             reasons = (f"{g.model}: " + "; ".join(f"{way}: {why}" for way, why in g.missing.items()) for g in empty)
             raise ConfigError(f"nothing could be measured of {'; nor of '.join(reasons)}")
+        self._groups = [  # all against the same peaks, which later groups may have raised
+            replace(group, rows=[replace(row, floor=limits.of(row.way)) for row in group.rows])
+            for group, limits in zip(self._groups, self._limits, strict=True)
+        ]
         return self.report()
 
     @property
@@ -198,14 +202,21 @@ class Bench:
                 measured += open_ways
         on_phase(f"{subject.label} at {subject.size}: layers and limits")
         self._pace.next()
+        self._measure_peaks(measured)
         exported = {m.way.export: m.artifact for m in measured if m.way.takes == "onnx"}
         limits = Limits(exported, self._peaks)
+        self._limits.append(limits)
         layers = {}
         if profiled := next((m.artifact for m in measured if m.way.name.startswith("onnxruntime-cpu")), None):
             with contextlib.suppress(KSNetError):  # a by-product, for which no result is to be lost
                 layers = layer_shares(profiled, subject.size, Footage(subject.size, self._clip).frames(3))
         rows = [self._row(m, subject, limits) for m in measured]
         return Group(subject.label, subject.size, rows, missing, layers, subject.weights_sha256)
+
+    def _measure_peaks(self, found: list[Measured]) -> None:
+        """Twice in a group, with most of its time between, as a machine has slow moments."""
+        with contextlib.suppress(KSNetError):  # of a GPU that PyTorch does not find, which leaves its ways no floor
+            self._peaks.measure(m.way for m in found)
 
     @staticmethod
     def _row(m: Measured, subject: Subject, limits: Limits) -> Row:
@@ -253,6 +264,7 @@ class Bench:
     ) -> None:
         """Warm up, and measure steps by turns, each round beside a yardstick."""
         self._pace.next()
+        self._measure_peaks(found)
         for m in list(found):
             on_phase(f"{subject.label} at {subject.size}: warming up {m.way.label}")
             with noting(m.way, missing, found, m):

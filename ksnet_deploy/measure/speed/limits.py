@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from ksnet_deploy.base.errors import KSNetError
@@ -12,23 +13,51 @@ from ksnet_deploy.measure.limits.peaks import Peaks, cpu_peaks, gpu_peaks
 from ksnet_deploy.measure.speed.ways import Way
 from ksnet_deploy.network.config import Precision
 
-__all__ = ["Limits", "MeasuredPeaks"]
+__all__ = ["SPELL_S", "Limits", "MeasuredPeaks"]
+
+SPELL_S = 0.6
+"""Seconds that the peaks of one kind are measured at a time."""
 
 
 class MeasuredPeaks:
-    """Peaks of this machine, each measured when it is first asked for, and once."""
+    """Peaks of this machine: the greatest of all measurements, which others' work and the clock can only lower."""
 
-    @cached_property
-    def float32(self) -> Peaks:
-        return cpu_peaks()
+    def __init__(self) -> None:
+        self._greatest: dict[str, Peaks] = {}
 
-    @cached_property
-    def bfloat16(self) -> Peaks:
-        return cpu_peaks(bfloat16=True)
+    def measure(self, ways: Iterable[Way]) -> None:
+        """Measure once more what bounds these ways.
 
-    @cached_property
-    def gpu(self) -> Peaks:
-        return gpu_peaks()
+        Raises:
+            BackendError: a way is of a GPU that PyTorch does not find; what bounds the others is measured.
+        """
+        ways = [*ways]
+        if on_cpu := [way for way in ways if way.device == "cpu"]:
+            for bfloat16 in sorted({computes_in_bfloat16(way) for way in on_cpu}):
+                self._keep("bfloat16" if bfloat16 else "float32", cpu_peaks(bfloat16=bfloat16, seconds=SPELL_S))
+        if len(on_cpu) < len(ways):
+            self._keep("gpu", gpu_peaks(SPELL_S))
+
+    def of(self, way: Way) -> Peaks:
+        """The peaks of what computes a way, measured now where they have not been. Raises BackendError likewise."""
+        kind = "gpu" if way.device == "cuda" else "bfloat16" if computes_in_bfloat16(way) else "float32"
+        if kind not in self._greatest:
+            self.measure([way])
+        return self._greatest[kind]
+
+    def _keep(self, kind: str, found: Peaks) -> None:
+        last = self._greatest.get(kind, found)
+        self._greatest[kind] = replace(
+            found,
+            operations_per_s=max(last.operations_per_s, found.operations_per_s),
+            bytes_per_s=max(last.bytes_per_s, found.bytes_per_s),
+        )
+
+
+def computes_in_bfloat16(way: Way) -> bool:
+    """Whether a way on a CPU computes in bfloat16: ONNX Runtime widens a half file, and OpenVINO does where there is no
+    bfloat16."""
+    return way.backend == "openvino" and way.export == "fp16" and has_bfloat16()
 
 
 class Limits:
@@ -48,13 +77,6 @@ class Limits:
         if path is None:
             return None
         try:
-            return floor_of(layers_of_file(path), self._peaks_of(way))
+            return floor_of(layers_of_file(path), self._peaks.of(way))
         except KSNetError:  # a file for any size, or PyTorch without CUDA
             return None
-
-    def _peaks_of(self, way: Way) -> Peaks:
-        if way.device == "cuda":
-            return self._peaks.gpu
-        # ONNX Runtime widens a half file on a CPU, and OpenVINO does where there is no bfloat16.
-        reduced = way.backend == "openvino" and way.export == "fp16" and has_bfloat16()
-        return self._peaks.bfloat16 if reduced else self._peaks.float32
