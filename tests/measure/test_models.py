@@ -75,9 +75,9 @@ def test_the_results_say_which_networks_were_trained_by_muon() -> None:
     for name in bundled_names():
         with safe_open(bundled_checkpoint(name), "np") as file:
             by_muon += [name] if "Muon" in file.metadata()["training"] else []
-    assert by_muon == ["bi", "lite", "lite-video"]
+    assert by_muon == [*bundled_names()]
     words = " ".join((RESULTS.parents[1] / "docs" / "results.md").read_text().split())
-    assert "The bundled uni was made with Adam alone; lite, lite-video and bi were trained on with Muon." in words
+    assert "All four bundled networks were trained on with Muon" in words
 
 
 @pytest.mark.slow

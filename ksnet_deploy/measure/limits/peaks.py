@@ -32,7 +32,8 @@ class Peaks:
 
 def cpu_peaks(*, bfloat16: bool = False, seconds: float = 1.0) -> Peaks:
     """Peaks of the CPU: a 3x3 convolution of 128 channels, in ONNX Runtime's float32 or OpenVINO's bfloat16, and a copy
-    of 128 MB by all cores. The best of several, in about so many seconds."""
+    of 128 MB, both by as many threads as ``OMP_NUM_THREADS`` says, or as there are cores. The best of several, in about
+    so many seconds."""
     run = _convolution_in_openvino() if bfloat16 else _convolution_in_onnxruntime()
     operations = 2 * 9 * CHANNELS**2 * SIDE**2
     computed = operations / _best(run, seconds / 2)
@@ -86,9 +87,10 @@ def _best(work: Callable[[], Any], seconds: float) -> float:
 
 def _copied_per_s(seconds: float) -> float:
     """Bytes read and written per second."""
+    threads = threads_told() or cores()
     source = np.ones(COPIED_BYTES, np.uint8)
-    parts = list(zip(np.array_split(source, cores()), np.array_split(np.empty_like(source), cores()), strict=True))
-    with ThreadPoolExecutor(cores()) as pool:
+    parts = list(zip(np.array_split(source, threads), np.array_split(np.empty_like(source), threads), strict=True))
+    with ThreadPoolExecutor(threads) as pool:
         return (
             2 * COPIED_BYTES / _best(lambda: list(pool.map(lambda part: np.copyto(part[1], part[0]), parts)), seconds)
         )

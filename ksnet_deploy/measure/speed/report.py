@@ -197,7 +197,7 @@ class BenchReport:
         lines.append(f"{'paper, RTX 3080':{wide}}{31.0:>9.1f}{'':26}{32.3:>9.2f}   as published, at 180x320")
         if group.layers:
             shares = ", ".join(f"{kind} {share:.0%}" for kind, share in group.layers.items())
-            lines.append(f"Layers, by ONNX Runtime's profile: {shares}.")
+            lines.append(f"Layers on the CPU, by ONNX Runtime's profile: {shares}.")
         if kernels := [f"{row.kernel} ({row.way.label})" for row in group.rows if row.kernel]:
             lines.append(f"Alignment: {'; '.join(kernels)}.")
         for row in group.rows:
