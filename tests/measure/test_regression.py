@@ -11,6 +11,7 @@ import pytest
 from benches import ONNX, Bed
 
 from ksnet_deploy.base.errors import ConfigError, InputError
+from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.measure.speed import bench as bench_module
 from ksnet_deploy.measure.speed.regression import (
     changes,
@@ -21,6 +22,15 @@ from ksnet_deploy.measure.speed.regression import (
     sealed,
 )
 from ksnet_deploy.measure.speed.surroundings import differences
+from ksnet_deploy.network.bundled import bundled_checkpoint
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("bench-*.json")), ids=lambda path: path.stem)
+def test_kept_results_are_as_they_were_printed(path: Path) -> None:
+    groups = read_result(path)["groups"]
+    assert all(group["weights_sha256"] == sha256_of(bundled_checkpoint(group["model"])) for group in groups)
 
 
 @pytest.mark.slow
