@@ -19,6 +19,7 @@ from ksnet_deploy.ops.functions import DOMAIN, TOPK_SPLIT
 from ksnet_deploy.runtime.onnx import SHARED, open_session, share_memory, use_fastest_operators
 from ksnet_deploy.runtime.pieces import WEIGHT, Piece, PiecesRunner, part_names, scores_name
 from ksnet_deploy.runtime.places import AXES, attention_name, enlarging_name, own_name, seen_name
+from ksnet_deploy.runtime.rewrites import set_nodes
 from ksnet_deploy.runtime.step_file import exported_metadata, frame_type, load_step
 from ksnet_deploy.runtime.tiles import padded
 
@@ -94,8 +95,7 @@ def kinds_of(piece: onnx.ModelProto) -> Piece:
 
 def interpolate_by_place(model: onnx.ModelProto) -> None:
     """Let what is stretched over the tile, the attention's map and the flow, be interpolated as inputs say."""
-    graph = model.graph
-    shapes, types = _shapes(model), _types(model)
+    graph, values = model.graph, _values(model)
     nodes: list[onnx.NodeProto] = []
     matrices: dict[str, onnx.ValueInfoProto] = {}
     for node in graph.node:
@@ -103,7 +103,7 @@ def interpolate_by_place(model: onnx.ModelProto) -> None:
             nodes.append(node)
             continue
         source, target = node.input[0], node.output[0]
-        coarse, fine, kind = shapes[source], shapes[target], types[source]
+        (coarse, kind), (fine, _) = values[source], values[target]
         mode = next(a.s for a in node.attribute if a.name == "coordinate_transformation_mode")
         names = [
             enlarging_name(axis, coarse[at]) if mode == b"align_corners" else attention_name(axis)
@@ -115,45 +115,48 @@ def interpolate_by_place(model: onnx.ModelProto) -> None:
         nodes.append(helper.make_node("MatMul", [names[0], source], [half]))
         nodes.append(helper.make_node("MatMul", [half, names[1]], [target]))
         graph.value_info.append(helper.make_tensor_value_info(half, kind, [*coarse[:2], fine[2], coarse[3]]))
-    del graph.node[:]
-    graph.node.extend(nodes)
+    set_nodes(model, nodes)
     graph.input.extend(matrices.values())
 
 
 def pad_flow_by_place(model: onnx.ModelProto) -> None:
     """Let inputs say where the frames that the flow network sees are filled up, and what of its flow is the tile's."""
-    graph = model.graph
-    shapes, types = _shapes(model), _types(model)
-    tile = shapes["lr"][1:3]
-    whole = [padded(length) for length in tile]
+    graph, values = model.graph, _values(model)
     constants = {tensor.name: tensor for tensor in graph.initializer}
     constants |= {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
+    whole = [padded(length) for length in values["lr"][0][1:3]]
+
+    def names_by_axis(node: onnx.NodeProto) -> dict[int, str]:
+        """Inputs that say what a node takes of its own, along each axis that it changes; none for other nodes."""
+        if node.op_type not in ("Pad", "Slice"):
+            return {}
+        before, after = values[node.input[0]][0], values[node.output[0]][0]
+        if node.op_type == "Pad":
+            # Here the frame is filled up at its end; the bicubic enlargement pads it on all four sides.
+            at_its_end = after[2:] == whole and not numpy_helper.to_array(constants[node.input[1]])[:4].any()
+            name_of = seen_name if at_its_end else None
+        else:
+            name_of = own_name if before[:2] == after[:2] == [1, 2] else None
+        return {at: name_of(axis) for at, axis in enumerate(AXES, 2) if name_of and before[at] != after[at]}
+
     nodes: list[onnx.NodeProto] = []
     lengths: dict[str, int] = {}
     for node in graph.node:
-        source, target = node.input[0] if node.input else "", node.output[0]
-        before, after = shapes.get(source, []), shapes.get(target, [])
-        if node.op_type == "Pad" and after[2:] == whole:
-            # Here the frame is filled up at its end; the bicubic enlargement pads it on all four sides.
-            name_of = None if numpy_helper.to_array(constants[node.input[1]])[:4].any() else seen_name
-        else:
-            is_flow = node.op_type == "Slice" and before[:2] == after[:2] == [1, 2]
-            name_of = own_name if is_flow else None
-        changed = [at for at in (2, 3) if name_of and before[at] != after[at]]
-        if not name_of or not changed:
+        names = names_by_axis(node)
+        if not names:
             nodes.append(node)
             continue
-        shape = [*before]
-        for at in changed:
-            name = name_of(AXES[at - 2])
-            shape[at] = lengths[name] = after[at]
-            output = target if at == changed[-1] else f"{target}.{AXES[0]}"
+        source, target = node.input[0], node.output[0]
+        (shape, kind), (after, _) = values[source], values[target]
+        for at, name in names.items():
+            lengths[name] = after[at]
+            shape = [*shape[:at], after[at], *shape[at + 1 :]]
+            output = target if shape == after else f"{target}.{AXES[0]}"
             nodes.append(helper.make_node("Gather", [source, name], [output], axis=at))
             if output != target:
-                graph.value_info.append(helper.make_tensor_value_info(output, types[source], shape))
+                graph.value_info.append(helper.make_tensor_value_info(output, kind, shape))
             source = output
-    del graph.node[:]
-    graph.node.extend(nodes)
+    set_nodes(model, nodes)
     graph.input.extend(helper.make_tensor_value_info(name, TensorProto.INT64, [n]) for name, n in lengths.items())
 
 
@@ -211,14 +214,11 @@ def cut_at_rankings(model: onnx.ModelProto) -> list[onnx.ModelProto]:
     return pieces
 
 
-def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
-    values = [*model.graph.input, *model.graph.output, *model.graph.value_info]
-    return {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values}
-
-
-def _types(model: onnx.ModelProto) -> dict[str, int]:
-    values = [*model.graph.input, *model.graph.output, *model.graph.value_info]
-    return {value.name: value.type.tensor_type.elem_type for value in values}
+def _values(model: onnx.ModelProto) -> dict[str, tuple[list[int], int]]:
+    """Shape and element type of every tensor that the file gives them of."""
+    graph = model.graph
+    types = {value.name: value.type.tensor_type for value in [*graph.input, *graph.output, *graph.value_info]}
+    return {name: ([dim.dim_value for dim in kind.shape.dim], kind.elem_type) for name, kind in types.items()}
 
 
 def _first_needed(nodes: list[onnx.NodeProto], rankings: list[str]) -> list[int]:

@@ -47,18 +47,21 @@ def enlarging_name(axis: str, length: int) -> str:
 
 
 def inputs_of_place(size: FrameSize, place: TilePlace) -> dict[str, Array]:
-    """All inputs for tiles of this size at a place; matrices are float32."""
-    given: dict[str, Array] = {}
-    sides = ((size.height, place.top, place.frame.height), (size.width, place.left, place.frame.width))
-    for axis, side in zip(AXES, sides, strict=True):
-        turned = np.transpose if axis == "columns" else np.asarray
-        given[attention_name(axis)] = turned(_attention(*side))
-        given[seen_name(axis)], given[own_name(axis)], enlarging = _flow(*side)
-        given |= {enlarging_name(axis, length): turned(matrix) for length, matrix in enlarging.items()}
-    return given
+    """All inputs for tiles of this size at a place; matrices are float32. They are kept: do not write to them."""
+    rows = _inputs_of_side("rows", size.height, place.top, place.frame.height)
+    return rows | _inputs_of_side("columns", size.width, place.left, place.frame.width)
 
 
 @cache
+def _inputs_of_side(axis: str, length: int, start: int, frame: int) -> dict[str, Array]:
+    seen, own, enlarging = _flow(length, start, frame)
+    matrices = {enlarging_name(axis, points): matrix for points, matrix in enlarging.items()}
+    matrices[attention_name(axis)] = _attention(length, start, frame)
+    if axis == "columns":
+        matrices = {name: np.ascontiguousarray(matrix.T) for name, matrix in matrices.items()}
+    return matrices | {seen_name(axis): seen, own_name(axis): own}
+
+
 def _flow(length: int, start: int, frame: int) -> tuple[Array, Array, dict[int, Array]]:
     """The pixels of a tile's side that the flow network sees, those of its flow that are the tile's, and matrices
     (2 n, n) that enlarge its levels, by n."""
@@ -77,7 +80,6 @@ def _flow(length: int, start: int, frame: int) -> tuple[Array, Array, dict[int, 
     return np.clip(np.arange(whole) - before, 0, length - 1), np.arange(length) + before, enlarging
 
 
-@cache
 def _attention(length: int, start: int, frame: int) -> Array:
     """(length, coarse): the part of a frame's bilinear interpolation that falls on a tile, with the tile's points."""
     at = (start + np.arange(length) + 0.5) * _coarse(frame) / frame - 0.5
