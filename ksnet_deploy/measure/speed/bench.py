@@ -88,7 +88,7 @@ class Bench:
                 raise ConfigError(f"{name} is {value:g}; give more than 0 and at most {most:g}")
         self._subjects = subjects
         self._lanes = [_lanes_of(subject) for subject in subjects]  # once, as what fits may be another a moment later
-        self._groups: list[Group] = []
+        self._groups: list[tuple[Group, Limits]] = []
         self._card: Card | None = None
         self._began = clock()
         self._clip = clip
@@ -102,7 +102,6 @@ class Bench:
         self._gflops, self._busyness = speed or (gflops_now(), busyness())
         self._costs = costs or Costs()
         self._peaks = MeasuredPeaks()
-        self._limits: list[Limits] = []  # of the groups
         self._pace = Pace(self._phases(), clock=clock)
         self.memory_bytes = max(_bytes(*each) for each in zip(subjects, self._lanes, strict=True))
         """Estimate of what it takes, from before it."""
@@ -154,26 +153,25 @@ class Bench:
         self._pace.start()
         for subject, lanes in zip(self._subjects, self._lanes, strict=True):
             self._groups.append(self._group(subject, lanes, on_phase))
-        if empty := [group for group in self._groups if not group.rows]:
+        if empty := [group for group, _ in self._groups if not group.rows]:
             reasons = (f"{g.model}: " + "; ".join(f"{way}: {why}" for way, why in g.missing.items()) for g in empty)
             raise ConfigError(f"nothing could be measured of {'; nor of '.join(reasons)}")
-        self._groups = [  # all against the same peaks, which later groups may have raised
-            replace(group, rows=[replace(row, floor=limits.of(row.way)) for row in group.rows])
-            for group, limits in zip(self._groups, self._limits, strict=True)
-        ]
         return self.report()
 
     @property
     def has_rows(self) -> bool:
         """Whether anything was measured."""
-        return any(group.rows for group in self._groups)
+        return any(group.rows for group, _ in self._groups)
 
     def report(self) -> BenchReport:
         """All that is measured by now, which is not the whole where :meth:`run` was broken off."""
         if (card := self._card) is None and (found := find_card()) is not None:
             card = found.idle()
         return BenchReport(
-            groups=[*self._groups],
+            groups=[  # all held against the same peaks, which any of them may have raised
+                replace(group, rows=[replace(row, floor=limits.of(row.way)) for row in group.rows])
+                for group, limits in self._groups
+            ],
             machine=cpu_name(),
             cores=cores(),
             busyness=self._busyness,
@@ -188,8 +186,8 @@ class Bench:
             command=self._command,
         )
 
-    def _group(self, subject: Subject, lanes: list[list[Way]], on_phase: Callable[[str], None]) -> Group:
-        """Measurements of a subject; without rows where nothing could be measured."""
+    def _group(self, subject: Subject, lanes: list[list[Way]], on_phase: Callable[[str], None]) -> tuple[Group, Limits]:
+        """Measurements of a subject, without rows where nothing could be measured, and what bounds them."""
         missing = dict(subject.missing)
         measured: list[Measured] = []
         reference: NDArray[np.uint8] | None = None
@@ -204,14 +202,13 @@ class Bench:
         self._pace.next()
         self._measure_peaks(measured)
         exported = {m.way.export: m.artifact for m in measured if m.way.takes == "onnx"}
-        limits = Limits(exported, self._peaks)
-        self._limits.append(limits)
         layers = {}
         if profiled := next((m.artifact for m in measured if m.way.name.startswith("onnxruntime-cpu")), None):
             with contextlib.suppress(KSNetError):  # a by-product, for which no result is to be lost
                 layers = layer_shares(profiled, subject.size, Footage(subject.size, self._clip).frames(3))
-        rows = [self._row(m, subject, limits) for m in measured]
-        return Group(subject.label, subject.size, rows, missing, layers, subject.weights_sha256)
+        rows = [self._row(m, subject) for m in measured]
+        group = Group(subject.label, subject.size, rows, missing, layers, subject.weights_sha256)
+        return group, Limits(exported, self._peaks)
 
     def _measure_peaks(self, found: list[Measured]) -> None:
         """Twice in a group, with most of its time between, as a machine has slow moments."""
@@ -219,7 +216,7 @@ class Bench:
             self._peaks.measure(m.way for m in found)
 
     @staticmethod
-    def _row(m: Measured, subject: Subject, limits: Limits) -> Row:
+    def _row(m: Measured, subject: Subject) -> Row:
         return Row(
             way=m.way,
             engine=Latency(tuple(m.rounds)),
@@ -228,7 +225,6 @@ class Bench:
             peak_memory_mb=m.peak_mb,
             psnr_db=m.psnr_db,
             reference=subject.is_reference(m.way),
-            floor=limits.of(m.way),
             yardstick_ms=tuple(m.yardsticks),
             kernel=m.kernel,
             device_peak_mb=m.device_peak_mb,

@@ -31,16 +31,13 @@ class MeasuredPeaks:
         Raises:
             BackendError: a way is of a GPU that PyTorch does not find; what bounds the others is measured.
         """
-        ways = [*ways]
-        if on_cpu := [way for way in ways if way.device == "cpu"]:
-            for bfloat16 in sorted({computes_in_bfloat16(way) for way in on_cpu}):
-                self._keep("bfloat16" if bfloat16 else "float32", cpu_peaks(bfloat16=bfloat16, seconds=SPELL_S))
-        if len(on_cpu) < len(ways):
-            self._keep("gpu", gpu_peaks(SPELL_S))
+        for kind in sorted({kind_of_peaks(way) for way in ways}):  # the GPU's last
+            found = gpu_peaks(SPELL_S) if kind == "gpu" else cpu_peaks(bfloat16=kind == "bfloat16", seconds=SPELL_S)
+            self._keep(kind, found)
 
     def of(self, way: Way) -> Peaks:
         """The peaks of what computes a way, measured now where they have not been. Raises BackendError likewise."""
-        kind = "gpu" if way.device == "cuda" else "bfloat16" if computes_in_bfloat16(way) else "float32"
+        kind = kind_of_peaks(way)
         if kind not in self._greatest:
             self.measure([way])
         return self._greatest[kind]
@@ -54,10 +51,14 @@ class MeasuredPeaks:
         )
 
 
-def computes_in_bfloat16(way: Way) -> bool:
-    """Whether a way on a CPU computes in bfloat16: ONNX Runtime widens a half file, and OpenVINO does where there is no
-    bfloat16."""
-    return way.backend == "openvino" and way.export == "fp16" and has_bfloat16()
+def kind_of_peaks(way: Way) -> str:
+    """The peaks that bound a way: ``float32``, ``bfloat16`` or ``gpu``.
+
+    ONNX Runtime widens a half file on a CPU, and OpenVINO does where there is no bfloat16.
+    """
+    if way.device == "cuda":
+        return "gpu"
+    return "bfloat16" if way.backend == "openvino" and way.export == "fp16" and has_bfloat16() else "float32"
 
 
 class Limits:
