@@ -178,6 +178,11 @@ class Runner(Closing):
         self.step(lr, *features)
         return (time.perf_counter() - before) * 1e3
 
+    def layer_times(self, lr: NDArray[Any], *features: NDArray[Any]) -> dict[str, float]:  # noqa: ARG002
+        """Milliseconds of a step by type of layer, as the runtime's own profiler tells them; empty where it tells none
+        of an open runner. TensorRT does, launched without a graph."""
+        return {}
+
     def _check_open(self) -> None:
         if self.closed:
             raise BackendError(f"the {self.backend} runner for {self.size} is closed and cannot step; open a new one")

@@ -50,9 +50,18 @@ class WindowRunner(Runner):
 
     def timed_step(self, lr: NDArray[Any], *features: NDArray[Any]) -> float:  # noqa: ARG002
         """Milliseconds of a frame: a step of each branch, without the look-ahead."""
+        return self._propagate.timed_step(lr) + self._refine.timed_step(lr, self._features(lr))
+
+    def layer_times(self, lr: NDArray[Any], *features: NDArray[Any]) -> dict[str, float]:  # noqa: ARG002
+        """Times of both branches together."""
+        first, second = self._propagate.layer_times(lr), self._refine.layer_times(lr, self._features(lr))
+        return {kind: first.get(kind, 0.0) + second.get(kind, 0.0) for kind in {**first, **second}}
+
+    def _features(self, lr: NDArray[Any]) -> NDArray[Any]:
+        """Some for the second branch while steps are timed, which their values do not matter to."""
         if self._timed_features is None:
             self._timed_features = self._propagate.step(lr)
-        return self._propagate.timed_step(lr) + self._refine.timed_step(lr, self._timed_features)
+        return self._timed_features
 
     def reset(self) -> None:
         self._propagate.reset()

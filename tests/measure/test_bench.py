@@ -320,6 +320,15 @@ def test_the_peak_of_the_memory_is_that_of_the_steps(monkeypatch: pytest.MonkeyP
     assert worker.device_peak_mb() == 5.0
 
 
+def test_layers_are_shares_of_steps_after_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = ClockedRunner(SIZE, Time(), itertools.repeat(1.0))
+    worker = Worker(lambda: runner, Footage(SIZE))
+    assert worker.layers() == {}
+    told = iter([{"a": 99.0}, {"a": 1.0, "b": 2.0}, {"a": 1.0, "b": 2.0}, {"b": 2.0}])
+    monkeypatch.setattr(runner, "layer_times", lambda _lr: next(told))
+    assert worker.layers() == {"b": 0.75, "a": 0.25}
+
+
 @pytest.mark.slow
 def test_a_real_run_measures_in_processes_of_their_own(small: Checkpoint) -> None:
     (subject,) = find_subjects([str(small.path)], [SIZE])

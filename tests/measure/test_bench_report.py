@@ -46,3 +46,14 @@ def test_every_line_of_the_table_has_all_columns(bed: Bed) -> None:
     table = list(csv.reader(io.StringIO(bed.run({"torch-cpu": 0.1}).as_csv())))
     assert {len(line) for line in table} == {13}
     assert dict(zip(table[0], table[-1], strict=True))["engine_fps"] == "32.3"
+
+
+def test_layers_of_an_engine_have_their_line_and_stand_with_its_row(bed: Bed) -> None:
+    report = bed.run({"torch-cpu": 0.1, "onnxruntime-cpu": 0.05})
+    assert "profiler, without a graph" not in report.as_text()
+    group = report.groups[0]
+    told = replace(group.rows[1], layers={"CaskConvolution": 0.75, "kgen": 0.25})
+    with_layers = replace(report, groups=[replace(group, rows=[group.rows[0], told])])
+    line = "by TensorRT's profiler, without a graph: CaskConvolution 75%, kgen 25%."
+    assert f"Layers of ONNX Runtime, CPU, float32, {line}" in with_layers.as_text()
+    assert [row["layers"] for row in with_layers.as_dict()["groups"][0]["rows"]] == [{}, told.layers]

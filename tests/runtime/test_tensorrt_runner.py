@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from ksnet_deploy.runtime.open import open_runner
 from ksnet_deploy.runtime.pair import files_of
 from ksnet_deploy.runtime.step_file import exported_metadata, load_exported
 from ksnet_deploy.runtime.tensorrt import cuda_bindings, cuda_pycuda
+from ksnet_deploy.runtime.tensorrt.profile import UNKNOWN
 from ksnet_deploy.runtime.tensorrt.runner import TensorRTRunner
 from ksnet_deploy.runtime.tensorrt.sidecar import Sidecar
 from ksnet_deploy.runtime.tensorrt.target import GpuTarget, SizeRange
@@ -299,3 +301,22 @@ def test_a_step_is_timed_by_the_devices_own_clock(gpu: FakeCuda, engine: Path) -
         runner.reset()
         np.testing.assert_array_equal(runner.step(frames(1)[0]), expected)
     assert not gpu.events
+
+
+@pytest.mark.parametrize("details", [True, False])
+def test_layers_are_told_by_type_and_steps_go_on_as_before(gpu: FakeCuda, engine: Path, *, details: bool) -> None:
+    operators = Counter(node.op_type for node in onnx.load(engine).graph.node)
+    first, second, third = frames(3)
+    with TensorRTRunner(engine, SIZE) as runner, TensorRTRunner(engine, SIZE) as other:
+        runner._engine._engine.details = details
+        runner.step(first)
+        launches = gpu.launches
+        times = runner.layer_times(second)
+        assert gpu.launches == launches, "layers of a recorded graph are not told"
+        expected = {kind: count * (0.5 if kind == "Conv" else 0.125) for kind, count in operators.items()}
+        assert times == pytest.approx(expected if details else {UNKNOWN: sum(expected.values())})
+        assert runner._engine._context.profiler is None
+        for frame in (first, second):
+            other.step(frame)
+        np.testing.assert_array_equal(runner.step(third), other.step(third))
+        assert gpu.launches > launches

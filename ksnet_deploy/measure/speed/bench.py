@@ -227,6 +227,7 @@ class Bench:
             reference=subject.is_reference(m.way),
             yardstick_ms=tuple(m.yardsticks),
             kernel=m.kernel,
+            layers=m.layers,
             device_peak_mb=m.device_peak_mb,
         )
 
@@ -294,6 +295,7 @@ class Bench:
                 m.peak_mb = m.child.call("peak_memory_mb")
                 m.device_peak_mb = m.child.call("device_peak_mb")
                 m.kernel = m.child.call("kernel")
+                m.layers = m.child.call("layers")
                 pictures = m.child.call("pictures", COMPARED_FRAMES)
                 if reference is None and subject.is_reference(m.way):
                     reference = pictures

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.runtime.pair import files_of
 
-__all__ = ["LAYER_TYPES", "layer_shares", "shares_of"]
+__all__ = ["LAYER_TYPES", "in_shares", "layer_shares", "shares_of"]
 
 LAYER_TYPES = {
     "convolutions": {"Conv", "FusedConv", "NhwcFusedConv"},
@@ -63,5 +63,10 @@ def shares_of(events: Iterable[dict[str, Any]]) -> dict[str, float]:
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             times[kinds.get(event["args"]["op_name"], ELEMENTWISE)] += event["dur"]
+    return in_shares(times)
+
+
+def in_shares(times: Mapping[str, float]) -> dict[str, float]:
+    """Times as shares of their sum, from most to least; none where that is 0."""
     total = sum(times.values())
     return {kind: spent / total for kind, spent in sorted(times.items(), key=lambda item: -item[1])} if total else {}

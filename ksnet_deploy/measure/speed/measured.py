@@ -28,6 +28,7 @@ class Measured:
     device_peak_mb: float | None = None
     psnr_db: float | None = None
     kernel: str | None = None
+    layers: dict[str, float] = field(default_factory=dict)
 
 
 class noting:  # noqa: N801  # used like a function of contextlib

@@ -48,6 +48,9 @@ class Row:
     """Time of a fixed work beside every round, in ms."""
     kernel: str | None = None
     """Kernel of the alignment, where a runtime on the CPU has a choice: ``native kernel, avx2``, for example."""
+    layers: dict[str, float] = field(default_factory=dict)
+    """Shares of the layer types in a step, by the names that TensorRT has for them, from its own profiler; empty for
+    runtimes that tell none of an open runner."""
 
     def as_dict(self) -> dict[str, Any]:
         equal = self.psnr_db == float("inf")
@@ -62,6 +65,7 @@ class Row:
             "end_to_end_fps": self.end_to_end_fps,
             "peak_memory_mb": self.peak_memory_mb,
             "device_peak_mb": self.device_peak_mb,
+            "layers": self.layers,
             "psnr_db": None if equal else self.psnr_db,
             "equal_to_reference": equal,
             "is_reference": self.reference,
@@ -196,8 +200,12 @@ class BenchReport:
             )
         lines.append(f"{'paper, RTX 3080':{wide}}{31.0:>9.1f}{'':26}{32.3:>9.2f}   as published, at 180x320")
         if group.layers:
-            shares = ", ".join(f"{kind} {share:.0%}" for kind, share in group.layers.items())
-            lines.append(f"Layers on the CPU, by ONNX Runtime's profile: {shares}.")
+            lines.append(f"Layers on the CPU, by ONNX Runtime's profile: {_in_percent(group.layers)}.")
+        lines += [
+            f"Layers of {row.way.label}, by TensorRT's profiler, without a graph: {_in_percent(row.layers)}."
+            for row in group.rows
+            if row.layers
+        ]
         if kernels := [f"{row.kernel} ({row.way.label})" for row in group.rows if row.kernel]:
             lines.append(f"Alignment: {'; '.join(kernels)}.")
         for row in group.rows:
@@ -242,3 +250,7 @@ class BenchReport:
         paper = ["paper", PAPER["size"], "as published, RTX 3080", PAPER["ms"], *[""] * 3, PAPER["fps"]]
         table.writerow([*paper, *[""] * (len(columns) + len(more) - len(paper))])
         return text.getvalue()
+
+
+def _in_percent(shares: dict[str, float]) -> str:
+    return ", ".join(f"{kind} {share:.0%}" for kind, share in shares.items())

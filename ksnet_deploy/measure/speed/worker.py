@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from ksnet_deploy.base.frames import FrameSize, pad, values_of
 from ksnet_deploy.base.machine import peak_memory, reset_peak_memory
 from ksnet_deploy.measure.speed.frames import moving_frames
+from ksnet_deploy.measure.speed.layers import in_shares
 from ksnet_deploy.measure.speed.timing import Clock, repeat, warm_up
 from ksnet_deploy.runtime.base import Runner
 
@@ -109,6 +111,15 @@ class Worker:
     def kernel(self) -> str | None:
         """Kernel that computes the alignment, where the runtime has a choice; see :attr:`Runner.kernel`."""
         return self._runner.kernel
+
+    def layers(self) -> dict[str, float]:
+        """Share of each layer type in a few steps, from most to least; see :meth:`Runner.layer_times`."""
+        self._runner.layer_times(self._frame())  # the first is slower
+        times: dict[str, float] = defaultdict(float)
+        for _ in range(3):
+            for kind, spent in self._runner.layer_times(self._frame()).items():
+                times[kind] += spent
+        return in_shares(times)
 
     def processor_s(self) -> float:
         """Seconds of processor time, of all cores, that this process has used so far."""

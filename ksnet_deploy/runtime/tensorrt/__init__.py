@@ -2,6 +2,7 @@
 
 - ``engine.py``: an engine, checked and loaded
 - ``runner.py``: runs an engine
+- ``profile.py``: time of an engine's layers
 - ``pieces.py``: runs the pieces of a step as engines, for tiles
 - ``transfers.py``: frames to the GPU and back, beside the steps
 - ``cuda.py``, ``cuda_layer.py``: the GPU at hand; what is asked of it: memory, streams, events, graphs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ksnet_deploy.ops.library import find_plugin_library, load_plugins
 from ksnet_deploy.runtime.step_file import check_countable
 from ksnet_deploy.runtime.tensorrt.cuda import open_device
 from ksnet_deploy.runtime.tensorrt.cuda_layer import Device, DeviceBuffer, Stream
+from ksnet_deploy.runtime.tensorrt.profile import profiled
 from ksnet_deploy.runtime.tensorrt.runtime_cache import RuntimeCache
 from ksnet_deploy.runtime.tensorrt.sidecar import EngineTensor, Sidecar
 from ksnet_deploy.runtime.tensorrt.target import FLAVOURS, import_tensorrt
@@ -53,6 +55,7 @@ class Engine(Closing):
         path, flavour = self.path, self.sidecar.spec.flavour
         if library is not None:
             load_plugins(trt, library)
+        self._trt = trt
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
         self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if self._engine is None:
@@ -104,6 +107,10 @@ class Engine(Closing):
                 raise BackendError(f"TensorRT does not know the tensor {name}; build the engine again")
         if not self._context.execute_async_v3(stream.handle):
             raise BackendError("TensorRT could not run the engine on this GPU; build it again for this machine")
+
+    def profiled(self) -> AbstractContextManager[dict[str, float]]:
+        """Milliseconds of the layers in the runs inside, by type; see :func:`~.profile.profiled`."""
+        return profiled(self._trt, self._engine, self._context)
 
     def keep_compiled(self) -> None:
         """Keep what TensorRT-RTX compiled, beside the engine."""
