@@ -72,10 +72,17 @@ def evaluate(
         str,
         typer.Option("--tiles", help="Largest tiles, such as 270x480, or 'off' (default: as memory allows)."),
     ] = "auto",
-    degradation: Annotated[Literal["BI", "BD"], typer.Option("--degradation", help="How LR is made.")] = "BI",
+    degradation: Annotated[
+        Literal["BI", "BD", "video"],
+        typer.Option("--degradation", help="How LR is made; 'video' draws a reduction and an encoder for each clip."),
+    ] = "BI",
     codec: Annotated[
-        Literal["h264", "hevc", "mpeg2", "vp9", "mjpeg"] | None,
-        typer.Option("--codec", help="Put LR through this encoder first; bicubic is measured too (default: none)."),
+        str | None,
+        typer.Option(
+            "--codec",
+            metavar="NAME",
+            help="Put LR through h264, hevc, mpeg2, vp9 or mjpeg first; bicubic is measured too (default: none).",
+        ),
     ] = None,
     crf: Annotated[
         int | None,

@@ -11,6 +11,7 @@
 - ``limits/``: the least time that a step can take
 - ``memory.py``: what measuring takes
 - ``models.py``: the bundled networks
-- ``degradation.py``, ``warping.py``: BI, BD and bicubic; flicker
+- ``degradation.py``, ``kernels.py``, ``variants.py``: BI, BD and bicubic; other reductions; LR as videos have it
+- ``warping.py``: flicker
 - ``plotting.py``, ``published.py``: plots; the paper's figures
 """

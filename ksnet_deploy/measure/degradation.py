@@ -20,8 +20,8 @@ from ksnet_deploy.base.frames import SCALE
 
 __all__ = [
     "MARGIN",
+    "ClipDegradation",
     "Degradation",
-    "TrainingDegradation",
     "apply_matrices",
     "bicubic_matrix",
     "degrade",
@@ -31,8 +31,8 @@ __all__ = [
 ]
 
 Degradation = Literal["BI", "BD"]
-TrainingDegradation = Literal["BI", "BD", "video"]
-"""``video`` is not made of single frames: :mod:`ksnet_deploy.training.variants` does it."""
+ClipDegradation = Literal["BI", "BD", "video"]
+"""Degradation of whole clips; ``video`` is not made of single frames: :mod:`ksnet_deploy.measure.variants` does it."""
 MARGIN = 2
 """LR pixels around a crop that its degradation depends on."""
 GAUSSIAN_SIGMA = 1.6

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ksnet_deploy.base.frames import SCALE, FrameSize
 from ksnet_deploy.base.metrics import PSNR_LIMIT, luma, psnr, ssim
 from ksnet_deploy.base.version import __version__
-from ksnet_deploy.measure.degradation import Degradation, degrade, enlarge_bicubic
+from ksnet_deploy.measure.degradation import ClipDegradation, degrade, enlarge_bicubic
 from ksnet_deploy.measure.protocols import PROTOCOLS
 from ksnet_deploy.measure.published import PUBLISHED, PUBLISHED_SOURCE
 from ksnet_deploy.measure.warping import WarpingError
@@ -99,6 +99,8 @@ class ClipScore:
     """Warping error (:class:`~ksnet_deploy.measure.warping.WarpingError`) over all frames; None where not asked for
     or there is one frame only."""
     psnr_per_frame: list[float]
+    variant: dict[str, Any] | None = None
+    """Recipe of LR where it was drawn, see :mod:`ksnet_deploy.measure.variants`."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,8 @@ class EvaluationReport:
             f"{'clip':<32}{'frames':>8}{'PSNR dB':>10}{'SSIM':>9}{'warping':>9}",
         ]
         for clip in self.clips:
-            lines.append(_row(clip.name, str(clip.frames), clip.psnr_db, clip.ssim, clip.warping_error))
+            row = _row(clip.name, str(clip.frames), clip.psnr_db, clip.ssim, clip.warping_error)
+            lines.append(row if clip.variant is None else f"{row:<69}{_in_words(clip.variant)}")
         frames = str(sum(clip.frames for clip in self.clips))
         for name, report in (("mean", self), ("mean of bicubic", self.bicubic)):
             if report is not None:
@@ -181,7 +184,7 @@ def evaluate(
     method: Method,
     protocol: str,
     *,
-    degradation: Degradation = "BI",
+    degradation: ClipDegradation = "BI",
     compression: Compression | None = None,
     space: Literal["y", "rgb"] | None = None,
     warping: WarpingError | None = None,
@@ -192,6 +195,7 @@ def evaluate(
     Args:
         clips: from :func:`pairs`.
         protocol: a key of PROTOCOLS.
+        degradation: how LR is made where it is not given; ``video`` makes that of each clip as a whole.
         compression: what LR goes through first, each clip as a whole, which is held in memory then.
         space: another than the protocol's.
         warping: measures temporal consistency where given.
@@ -217,7 +221,8 @@ def evaluate(
                 waiting.append(high)
                 yield low
 
-        for index, found in enumerate(method.enlarge(lows(_frame_pairs(hr, lr, size, degradation, compression)))):
+        whole, variant = _whole_lr(hr, lr, size, degradation, compression)
+        for index, found in enumerate(method.enlarge(lows(_frame_pairs(hr, lr, size, degradation, whole)))):
             high = waiting.popleft()
             if index in counted:
                 planes = [(luma(found), luma(high))] if space == "y" else list(_channels(found, high))
@@ -230,7 +235,7 @@ def evaluate(
         hr.release()
         warping_error = float(np.mean(errors)) if errors else None
         scores.append(
-            ClipScore(hr.name, len(psnrs), float(np.mean(psnrs)), float(np.mean(ssims)), warping_error, psnrs)
+            ClipScore(hr.name, len(psnrs), float(np.mean(psnrs)), float(np.mean(ssims)), warping_error, psnrs, variant)
         )
     name = degradation if all(lr is None for _, lr in clips) else "as given"
     return EvaluationReport(protocol, space, name, method.name, scores, compression)
@@ -242,25 +247,51 @@ def frames_at_a_time(clip: Clip) -> int:
 
 
 def _frame_pairs(
-    hr: Clip, lr: Clip | None, size: FrameSize, degradation: Degradation, compression: Compression | None
+    hr: Clip, lr: Clip | None, size: FrameSize, degradation: ClipDegradation, whole: Frames | None
 ) -> Iterator[tuple[Frames, Frames]]:
-    region = (0, 0, size.upscaled.height, size.upscaled.width)
-    step = frames_at_a_time(hr)
-    parts = [(start, min(step, hr.frames - start)) for start in range(0, hr.frames, step)]
-
-    def reduced(high: Frames, start: int) -> Frames:
-        return degrade(high, degradation) if lr is None else lr.read(start, len(high))
-
-    encoded = None
-    if compression is not None:
-        from ksnet_deploy.video.compression import compress  # needs PyAV, which shards do without
-
-        whole = [reduced(hr.read(start, count, region), start) for start, count in parts]
-        encoded = compress(np.concatenate(whole), compression)
-    for start, count in parts:
-        high = hr.read(start, count, region)
-        low = reduced(high, start) if encoded is None else encoded[start : start + count]
+    """Frames of LR and HR; of ``whole`` where LR was made at once."""
+    for start, count, high in _parts(hr, size):
+        low = _reduced(high, start, lr, degradation) if whole is None else whole[start : start + count]
         yield from zip(low, high, strict=True)
+
+
+def _whole_lr(
+    hr: Clip, lr: Clip | None, size: FrameSize, degradation: ClipDegradation, compression: Compression | None
+) -> tuple[Frames | None, dict[str, Any] | None]:
+    """All LR frames of a clip where an encoder is to see them together, and what was done to them where that was drawn;
+    else None, for frames that are reduced as they come."""
+    if degradation == "video":
+        from ksnet_deploy.measure.variants import make_variant  # needs PyAV, which shards do without
+
+        frames = np.empty((hr.frames, size.upscaled.height, size.upscaled.width, 3), np.uint8)
+        for start, count, high in _parts(hr, size):
+            frames[start : start + count] = high
+        return make_variant(frames, hr.name)
+    if compression is None:
+        return None, None
+    from ksnet_deploy.video.compression import compress
+
+    lows = [_reduced(high, start, lr, degradation) for start, _, high in _parts(hr, size)]
+    return compress(np.concatenate(lows), compression), None
+
+
+def _parts(hr: Clip, size: FrameSize) -> Iterator[tuple[int, int, Frames]]:
+    """HR frames as many at a time as are in memory at once, with the first's index and their number."""
+    step = frames_at_a_time(hr)
+    for start in range(0, hr.frames, step):
+        count = min(step, hr.frames - start)
+        yield start, count, hr.read(start, count, (0, 0, size.upscaled.height, size.upscaled.width))
+
+
+def _reduced(high: Frames, start: int, lr: Clip | None, degradation: ClipDegradation) -> Frames:
+    assert degradation != "video", "which is made of whole clips"
+    return degrade(high, degradation) if lr is None else lr.read(start, len(high))
+
+
+def _in_words(variant: dict[str, Any]) -> str:
+    from ksnet_deploy.measure.variants import variant_in_words
+
+    return variant_in_words(variant)
 
 
 def _channels(found: Frames, expected: Frames) -> Iterable[tuple[Frames, Frames]]:

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from ksnet_deploy.base.errors import ConfigError
-from ksnet_deploy.measure.degradation import Degradation
+from ksnet_deploy.measure.degradation import ClipDegradation
 from ksnet_deploy.measure.evaluation import BicubicMethod, EvaluationReport, Method, NetworkMethod
 from ksnet_deploy.measure.evaluation import evaluate as evaluate_method
-from ksnet_deploy.measure.memory import plan_evaluation
+from ksnet_deploy.measure.memory import Held, plan_evaluation
 from ksnet_deploy.measure.protocols import PROTOCOLS, pairs
 from ksnet_deploy.measure.warping import WarpingError
 from ksnet_deploy.network.bundled import bundled_checkpoint
@@ -43,8 +43,8 @@ def evaluate(
     backend: str | None = None,
     precision: str | None = None,
     tiles: TileChoice | str = "auto",
-    degradation: Degradation = "BI",
-    codec: CodecName | None = None,
+    degradation: ClipDegradation = "BI",
+    codec: str | None = None,
     crf: int | None = None,
     space: Space | None = None,
     crop: bool = False,
@@ -63,8 +63,10 @@ def evaluate(
         protocol: ``folder``, ``vid4``, ``reds4`` or ``vimeo90k``.
         method: what enlarges the frames.
         runtime, device, backend, precision, tiles: as :class:`ksnet_deploy.Upscaler` takes them.
-        degradation: how LR is made, ``BI`` or ``BD``.
-        codec, crf: encoder that LR goes through first, and its quality; bicubic of the same input stands beside then.
+        degradation: how LR is made, ``BI``, ``BD`` or ``video``: a reduction, noise and an encoder that are drawn for
+            each clip, as ``pack`` draws its first version.
+        codec, crf: encoder that LR goes through first, and its quality. Where LR is encoded, so or by ``video``,
+            bicubic of the same input stands beside.
         space: ``y`` or ``rgb`` (default: the protocol's).
         crop: leave out rows and columns that 4 does not divide.
         warping: measure temporal consistency too, which is slow.
@@ -79,12 +81,17 @@ def evaluate(
     if protocol not in PROTOCOLS:
         raise ConfigError(f"there is no protocol '{protocol}'; give {', '.join(PROTOCOLS)}")
     check_choice("method", method, get_args(MethodKind))
-    check_choice("degradation to measure", degradation, get_args(Degradation))
+    check_choice("degradation to measure", degradation, get_args(ClipDegradation))
     check_choice("space", space, get_args(Space))
     if crf is not None and codec is None:
         raise ConfigError(f"a quality of {crf} needs to know of which codec; add --codec h264, or leave it out")
     if lr is not None and degradation != "BI":
         raise ConfigError(f"LR is given by --lr, so --degradation {degradation} has no effect; leave one of them out")
+    if codec is not None and degradation == "video":
+        raise ConfigError(
+            f"--degradation video draws an encoder for each clip, so --codec {codec} has no effect; leave one of them "
+            "out"
+        )
     tile_choice, choices = parse_tiles(tiles), Choices.of(runtime, device, backend, precision)
     if method == "bicubic":
         named = {"--model": model, "--runtime": runtime or backend, "--device": device, "--precision": precision}
@@ -95,17 +102,20 @@ def evaluate(
     compression = None
     if codec is not None:
         from ksnet_deploy.video.compression import CODECS, Compression  # needs PyAV, which shards do without
+        from ksnet_deploy.video.writing.presets import ALIASES
 
-        if codec not in CODECS:
+        name = ALIASES.get(codec, codec)
+        if name not in CODECS:
             raise ConfigError(f"there is no codec '{codec}' to put LR through; give {', '.join(CODECS)}")
-        compression = Compression.usual(codec, crf)
+        compression = Compression.usual(cast("CodecName", name), crf)
     # Before the clips, which may be many.
     network = find_fastest(chosen, choices) if method == "network" else None
     clips = pairs(Path(hr), None if lr is None else Path(lr), PROTOCOLS[protocol], mod_crop=crop, on_note=on_note)
-    needed = plan_evaluation(clips, network, tile_choice, compressed=compression is not None, warping=warping)
+    held: Held = "hr" if degradation == "video" else "lr" if compression is not None else None
+    needed = plan_evaluation(clips, network, tile_choice, held=held, warping=warping)
     if needed is not None:
         on_memory(needed)
-    beside = network is not None and compression is not None
+    beside = network is not None and held is not None
     on_begin(len(clips), sum(high.frames for high, _ in clips) * (1 + beside))
 
     def score(scored: Method) -> EvaluationReport:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from ksnet_deploy.base.frames import SCALE, FrameSize
 from ksnet_deploy.export.memory import check_memory, export_bytes
@@ -16,7 +17,18 @@ from ksnet_deploy.upscale.values import TileChoice
 from ksnet_deploy.upscale.windows import Windows
 from ksnet_deploy.video.clips.clip import Clip, VideoClip
 
-__all__ = ["benchmark_bytes", "config_of_file", "evaluation_bytes", "plan_evaluation", "process_bytes", "torch_bytes"]
+__all__ = [
+    "Held",
+    "benchmark_bytes",
+    "config_of_file",
+    "evaluation_bytes",
+    "plan_evaluation",
+    "process_bytes",
+    "torch_bytes",
+]
+
+Held: TypeAlias = Literal["lr", "hr"] | None
+"""Frames of a clip that an encoder sees at once: those of LR, those of HR too, of which it is made, or none."""
 
 PARENT_BYTES = 250_000_000
 """The process that starts the measured ones and waits for them, with PyTorch."""
@@ -61,7 +73,7 @@ def evaluation_bytes(
     network_bytes: Callable[[FrameSize, int], int],
     *,
     waiting: int = 1,
-    compressed: bool = False,
+    held: Held = None,
     warping: bool = False,
 ) -> int:
     """Peak of a process that evaluates clips.
@@ -70,7 +82,7 @@ def evaluation_bytes(
         clips: HR clips, each with its LR clip where there is one.
         network_bytes: what the network takes on LR frames of a size, beside so many bytes; 0 for none.
         waiting: HR frames that wait until the network gives the first; a bidirectional one sees a window before.
-        compressed: LR goes through an encoder first, each clip as a whole.
+        held: frames that are in memory at once, beside those that are always.
         warping: temporal consistency is measured too.
     """
     peak = 0
@@ -79,8 +91,8 @@ def evaluation_bytes(
         pixels = hr.height * hr.width
         read = _bytes_read(hr) + (0 if lr is None else _bytes_read(lr))
         beside = read + SCORING_BYTES * pixels + 3 * (min(waiting, hr.frames) - 1) * pixels
-        if compressed:
-            beside += hr.frames * pixels
+        if held is not None:
+            beside += (4 if held == "hr" else 1) * hr.frames * pixels
         if warping:
             beside += WARPING_BASE_BYTES + WARPING_BYTES * pixels
         # The frames of a decoded video are put together, which takes them twice; the network is there from the second.
@@ -101,7 +113,7 @@ def plan_evaluation(
     network: Network | None,
     tiles: TileChoice,
     *,
-    compressed: bool,
+    held: Held,
     warping: bool,
 ) -> int | None:
     """Bytes that an evaluation takes, checked against what there is; None where the network runs on a GPU, whose own
@@ -126,9 +138,7 @@ def plan_evaluation(
             return torch_bytes(config, size) + windows.bytes(size, config)
         return memory_needed(size, config, choose_tiles(size, network, tiles, windows, beside), windows)
 
-    needed = evaluation_bytes(
-        clips, network_bytes, waiting=windows.latency_frames, compressed=compressed, warping=warping
-    )
+    needed = evaluation_bytes(clips, network_bytes, waiting=windows.latency_frames, held=held, warping=warping)
     remedy = "give smaller frames, or fewer frames in a video"
     if network is not None and network.can_be_tiled:
         remedy += ", or smaller tiles with --tiles"

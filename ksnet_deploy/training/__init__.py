@@ -10,6 +10,5 @@
 - ``task.py``, ``ksnet_task.py``, ``flow_task.py``, ``losses.py``: what is trained, and on what
 - ``pack.py``, ``dataset.py``, ``motion.py``: shards; windows; synthetic motion
 - ``loading.py``: batches from processes that load
-- ``variants.py``, ``kernels.py``: LR as videos have it; reductions
 - ``start.py``, ``flow_weights.py``, ``recipe.py``: weights to start from; those of flow networks; schedules
 """

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, Sampler
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import SCALE
 from ksnet_deploy.base.words import counted
-from ksnet_deploy.measure.degradation import MARGIN, TrainingDegradation, degrade
+from ksnet_deploy.measure.degradation import MARGIN, ClipDegradation, degrade
 from ksnet_deploy.training.motion import camera_window
 from ksnet_deploy.training.recipe import Stage
 from ksnet_deploy.video.clips.clip import Clip, check_divisible
@@ -93,13 +93,11 @@ class WindowDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
     the windows are "BI" ones.
     """
 
-    def __init__(
-        self, clips: Sequence[Clip], *, degradation: TrainingDegradation, still_share: float, seed: int
-    ) -> None:
+    def __init__(self, clips: Sequence[Clip], *, degradation: ClipDegradation, still_share: float, seed: int) -> None:
         self.clips = [clip for clip in clips if clip.frames > 1]
         self.stills = [clip for clip in clips if clip.frames == 1]
         self.still_share = 1.0 if not self.clips else still_share if self.stills else 0.0
-        self.degradation: TrainingDegradation = degradation
+        self.degradation: ClipDegradation = degradation
         self.seed = seed
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
@@ -114,7 +112,7 @@ class WindowDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
                 break
         return *_augmented(window.lr, window.hr, rng), torch.tensor(window.encoded)
 
-    def _from_clip(self, draw: Draw, degradation: TrainingDegradation, rng: np.random.Generator) -> Window:
+    def _from_clip(self, draw: Draw, degradation: ClipDegradation, rng: np.random.Generator) -> Window:
         clip = self.clips[rng.integers(len(self.clips))]
         height, width, patch = clip.height // SCALE, clip.width // SCALE, draw.patch_px
         top, left = int(rng.integers(height - patch + 1)), int(rng.integers(width - patch + 1))
@@ -135,7 +133,7 @@ class WindowDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
         hr = hr[:, SCALE * above : SCALE * (above + patch), SCALE * before : SCALE * (before + patch)]
         return Window(lr[order], hr[order], encoded=False)
 
-    def _from_still(self, draw: Draw, degradation: TrainingDegradation, rng: np.random.Generator) -> Window:
+    def _from_still(self, draw: Draw, degradation: ClipDegradation, rng: np.random.Generator) -> Window:
         still = self.stills[rng.integers(len(self.stills))]
         height, width = min(still.height, STILL_VIEW_PX), min(still.width, STILL_VIEW_PX)
         top, left = rng.integers(still.height - height + 1), rng.integers(still.width - width + 1)
@@ -144,7 +142,7 @@ class WindowDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
         side = SCALE * (draw.patch_px + 2 * margin)
         hr = camera_window(picture, draw.frames, side, side, rng)
         if degradation == "video":
-            from ksnet_deploy.training.variants import Variant  # needs PyAV, which packed clips do without
+            from ksnet_deploy.measure.variants import Variant  # needs PyAV, which packed clips do without
 
             variant = Variant.draw(rng)
             lr, encoded = variant.apply(hr, rng), variant.compression is not None
@@ -183,7 +181,7 @@ def clips_in_words(clips: Sequence[Clip]) -> str:
     return f"{counted(len(clips) - stills, 'clip')} and {counted(stills, 'still')}"
 
 
-def clips_identity(clips: Sequence[Clip], degradation: TrainingDegradation = "BI") -> dict[str, str]:
+def clips_identity(clips: Sequence[Clip], degradation: ClipDegradation = "BI") -> dict[str, str]:
     """Facts of the data that must stay the same when a run goes on, by names for messages.
 
     The clips' names and shapes, and what "video" makes of them; and the sizes and modification times of their files, so
@@ -193,7 +191,7 @@ def clips_identity(clips: Sequence[Clip], degradation: TrainingDegradation = "BI
     if degradation == "video":
         lines += [f"plain {PLAIN_SHARE}", *(facts for clip in clips for facts in clip.variants)]
         if any(clip.frames == 1 for clip in clips):  # encoded when they are drawn
-            from ksnet_deploy.training.variants import encoder_versions
+            from ksnet_deploy.measure.variants import encoder_versions
 
             lines += encoder_versions()
     files = sorted({path for clip in clips for path in clip.files()})

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ksnet_deploy.base.errors import ConfigError, InputError
 from ksnet_deploy.base.frames import SCALE, FrameSize
 from ksnet_deploy.base.metrics import PSNR_LIMIT, luma, psnr
-from ksnet_deploy.measure.degradation import TrainingDegradation, degrade, enlarge_bicubic
+from ksnet_deploy.measure.degradation import ClipDegradation, degrade, enlarge_bicubic
 from ksnet_deploy.network.blocks import shared_kernels
 from ksnet_deploy.network.checkpoints import save_checkpoint
 from ksnet_deploy.network.model import KSNet
@@ -124,7 +124,7 @@ class _ValidationClip:
 
     FRAMES = 15
 
-    def __init__(self, clip: Clip, degradation: TrainingDegradation) -> None:
+    def __init__(self, clip: Clip, degradation: ClipDegradation) -> None:
         if clip.frames == 1:
             raise InputError(
                 f"{clip} has one frame only; the network is recurrent, so validate on clips of two frames or more, and "
@@ -145,11 +145,11 @@ class _ValidationClip:
 
 
 def _validation_lr(
-    hr: np.ndarray[Any, np.dtype[np.uint8]], degradation: TrainingDegradation
+    hr: np.ndarray[Any, np.dtype[np.uint8]], degradation: ClipDegradation
 ) -> np.ndarray[Any, np.dtype[np.uint8]]:
     if degradation != "video":
         return degrade(hr, degradation)
-    from ksnet_deploy.training.variants import reference_lr
+    from ksnet_deploy.measure.variants import reference_lr
 
     return reference_lr(hr)
 

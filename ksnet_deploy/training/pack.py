@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -69,7 +70,7 @@ def pack_clips(
             ``folder`` itself. Stills are never held out.
         max_bytes: of a shard, unless one clip is larger.
         mod_crop: cut clips to a multiple of 4 pixels.
-        variants: LR versions as videos have them to keep beside each clip, see training/variants.py. Stills get theirs
+        variants: LR versions as videos have them to keep beside each clip, see measure/variants.py. Stills get theirs
             when they are drawn.
         seed: of the versions.
 
@@ -115,7 +116,7 @@ def _moves(clip: Clip) -> bool:
 
 def _check_before_encoding(clips: Sequence[Clip], mod_crop: bool) -> None:
     """Raise what would else come up after hours, when it is the turn of a clip or of a codec."""
-    from ksnet_deploy.training.variants import encoder_versions
+    from ksnet_deploy.measure.variants import encoder_versions
 
     encoder_versions()
     check_variant_names(clips)
@@ -152,8 +153,9 @@ def _variants(count: int, seed: int, clip: Clip, hr: NDArray[np.uint8]) -> Itera
     """LR versions of a clip, so many; none of a still."""
     if not count or clip.frames == 1:
         return
-    from ksnet_deploy.training.variants import make_variant
+    from ksnet_deploy.measure.variants import make_variant
 
     check_divisible(clip)
     for index in range(count):
-        yield make_variant(hr, clip.name, index, seed)
+        lr, facts = make_variant(hr, clip.name, index, seed)
+        yield lr, json.dumps(facts, sort_keys=True)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from ksnet_deploy.base.errors import ConfigError
 from ksnet_deploy.base.words import counted
-from ksnet_deploy.measure.degradation import TrainingDegradation
+from ksnet_deploy.measure.degradation import ClipDegradation
 
 __all__ = ["RECIPES", "OptimizerName", "Recipe", "Stage", "check_batches"]
 
@@ -68,7 +68,7 @@ class Recipe:
     """Largest norm of the gradients, which are scaled down to it; None for any."""
     optimizer: OptimizerName = "adam"
     """Optimizer; Muon takes the main network's convolution kernels only, all else is Adam's."""
-    degradation: TrainingDegradation = "BI"
+    degradation: ClipDegradation = "BI"
     temporal_weight: float = 0.0
     """Weight of the temporal loss beside the Charbonnier loss; above 0 a video is steadier."""
     still_share: float = 0.25

@@ -12,7 +12,7 @@ import torch
 from ksnet_deploy.base.errors import BackendError, CheckpointError, ConfigError, InputError
 from ksnet_deploy.base.machine import BFLOAT16_FLAGS, cores, cpu_flags
 from ksnet_deploy.base.words import counted
-from ksnet_deploy.measure.degradation import TrainingDegradation
+from ksnet_deploy.measure.degradation import ClipDegradation
 from ksnet_deploy.network.bundled import checkpoint_path
 from ksnet_deploy.network.config import KSNetConfig
 from ksnet_deploy.network.flow import SpyNet
@@ -116,7 +116,7 @@ class TrainingRequest(_Request):
     learning_rate: float | None = None
     flow_frozen: int | None = None
     optimizer: OptimizerName | None = None
-    degradation: TrainingDegradation = "BI"
+    degradation: ClipDegradation = "BI"
     temporal_weight: float = 0.0
     licence: str = "not stated"
 
@@ -124,7 +124,7 @@ class TrainingRequest(_Request):
         super().__post_init__()
         check_choice("recipe", self.recipe, tuple(RECIPES))
         check_choice("optimizer", self.optimizer, get_args(OptimizerName))
-        check_choice("degradation", self.degradation, get_args(TrainingDegradation))
+        check_choice("degradation", self.degradation, get_args(ClipDegradation))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,7 +82,8 @@ def test_large_frames_are_read_fewer_at_a_time_with_the_same_figures(monkeypatch
 def test_more_takes_more() -> None:
     clips = [(ArrayClip(noise(2, 64, 96, 3)), None)]
     plain = evaluation_bytes(clips, lambda _size, _beside: 0)
-    assert plain < evaluation_bytes(clips, lambda _size, _beside: 0, compressed=True)
+    assert plain < evaluation_bytes(clips, lambda _size, _beside: 0, held="lr")
+    assert evaluation_bytes(clips, lambda _size, _beside: 0, held="hr") >= plain + 3 * 2 * 64 * 96
     assert plain < evaluation_bytes(clips, lambda _size, _beside: 0, warping=True)
     assert evaluation_bytes(clips, lambda size, _beside: size.height) == plain + 16
     small, large = FrameSize(72, 128), FrameSize(540, 960)

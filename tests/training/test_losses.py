@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trainings import CPU, tiny_task
 
 from ksnet_deploy.base.errors import ConfigError
-from ksnet_deploy.measure.degradation import TrainingDegradation
+from ksnet_deploy.measure.degradation import ClipDegradation
 from ksnet_deploy.training.losses import EPS, charbonnier, temporal_loss
 from ksnet_deploy.training.recipe import Recipe, Stage
 
@@ -112,7 +112,7 @@ def test_a_training_adds_it_by_its_weight(tmp_path: Path) -> None:
     ("degradation", "encoded", "adds"), [("video", True, 1), ("video", False, 0), ("BI", False, 1)]
 )
 def test_on_video_it_counts_encoded_windows_only(
-    tmp_path: Path, degradation: TrainingDegradation, encoded: bool, adds: int
+    tmp_path: Path, degradation: ClipDegradation, encoded: bool, adds: int
 ) -> None:
     recipe = Recipe((Stage(1, 1, 3, 16),), temporal_weight=2.0)
     task = tiny_task(tmp_path, recipe)

@@ -14,7 +14,8 @@ from media import make_video
 
 from ksnet_deploy.base.errors import ConfigError, InputError, OutputError
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.training import pack, variants
+from ksnet_deploy.measure import variants
+from ksnet_deploy.training import pack
 from ksnet_deploy.training.pack import pack_clips
 from ksnet_deploy.video import compression
 from ksnet_deploy.video.clips.clip import VideoClip
@@ -28,9 +29,9 @@ def test_nothing_is_encoded_before_all_clips_are_known_to_be_fit(
     folder_of_frames(tmp_path / "data/b", noise(2, 66, 64, 3))
     encoded: list[str] = []
 
-    def make(hr: np.ndarray, name: str, *_: Any) -> tuple[np.ndarray, str]:
+    def make(hr: np.ndarray, name: str, *_: Any) -> tuple[np.ndarray, dict[str, Any]]:
         encoded.append(name)
-        return hr[:, ::4, ::4], "{}"
+        return hr[:, ::4, ::4], {}
 
     monkeypatch.setattr(variants, "make_variant", make)
     with pytest.raises(InputError, match=r"the clip 'b' of .* --crop"):

@@ -15,65 +15,13 @@ from trainings import moving_clip, request
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.measure.degradation import degrade
+from ksnet_deploy.measure.variants import make_variant, reference_lr
 from ksnet_deploy.training.dataset import Draw, WindowDataset, clips_identity
-from ksnet_deploy.training.kernels import KERNELS, KernelName, reduce_frames, reduction_matrix
 from ksnet_deploy.training.pack import pack_clips
 from ksnet_deploy.training.run import train_ksnet
-from ksnet_deploy.training.variants import CODEC_SHARES, QUALITIES, Variant, make_variant, reference_lr
 from ksnet_deploy.video.clips.clip import Region
 from ksnet_deploy.video.clips.find import find_clips
 from ksnet_deploy.video.compression import Compression, compress, encoder_version
-
-
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_every_kernel_has_the_phase_of_bicubic(kernel: KernelName) -> None:
-    rows, columns = np.mgrid[:96, :128]
-    blob = 200 * np.exp(-((rows - 41.3) ** 2 + (columns - 62.6) ** 2) / (2 * 7.0**2))
-    hr = np.repeat(np.rint(blob)[..., None], 3, axis=2).astype(np.uint8)
-    lr = reduce_frames(hr, kernel, 1.6)[..., 0].astype(float)
-    y, x = np.mgrid[:24, :32]
-    centroid = np.array([(lr * y).sum(), (lr * x).sum()]) / lr.sum()
-    # An HR pixel p lies at (p + 0.5) / 4 - 0.5 of the LR frame.
-    assert centroid == pytest.approx([(41.3 + 0.5) / 4 - 0.5, (62.6 + 0.5) / 4 - 0.5], abs=0.05)
-    assert reduction_matrix(96, kernel, 1.6).sum(axis=1) == pytest.approx(np.ones(24), abs=1e-5)
-
-
-def test_the_bicubic_kernel_is_the_benchmarks() -> None:
-    hr = noise(2, 32, 48, 3)
-    np.testing.assert_array_equal(reduce_frames(hr, "bicubic"), degrade(hr, "BI"))
-
-
-def test_a_version_depends_on_seed_name_and_number_alone() -> None:
-    hr = moving_grain(4, 64, 96)
-    first = make_variant(hr, "a", 1, 0)
-    again = make_variant(hr, "a", 1, 0)
-    np.testing.assert_array_equal(first[0], again[0])
-    assert first[1] == again[1]
-    others = [make_variant(hr, *key)[1] for key in (("b", 1, 0), ("a", 2, 0), ("a", 1, 1))]
-    assert len({first[1], *others}) == 4
-
-
-def test_versions_are_as_various_as_videos() -> None:
-    rng = np.random.default_rng(0)
-    drawn = [Variant.draw(rng) for _ in range(2000)]
-    clean = [variant for variant in drawn if variant.compression is None]
-    encoded = [variant.compression for variant in drawn if variant.compression is not None]
-    assert len(clean) / len(drawn) == pytest.approx(0.2, abs=0.03)
-    assert not any(variant.noise for variant in clean)
-    assert {variant.kernel for variant in clean} == set(KERNELS)
-    for codec, share in CODEC_SHARES.items():
-        those = [compression for compression in encoded if compression.codec == codec]
-        assert len(those) / len(encoded) == pytest.approx(share, abs=0.03)
-        assert (min(c.quality for c in those), max(c.quality for c in those)) == QUALITIES[codec]
-    assert max(CODEC_SHARES, key=lambda codec: CODEC_SHARES[codec]) == "h264"
-    assert len({(c.preset, c.gop) for c in encoded if c.codec == "h264"}) == 20
-
-
-def test_noise_is_drawn_and_of_the_size_that_is_told() -> None:
-    hr = np.full((8, 64, 64, 3), 128, np.uint8)
-    lr = Variant("area", 0.0, 2.0, None).apply(hr, np.random.default_rng(0))
-    assert float(lr.astype(float).std()) == pytest.approx(2.0, rel=0.1)
-    assert float(np.diff(lr.astype(int), axis=0).std()) > 2.0, "another in every frame"
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +41,7 @@ def test_versions_are_packed_beside_their_clips(packed: Path) -> None:
         assert len(clip.variants) == 3
         for index, facts in enumerate(clip.variants):
             lr, expected = make_variant(hr, clip.name, index, 0)
-            assert facts == expected
+            assert json.loads(facts) == expected
             np.testing.assert_array_equal(clip.read_variant(index, 0, 6, (0, 0, 24, 28)), lr)
             np.testing.assert_array_equal(clip.read_variant(index, 2, 3, (4, 5, 8, 9)), lr[2:5, 4:12, 5:14])
             told = json.loads(facts)

@@ -35,7 +35,7 @@ class Clip(ABC):
         """Frames start to start + count - 1, all of them or a region: (count, H, W, 3) RGB."""
 
     variants: tuple[str, ...] = ()
-    """Facts, as JSON, of each LR version that is kept beside the frames; see training/variants.py."""
+    """Facts, as JSON, of each LR version that is kept beside the frames; see measure/variants.py."""
 
     def read_variant(self, index: int, start: int, count: int, region: Region) -> NDArray[np.uint8]:
         """Frames of an LR version, as :meth:`read` gives HR frames; the region is in LR pixels."""

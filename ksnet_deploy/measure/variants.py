@@ -1,26 +1,25 @@
 """LR versions as videos have them: a random reduction, at times noise, then a real encoder.
 
-``pack --degradation video`` makes some of each clip, once; stills get theirs when a camera has moved over them. What is
-drawn depends on the generator alone: a version is repeated from (seed, name of the clip, number of the version) with
-the same version of the encoder.
+``pack --degradation video`` makes some of each clip, once; stills get theirs when a camera has moved over them.
+``evaluate --degradation video`` takes the first that it would make. What is drawn depends on the generator alone: a
+version is repeated from (seed, name of the clip, number of the version) with the same version of the encoder.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ksnet_deploy.measure.degradation import degrade
-from ksnet_deploy.training.kernels import KernelName, reduce_frames
+from ksnet_deploy.measure.kernels import KernelName, reduce_frames
 from ksnet_deploy.video.compression import CODECS, CodecName, Compression, compress, encoder_version
 
-__all__ = ["REFERENCE", "Variant", "encoder_versions", "make_variant", "reference_lr"]
+__all__ = ["REFERENCE", "Variant", "encoder_versions", "make_variant", "reference_lr", "variant_in_words"]
 
 CLEAN_SHARE = 0.2
 """Share of the versions that are reduced and nothing else, so that a clean source is still upscaled well."""
@@ -107,8 +106,10 @@ class Variant:
         return lr if self.compression is None else compress(lr, self.compression)
 
 
-def make_variant(hr: NDArray[np.uint8], name: str, index: int, seed: int) -> tuple[NDArray[np.uint8], str]:
-    """Version ``index`` of the clip of a name: its LR frames, and all about it as JSON.
+def make_variant(
+    hr: NDArray[np.uint8], name: str, index: int = 0, seed: int = 0
+) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    """Version ``index`` of the clip of a name: its LR frames, and all about it as plain values.
 
     Args:
         hr: all frames of the clip, (T, H, W, 3), H and W multiples of 4.
@@ -123,7 +124,14 @@ def make_variant(hr: NDArray[np.uint8], name: str, index: int, seed: int) -> tup
     facts = {"seed": seed, **asdict(variant)}
     if variant.compression is not None:
         facts["encoder"] = encoder_version(variant.compression.codec)
-    return lr, json.dumps(facts, sort_keys=True)
+    return lr, facts
+
+
+def variant_in_words(facts: Mapping[str, Any]) -> str:
+    """Version by what :func:`make_variant` tells of it: ``gaussian, noise 1.5, vp9 CRF 41``; ``bicubic, clean``."""
+    made = facts["compression"]
+    noise = f"noise {facts['noise']:.1f}, " if facts["noise"] else ""
+    return f"{facts['kernel']}, {noise}{'clean' if made is None else Compression(**made)}"
 
 
 def reference_lr(hr: NDArray[np.uint8]) -> NDArray[np.uint8]:
