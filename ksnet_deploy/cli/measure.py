@@ -73,6 +73,7 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure every way that this machine has to run a network: a step, the pipeline, and from file to file."""
+    from ksnet_deploy.base.errors import ConfigError
     from ksnet_deploy.base.files import check_apart, check_new_file
     from ksnet_deploy.base.frames import FrameSize
     from ksnet_deploy.base.machine import cores, cpu_name
@@ -103,6 +104,8 @@ def bench(
         )
         print(_estimates(models, sizes, estimate))
         return
+    if overwrite and csv is None and plot is None:
+        raise ConfigError("--overwrite has nothing to replace; leave it out, or name a file with --csv or --plot")
     older = None if compare is None else read_result(compare)
     if older is not None:
         sets = find_surroundings().instruction_sets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +48,30 @@ def test_what_was_measured_is_told_whatever_fails_afterwards(tmp_path: Path, mon
     assert "ONNX Runtime, CPU, float32" in result.stdout
 
 
-def test_what_was_measured_is_told_where_measuring_breaks_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(self: Bench, **more: Any) -> None:
-        run_whole(self, **more)
-        raise KeyboardInterrupt
+def test_what_was_measured_is_told_where_measuring_breaks_off(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(self: Bench, *rest: Any) -> Any:
+        if self.has_rows:
+            raise KeyboardInterrupt
+        return measured(self, *rest)
 
-    run_whole = Bench.run
-    monkeypatch.setattr(Bench, "run", stop)
+    measured = Bench._group
+    monkeypatch.setattr(Bench, "_group", stop)
+    step_s = {"torch-cpu": 0.1, "onnxruntime-cpu": 0.05}
+    (lite,) = bed.bench(step_s)._subjects
+    two = [lite, replace(lite, label="other")]
+    monkeypatch.setattr(bench, "Bench", lambda *_, **__: bed.bench(step_s, subjects=two))
     result = run("bench")
     assert result.returncode != 0
     assert "ONNX Runtime, CPU, float32" in result.stdout
+    assert "Note: this was broken off before all was measured." in result.stdout
+    answer = json.loads(run("bench", "--json").stdout)
+    assert (answer["complete"], len(answer["groups"])) == (False, 1)
+    monkeypatch.setattr(Bench, "_group", measured)
+    assert json.loads(run("bench", "--json").stdout)["complete"]
+
+
+def test_nothing_to_overwrite_is_said() -> None:
+    assert "--overwrite has nothing to replace" in failure_of(run("bench", "--overwrite"))
 
 
 def test_a_way_that_is_gone_ends_in_the_exit_code_of_a_slower_one(

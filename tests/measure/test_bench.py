@@ -320,6 +320,14 @@ def test_the_peak_of_the_memory_is_that_of_the_steps(monkeypatch: pytest.MonkeyP
     assert worker.device_peak_mb() == 5.0
 
 
+def test_the_bytes_of_a_folder_are_those_of_its_frames(bed: Bed, tmp_path: Path) -> None:
+    for index in range(3):
+        (tmp_path / f"{index}.png").write_bytes(b"1234567")
+    (lite,) = bed.bench({"torch-cpu": 0.1})._subjects
+    facts = Bench([lite], clip=tmp_path, speed=(100.0, 1.0))._clip_facts
+    assert facts == {"name": tmp_path.name, "bytes": 21}
+
+
 def test_layers_are_shares_of_steps_after_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     runner = ClockedRunner(SIZE, Time(), itertools.repeat(1.0))
     worker = Worker(lambda: runner, Footage(SIZE))

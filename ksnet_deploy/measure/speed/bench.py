@@ -92,7 +92,7 @@ class Bench:
         self._card: Card | None = None
         self._began = clock()
         self._clip = clip
-        self._clip_facts = None if clip is None else {"name": clip.name, "bytes": clip.stat().st_size}
+        self._clip_facts = None if clip is None else {"name": clip.name, "bytes": _bytes_of(clip)}
         self._seconds = seconds
         self._film_minutes = film_minutes
         self._command = command
@@ -183,6 +183,7 @@ class Bench:
             promised_s=self._pace.promised_s,
             memory_estimate_bytes=self.memory_bytes,
             took_s=self._clock() - self._began,
+            complete=len(self._groups) == len(self._subjects),
             command=self._command,
         )
 
@@ -323,6 +324,12 @@ class Bench:
 def _lanes_of(subject: Subject) -> list[list[Way]]:
     """The ways that are open at once: all where the memory holds them, else one after the other."""
     return [subject.ways] if fits(_bytes(subject, [subject.ways])) else [[way] for way in subject.ways]
+
+
+def _bytes_of(clip: Path) -> int:
+    """Bytes of a video, or of all files of a folder of frames."""
+    files = [each for each in clip.iterdir() if each.is_file()] if clip.is_dir() else [clip]
+    return sum(each.stat().st_size for each in files)
 
 
 def _bytes(subject: Subject, lanes: list[list[Way]]) -> int:

@@ -132,6 +132,8 @@ class BenchReport:
     memory_estimate_bytes: int
     """Estimate from before it began."""
     took_s: float
+    complete: bool = True
+    """Whether everything that was planned was measured, or found to be missing; else it was broken off."""
     command: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -147,6 +149,7 @@ class BenchReport:
             "end_to_end": self.footage,
             "promised_s": self.promised_s,
             "took_s": self.took_s,
+            "complete": self.complete,
             "memory_estimate_bytes": self.memory_estimate_bytes,
             "command": self.command,
             "groups": [{**group.as_dict(), "film": self._film(group)} for group in self.groups],
@@ -175,6 +178,8 @@ class BenchReport:
             lines.append(f"Note: other programs run; work takes {self.busyness:.1f} times as long as on an idle core.")
         for group in self.groups:
             lines += ["", *self._table(group)]
+        if not self.complete:
+            lines += ["", "Note: this was broken off before all was measured."]
         return "\n".join([*lines, "", f"end to end: {self.footage}; took {self.took_s:.0f} s."])
 
     def _table(self, group: Group) -> list[str]:
