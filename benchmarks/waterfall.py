@@ -7,7 +7,8 @@ The rows are PyTorch with the network as it was trained and folded; ONNX Runtime
 wait, with the operators of the file, with those that it is fastest at, and with sums, gradients and rounding in the
 layout of its convolutions, then with threads that spin and with those of the default, which spin for a little while;
 OpenVINO in float32 and, where the processor has it, bfloat16; each of the last three with the alignment's native kernel
-(where ``build-plugins --cpu`` built it), and with it and int8 (on processors with VNNI).
+(where ``build-plugins --cpu`` built it), and with it and int8 (on processors with VNNI, in OpenVINO beside bfloat16
+where there is that).
 Each is in a process of its own; medians of the rounds, and the medians of each round's ratio to the folded network in
 PyTorch. PSNR is the least of the frames, against that network. ``--load 2`` keeps two cores busy with other work
 meanwhile. The result goes to benchmarks/results/. On a GPU ``gpu.py`` has the waterfall.
@@ -105,26 +106,27 @@ def rows_of(model: str, size: FrameSize) -> dict[str, partial[Runner]]:
         "ONNX Runtime, spinning, in registers": partial(open_onnx, single, size, {SPIN: "1"}),
         "ONNX Runtime": partial(open_onnx, single, size),
     }
-    rows |= with_kernel("onnxruntime", "ONNX Runtime", single, checkpoint, size)
+    rows |= with_kernel("onnxruntime", "ONNX Runtime", single, checkpoint, size, in_8_bits=has_vnni())
     if is_installed():
         rows["OpenVINO, float32"] = partial(open_exported, single, size, "openvino", kernel=False)
-        if align_kernel("openvino").library:
-            rows["OpenVINO, float32, kernel"] = partial(open_exported, single, size, "openvino", kernel=True)
+        # Beside int8 OpenVINO computes in bfloat16 where the processor has that.
+        in_8_bits = has_vnni() and not has_bfloat16()
+        rows |= with_kernel("openvino", "OpenVINO, float32", single, checkpoint, size, in_8_bits=in_8_bits)
     if is_installed() and has_bfloat16():
         half = cached_onnx(checkpoint, size, "uint8", "fp16")
         rows["OpenVINO, bfloat16"] = partial(open_exported, half, size, "openvino", kernel=False)
-        rows |= with_kernel("openvino", "OpenVINO, bfloat16", half, checkpoint, size)
+        rows |= with_kernel("openvino", "OpenVINO, bfloat16", half, checkpoint, size, in_8_bits=has_vnni())
     return rows
 
 
 def with_kernel(
-    backend: AlignRuntime, title: str, path: Path, checkpoint: Path, size: FrameSize
+    backend: AlignRuntime, title: str, path: Path, checkpoint: Path, size: FrameSize, *, in_8_bits: bool
 ) -> dict[str, partial[Runner]]:
     """A runtime's rows with the native kernel, and with int8 besides; without what is not here."""
     rows: dict[str, partial[Runner]] = {}
     if align_kernel(backend).library:
         rows[f"{title}, kernel"] = partial(open_exported, path, size, backend, kernel=True)
-    if has_vnni():
+    if in_8_bits:
         eighth = cached_onnx(checkpoint, size, "uint8", exported_precision(backend, "int8"))
         rows[f"{', '.join(rows) or title}, int8"] = partial(open_exported, eighth, size, backend, kernel=True)
     return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 from ksnet_deploy.base.errors import InputError
 from ksnet_deploy.base.frames import FrameSize, pad, values_of
 from ksnet_deploy.base.words import counted
+from ksnet_deploy.network.config import Precision
 from ksnet_deploy.network.folding import fold
 from ksnet_deploy.network.model import KSNet
 from ksnet_deploy.network.pixels import decode_frame
-from ksnet_deploy.network.precision import last_piece
+from ksnet_deploy.network.precision import in_whole_numbers
 
 __all__ = ["FRAMES", "LEVELS", "Ranges", "Scale", "activation_ranges", "clip_frames", "clip_window"]
 
@@ -101,26 +103,36 @@ def _middle(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return part
 
 
-def activation_ranges(network: KSNet, clip: Path) -> Ranges:
-    """Scales of what enters and leaves the convolutions of the last piece, over the first frames of a clip.
+def activation_ranges(network: KSNet, clip: Path, precision: Precision = "int8") -> Ranges:
+    """Scales of what enters and leaves the convolutions in whole numbers, over the first frames of a clip. What a ReLU
+    follows has a scale for the values after it, which begins at zero.
 
     Raises:
         InputError: as :func:`clip_window`.
     """
     window = clip_window(clip)
     network = fold(network)
-    seen: dict[str, tuple[list[Tensor], list[Tensor]]] = {name: ([], []) for name in last_piece(network)}
+    modules = in_whole_numbers(network, precision)
+    rectified = _before_relu(network)
+    seen: dict[str, tuple[list[Tensor], list[Tensor]]] = {name: ([], []) for name in modules}
 
     def recorder(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def record(_module: nn.Module, given: tuple[Tensor, ...], result: Tensor) -> None:
+        def record(module: nn.Module, given: tuple[Tensor, ...], result: Tensor) -> None:
+            result = result.relu() if module in rectified else result
             for kept, tensor in zip(seen[name], (given[0], result), strict=True):
                 flat = tensor.detach().flatten()
                 kept.append(flat[:: max(flat.numel() * window.shape[1] // SAMPLES, 1)].clone())
 
         return record
 
-    for name, module in last_piece(network).items():
+    for name, module in modules.items():
         module.register_forward_hook(recorder(name))
     with torch.no_grad():
         network.forward_window(window)
     return {name: tuple(Scale.of(torch.cat(kept).numpy()) for kept in pair) for name, pair in seen.items()}  # type: ignore[misc]
+
+
+def _before_relu(network: nn.Module) -> set[nn.Module]:
+    """Modules whose result goes to a ReLU and nowhere else."""
+    rows = [list(module.children()) for module in network.modules() if isinstance(module, nn.Sequential)]
+    return {first for row in rows for first, second in pairwise(row) if isinstance(second, nn.ReLU)}

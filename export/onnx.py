@@ -94,7 +94,7 @@ def exported_models(
     """
     if split is not None:
         checkpoint = replace(checkpoint, model=split.model)
-    ranges = activation_ranges(checkpoint.model, calibrate) if precision.startswith("int8") else {}
+    ranges = activation_ranges(checkpoint.model, calibrate, precision) if precision.startswith("int8") else {}
     settings: dict[str, Any] = {"size": size, "io": io, "precision": precision, "inline": inline, "batch": batch}
     if ranges:
         settings["ranges"] = ranges

@@ -31,7 +31,7 @@ def export(
     ] = "uint8",
     precision: Annotated[
         Literal["fp32", "fp16", "int8", "int8-fp16"],
-        typer.Option("--precision", help="Of the convolutions; in int8, for CPUs, of the last, the rest as said."),
+        typer.Option("--precision", help="Of the convolutions; int8 is for CPUs, int8-fp16 in OpenVINO with bfloat16."),
     ] = "fp32",
     calibrate: Annotated[
         Path | None, typer.Option("--calibrate", help="Clip for the ranges of int8 (default: the bundled one).")

@@ -51,7 +51,7 @@ def bench(
     ] = None,
     precision: Annotated[
         Literal["auto", "int8"] | None,
-        typer.Option("--precision", help="int8: with the last convolutions in 8 bits too (default: auto)."),
+        typer.Option("--precision", help="int8: with convolutions in 8 bits too (default: auto)."),
     ] = None,
     film: Annotated[
         float | None, typer.Option("--film", help="Minutes of a film to tell the time for (default: 90).", min=0.1)

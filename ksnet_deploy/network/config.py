@@ -28,8 +28,8 @@ Slots = Literal["order", "rank", "masked"]
 Upsampler = Literal["progressive", "direct"]
 RefineAlignment = Literal["deformable", "flow"]
 Precision = Literal["fp32", "fp16", "int8", "int8-fp16"]
-"""Precision of the convolutions of an exported network; see ``precision.py``. In ``int8`` those of the last piece are
-whole numbers and all others float32, in ``int8-fp16`` all others half; both are for CPUs."""
+"""Precision of the convolutions of an exported network; see ``precision.py``. In ``int8`` most are whole numbers, the
+rest float32; in ``int8-fp16`` those that enlarge are, the rest half; both are for CPUs."""
 StepName = Literal["step", "propagate", "refine"]
 """A recurrent step: the one of uni; the two of bi, backward in time and forward."""
 

@@ -1,4 +1,4 @@
-"""Files whose last piece is of whole numbers (:mod:`ksnet_deploy.export.int8`): who runs them, and how."""
+"""Files with whole numbers (:mod:`ksnet_deploy.export.int8`): who runs them, and how."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["IN_INT8", "check_int8", "has_vnni", "without_rounded_sums"]
 
 VNNI_FLAGS = {"avx512_vnni", "avx_vnni", "asimddp"}
 """Extensions by Linux's names that sum products of bytes without overflow; the last is ARM's."""
-IN_INT8 = "The last convolutions are computed in 8 bits, which is near float32 but not equal to it."
+IN_INT8 = "Convolutions are computed in 8 bits, which is near float32 but not equal to it."
 
 
 def has_vnni() -> bool:
@@ -33,14 +33,16 @@ def check_int8(device: str = "cpu") -> None:
 
 def without_rounded_sums(model: onnx.ModelProto) -> None:
     """Leave, in memory, what a convolution gives unrounded until its activation was applied, for a runtime that fuses
-    both: more exact, and fewer operators."""
+    both: more exact, and fewer operators. Rounded stays what another convolution reads as it is."""
     nodes = list(model.graph.node)
+    read = {node.input[0] for node in nodes if node.op_type == "Conv"}
+    needed = {node.input[0] for node in nodes if node.op_type == "DequantizeLinear" and node.output[0] in read}
     convolved = {node.output[0] for node in nodes if node.op_type == "Conv"}
     same: dict[str, str] = {}
     kept = []
     for node in nodes:
         source = same.get(node.input[0], "") if node.input else ""
-        if node.op_type == "QuantizeLinear" and node.input[0] in convolved:
+        if node.op_type == "QuantizeLinear" and node.input[0] in convolved and node.output[0] not in needed:
             same[node.output[0]] = node.input[0]
             continue
         if node.op_type == "DequantizeLinear" and source:

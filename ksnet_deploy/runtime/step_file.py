@@ -102,7 +102,7 @@ def has_custom_operators(model: onnx.ModelProto) -> bool:
 
 
 def is_int8(model: onnx.ModelProto) -> bool:
-    """Whether its last piece is of whole numbers."""
+    """Whether it has convolutions in whole numbers."""
     return exported_metadata(model).get("ksnet.precision", "").startswith("int8")
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["CpuPrecision", "check_choice", "check_precision", "exported_precision", "precision_in_words", "prove_int8"]
 
 CpuPrecision = Literal["auto", "fp32", "int8"]
-"""``auto`` is bfloat16 in OpenVINO on a processor that has it, else float32; ``int8`` computes the last piece in whole
+"""``auto`` is bfloat16 in OpenVINO on a processor that has it, else float32; ``int8`` computes convolutions in whole
 numbers and the rest as ``auto``."""
 PROOF_FRAMES = 30
 

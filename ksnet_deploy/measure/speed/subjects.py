@@ -66,7 +66,7 @@ def find_subjects(
         models: bundled checkpoints' names, or paths of checkpoints, ``.onnx`` or ``.engine`` files.
         sizes: of the LR frames (default: that of the clip, or of the file, else 180x320).
         clip: whose frames will be upscaled.
-        int8: whether checkpoints are run with their last convolutions in 8 bits too.
+        int8: whether checkpoints are run with convolutions in 8 bits too.
 
     Raises:
         KSNetError: there is no such network or clip, it is not for the size, or nothing here runs it.

@@ -53,7 +53,7 @@ def _openvino() -> Way:
 
 
 def int8_ways() -> tuple[Way, ...]:
-    """Ways with the last convolutions in 8 bits."""
+    """Ways with convolutions in 8 bits."""
     return tuple(
         Way(f"{backend}-cpu-int8", f"{title}, CPU, int8", backend, "cpu", "onnx", exported_precision(backend, "int8"))
         for backend, title in (("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO"))
