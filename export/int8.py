@@ -51,7 +51,7 @@ def quantise(model: onnx.ModelProto, ranges: Ranges) -> None:
 
 
 class _Plan:
-    """What of a graph is rounded, and how."""
+    """Rounding of a graph: of which tensors, and in which scales."""
 
     def __init__(self, graph: onnx.GraphProto, ranges: Ranges) -> None:
         self.readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
