@@ -56,7 +56,7 @@ def test_importing_the_package_loads_neither_numpy_nor_pytorch() -> None:
         (lambda: ksnet_deploy.evaluate("none", protocol="vid5"), "there is no protocol 'vid5'; give vid4"),
         (lambda: ksnet_deploy.evaluate("none", codec="h266"), "there is no codec 'h266'"),  # type: ignore[arg-type]
         (lambda: ksnet_deploy.evaluate("none", method="lanczos"), "method 'lanczos'; give network"),  # type: ignore[arg-type]
-        (lambda: ksnet_deploy.evaluate("none", degradation="video"), "measure 'video'; give BI"),  # type: ignore[arg-type]
+        (lambda: ksnet_deploy.evaluate("none", degradation="bd"), "measure 'bd'; give BI, BD or video"),  # type: ignore[arg-type]
         (lambda: ksnet_deploy.evaluate("none", space="yuv"), "there is no space 'yuv'; give y or"),  # type: ignore[arg-type]
         (lambda: ksnet_deploy.export_onnx("lite", "x.txt"), "does not end in .onnx"),
         (lambda: ksnet_deploy.export_onnx("a.onnx", "x.onnx"), "has the name of an exported file, and only"),
