@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -135,4 +134,4 @@ def activation_ranges(network: KSNet, clip: Path, precision: Precision = "int8")
 def _before_relu(network: nn.Module) -> set[nn.Module]:
     """Modules whose result goes to a ReLU and nowhere else."""
     rows = [list(module.children()) for module in network.modules() if isinstance(module, nn.Sequential)]
-    return {first for row in rows for first, second in pairwise(row) if isinstance(second, nn.ReLU)}
+    return {first for row in rows for first, second in itertools.pairwise(row) if isinstance(second, nn.ReLU)}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from ksnet_deploy.export.calibration import Ranges, Scale
-from ksnet_deploy.runtime.rewrites import phases_of_last_convolution, shuffles_by_block
+from ksnet_deploy.runtime.rewrites import phases_of_last_convolution, set_nodes, shuffles_by_block
 
 __all__ = ["quantise"]
 
@@ -41,10 +41,9 @@ def quantise(model: onnx.ModelProto, ranges: Ranges) -> None:
     nodes = _with_bytes(graph, plan)
     for node in nodes:
         node.name = node.name or node.output[0]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    set_nodes(model, nodes)
     graph.initializer.extend(plan.added)
-    used = {name for node in nodes for name in node.input}
+    used = {name for node in graph.node for name in node.input}
     left = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
     graph.initializer.extend(left)
@@ -100,7 +99,7 @@ def _with_bytes(graph: onnx.GraphProto, plan: _Plan) -> list[onnx.NodeProto]:
     for_all: dict[str, str] = {}
     for_convolutions: dict[str, str] = {}
     shuffled: dict[str, str] = {}
-    for node in map(_copied, graph.node):
+    for node in graph.node:
         if node.name in plan.gone:
             for_all[node.output[0]] = for_all[node.input[0]]
             continue
@@ -135,12 +134,6 @@ def _dequantised(whole: str, scaled_as: str, result: str) -> onnx.NodeProto:
 def _name_in_network(node: onnx.NodeProto) -> str:
     """Name of a convolution in the network; empty for other nodes."""
     return node.input[1].removeprefix(PREFIX).removesuffix(".weight") if node.op_type == "Conv" else ""
-
-
-def _copied(node: onnx.NodeProto) -> onnx.NodeProto:
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    return copy
 
 
 def _scale_names(name: str) -> tuple[str, str]:

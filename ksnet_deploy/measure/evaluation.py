@@ -250,8 +250,8 @@ def _frame_pairs(
     hr: Clip, lr: Clip | None, size: FrameSize, degradation: ClipDegradation, whole: Frames | None
 ) -> Iterator[tuple[Frames, Frames]]:
     """Frames of LR and HR; of ``whole`` where LR was made at once."""
-    for start, count, high in _parts(hr, size):
-        low = _reduced(high, start, lr, degradation) if whole is None else whole[start : start + count]
+    for start, high in _parts(hr, size):
+        low = _reduced(high, start, lr, degradation) if whole is None else whole[start : start + len(high)]
         yield from zip(low, high, strict=True)
 
 
@@ -264,23 +264,22 @@ def _whole_lr(
         from ksnet_deploy.measure.variants import make_variant  # needs PyAV, which shards do without
 
         frames = np.empty((hr.frames, size.upscaled.height, size.upscaled.width, 3), np.uint8)
-        for start, count, high in _parts(hr, size):
-            frames[start : start + count] = high
+        for start, high in _parts(hr, size):
+            frames[start : start + len(high)] = high
         return make_variant(frames, hr.name)
     if compression is None:
         return None, None
     from ksnet_deploy.video.compression import compress
 
-    lows = [_reduced(high, start, lr, degradation) for start, _, high in _parts(hr, size)]
+    lows = [_reduced(high, start, lr, degradation) for start, high in _parts(hr, size)]
     return compress(np.concatenate(lows), compression), None
 
 
-def _parts(hr: Clip, size: FrameSize) -> Iterator[tuple[int, int, Frames]]:
-    """HR frames as many at a time as are in memory at once, with the first's index and their number."""
+def _parts(hr: Clip, size: FrameSize) -> Iterator[tuple[int, Frames]]:
+    """HR frames as many at a time as are in memory at once, with the first's index."""
     step = frames_at_a_time(hr)
     for start in range(0, hr.frames, step):
-        count = min(step, hr.frames - start)
-        yield start, count, hr.read(start, count, (0, 0, size.upscaled.height, size.upscaled.width))
+        yield start, hr.read(start, min(step, hr.frames - start), (0, 0, size.upscaled.height, size.upscaled.width))
 
 
 def _reduced(high: Frames, start: int, lr: Clip | None, degradation: ClipDegradation) -> Frames:

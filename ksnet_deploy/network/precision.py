@@ -38,12 +38,9 @@ def in_whole_numbers(network: KSNet, precision: Precision) -> dict[str, nn.Conv2
         return {}
     enlarging = ("reconstruct.upsample.", "reconstruct.head.")
     others = ("reconstruct.", "propagate.align.offsets.", "refine.align.offsets.")
-    inner: set[nn.Module] = set()
-    for level in network.flow.levels if network.flow is not None else ():
-        convolutions = [module for module in level.modules() if isinstance(module, nn.Conv2d)]
-        inner |= {*convolutions[1:-1]}
-    for block in network.extract.children():
-        inner |= {module for module in block.modules() if isinstance(module, nn.Conv2d)} - {_first_convolution(block)}
+    levels = () if network.flow is None else network.flow.levels
+    inner = {each for level in levels for each in _convolutions(level)[1:-1]}
+    inner |= {each for block in network.extract.children() for each in _convolutions(block)[1:]}
     return {
         name: module
         for name, module in network.named_modules()
@@ -52,8 +49,8 @@ def in_whole_numbers(network: KSNet, precision: Precision) -> dict[str, nn.Conv2
     }
 
 
-def _first_convolution(block: nn.Module) -> nn.Module | None:
-    return next((module for module in block.modules() if isinstance(module, nn.Conv2d)), None)
+def _convolutions(part: nn.Module) -> list[nn.Conv2d]:
+    return [module for module in part.modules() if isinstance(module, nn.Conv2d)]
 
 
 def with_precision(network: KSNet, precision: Precision) -> KSNet:

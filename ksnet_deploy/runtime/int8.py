@@ -6,6 +6,7 @@ import onnx
 
 from ksnet_deploy.base.errors import BackendError
 from ksnet_deploy.base.machine import cpu_flags
+from ksnet_deploy.runtime.rewrites import set_nodes
 
 __all__ = ["IN_INT8", "check_int8", "has_vnni", "without_rounded_sums"]
 
@@ -55,6 +56,5 @@ def without_rounded_sums(model: onnx.ModelProto) -> None:
         else:
             for index, name in enumerate(node.input):
                 node.input[index] = same.get(name, name)
-        kept.append(onnx.NodeProto.FromString(node.SerializeToString()))
-    del model.graph.node[:]
-    model.graph.node.extend(kept)
+        kept.append(node)
+    set_nodes(model, kept)
