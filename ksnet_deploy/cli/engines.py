@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ksnet_deploy.base.errors import ConfigError
-from ksnet_deploy.base.words import counted
+from ksnet_deploy.base.words import counted, without_effect
 from ksnet_deploy.cli.options import Json, Model, Overwrite
 from ksnet_deploy.cli.terminal import build_progress, complain, progress, show_notes
 
@@ -66,17 +66,21 @@ def build_engine(
         bool, typer.Option("--compare", help="Show how far each output is from the reference, over recorded states.")
     ] = False,
     min_psnr: Annotated[
-        float, typer.Option("--min-psnr", metavar="DB", help="Of every compared frame; below it, exit with 3.")
-    ] = 45.0,
+        float | None,
+        typer.Option("--min-psnr", metavar="DB", help="Of every compared frame; below it, exit with 3 (default: 45)."),
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Build a TensorRT engine; with TensorRT-RTX also for a GPU that is not in this machine."""
     from ksnet_deploy.export import front
+    from ksnet_deploy.export.proof.half import PSNR_FLOOR_DB
     from ksnet_deploy.runtime.tensorrt.target import SizeRange
 
     if fp16 and precision == "fp32":
         raise ConfigError("--fp16 and --precision fp32 contradict each other; give one of them")
+    if min_psnr is not None and verify_frames == 0:
+        raise ConfigError(f"{without_effect(['--min-psnr'], 'an engine that is not compared')}, or compare some frames")
     with progress("Building", show=not as_json) as bar:
         made = front.build_engine(
             model,
@@ -90,7 +94,7 @@ def build_engine(
             batch=batch,
             compare=compare,
             verify_frames=verify_frames,
-            least_psnr_db=min_psnr,
+            least_psnr_db=PSNR_FLOOR_DB if min_psnr is None else min_psnr,
             overwrite=overwrite,
             say=bar.say,
             on_verify=lambda frames: bar.begin("comparing with float32", frames),

@@ -78,7 +78,7 @@ def preview(
 def visualize(
     video: Annotated[Path, typer.Argument(help="A video or a folder of frames.")],
     at: Annotated[str, typer.Option("--at", metavar="TIME", help="The frame to look at: 12.5 or 1:30.")] = "0",
-    model: Annotated[str, typer.Option("--model", "-m", metavar="NAME", help="uni, lite or a checkpoint.")] = "uni",
+    model: Annotated[str, typer.Option("--model", "-m", metavar="NAME", help="A bundled name, or a file.")] = "uni",
     frames: Annotated[int, typer.Option("--frames", help="The part: that frame and those before.", min=1)] = 12,
     output: Annotated[
         Path | None,

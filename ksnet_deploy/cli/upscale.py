@@ -219,7 +219,8 @@ def upscale(
     )
     start_s, end_s = (None if moment is None else parse_time(moment) for moment in (start, end))
     rate = DEFAULT_RATE if fps is None else parse_rate(fps)
-    sources = [Source(path, start_s, end_s, rate) for path in find_videos(inputs)]
+    notes: list[str] = []
+    sources = [Source(path, start_s, end_s, rate) for path in find_videos(inputs, notes.append)]
     batch.check(sources)
     if cluster is None and (workers is not None or shared_source):
         name = "--shared-source" if workers is None else "--workers"
@@ -237,6 +238,8 @@ def upscale(
     style = "none" if as_json and progress_as == "bar" else progress_as
     with held, progress("Upscaling", style=style) as bar:
         raises = len(sources) == 1 and style != "json"
+        for note in notes:
+            bar.say(note)
 
         def take(answer: Answer) -> None:
             answers.append(answer)

@@ -16,11 +16,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.ops.functions import DOMAIN, TOPK_SPLIT
+from ksnet_deploy.runtime.int8 import IN_INT8, check_int8
 from ksnet_deploy.runtime.onnx import SHARED, open_session, share_memory, use_fastest_operators
 from ksnet_deploy.runtime.pieces import WEIGHT, Piece, PiecesRunner, part_names, scores_name
 from ksnet_deploy.runtime.places import AXES, attention_name, enlarging_name, own_name, seen_name
 from ksnet_deploy.runtime.rewrites import set_nodes
-from ksnet_deploy.runtime.step_file import exported_metadata, frame_type, load_step
+from ksnet_deploy.runtime.step_file import exported_metadata, frame_type, is_int8, load_step
 from ksnet_deploy.runtime.tiles import padded
 
 __all__ = ["CHANNEL_SCORES", "LockstepOnnxRunner", "cut_at_rankings", "cut_step"]
@@ -44,6 +45,9 @@ class LockstepOnnxRunner(PiecesRunner):
         """Load a static file for frames of this size; arguments as for OnnxRunner."""
         model = load_step(path, size)
         kernel = use_fastest_operators(model, device, rewrite)
+        if is_int8(model):
+            check_int8(device)
+            self.notes = (IN_INT8,)
         pieces = cut_step(model)
         step = exported_metadata(model).get("ksnet.step", "step")
         super().__init__(size, frame_type(path, model), [kinds_of(piece) for piece in pieces], step)

@@ -49,6 +49,12 @@ def test_two_precisions_are_refused(requests: list[EngineRequest]) -> None:
     assert not requests
 
 
+def test_a_bound_of_no_comparison_is_refused(requests: list[EngineRequest]) -> None:
+    words = failure_of(run("build-engine", "--min-psnr", "40", "--verify-frames", "0"))
+    assert "--min-psnr has no effect on an engine that is not compared; leave it out, or compare some frames" in words
+    assert not requests
+
+
 @pytest.mark.parametrize(("precision", "remedy"), [("fp16", "build in float32"), ("fp32", "report this")])
 def test_an_engine_below_its_bound_ends_with_3_and_a_remedy_that_is_another_build(
     monkeypatch: pytest.MonkeyPatch, precision: str, remedy: str

@@ -75,6 +75,11 @@ def test_inputs_are_files_folders_and_patterns(tmp_path: Path) -> None:
     assert [p.name for p in find_videos([str(tmp_path / "b.mp4"), folder])] == ["b.mp4", "[e].mp4", "a.mkv"]
     assert [p.name for p in find_videos([str(tmp_path / "[e].mp4")])] == ["[e].mp4"]
     assert [p.name for p in find_videos([str(tmp_path / "none.mp4")])] == ["none.mp4"]
+    (tmp_path / "poster.jpg").touch()
+    (tmp_path / ".hidden.jpg").touch()
+    said: list[str] = []
+    assert [p.name for p in find_videos([folder], said.append)] == ["[e].mp4", "a.mkv", "b.mp4"]
+    assert said == [f"Leaving out 1 picture beside the videos in {folder}; name what to upscale of them."]
     (tmp_path / "empty").mkdir()
     for text, words in ((str(tmp_path / "empty"), "holds no video"), (str(tmp_path / "*.avi"), "no file matches")):
         with pytest.raises(InputError, match=words):

@@ -29,6 +29,7 @@ from ksnet_deploy.network.model import new_network
 from ksnet_deploy.network.precision import in_whole_numbers
 from ksnet_deploy.runtime import int8
 from ksnet_deploy.runtime.int8 import check_int8, without_rounded_sums
+from ksnet_deploy.runtime.lockstep import LockstepOnnxRunner
 from ksnet_deploy.runtime.onnx import OnnxRunner, use_device_operators
 from ksnet_deploy.runtime.rewrites import shuffles_by_block
 from ksnet_deploy.runtime.tensorrt.target import SizeRange
@@ -184,12 +185,15 @@ def test_a_clip_of_one_frame_calibrates_nothing(plain: Checkpoint, tmp_path: Pat
         activation_ranges(plain.model, short)
 
 
-def test_gpus_and_processors_without_vnni_are_refused(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("runner", [OnnxRunner, LockstepOnnxRunner])
+def test_gpus_and_processors_without_vnni_are_refused(
+    exported: Path, runner: type[OnnxRunner | LockstepOnnxRunner], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(BackendError, match="int8 is for CPUs"):
         check_int8("cuda")
     monkeypatch.setattr(int8, "cpu_flags", lambda: {"avx2"})
     with pytest.raises(BackendError, match="VNNI"):
-        OnnxRunner(exported, SIZE)
+        runner(exported, SIZE)
 
 
 def test_a_proof_that_cannot_be_made_here_is_refused_before_any_work(
