@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -80,6 +80,14 @@ class NetworkMethod:
         assert self._upscaler is not None, "begin() first"
         return self._upscaler.upscale(lrs)
 
+    def run_by(self) -> dict[str, str | None]:
+        """Hash, runtime and precision of the network, once it has enlarged something."""
+        if self._upscaler is None:
+            return {}
+        names = ("network", "runtime")
+        identity = self._upscaler.identity()
+        return {**{name: identity.get(name) for name in names}, "precision": self._upscaler.precision}
+
     def close(self) -> None:
         if self._upscaler is not None:
             self._upscaler.close()
@@ -116,6 +124,8 @@ class EvaluationReport:
     """Compression that LR went through before the method."""
     bicubic: EvaluationReport | None = None
     """Figures of bicubic enlargement on the same LR, where that is another than in the field's tables."""
+    run_by: dict[str, str | None] = field(default_factory=dict)
+    """Hash, runtime and precision of the network; empty of another method."""
 
     @property
     def input_in_words(self) -> str:
@@ -145,6 +155,7 @@ class EvaluationReport:
             "degradation": self.degradation,
             "compression": None if self.compression is None else self.compression.as_dict(),
             "method": self.method,
+            "run_by": self.run_by,
             "mean": self._means(),
             "bicubic_mean": None if self.bicubic is None else self.bicubic._means(),
             "clips": [asdict(clip) for clip in self.clips],

@@ -133,5 +133,5 @@ def evaluate(
     if network is None:
         return score(BicubicMethod())
     with closing(NetworkMethod(chosen, lambda: Upscaler(network, tiles=tile_choice, on_note=on_note))) as networked:
-        report = score(networked)
+        report = replace(score(networked), run_by=networked.run_by())
     return replace(report, bicubic=score(BicubicMethod())) if beside else report

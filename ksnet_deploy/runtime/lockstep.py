@@ -45,9 +45,11 @@ class LockstepOnnxRunner(PiecesRunner):
         """Load a static file for frames of this size; arguments as for OnnxRunner."""
         model = load_step(path, size)
         kernel = use_fastest_operators(model, device, rewrite)
+        if kernel is not None and kernel.note is not None:
+            self.notes = (kernel.note,)
         if is_int8(model):
             check_int8(device)
-            self.notes = (IN_INT8,)
+            self.notes = (*self.notes, IN_INT8)
         pieces = cut_step(model)
         step = exported_metadata(model).get("ksnet.step", "step")
         super().__init__(size, frame_type(path, model), [kinds_of(piece) for piece in pieces], step)

@@ -208,7 +208,7 @@ class TiledRunner(Runner):
         if runner.size != plan.tile:
             raise ConfigError(f"a runner for {runner.size} was given for tiles of {plan.tile}; open one for that size")
         super().__init__(plan.frame, runner.io)
-        self.backend = runner.backend
+        self.backend, self.notes = runner.backend, runner.notes
         self.takes, self.gives = runner.takes, runner.gives
         self.plan = plan
         self._runner = runner

@@ -54,6 +54,8 @@ class Estimate:
     tiles: str | None
     finished_frames: int
     """Frames already finished by an interrupted job."""
+    precision: str | None = None
+    """Precision of the network, where that was this machine's choice or the user's; None where it was a file's."""
     network: str | None = None
     """Sentence on what a bundled network is for, with its gains over bicubic; None of others."""
 
@@ -62,6 +64,7 @@ class Estimate:
         return {
             **common_values(self),
             "dry_run": True,
+            "precision": self.precision,
             "seconds": None if self.seconds is None else round(self.seconds, 1),
             "bytes": self.bytes,
             "measured_frames": self.measured_frames,
@@ -168,6 +171,7 @@ def estimate(work: Work, upscaler: Upscaler, events: Events) -> Estimate:
             measured_frames=measured,
             tiles=str(upscaler.tiling) if upscaler.tiling else None,
             finished_frames=finished,
+            precision=upscaler.precision,
             network=None if facts is None else facts.sentence(label),
         )
 

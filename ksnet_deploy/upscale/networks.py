@@ -15,11 +15,13 @@ from ksnet_deploy.base.errors import ArtifactError, ConfigError
 from ksnet_deploy.base.version import package_version
 from ksnet_deploy.network.bundled import bundled_names, check_is_file, checkpoint_path
 from ksnet_deploy.upscale.precision import (
+    IN_TILES,
     CpuPrecision,
     check_choice,
     check_precision,
     exported_precision,
     precision_in_words,
+    precision_of_file,
     prove_int8,
 )
 
@@ -187,11 +189,9 @@ class NetworkFile(Network):
     @property
     def precision(self) -> str | None:
         """Precision of its convolutions, where this machine or its runtime settles that and not the file."""
-        if self.device == "cpu" and (self.kind == "checkpoint" or self.backend == "openvino"):
-            return precision_in_words(self.backend, self.wanted)
         if self.kind == "checkpoint":
-            return "float16"
-        return None
+            return precision_in_words(self.backend, self.wanted) if self.device == "cpu" else "float16"
+        return precision_of_file(self.path) if self.backend == "openvino" else None
 
     def identity(self) -> dict[str, str]:
         from ksnet_deploy.base.files import sha256_of
@@ -206,8 +206,10 @@ class NetworkFile(Network):
             "network": " ".join([self.path.name, *(sha256_of(file)[:12] for file in files_of(self.path))]),
             "runtime": f"{' and '.join(found) or self.backend} on {self.device}",
         }
-        if self.precision is not None:
-            identity["precision"] = self.precision
+        if (precision := self.precision) is not None:
+            identity["precision"] = precision
+        if self.backend == "openvino" and self.can_be_tiled:
+            identity[IN_TILES] = precision_in_words("onnxruntime", self.wanted)
         if self.device == "cpu" and self.backend in ("onnxruntime", "openvino"):
             from ksnet_deploy.ops.align_library import align_kernel
 

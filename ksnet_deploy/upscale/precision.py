@@ -5,7 +5,7 @@ Imported with the command line; what is heavy stands inside the functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -15,12 +15,24 @@ if TYPE_CHECKING:
     from ksnet_deploy.base.frames import FrameSize
     from ksnet_deploy.network.config import Precision
 
-__all__ = ["CpuPrecision", "check_choice", "check_precision", "exported_precision", "precision_in_words", "prove_int8"]
+__all__ = [
+    "IN_TILES",
+    "CpuPrecision",
+    "check_choice",
+    "check_precision",
+    "exported_precision",
+    "precision_in_words",
+    "precision_of_file",
+    "precision_used",
+    "prove_int8",
+]
 
 CpuPrecision = Literal["auto", "fp32", "int8"]
 """``auto`` is bfloat16 in OpenVINO on a processor that has it, else float32; ``int8`` computes convolutions in whole
 numbers and the rest as ``auto``."""
 PROOF_FRAMES = 30
+IN_TILES = "precision in tiles"
+"""Name of the precision, in a network's identity, where tiles have another than whole frames."""
 
 
 def check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:
@@ -57,6 +69,27 @@ def precision_in_words(backend: str, wanted: CpuPrecision) -> str:
 
     rest = "bfloat16" if backend == "openvino" and wanted != "fp32" and has_bfloat16() else "float32"
     return f"int8 and {rest}" if wanted == "int8" else rest
+
+
+def precision_of_file(path: Path) -> str | None:
+    """Precision that OpenVINO computes an ``.onnx`` in on this machine, or the first of a pair; None where it says
+    none of its own. Raises ArtifactError for a file that is no step."""
+    from ksnet_deploy.runtime.exported import metadata_of
+    from ksnet_deploy.runtime.pair import files_of
+
+    said = metadata_of(files_of(path)[0]).get("ksnet.precision")
+    words: dict[str | None, tuple[str, CpuPrecision]] = {
+        "fp32": ("openvino", "fp32"),
+        "fp16": ("openvino", "auto"),
+        "int8": ("onnxruntime", "int8"),
+        "int8-fp16": ("openvino", "int8"),
+    }
+    return precision_in_words(*words[said]) if said in words else None
+
+
+def precision_used(identity: Mapping[str, str], *, tiled: bool) -> str | None:
+    """The precision that a network with this identity computes in; None where its file alone says that."""
+    return (identity.get(IN_TILES) if tiled else None) or identity.get("precision")
 
 
 def prove_int8(

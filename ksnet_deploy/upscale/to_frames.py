@@ -96,7 +96,7 @@ def write_frames(work: Work, upscaler: Upscaler, events: Events) -> UpscaleResul
             resumed_frames=0,
             times=times,
             pixel_format=sink.pixel_format,
-            precision=upscaler.identity().get("precision"),
+            precision=upscaler.precision,
             notes=[
                 *notes_on(reader, sink.depth, runner.io, tagged=False),
                 *_display_notes(reader.display),

@@ -17,6 +17,7 @@ from ksnet_deploy.upscale.lanes import LaneStage
 from ksnet_deploy.upscale.network_stage import NetworkStage
 from ksnet_deploy.upscale.output import OutputFile
 from ksnet_deploy.upscale.plan import FramePlan, Planned
+from ksnet_deploy.upscale.precision import precision_used
 from ksnet_deploy.upscale.prepare import Means, frame_dtype, prepare, tell_windows
 from ksnet_deploy.upscale.result import Events, UpscaleResult, notes_on
 from ksnet_deploy.upscale.segments import SegmentEncoder, Upscaled
@@ -113,7 +114,7 @@ def write_video_by(work: Work, means: Means, upscale: Callable[[Course], Done], 
         pixel_format=picture.pixel_format,
         notes=notes,
         tracks=output.tracks,
-        precision=prepared.identity.get("precision"),
+        precision=precision_used(prepared.identity, tiled=done.tiles is not None),
         **plan.summary(),
     )
 

@@ -30,6 +30,7 @@ from ksnet_deploy.runtime.tiles import TilePlan
 from ksnet_deploy.upscale.card_engines import OnBuild
 from ksnet_deploy.upscale.ladder import Choices, find_fastest
 from ksnet_deploy.upscale.networks import GivenNetwork, Network
+from ksnet_deploy.upscale.precision import precision_used
 from ksnet_deploy.upscale.side_by_side import check_scenes, several_at_once
 from ksnet_deploy.upscale.values import TileChoice, parse_tiles
 from ksnet_deploy.upscale.way import Way
@@ -122,6 +123,11 @@ class Upscaler(Closing):
         alike = self.scenes_in_flight == 1 or self.network.lanes_are_exact
         scenes = {} if alike else {"scenes in flight": str(self.scenes_in_flight)}
         return {**self.network.identity(), "tiles": str(self.tiles), **self.windows.identity(), **scenes}
+
+    @property
+    def precision(self) -> str | None:
+        """Precision of the network, once it is open; None where its file alone says that."""
+        return precision_used(self.identity(), tiled=self.tiling is not None)
 
     def macs_per_frame(self, size: FrameSize) -> int | None:
         """Multiply-adds for an LR frame of a size; None where the network's configuration is not known."""

@@ -112,7 +112,11 @@ def test_a_network_is_measured_in_tiles(small: Checkpoint) -> None:
     clips, said = [(ArrayClip(textured(2, 512, 640)), None)], []
     with closing(NetworkMethod("net", lambda: Upscaler(small.path, tiles="96x96", on_note=said.append))) as method:
         report = evaluate(clips, method, "folder")
+        made = method.run_by()
     assert any("tiles" in sentence for sentence in said)
+    assert str(made["network"]).startswith(small.path.name)
+    assert str(made["runtime"]).startswith("onnxruntime")
+    assert made["precision"] == "float32"
     with closing(NetworkMethod("net", lambda: Upscaler(small.path, tiles="off"))) as method:
         whole = evaluate(clips, method, "folder")
     assert report.mean("psnr_db") == pytest.approx(whole.mean("psnr_db"), abs=0.5)

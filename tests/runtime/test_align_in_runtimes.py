@@ -25,6 +25,7 @@ from ksnet_deploy.runtime.base import Runner
 from ksnet_deploy.runtime.lockstep import LockstepOnnxRunner
 from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.runtime.openvino import OpenVINORunner
+from ksnet_deploy.runtime.tiles import TiledRunner, TilePlan
 from ksnet_deploy.upscale.networks import find_network
 
 SIZE = FrameSize(32, 48)
@@ -170,6 +171,8 @@ def test_what_does_not_load_is_told_and_the_body_is_taken(
     with opened(OnnxRunner, small_onnx("32x48"), SIZE, monkeypatch, str(tmp_path)) as runner:
         (note,) = runner.notes
         np.testing.assert_array_equal(runner.step(lr), expected)
+    with opened(LockstepOnnxRunner, small_onnx("32x48"), SIZE, monkeypatch, str(tmp_path)) as pausing:
+        assert TiledRunner(pausing, TilePlan.make(SIZE, SIZE, 16)).notes == (note,)
     assert note.startswith("The alignment's native kernel is left out:")
     assert "does not load" in note
     assert "build-plugins --cpu" in note

@@ -18,12 +18,14 @@ from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.export.onnx import export_onnx
 from ksnet_deploy.measure.speed.frames import moving_frames
+from ksnet_deploy.measure.speed.ways import way_name
 from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.network.checkpoints import Checkpoint, load_checkpoint
 from ksnet_deploy.runtime import openvino
 from ksnet_deploy.runtime.onnx import OnnxRunner
 from ksnet_deploy.runtime.open import open_runner
-from ksnet_deploy.upscale.networks import find_network
+from ksnet_deploy.upscale.networks import NetworkFile, find_network
+from ksnet_deploy.upscale.precision import precision_of_file
 from ksnet_deploy.upscale.upscaler import Upscaler
 
 SIZE = FrameSize(32, 48)
@@ -57,6 +59,22 @@ def test_the_precision_is_part_of_what_a_job_is(monkeypatch: pytest.MonkeyPatch,
     assert find_network("lite", "onnxruntime").identity()["precision"] == "float32"
     assert find_network("lite", "onnxruntime", "cuda").identity()["precision"] == "float16"
     assert "precision" not in find_network(half, "onnxruntime").identity()
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [("fp32", "float32"), ("fp16", "bfloat16"), ("int8", "int8 and float32"), ("int8-fp16", "int8 and bfloat16")],
+)
+def test_a_file_is_said_to_run_in_its_own_precision(
+    said: str, expected: str, monkeypatch: pytest.MonkeyPatch, small_onnx: Callable[..., Path]
+) -> None:
+    path = small_onnx("32x48")
+    monkeypatch.setattr(machine, "cpu_flags", lambda: {"avx512_bf16"})
+    assert find_network(path, "openvino").identity()["precision"] == "float32"
+    monkeypatch.setattr("ksnet_deploy.runtime.exported.metadata_of", lambda _: {"ksnet.precision": said})
+    assert find_network(path, "openvino").identity()["precision"] == expected
+    monkeypatch.setattr("ksnet_deploy.runtime.exported.metadata_of", lambda _: {})
+    assert precision_of_file(path) is None
 
 
 @needs_openvino
@@ -174,6 +192,12 @@ def test_where_tiles_are_needed_onnx_runtime_runs_them(plain: Checkpoint, monkey
         assert upscaler.network.identity()["runtime"].startswith("openvino" if openvino_version() else "onnxruntime")
         assert upscaler.push(np.zeros((128, 128, 3), np.uint8)).shape == (512, 512, 3)
         assert upscaler.tiling is not None
+        assert (upscaler.identity()["precision"], upscaler.precision) == ("bfloat16", "float32")
+        assert isinstance(upscaler.network, NetworkFile)
+        assert (way_name(upscaler.network), way_name(upscaler.network, tiled=True)) == (
+            "openvino-cpu-bfloat16",
+            "onnxruntime-cpu",
+        )
     assert "ONNX Runtime runs the tiles" in " ".join(said)
 
 

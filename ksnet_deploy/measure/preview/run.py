@@ -119,7 +119,8 @@ def preview(
             if whole:
                 estimates.append(_whole(network.label, work, upscaler, on_step))
                 if isinstance(network, NetworkFile) and network.kind == "checkpoint":
-                    keep_speed(network.path, size, way_name(network), "file", estimates[-1].fps)
+                    way = way_name(network, tiled=upscaler.tiling is not None)
+                    keep_speed(network.path, size, way, "file", estimates[-1].fps)
             else:
                 estimates.append(_scaled(network.label, frames, pace, size, shown))
     if shown != size:
