@@ -142,7 +142,19 @@ def test_evaluate_and_train_from_python(tmp_path: Path) -> None:
     report = ksnet_deploy.evaluate(str(tmp_path / "clips"), method="bicubic")
     assert report.clips[0].frames == 4
     settings = ("channels=8", "extract_blocks=1", "deform_groups=2", "flow_channels=4", "offset_channels=4")
-    path = ksnet_deploy.train(
-        tmp_path / "clips", str(tmp_path / "run"), stages=("2:1x2x16",), settings=settings, precision="fp32"
-    )
-    assert path.is_file()
+    assert (report.run_by, report.as_dict()["run_by"]) == ({}, {})
+    notes: list[str] = []
+    for _ in range(2):
+        assert notes == []
+        path = ksnet_deploy.train(
+            tmp_path / "clips",
+            str(tmp_path / "run"),
+            stages=("2:1x2x16",),
+            settings=settings,
+            precision="fp32",
+            init="lite",
+            init_partial=True,
+            on_note=notes.append,
+        )
+        assert path.is_file()
+    assert any("goes on from what it has learned, not from --init lite again" in note for note in notes)

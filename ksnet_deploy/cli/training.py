@@ -257,7 +257,7 @@ def train(
 
     request = TrainingRequest(
         **_shared(locals()),
-        size=size or ("uni" if recipe == "short" else "paper"),
+        size=size,
         recipe=recipe,
         settings=tuple(set_ or ()),
         init=init,

@@ -18,6 +18,7 @@ def train(
     *,
     validation: Path | str | None = None,
     on_progress: Callable[[Progress], None] = lambda _progress: None,
+    on_note: Callable[[str], None] = lambda _sentence: None,
     **settings: Any,
 ) -> Path:
     """Train KSNet, or go on with an unfinished run of the folder.
@@ -27,6 +28,7 @@ def train(
         folder: of the run: its checkpoint, its log, and what resuming needs.
         validation: clips to watch the quality on.
         on_progress: called with every line of the log.
+        on_note: called with what a user should know, a sentence at a time.
         settings: fields of :class:`ksnet_deploy.training.run.TrainingRequest`: ``size="lite"``, ``hours=2.5`` ...
 
     Returns:
@@ -43,4 +45,4 @@ def train(
         validation=None if validation is None else Path(validation),
         **settings,
     )
-    return train_ksnet(request, lambda _iterations, _what: None, on_progress)
+    return train_ksnet(request, lambda _iterations, _what: None, on_progress, on_note)

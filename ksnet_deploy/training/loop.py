@@ -111,16 +111,14 @@ class _Run:
                 fixes = self.pace is not None and self.world.any(self.world.leads and self._is_pace_known(self.pace))
                 validates = self.iteration == self.task.iterations or self.iteration % settings.validate_every == 0
                 logs = validates or fixes or self.iteration % settings.log_every == 0
-                # Several processes must leave at one iteration, so they look for signals only where they log.
-                interrupted = self.signals.came and (logs or self.world.size == 1)
-                if not logs and not interrupted:
+                is_late = settings.max_seconds is not None and time.monotonic() - started > settings.max_seconds
+                # Several processes must leave at one iteration, so they stop only where they log.
+                leaves = (self.signals.came or is_late) and (logs or self.world.size == 1)
+                if not logs and not leaves:
                     continue
                 # Only here is anything logged, saved or stopped: a run resumes where a line of its log ends, and
                 # weights are saved only after their loss was seen to be finite.
-                spent = time.monotonic() - started
-                stops = self.world.any(
-                    interrupted or (settings.max_seconds is not None and spent > settings.max_seconds)
-                )
+                stops = self.world.any(leaves)
                 saves = validates or fixes or stops or time.monotonic() - saved_at > settings.save_every_s
                 self._report(meter, on_progress, validates=validates, fixes=fixes, saves=saves)
                 saved_at = time.monotonic() if saves else saved_at

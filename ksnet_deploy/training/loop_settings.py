@@ -19,7 +19,7 @@ TrainingPrecision = Literal["fp32", "bf16", "fp16"]
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """Settings of a run; none of it changes the result but ``precision``."""
+    """Settings of a run; none changes the result but ``precision``, ``hours`` and, with hours, ``validate_every``."""
 
     folder: Path
     precision: TrainingPrecision = "fp32"

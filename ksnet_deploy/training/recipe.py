@@ -92,8 +92,8 @@ class Recipe:
         if iteration < warm_up:
             return self.learning_rate * (iteration + 1) / warm_up
         progress = (iteration - warm_up) / max(self.iterations - warm_up, 1)
-        fall = self.learning_rate - self.final_learning_rate
-        return self.final_learning_rate + fall * (1 + math.cos(math.pi * progress)) / 2
+        final = min(self.final_learning_rate, self.learning_rate)  # a rate below the recipe's end is kept
+        return final + (self.learning_rate - final) * (1 + math.cos(math.pi * progress)) / 2
 
     def spread(self, iterations: int) -> Recipe:
         """Stages of the same kinds over so many iterations, in proportion; each has one at least."""

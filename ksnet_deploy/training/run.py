@@ -105,7 +105,8 @@ class _Request:
 class TrainingRequest(_Request):
     """Settings of ``train``."""
 
-    size: str = "uni"
+    size: str | None = None
+    """Name of the network's size (default: paper in a recipe of the paper, else uni)."""
     recipe: str = "short"
     settings: tuple[str, ...] = ()
     """Changes to the network's configuration, NAME=VALUE."""
@@ -145,7 +146,9 @@ def train_ksnet(
         KSNetError: data, weights or settings cannot be used.
     """
     world = _prepare(request)
-    model = new_network(KSNetConfig.named(request.size).replace(request.settings))
+    model = new_network(
+        KSNetConfig.named(request.size or ("uni" if request.recipe == "short" else "paper")).replace(request.settings)
+    )
     new: list[str] = []
     if request.init is not None:
         new = initialise(model, checkpoint_path(request.init), partial=request.init_partial, on_note=on_note)

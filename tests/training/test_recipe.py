@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -30,6 +31,12 @@ def test_the_rate_falls_along_a_cosine() -> None:
     assert recipe.rate(100) == pytest.approx(1.0)
     warm = Recipe((Stage(60, 1, 1, 16),), learning_rate=2.0, warm_up=10)
     assert [warm.rate(i) for i in (0, 4, 9)] == pytest.approx([0.2, 1.0, 2.0])
+
+
+def test_a_rate_below_the_recipes_end_is_kept_and_does_not_rise() -> None:
+    recipe = replace(RECIPES["short"], learning_rate=1e-6, warm_up=0)
+    assert recipe.final_learning_rate > 1e-6
+    assert {recipe.rate(i) for i in range(0, recipe.iterations + 1, 100)} == {1e-6}
 
 
 @pytest.mark.parametrize("iterations", [4, 30, 49, 199, 300])

@@ -91,6 +91,16 @@ def test_a_killed_run_continues_as_if_uninterrupted(tmp_path: Path, optimizer: O
     assert all(torch.equal(saved[0][name], saved[1][name]) for name in saved[0])
 
 
+def test_a_run_out_of_time_stops_before_its_next_iteration_and_goes_on(tmp_path: Path) -> None:
+    cut = run(tiny_task(tmp_path / "cut"), tmp_path / "cut", log_every=10**9, max_seconds=0.0)
+    assert [line.iteration for line in cut] == [1]
+    rest = run(tiny_task(tmp_path / "cut"), tmp_path / "cut", log_every=10**9)
+    whole = run(tiny_task(tmp_path / "whole"), tmp_path / "whole", log_every=10**9)
+    assert rest[-1].iteration == whole[-1].iteration > 2
+    saved = [load_checkpoint(tmp_path / name / "net.safetensors").model.state_dict() for name in ("whole", "cut")]
+    assert all(torch.equal(saved[0][name], saved[1][name]) for name in saved[0])
+
+
 def test_a_finished_run_does_nothing_more(tmp_path: Path) -> None:
     run(tiny_task(tmp_path), tmp_path)
     before = (tmp_path / "net.safetensors").read_bytes()
