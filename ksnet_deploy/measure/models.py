@@ -21,6 +21,10 @@ __all__ = ["ModelInfo", "ModelList", "list_models", "purposes"]
 
 USUAL_SIZE = FrameSize(180, 320)
 """LR frames that work is told for, as in the paper."""
+SIZE_IN_NAME = r"\d+x\d+(?:x\d+)?|any"
+"""Size of the frames, at times with their number, which follows a network's name in that of an exported file."""
+ENGINE_IN_NAME = r"(?:fp32|fp16)-(?:tensorrt|rtx)"
+"""Precision and flavour, which follow it in that of an engine."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class ModelInfo:
             f"{one.fps:.2f} fps at {one.size}, {one.runtime}" + (" (network alone)" if one.what == "step" else "")
             for one in sorted(self.speeds, key=lambda one: (FrameSize.parse(one.size), one.what))
         ]
-        sizes = sorted({match[1] for file in self.cached if (match := re.search(r"-(\d+x\d+|any)-", file))})
+        sizes = sorted({match[1] for file in self.cached if (match := re.search(rf"-({SIZE_IN_NAME})-", file))})
         return "\n".join(
             [
                 f"{self.name}: {self.facts.purpose}",
@@ -119,7 +123,7 @@ def list_models() -> ModelList:
         count = complexity(config_of(path), USUAL_SIZE)
         with safe_open(path, "np") as file:
             licence = (file.metadata() or {}).get("licence", "not stated")
-        cached = [file for file in files if re.match(rf"{re.escape(name)}-(\d+x\d+|any)-", file)]
+        cached = [file for file in files if re.match(rf"{re.escape(name)}-({SIZE_IN_NAME}|{ENGINE_IN_NAME})-", file)]
         mine |= set(cached)
         digest = sha256_of(path)
         models.append(

@@ -88,6 +88,9 @@ def test_speeds_and_cached_files_are_listed_where_there_are_some() -> None:
     for name in (
         "lite-72x128-uint8-fp32-0123.onnx",
         "lite-video-36x64-uint8-fp32-4.onnx",
+        "uni-180x320x4-uint8-fp16-6.onnx",
+        "uni-fp16-rtx-sm86-7.engine",
+        "uni-fp16-180x320-uint8-fp32-8.onnx",
         "mine-9x9-uint8-fp32-5.onnx",
     ):
         (cache_folder() / name).touch()
@@ -95,7 +98,9 @@ def test_speeds_and_cached_files_are_listed_where_there_are_some() -> None:
     lite = next(model for model in found.models if model.name == "lite")
     assert [(one.fps, one.size) for one in lite.speeds] == [(16.1, "72x128")]
     assert lite.cached == ["lite-72x128-uint8-fp32-0123.onnx"]
-    assert found.others == ["mine-9x9-uint8-fp32-5.onnx"]
+    uni = next(model for model in found.models if model.name == "uni")
+    assert uni.cached == ["uni-180x320x4-uint8-fp16-6.onnx", "uni-fp16-rtx-sm86-7.engine"]
+    assert found.others == ["mine-9x9-uint8-fp32-5.onnx", "uni-fp16-180x320-uint8-fp32-8.onnx"]
     text = found.as_text()
     assert "16.10 fps at 72x128, onnxruntime-cpu" in text
     assert "0.54 M parameters" in text
