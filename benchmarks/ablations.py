@@ -154,14 +154,15 @@ def main() -> None:
         parser.error(f"--only: {', '.join(sorted(unknown))}: not in the set; it has {', '.join(settings)}")
     variants = {name: base + settings[name] for name in (settings if options.only is None else options.only)}
 
-    budget: dict[str, Any] = {name: getattr(options, name) for name in ("size", "stage", "learning_rate", "precision")}
+    named = ("set", "size", "stage", "learning_rate", "precision")
+    budget: dict[str, Any] = {name: getattr(options, name) for name in named}
     budget["data"] = clips_identity([clip for path in options.data for clip in find_clips(path)])["data"]
     budget["validation"] = clips_identity(list(find_clips(options.validation)))["data"]
     budget["flow_sha256"] = sha256_of(options.flow)
     results: dict[str, Any] = {"budget": budget, "torch": torch.__version__, "device": options.device, "variants": {}}
     if options.output.exists():
         results = json.loads(options.output.read_text())
-        if results["budget"] != budget:
+        if {"set": "choices"} | results["budget"] != budget:  # a file of before there were several
             raise SystemExit(f"Error: {options.output} holds results of another budget; choose another file.")
     for name, changed in variants.items():
         if name in results["variants"]:

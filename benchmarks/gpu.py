@@ -14,7 +14,6 @@ where `--output` is given.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 from gpu_kernels import Attempt, kernel_rows, milliseconds
 from torch import Tensor
+from writing import write_json
 
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.metrics import psnr
@@ -297,19 +297,21 @@ def main() -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("Error: PyTorch finds no CUDA device here; try the script with --device cpu.")
 
-    model = load_checkpoint(bundled_checkpoint(options.model)).model
-    machine = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"
+    checkpoint = load_checkpoint(bundled_checkpoint(options.model))
+    model = checkpoint.model
+    device = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"
     gb_s = bandwidth_gb_s(options.device, options.seconds)
-    print(f"{machine}, copy {gb_s:.0f} GB/s, {options.model} at {options.size}")
+    print(f"{device}, copy {gb_s:.0f} GB/s, {options.model} at {options.size}")
     report: dict[str, Any] = {
-        "machine": machine,
+        "device": device,
         "torch": torch.__version__,
         "model": options.model,
+        "weights_sha256": checkpoint.sha256,
         "size": str(options.size),
         "copy_gb_s": gb_s,
     }
     folder = options.output or (RESULTS if options.device == "cuda" else None)
-    path = folder and folder / f"{re.sub(r'[^a-z0-9]+', '-', f'{machine}-{options.model}'.lower())}.json"
+    path = folder and folder / f"{re.sub(r'[^a-z0-9]+', '-', f'{device}-{options.model}'.lower())}.json"
 
     def attempt(part: str, names: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> None:
         try:
@@ -321,7 +323,7 @@ def main() -> None:
         print(line(row), flush=True)
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(report, indent=1) + "\n")
+            write_json(path, report)
 
     ceiling_rows(attempt, model, options.size, options.device, options.seconds)
     kernel_rows(attempt, options.size, model, options.device, gb_s, options.seconds)

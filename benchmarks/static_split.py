@@ -24,7 +24,7 @@ from writing import write_json
 
 from ksnet_deploy.base.frames import FrameSize, pad
 from ksnet_deploy.base.machine import cores, cpu_name
-from ksnet_deploy.base.metrics import luma, psnr
+from ksnet_deploy.base.metrics import PSNR_LIMIT, luma, psnr
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.export.onnx import exported_models, save_models
 from ksnet_deploy.export.static_split import StaticSplit, split_of_clip
@@ -44,13 +44,17 @@ from ksnet_deploy.video.clips.find import find_clips
 RESULTS = Path(__file__).parent / "results"
 
 
+def mean_psnr(found: list[Any], reference: list[Any]) -> float:
+    return float(np.mean([min(psnr(a, b), PSNR_LIMIT) for a, b in zip(found, reference, strict=True)]))
+
+
 def quality(clip: Clip, networks: dict[str, KSNet], frames: int) -> dict[str, float]:
     """Gains over bicubic in dB, by network, and the PSNR of the two against each other (luma, mean of the frames)."""
     hr = clip.read(0, min(frames, clip.frames))
     lr = degrade(hr, "BI")
     height, width = hr[0].shape[:2]
     reference = [luma(frame) for frame in hr]
-    bicubic = float(np.mean([psnr(luma(enlarge_bicubic(a)), b) for a, b in zip(lr, reference, strict=True)]))
+    bicubic = mean_psnr([luma(enlarge_bicubic(frame)) for frame in lr], reference)
     planes: dict[str, list[Any]] = {}
     for name, network in networks.items():
         padded = [pad(np.ascontiguousarray(frame)) for frame in lr]
@@ -58,7 +62,7 @@ def quality(clip: Clip, networks: dict[str, KSNet], frames: int) -> dict[str, fl
             planes[name] = [luma(runner.step(frame)[:height, :width]) for frame in padded]
     row = {"bicubic_psnr_y": bicubic}
     for name, found in planes.items():
-        row[f"{name}_gain"] = float(np.mean([psnr(a, b) for a, b in zip(found, reference, strict=True)])) - bicubic
+        row[f"{name}_gain"] = mean_psnr(found, reference) - bicubic
     row["static_minus_dynamic"] = row["static_gain"] - row["dynamic_gain"]
     return row
 
@@ -106,6 +110,8 @@ def main() -> None:
         for clip in find_clips(options.clips):
             rows[clip.name] = row = quality(clip, networks, options.frames)
             print(f"{clip.name:<44}" + "".join(f"{value:+8.3f}" for value in row.values()), flush=True)
+        if not rows:
+            raise SystemExit(f"Error: {options.clips} holds no clip; give a folder of clips.")
         summary: dict[str, Any] = {
             "version": __version__,
             "weights_sha256": checkpoint.sha256,

@@ -18,7 +18,7 @@ import numpy as np
 from writing import write_json
 
 from ksnet_deploy.base.files import sha256_of
-from ksnet_deploy.base.metrics import luma, psnr
+from ksnet_deploy.base.metrics import PSNR_LIMIT, luma, psnr
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.measure.degradation import degrade, enlarge_bicubic
 from ksnet_deploy.network.bundled import bundled_checkpoint
@@ -36,14 +36,14 @@ def measure(clip: Clip, model: str, frames: int) -> dict[str, Any]:
     period = 2 * len(hr) - 2
     index = [min(i % period, period - i % period) for i in range(frames)]
     reference = [luma(frame) for frame in hr]
-    bicubic = [psnr(luma(enlarge_bicubic(frame)), y) for frame, y in zip(lr, reference, strict=True)]
+    bicubic = [min(psnr(luma(enlarge_bicubic(frame)), y), PSNR_LIMIT) for frame, y in zip(lr, reference, strict=True)]
     with Upscaler(model) as upscaler:
         upscaled = upscaler.upscale(lr[i] for i in index)
-        found = [psnr(luma(hr), reference[i]) for i, hr in zip(index, upscaled, strict=True)]
+        found = [min(psnr(luma(hr), reference[i]), PSNR_LIMIT) for i, hr in zip(index, upscaled, strict=True)]
     row = {
         "frames": len(hr),
         "bicubic_psnr_y": float(np.mean(bicubic)),
-        "gain": float(np.mean(found[: len(hr)]) - np.mean(bicubic)),
+        "gain": float(np.mean(found[: len(hr)]) - np.mean(bicubic[:frames])),
     }
     if frames >= 2 * period:
         row["drift"] = float(np.mean(found[-period:]) - np.mean(found[:period]))
@@ -62,6 +62,8 @@ def main() -> None:
             rows[clip.name] = row = measure(clip, arguments.model, arguments.frames)
             figures = "".join(f"{row[name]:+8.3f}" for name in FIGURES if name in row)
             print(f"{clip.name:<44}{row['bicubic_psnr_y']:8.2f}{figures}", flush=True)
+    if not rows:
+        raise SystemExit(f"Error: {arguments.clips} holds no clip of two or more frames; give a folder of clips.")
     measured = [name for name in FIGURES if all(name in row for row in rows.values())]
     summary = {
         "version": __version__,
