@@ -59,8 +59,8 @@ def export_onnx(
             (default: 72x128).
         dynamic: leave height and width free.
         io: element type of the frames.
-        precision: of the convolutions; ``int8`` and ``int8-fp16`` compute the last of them in whole numbers, and the
-            rest in float32 or half.
+        precision: of the convolutions; ``int8`` computes most of them in whole numbers and the rest in float32,
+            ``int8-fp16`` those that enlarge, and the rest in half.
         inline: write the custom operators as standard ones, for runtimes that know no ONNX functions.
         batch: frames that the step takes at once, of as many scenes.
         record: the ``.json`` to write recorded steps of the file to, for ``polygraphy run --load-inputs``.
