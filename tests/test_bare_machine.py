@@ -40,6 +40,21 @@ def test_no_module_that_a_gpu_needs_wants_what_pytorch_does_not_bring() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+@pytest.mark.parametrize(
+    "command", [("export", "x.onnx"), ("export", "x.onnx", "--verify-frames", "0"), ("build-engine", "--gpu", "sm86")]
+)
+def test_a_command_without_its_library_says_what_to_install(command: tuple[str, ...], tmp_path: Path) -> None:
+    code = BLOCK.replace("'av'", "'onnxruntime'") + "from ksnet_deploy.cli.app import main\nmain()\n"
+    run = subprocess.run(
+        [sys.executable, "-c", code, *command], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert run.returncode == 1
+    assert "onnxruntime is not installed" in run.stderr or "ONNX Runtime is not installed" in run.stderr
+    assert "extra" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_tests_are_collected_without_pyav() -> None:
     code = BLOCK + "import pytest\nsys.exit(pytest.main(['-q', '--collect-only', *sys.argv[1:]]))\n"

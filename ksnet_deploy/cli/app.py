@@ -96,6 +96,8 @@ for _command, _examples in COMMANDS.items():
     app.command(_name, cls=_kind, epilog="\n".join(_lines))(_command)
 
 
+EXTRA_OF = {"onnxruntime": "'cpu' (or 'gpu')", "openvino": "'openvino'", "matplotlib": "'plots'", "ray": "'cluster'"}
+"""Extras that bring the libraries which some commands need."""
 stopped_by: list[int] = []
 """Signals that ended this process."""
 
@@ -134,6 +136,9 @@ def _main() -> None:
     except Exception as error:
         if is_out_of_memory(error):
             complain(out_of_memory_sentence(error))
+        elif isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in EXTRA_OF:
+            library = (error.name or "").split(".")[0]
+            complain(f"{library} is not installed; install ksnet-deploy with the extra {EXTRA_OF[library]}")
         elif isinstance(error, OSError):  # the rarer ones: names too long, folders that may not be entered
             what = error.filename or "a file"
             complain(f"{what} cannot be used ({error.strerror or error}); check its path and access")

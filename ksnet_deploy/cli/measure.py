@@ -35,7 +35,8 @@ def bench(
         typer.Option(
             "--model",
             "-m",
-            help="A checkpoint, an .onnx, an .engine, or a bundled name; repeatable (default: lite; uni on a GPU).",
+            help="A checkpoint, an .onnx, an .engine, or a bundled name; repeatable (default: what suits the clip, "
+            "else lite, uni on a GPU).",
         ),
     ] = None,
     size: Annotated[
@@ -83,10 +84,9 @@ def bench(
     from ksnet_deploy.measure.speed.regression import check_common, check_comparable, read_result
     from ksnet_deploy.measure.speed.subjects import find_subjects
     from ksnet_deploy.measure.speed.surroundings import find_surroundings
-    from ksnet_deploy.upscale.networks import default_model
 
     card = find_card()
-    models = model or [default_model("cuda" if card else None)]
+    models = model or [_usual_model(clip, "cuda" if card else None)]
     sizes = [FrameSize.parse(text) for text in size] if size else None
     if estimate is not None:
         _check_effect(
@@ -138,6 +138,19 @@ def bench(
             is_worse = _hand_over(work.report(), subjects, older, csv, plot, as_json=as_json)
     if is_worse:
         raise typer.Exit(EXIT_SLOWER)
+
+
+def _usual_model(clip: Path | None, device: str | None) -> str:
+    """The network that ``upscale`` takes for a clip, which is told; or for any."""
+    from ksnet_deploy.upscale.choice import choose_network
+    from ksnet_deploy.upscale.networks import default_model
+    from ksnet_deploy.video.kinds import Source
+
+    if clip is None:
+        return default_model(device)
+    choice = choose_network(Source(clip), device)
+    show_notes([choice.sentence()])
+    return choice.name
 
 
 def _hand_over(

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from benches import ONNX, SIZE, TORCH, Bed
 from media import make_video
@@ -32,6 +33,8 @@ from ksnet_deploy.measure.speed.ways import all_ways, check_way, ways_here, ways
 from ksnet_deploy.measure.speed.worker import Footage, Worker
 from ksnet_deploy.network.checkpoints import Checkpoint
 from ksnet_deploy.runtime.gpu import Gpu
+from ksnet_deploy.video.kinds import DEFAULT_RATE
+from ksnet_deploy.video.picture import write_png
 
 
 def test_every_way_is_measured_in_rounds_by_turns(bed: Bed) -> None:
@@ -322,10 +325,24 @@ def test_the_peak_of_the_memory_is_that_of_the_steps(monkeypatch: pytest.MonkeyP
 
 def test_the_bytes_of_a_folder_are_those_of_its_frames(bed: Bed, tmp_path: Path) -> None:
     for index in range(3):
-        (tmp_path / f"{index}.png").write_bytes(b"1234567")
+        write_png(tmp_path / f"{index}.png", np.zeros((32, 48, 3), np.uint8))
     (lite,) = bed.bench({"torch-cpu": 0.1})._subjects
     facts = Bench([lite], clip=tmp_path, speed=(100.0, 1.0))._clip_facts
-    assert facts == {"name": tmp_path.name, "bytes": 21}
+    size = (tmp_path / "0.png").stat().st_size
+    assert facts == {"name": tmp_path.name, "bytes": 3 * size, "fps": float(DEFAULT_RATE)}
+
+
+def test_the_film_has_the_clips_frames_a_second(bed: Bed, tmp_path: Path) -> None:
+    clip = make_video(tmp_path / "fast.mp4", SIZE, pts=[256 * index for index in range(4)])
+    work = bed.bench({"torch-cpu": 0.1})
+    work.run()
+    usual = work.report()
+    (film,) = (group["film"] for group in usual.as_dict()["groups"])
+    work._clip_facts = Bench(work._subjects, clip=clip, speed=(100.0, 1.0))._clip_facts
+    (fast,) = (group["film"] for group in work.report().as_dict()["groups"])
+    assert (film["fps"], fast["fps"]) == (24, 50)
+    assert fast["takes_s"] == pytest.approx(film["takes_s"] * 50 / 24)
+    assert "at 50 frames a second" in work.report().as_text()
 
 
 def test_layers_are_shares_of_steps_after_the_first(monkeypatch: pytest.MonkeyPatch) -> None:

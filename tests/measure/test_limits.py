@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,7 +81,11 @@ def test_an_estimate_calls_itself_one_and_names_its_source() -> None:
     assert all(card.tflops_fp16_sum >= card.tflops_fp32_sum for card in CARDS.values())
 
 
-def test_peaks_of_this_machine_are_measured() -> None:
+@pytest.mark.parametrize("installed", [True, False])
+def test_peaks_of_this_machine_are_measured(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not installed:
+        monkeypatch.setattr("ksnet_deploy.measure.limits.peaks.find_spec", lambda _name: None)
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
     peaks = cpu_peaks(seconds=0.1)
     assert peaks.operations_per_s > 1e8
     assert peaks.bytes_per_s > 1e8

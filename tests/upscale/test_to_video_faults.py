@@ -21,6 +21,7 @@ from ksnet_deploy.base.errors import BackendError, InputError, OutputError
 from ksnet_deploy.base.frames import FrameSize, FrameType
 from ksnet_deploy.upscale.run import upscale_video
 from ksnet_deploy.upscale.upscaler import Upscaler
+from ksnet_deploy.video.reading.reader import VideoReader
 from ksnet_deploy.video.writing.presets import choose_encoder
 
 
@@ -262,3 +263,14 @@ def test_another_container_is_told_only_where_the_choice_was_ours(tmp_path: Path
     for target, encoder in ((tmp_path / "named.mkv", "vp9"), (tmp_path / "other.mkv", "h264"), (None, "vp9")):
         notes = upscale(source, target, codec=choose_encoder(encoder), overwrite=True).notes
         assert not any("cannot hold" in note for note in notes)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.6])
+def test_frames_that_are_cut_off_an_avi_are_counted_by_its_header(tmp_path: Path, share: float) -> None:
+    whole = make_video(tmp_path / "whole.avi", FrameSize(64, 96), frames=30, codec="ffv1").read_bytes()
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole[: round(share * len(whole))])
+    with VideoReader(cut) as reader:
+        decoded = sum(1 for _ in reader.frames())
+        assert (decoded == 30) == (share == 1)
+        assert decoded + reader.frames_lost == pytest.approx(30, abs=1)

@@ -92,7 +92,7 @@ class Bench:
         self._card: Card | None = None
         self._began = clock()
         self._clip = clip
-        self._clip_facts = None if clip is None else {"name": clip.name, "bytes": _bytes_of(clip)}
+        self._clip_facts = None if clip is None else _facts_of(clip)
         self._seconds = seconds
         self._film_minutes = film_minutes
         self._command = command
@@ -326,10 +326,13 @@ def _lanes_of(subject: Subject) -> list[list[Way]]:
     return [subject.ways] if fits(_bytes(subject, [subject.ways])) else [[way] for way in subject.ways]
 
 
-def _bytes_of(clip: Path) -> int:
-    """Bytes of a video, or of all files of a folder of frames."""
+def _facts_of(clip: Path) -> dict[str, Any]:
+    """Name, bytes and frames per second of a video; the bytes of a folder of frames are those of all its files."""
+    from ksnet_deploy.video.reading.reader import VideoReader
+
     files = [each for each in clip.iterdir() if each.is_file()] if clip.is_dir() else [clip]
-    return sum(each.stat().st_size for each in files)
+    with VideoReader(clip) as reader:
+        return {"name": clip.name, "bytes": sum(each.stat().st_size for each in files), "fps": float(reader.rate)}
 
 
 def _bytes(subject: Subject, lanes: list[list[Way]]) -> int:

@@ -125,7 +125,7 @@ class BenchReport:
     surroundings: Surroundings
     card: Card | None
     clip: dict[str, Any] | None
-    """Name and size in bytes of the video whose frames were upscaled; None for the bundled one."""
+    """Name, size in bytes and frames per second of the video whose frames were upscaled; None for the bundled one."""
     footage: str
     film_minutes: float
     promised_s: float
@@ -156,15 +156,20 @@ class BenchReport:
             "published": PAPER,
         }
 
+    @property
+    def film_fps(self) -> float:
+        """Frames per second of the film: the clip's, else :data:`FILM_FPS`."""
+        return FILM_FPS if self.clip is None else float(self.clip["fps"])
+
     def _film_s(self, group: Group) -> float:
         """Seconds that the film takes from file to file in the fastest way."""
-        return self.film_minutes * 60 * FILM_FPS / group.fastest.end_to_end_fps
+        return self.film_minutes * 60 * self.film_fps / group.fastest.end_to_end_fps
 
     def _film(self, group: Group) -> dict[str, Any] | None:
         """The film and the time that it takes; None where nothing was measured."""
         if not group.rows:
             return None
-        facts = {"minutes": self.film_minutes, "fps": FILM_FPS}
+        facts = {"minutes": self.film_minutes, "fps": self.film_fps}
         return {**facts, "way": group.fastest.way.name, "takes_s": self._film_s(group)}
 
     def as_text(self) -> str:
@@ -225,8 +230,8 @@ class BenchReport:
                     )
         took = timedelta(seconds=round(self._film_s(group)))
         lines.append(
-            f"A film of {self.film_minutes:g} minutes at {FILM_FPS} frames a second of this size takes about {took} "
-            f"(h:mm:ss) with {group.fastest.way.label}."
+            f"A film of {self.film_minutes:g} minutes at {self.film_fps:g} frames a second of this size takes about "
+            f"{took} (h:mm:ss) with {group.fastest.way.label}."
         )
         return [*lines, *not_measured]
 

@@ -86,7 +86,11 @@ class FrameCount:
         if (last_s := _matroska_duration(self._stream)) is not None:
             others = (_matroska_duration(track) for track in self._container.streams if track.type in READ)
             return max([last_s, *(end_s for end_s in others if end_s is not None)])
-        return None if self._container.duration is None else Fraction(self._container.duration, av.time_base)
+        found = None if self._container.duration is None else Fraction(self._container.duration, av.time_base)
+        if self._container.format.name == "avi" and self._stream.frames and self._stream.time_base:
+            # FFmpeg shortens the duration of a file that was cut off, and leaves the number in the header as it is.
+            return max(found or Fraction(0), self._stream.frames * self._stream.time_base)
+        return found
 
 
 def _matroska_duration(track: Stream) -> Fraction | None:
