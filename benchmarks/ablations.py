@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from arguments import positive, result_path
 from peers import times
 from writing import write_json
 
@@ -139,13 +140,13 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--validation", type=Path, required=True)
     parser.add_argument("--flow", type=Path, required=True, help="pretrained flow weights, the same for all")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=result_path, required=True)
     parser.add_argument("--size", default="lite")
     parser.add_argument("--stage", default="400:8x5x32")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--threads", type=positive)
     parser.add_argument("--set", choices=list(SETS), default="choices")
     parser.add_argument("--only", nargs="*", help="names of variants (default: all of the set)")
     options = parser.parse_args()

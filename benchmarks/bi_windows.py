@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from arguments import frame_size, positive
 from numpy.typing import NDArray
 from writing import write_json
 
@@ -133,9 +134,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path, nargs="*", default=[FOLDER / "city_hr.mp4"])
     parser.add_argument("--model")
-    parser.add_argument("--size", type=FrameSize.parse, default=FrameSize(64, 96))
-    parser.add_argument("--frames", type=int, default=75)
-    parser.add_argument("--window", type=int, default=32)
+    parser.add_argument("--size", type=frame_size, default=FrameSize(64, 96))
+    parser.add_argument("--frames", type=positive, default=75)
+    parser.add_argument("--window", type=positive, default=32)
     parser.add_argument("--ahead", type=int, nargs="+", default=[0, 1, 2, 4, 8, 16])
     parser.add_argument("--memory", nargs="+", metavar="WINDOW:AHEAD:FRAMES")
     parser.add_argument("--draw", action="store_true")

@@ -25,6 +25,7 @@ from typing import Any
 import av
 import numpy as np
 import psutil
+from arguments import positive, result_path
 from writing import write_json
 
 from ksnet_deploy.base.frames import FrameSize
@@ -282,9 +283,9 @@ def plot(rows: list[dict[str, Any]], saturation: dict[str, float], path: Path) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="lite")
-    parser.add_argument("--scenes", type=int, default=SCENES)
-    parser.add_argument("--rounds", type=int, default=2, help="runs with one and with two workers, by turns")
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--scenes", type=positive, default=SCENES)
+    parser.add_argument("--rounds", type=positive, default=2, help="runs with one and with two workers, by turns")
+    parser.add_argument("--output", type=result_path)
     options = parser.parse_args()
     rng = np.random.default_rng(7)
     scenes = lengths(rng, options.scenes)

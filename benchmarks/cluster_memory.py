@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from arguments import positive, result_path
 from cluster import SIZE, make_film, measured
 from writing import write_json
 
@@ -64,8 +65,8 @@ def watched(frames: int, folder: Path, model: str) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="lite")
-    parser.add_argument("--frames", type=int, nargs="+", default=[200, 2000, 200, 2000])
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--frames", type=positive, nargs="+", default=[200, 2000, 200, 2000])
+    parser.add_argument("--output", type=result_path)
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from arguments import positive, result_path
 from numpy.typing import NDArray
 from writing import write_json
 
@@ -124,13 +125,6 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def positive(text: str) -> int:
-    """A number from 1 on, of an option."""
-    if not text.isascii() or not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"'{text}' is no number from 1 on")
-    return int(text)
-
-
 def named_folder(text: str) -> tuple[str, Path]:
     """Name and folder of ``--data``."""
     name, _, folder = text.partition("=")
@@ -164,7 +158,7 @@ def measure() -> None:
     parser.add_argument("--clips", type=positive, help="so many of each folder (default: all)")
     parser.add_argument("--frames", type=positive, default=15, help="of each clip, its first ones (default: 15)")
     parser.add_argument("--no-warping", action="store_true", help="leave out flicker, which takes a flow network")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "compressed.json")
+    parser.add_argument("--output", type=result_path, default=Path(__file__).parent / "results" / "compressed.json")
     options = parser.parse_args()
     names = {model: Path(model).stem for model in options.models}
     check_differ(["bicubic", *(Path(m).stem for m in options.models)], "--models", "give one a file of another name")

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from arguments import frame_size, seconds
 from gpu_kernels import Attempt, kernel_rows, milliseconds
 from torch import Tensor
 from writing import write_json
@@ -287,10 +288,10 @@ def line(row: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=FrameSize.parse, default=FrameSize(180, 320))
+    parser.add_argument("--size", type=frame_size, default=FrameSize(180, 320))
     parser.add_argument("--model", default="uni")
     parser.add_argument("--engine", type=Path, nargs="*", default=[])
-    parser.add_argument("--seconds", type=float, default=2.0, help="per row")
+    parser.add_argument("--seconds", type=seconds, default=2.0, help="per row")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--output", type=Path, help="folder (default: benchmarks/results)")
     options = parser.parse_args()

@@ -17,6 +17,7 @@ from typing import Any
 
 import av
 import numpy as np
+from arguments import result_path
 from numpy.typing import NDArray
 from writing import write_json
 
@@ -75,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("video", type=Path, nargs="?", default=BENCH_CLIP)
     parser.add_argument("--model", default="lite")
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--output", type=result_path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         video = longer(options.video, Path(folder) / "long.mkv")

@@ -23,6 +23,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from arguments import frame_size, positive, result_path
 from numpy.typing import NDArray
 from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode
 from writing import write_json
@@ -184,10 +185,10 @@ def measure(folder: Path, size: FrameSize, sequences: int, seed: int) -> dict[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+")
-    parser.add_argument("--size", type=FrameSize.parse, default=FrameSize(270, 480), help="of the spliced frames")
-    parser.add_argument("--sequences", type=int, default=200, help=f"spliced, of {PIECES} pieces each")
+    parser.add_argument("--size", type=frame_size, default=FrameSize(270, 480), help="of the spliced frames")
+    parser.add_argument("--sequences", type=positive, default=200, help=f"spliced, of {PIECES} pieces each")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, help="JSON file for the figures")
+    parser.add_argument("--output", type=result_path, help="JSON file for the figures")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     report: dict[str, Any] = {

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from arguments import frame_size, positive, result_path
 from numpy.typing import NDArray
 from writing import write_json
 
@@ -123,11 +124,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", type=Path, nargs="*")
     parser.add_argument("--models", nargs="+", default=["lite", "uni"])
-    parser.add_argument("--size", type=FrameSize.parse, default=FrameSize(144, 176))
-    parser.add_argument("--frames", type=int, default=15)
+    parser.add_argument("--size", type=frame_size, default=FrameSize(144, 176))
+    parser.add_argument("--frames", type=positive, default=15)
     parser.add_argument("--overlaps", type=int, nargs="+", default=[8, 16, 32, 48])
     parser.add_argument("--memory", nargs="+", help="measure memory instead, of networks such as lite:180x320")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "tiling.json")
+    parser.add_argument("--output", type=result_path, default=Path(__file__).parent / "results" / "tiling.json")
     options = parser.parse_args()
 
     results: dict[str, Any] = {"quality": [], "memory": []}

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from arguments import result_path, seconds
 from writing import write_json
 
 from ksnet_deploy.base.files import sha256_of
@@ -92,9 +93,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--validation", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=4, help="processor time of each choice (default: 4)")
+    parser.add_argument("--minutes", type=seconds, default=4, help="processor time of each choice (default: 4)")
     parser.add_argument("--only", nargs="*", choices=list(CHOICES), help="(default: all)")
-    parser.add_argument("--output", type=Path, default=RESULTS / "training-choices.json")
+    parser.add_argument("--output", type=result_path, default=RESULTS / "training-choices.json")
     options = parser.parse_args()
     flow = bundled_checkpoint("lite")
     budget = {

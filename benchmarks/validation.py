@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from arguments import positive
 from writing import write_json
 
 from ksnet_deploy.base.files import sha256_of
@@ -54,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path)
     parser.add_argument("--model", default="lite")
-    parser.add_argument("--frames", type=int, default=100)
+    parser.add_argument("--frames", type=positive, default=100)
     arguments = parser.parse_args()
     rows = {}
     for clip in find_clips(arguments.clips):
