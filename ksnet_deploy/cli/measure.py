@@ -86,7 +86,6 @@ def bench(
     from ksnet_deploy.measure.speed.surroundings import find_surroundings
 
     card = find_card()
-    models = model or [_usual_model(clip, "cuda" if card else None)]
     sizes = [FrameSize.parse(text) for text in size] if size else None
     if estimate is not None:
         _check_effect(
@@ -102,7 +101,7 @@ def bench(
                 "--json": as_json or None,
             }
         )
-        print(_estimates(models, sizes, estimate))
+        print(_estimates(model or [_usual_model(None, "cuda" if card else None)], sizes, estimate))
         return
     if overwrite and csv is None and plot is None:
         raise ConfigError("--overwrite has nothing to replace; leave it out, or name a file with --csv or --plot")
@@ -110,12 +109,13 @@ def bench(
     if older is not None:
         sets = find_surroundings().instruction_sets
         check_comparable(older, cpu_name(), cores(), None if card is None else card.name, sets)
-    files = {f"--model {each}": Path(each) for each in models}
+    files = {f"--model {each}": Path(each) for each in model or ()}
     check_apart({"--csv": csv, "--plot": plot}, {"--compare": compare, "--clip": clip, **files})
     if plot is not None:
         check_plotting(plot, overwrite=overwrite)
     if csv is not None:
         check_new_file(csv, csv.suffix, overwrite=overwrite)
+    models = model or [_usual_model(clip, "cuda" if card else None)]
     subjects = find_subjects(models, sizes, clip, int8=precision == "int8")
     show_notes(sorted({note for subject in subjects for note in subject.notes}))
     command = shlex.join(["ksnet-deploy", *sys.argv[1:]])
