@@ -74,7 +74,7 @@ def test_the_report_says_everything_and_the_papers_row_is_there(bed: Bed, tmp_pa
     assert rows[1]["end_to_end_fps"] == 5
     assert answer["published"]["ms"] == 31
     table = list(csv.reader(io.StringIO(report.as_csv())))
-    assert [line[2] for line in table[1:]] == ["torch-cpu", "onnxruntime-cpu", "as published, RTX 3080"]
+    assert [line[2] for line in table[1:]] == ["torch-cpu", "onnxruntime-cpu", "uni as published, RTX 3080"]
     assert answer["threads"] >= 1
     assert answer["instruction_sets"] is None or isinstance(answer["instruction_sets"], list)
     assert set(answer["versions"]) == {"torch", "onnxruntime", "openvino"}

@@ -34,7 +34,12 @@ def plot_bench(report: BenchReport, path: Path) -> None:
     axes.set_yticks(range(len(rows)), labels, fontsize="small")
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.axvline(float(str(PAPER["fps"])), color="grey", linestyle="--", label="paper, RTX 3080, as published")
+    axes.axvline(
+        float(str(PAPER["fps"])),
+        color="grey",
+        linestyle="--",
+        label="paper, uni at 180x320 on an RTX 3080, as published",
+    )
     axes.set_xlabel("frames per second")
     axes.set_title(
         f"{report.machine}, {counted(report.cores, 'core')}" + (f", {report.card.name}" if report.card else "")

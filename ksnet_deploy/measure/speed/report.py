@@ -208,7 +208,7 @@ class BenchReport:
                 f"{engine.percentile_ms(99):>9.1f}{noise:>8}{engine.fps:>9.2f}{row.pipeline.fps:>9.2f}"
                 f"{row.end_to_end_fps:>11.2f}{row.peak_memory_mb:>9.0f}{row.quality:>10}{reached:>8}"
             )
-        lines.append(f"{'paper, RTX 3080':{wide}}{31.0:>9.1f}{'':26}{32.3:>9.2f}   as published, at 180x320")
+        lines.append(f"{'paper, RTX 3080':{wide}}{31.0:>9.1f}{'':26}{32.3:>9.2f}   as published, uni at 180x320")
         if group.layers:
             lines.append(f"Layers on the CPU, by ONNX Runtime's profile: {_in_percent(group.layers)}.")
         lines += [
@@ -257,7 +257,7 @@ class BenchReport:
                 times = [e.p50_ms, e.percentile_ms(90), e.percentile_ms(99), e.noise, e.fps, row.pipeline.fps]
                 rest = [row.end_to_end_fps, row.peak_memory_mb, row.quality, "" if row.floor is None else row.floor.ms]
                 table.writerow([group.model, group.size, row.way.name, *times, *rest])
-        paper = ["paper", PAPER["size"], "as published, RTX 3080", PAPER["ms"], *[""] * 3, PAPER["fps"]]
+        paper = ["paper", PAPER["size"], "uni as published, RTX 3080", PAPER["ms"], *[""] * 3, PAPER["fps"]]
         table.writerow([*paper, *[""] * (len(columns) + len(more) - len(paper))])
         return text.getvalue()
 
