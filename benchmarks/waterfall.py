@@ -33,7 +33,7 @@ from writing import machine_in_words, write_json
 
 from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize
-from ksnet_deploy.base.machine import has_bfloat16
+from ksnet_deploy.base.machine import has_bfloat16, has_vnni
 from ksnet_deploy.base.metrics import psnr
 from ksnet_deploy.base.version import package_version
 from ksnet_deploy.export.cache import cached_onnx
@@ -44,7 +44,6 @@ from ksnet_deploy.network.bundled import bundled_checkpoint
 from ksnet_deploy.ops.align_library import AlignRuntime, align_kernel
 from ksnet_deploy.ops.rewriting import use_fast_operators
 from ksnet_deploy.runtime.base import Runner
-from ksnet_deploy.runtime.int8 import has_vnni
 from ksnet_deploy.runtime.onnx import WAITING, OnnxRunner
 from ksnet_deploy.runtime.open import open_runner
 from ksnet_deploy.runtime.openvino import is_installed

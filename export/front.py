@@ -9,6 +9,7 @@ from typing import Literal
 from ksnet_deploy.base.errors import BackendError, ConfigError
 from ksnet_deploy.base.files import check_new_file
 from ksnet_deploy.base.frames import FrameSize, FrameType
+from ksnet_deploy.base.machine import has_vnni
 from ksnet_deploy.export.engine.compile import OnProgress
 from ksnet_deploy.export.engine.make import EngineRequest, MadeEngine, PluginChoice, make_engine
 from ksnet_deploy.export.proof.float32 import SequenceReport
@@ -19,7 +20,6 @@ from ksnet_deploy.export.verified import VerificationPlan, export_verified
 from ksnet_deploy.network.bundled import CLIP, EXPORTED_SUFFIXES, checkpoint_path
 from ksnet_deploy.network.checkpoints import load_checkpoint
 from ksnet_deploy.network.config import Precision
-from ksnet_deploy.runtime.int8 import has_vnni
 from ksnet_deploy.runtime.pair import PAIR, named_pair, part_path, step_files
 from ksnet_deploy.runtime.tensorrt.target import DEFAULT_SIZE, Flavour, SizeRange
 

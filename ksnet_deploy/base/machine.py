@@ -19,6 +19,7 @@ __all__ = [
     "ending_signals",
     "give_free_memory_back",
     "has_bfloat16",
+    "has_vnni",
     "is_x86",
     "peak_memory",
     "reset_peak_memory",
@@ -28,6 +29,8 @@ __all__ = [
 
 CPUINFO = Path("/proc/cpuinfo")
 TASKS = Path("/proc/self/task")
+VNNI_FLAGS = {"avx512_vnni", "avx_vnni", "asimddp"}
+"""Extensions by Linux's names that sum products of bytes without overflow; the last is ARM's."""
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 """Extensions by Linux's names that multiply in bfloat16."""
 
@@ -77,6 +80,12 @@ def is_x86() -> bool:
 def has_bfloat16() -> bool:
     """Whether this processor multiplies in bfloat16; False where the system does not list its extensions."""
     return not BFLOAT16_FLAGS.isdisjoint(cpu_flags() or ())
+
+
+def has_vnni() -> bool:
+    """Whether this processor sums products of bytes in one instruction; True where the system does not list any."""
+    flags = cpu_flags()
+    return flags is None or not VNNI_FLAGS.isdisjoint(flags)
 
 
 def peak_memory() -> int:

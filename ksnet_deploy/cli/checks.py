@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ksnet_deploy.base.errors import KSNetError
-from ksnet_deploy.base.machine import cores, cpu_flags, is_x86
+from ksnet_deploy.base.machine import cores, cpu_flags, has_bfloat16, has_vnni, is_x86
 from ksnet_deploy.base.version import package_version
 from ksnet_deploy.base.words import counted
 from ksnet_deploy.cli.diagnosis import Check, Diagnosis, State
@@ -156,6 +156,8 @@ def _cpu() -> Iterator[Check]:
 
         extensions = {"AVX2": ["AVX2"], "AVX512": ["AVX2", "AVX512"]}.get(torch.backends.cpu.get_cpu_capability(), [])
     can = " and ".join(extensions) or "neither AVX2 nor AVX512"
+    if flags is not None:  # else the system does not say
+        can += f"; {'with' if has_bfloat16() else 'no'} bfloat16, {'int8 can run' if has_vnni() else 'no int8 (VNNI)'}"
     found = f"{counted(cores(), 'core')} of {platform.machine()}, {can}"
     slow = not extensions and is_x86()
     yield Check("cpu", "not here" if slow else "ok", found, "upscale works, but slowly" if slow else None)

@@ -81,7 +81,7 @@ def evaluate(
         typer.Option(
             "--codec",
             metavar="NAME",
-            help="Put LR through h264, hevc, mpeg2, vp9 or mjpeg first; bicubic is measured too (default: none).",
+            help="Put LR through h264, hevc, mpeg2, vp9 or mjpeg first; bicubic is measured too (default: no encoder).",
         ),
     ] = None,
     crf: Annotated[

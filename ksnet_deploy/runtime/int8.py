@@ -5,20 +5,12 @@ from __future__ import annotations
 import onnx
 
 from ksnet_deploy.base.errors import BackendError
-from ksnet_deploy.base.machine import cpu_flags
+from ksnet_deploy.base.machine import has_vnni
 from ksnet_deploy.runtime.rewrites import set_nodes
 
-__all__ = ["IN_INT8", "check_int8", "has_vnni", "without_rounded_sums"]
+__all__ = ["IN_INT8", "check_int8", "without_rounded_sums"]
 
-VNNI_FLAGS = {"avx512_vnni", "avx_vnni", "asimddp"}
-"""Extensions by Linux's names that sum products of bytes without overflow; the last is ARM's."""
 IN_INT8 = "Convolutions are computed in 8 bits, which is near float32 but not equal to it."
-
-
-def has_vnni() -> bool:
-    """Whether this processor sums products of bytes in one instruction; True where the system does not list any."""
-    flags = cpu_flags()
-    return flags is None or not VNNI_FLAGS.isdisjoint(flags)
 
 
 def check_int8(device: str = "cpu") -> None:

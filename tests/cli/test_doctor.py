@@ -86,6 +86,21 @@ def test_what_is_found_is_true(here: Diagnosis) -> None:
     assert ("AVX512" in found["cpu"].partition(", ")[2]) >= (capability == "AVX512")
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"avx2"}, "AVX2; no bfloat16, no int8 (VNNI)"),
+        ({"avx2", "avx512f", "avx512_vnni"}, "AVX2 and AVX512; no bfloat16, int8 can run"),
+        ({"avx2", "avx512f", "avx512_vnni", "avx512_bf16"}, "AVX2 and AVX512; with bfloat16, int8 can run"),
+    ],
+)
+def test_the_processors_precisions_are_told(flags: set[str], words: str, monkeypatch: Patch) -> None:
+    for module in ("base.machine", "cli.checks"):
+        monkeypatch.setattr(f"ksnet_deploy.{module}.cpu_flags", lambda: flags)
+    (check,) = doctor._cpu()
+    assert check.found.endswith(words)
+
+
 def test_the_text_is_aligned_and_ends_with_what_upscale_takes(here: Diagnosis, monkeypatch: Patch) -> None:
     code, text = run(here, monkeypatch)
     *lines, blank, last = text.splitlines()

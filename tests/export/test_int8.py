@@ -13,6 +13,7 @@ from needs import needs_vnni
 from networks import save_as_exported
 
 import ksnet_deploy
+from ksnet_deploy.base import machine
 from ksnet_deploy.base.errors import ArtifactError, BackendError, ConfigError, InputError, VerificationError
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.metrics import psnr
@@ -27,7 +28,6 @@ from ksnet_deploy.network.config import KSNetConfig, Precision
 from ksnet_deploy.network.folding import fold
 from ksnet_deploy.network.model import new_network
 from ksnet_deploy.network.precision import in_whole_numbers
-from ksnet_deploy.runtime import int8
 from ksnet_deploy.runtime.int8 import check_int8, without_rounded_sums
 from ksnet_deploy.runtime.lockstep import LockstepOnnxRunner
 from ksnet_deploy.runtime.onnx import OnnxRunner, use_device_operators
@@ -191,7 +191,7 @@ def test_gpus_and_processors_without_vnni_are_refused(
 ) -> None:
     with pytest.raises(BackendError, match="int8 is for CPUs"):
         check_int8("cuda")
-    monkeypatch.setattr(int8, "cpu_flags", lambda: {"avx2"})
+    monkeypatch.setattr(machine, "cpu_flags", lambda: {"avx2"})
     with pytest.raises(BackendError, match="VNNI"):
         runner(exported, SIZE)
 
@@ -199,7 +199,7 @@ def test_gpus_and_processors_without_vnni_are_refused(
 def test_a_proof_that_cannot_be_made_here_is_refused_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(int8, "cpu_flags", lambda: {"avx2"})
+    monkeypatch.setattr(machine, "cpu_flags", lambda: {"avx2"})
     with pytest.raises(BackendError, match="--verify-frames 0"):
         ksnet_deploy.export_onnx(tmp_path / "not-read.safetensors", tmp_path / "x.onnx", precision="int8-fp16")
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ksnet_deploy.base.machine import has_bfloat16
-from ksnet_deploy.runtime.int8 import has_vnni
+from ksnet_deploy.base.machine import has_bfloat16, has_vnni
 from ksnet_deploy.runtime.openvino import is_installed
 
 needs_bfloat16 = pytest.mark.skipif(not has_bfloat16(), reason="this processor has no bfloat16")
