@@ -9,7 +9,7 @@ from pathlib import Path
 from ksnet_deploy.base.errors import KSNetError
 from ksnet_deploy.base.frames import FrameSize
 
-__all__ = ["count", "frame_size", "positive", "result_path", "seconds"]
+__all__ = ["count", "duration", "frame_size", "positive", "result_path"]
 
 
 def positive(text: str) -> int:
@@ -24,14 +24,14 @@ def count(text: str) -> int:
     return 0 if text == "0" else positive(text)
 
 
-def seconds(text: str) -> float:
+def duration(text: str) -> float:
     """A time above 0."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"'{text}' is no time above 0")
     return value
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from arguments import frame_size, seconds
+from arguments import duration, frame_size
 from gpu_kernels import Attempt, kernel_rows, milliseconds
 from torch import Tensor
 from writing import write_json
@@ -291,7 +291,7 @@ def main() -> None:
     parser.add_argument("--size", type=frame_size, default=FrameSize(180, 320))
     parser.add_argument("--model", default="uni")
     parser.add_argument("--engine", type=Path, nargs="*", default=[])
-    parser.add_argument("--seconds", type=seconds, default=2.0, help="per row")
+    parser.add_argument("--seconds", type=duration, default=2.0, help="per row")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--output", type=Path, help="folder (default: benchmarks/results)")
     options = parser.parse_args()
@@ -300,11 +300,11 @@ def main() -> None:
 
     checkpoint = load_checkpoint(bundled_checkpoint(options.model))
     model = checkpoint.model
-    device = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"
+    card = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"
     gb_s = bandwidth_gb_s(options.device, options.seconds)
-    print(f"{device}, copy {gb_s:.0f} GB/s, {options.model} at {options.size}")
+    print(f"{card}, copy {gb_s:.0f} GB/s, {options.model} at {options.size}")
     report: dict[str, Any] = {
-        "device": device,
+        "device": card,
         "torch": torch.__version__,
         "model": options.model,
         "weights_sha256": checkpoint.sha256,
@@ -312,7 +312,7 @@ def main() -> None:
         "copy_gb_s": gb_s,
     }
     folder = options.output or (RESULTS if options.device == "cuda" else None)
-    path = folder and folder / f"{re.sub(r'[^a-z0-9]+', '-', f'{device}-{options.model}'.lower())}.json"
+    path = folder and folder / f"{re.sub(r'[^a-z0-9]+', '-', f'{card}-{options.model}'.lower())}.json"
 
     def attempt(part: str, names: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> None:
         try:

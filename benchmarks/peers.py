@@ -22,7 +22,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from arguments import frame_size, positive, result_path, seconds
+from arguments import duration, frame_size, positive, result_path
 from compressed import read_clips
 from numpy.typing import NDArray
 from writing import machine_in_words, write_json
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["lite", "uni"], help="(default: lite uni)")
     parser.add_argument("--size", type=frame_size, default=FrameSize(180, 320), help="(default: 180x320)")
     parser.add_argument("--rounds", type=positive, default=5, help="(default: 5)")
-    parser.add_argument("--seconds", type=seconds, default=10.0, help="for each network (default: 10)")
+    parser.add_argument("--seconds", type=duration, default=10.0, help="for each network (default: 10)")
     parser.add_argument("--frames", type=positive, default=5, help="of each clip of Vid4 (default: 5)")
     parser.add_argument("--output", type=result_path, default=RESULTS / "peers.json")
     options = parser.parse_args()

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from arguments import frame_size, positive, seconds
+from arguments import duration, frame_size, positive
 from writing import write_json
 
 from ksnet_deploy.base.frames import FrameSize, pad
@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--frames", type=positive, default=15, help="of each clip (default: 15)")
     parser.add_argument("--size", type=frame_size, default=FrameSize(180, 320))
     parser.add_argument("--rounds", type=positive, default=5)
-    parser.add_argument("--seconds", type=seconds, default=20.0, help="for each export (default: 20)")
+    parser.add_argument("--seconds", type=duration, default=20.0, help="for each export (default: 20)")
     parser.add_argument("--no-speed", action="store_true", help="measure the quality only")
     options = parser.parse_args()
     for model in options.models:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from arguments import result_path, seconds
+from arguments import duration, result_path
 from writing import write_json
 
 from ksnet_deploy.base.files import sha256_of
@@ -93,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--validation", type=Path, required=True)
-    parser.add_argument("--minutes", type=seconds, default=4, help="processor time of each choice (default: 4)")
+    parser.add_argument("--minutes", type=duration, default=4, help="processor time of each choice (default: 4)")
     parser.add_argument("--only", nargs="*", choices=list(CHOICES), help="(default: all)")
     parser.add_argument("--output", type=result_path, default=RESULTS / "training-choices.json")
     options = parser.parse_args()

@@ -28,7 +28,7 @@ from statistics import median
 from typing import Any
 
 import onnx
-from arguments import count, frame_size, positive, result_path, seconds
+from arguments import count, duration, frame_size, positive, result_path
 from writing import machine_in_words, write_json
 
 from ksnet_deploy.base.files import sha256_of
@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=("lite", "lite-video", "uni"), default=["lite", "uni"])
     parser.add_argument("--size", type=frame_size, default=FrameSize(180, 320))
     parser.add_argument("--rounds", type=positive, default=5)
-    parser.add_argument("--seconds", type=seconds, default=8.0, help="for each row (default: 8)")
+    parser.add_argument("--seconds", type=duration, default=8.0, help="for each row (default: 8)")
     parser.add_argument("--frames", type=positive, default=FRAMES, help="compared (default: 30)")
     parser.add_argument("--load", type=count, default=0, help="processes that keep the machine busy (default: 0)")
     parser.add_argument("--output", type=result_path, help="(default: a file in benchmarks/results/)")

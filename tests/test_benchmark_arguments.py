@@ -21,7 +21,7 @@ arguments = pytest.importorskip("arguments", reason="needs a checkout")
     [
         (arguments.positive, ["0", "-1", "x", "1.5", "٣", ""]),
         (arguments.count, ["-1", "x", ""]),
-        (arguments.seconds, ["0", "-1", "nan", "inf", "x", ""]),
+        (arguments.duration, ["0", "-1", "nan", "inf", "x", ""]),
         (arguments.frame_size, ["abc", "0x5", "180"]),
     ],
 )
@@ -32,7 +32,7 @@ def test_what_is_none_of_a_kind_is_refused(kind: Callable[[str], object], texts:
 
 
 def test_what_is_of_a_kind_is_taken(tmp_path: Path) -> None:
-    assert (arguments.positive("12"), arguments.count("0"), arguments.seconds(".5")) == (12, 0, 0.5)
+    assert (arguments.positive("12"), arguments.count("0"), arguments.duration(".5")) == (12, 0, 0.5)
     assert arguments.frame_size("180x320") == FrameSize(180, 320)
     assert arguments.result_path(str(tmp_path / "a.json")) == tmp_path / "a.json"
 

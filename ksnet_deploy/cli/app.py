@@ -110,6 +110,10 @@ def _stop(signum: int, _frame: object) -> None:
     raise SystemExit(128 + signum)
 
 
+def _missing_library(error: Exception) -> str:
+    return (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+
+
 def main() -> None:
     """Entry point: run a command; turn what went wrong into one sentence and an exit code."""
     stopped_by.clear()
@@ -136,8 +140,7 @@ def _main() -> None:
     except Exception as error:
         if is_out_of_memory(error):
             complain(out_of_memory_sentence(error))
-        elif isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in EXTRA_OF:
-            library = (error.name or "").split(".")[0]
+        elif (library := _missing_library(error)) in EXTRA_OF:
             complain(f"{library} is not installed; install ksnet-deploy with the extra {EXTRA_OF[library]}")
         elif isinstance(error, OSError):  # the rarer ones: names too long, folders that may not be entered
             what = error.filename or "a file"

@@ -21,6 +21,7 @@ from ksnet_deploy.measure.degradation import ClipDegradation, degrade, enlarge_b
 from ksnet_deploy.measure.protocols import PROTOCOLS
 from ksnet_deploy.measure.published import PUBLISHED, PUBLISHED_SOURCE
 from ksnet_deploy.measure.warping import WarpingError
+from ksnet_deploy.upscale.precision import precision_used
 from ksnet_deploy.upscale.upscaler import Upscaler
 from ksnet_deploy.video.clips.clip import Clip
 
@@ -84,9 +85,9 @@ class NetworkMethod:
         """Hash, runtime and precision of the network, once it has enlarged something."""
         if self._upscaler is None:
             return {}
-        names = ("network", "runtime")
         identity = self._upscaler.identity()
-        return {**{name: identity.get(name) for name in names}, "precision": self._upscaler.precision}
+        precision = precision_used(identity, tiled=self._upscaler.tiling is not None)
+        return {"network": identity.get("network"), "runtime": identity.get("runtime"), "precision": precision}
 
     def close(self) -> None:
         if self._upscaler is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -177,6 +177,11 @@ class NetworkFile(Network):
         return self.kind == "checkpoint" and (self.backend in ("onnxruntime", "tensorrt", "rtx") or gives_way)
 
     @property
+    def in_tiles(self) -> NetworkFile:
+        """The network as it runs in tiles: in ONNX Runtime, where OpenVINO, which runs whole frames only, gives way."""
+        return replace(self, backend="onnxruntime") if self.backend == "openvino" else self
+
+    @property
     def is_bidirectional(self) -> bool:  # type: ignore[override]
         config = self.config()
         return config is not None and config.direction == "bi"
@@ -208,8 +213,8 @@ class NetworkFile(Network):
         }
         if (precision := self.precision) is not None:
             identity["precision"] = precision
-        if self.backend == "openvino" and self.can_be_tiled:
-            identity[IN_TILES] = precision_in_words("onnxruntime", self.wanted)
+        if self.can_be_tiled and self.in_tiles is not self:
+            identity[IN_TILES] = str(self.in_tiles.precision)
         if self.device == "cpu" and self.backend in ("onnxruntime", "openvino"):
             from ksnet_deploy.ops.align_library import align_kernel
 
@@ -249,7 +254,7 @@ class NetworkFile(Network):
             return open_runner(self.path, size, device=self.device, io=io, backend=self.backend, lanes=lanes)
         from ksnet_deploy.export.cache import cached_onnx
 
-        backend: str = "onnxruntime" if tiling else self.backend
+        backend = self.in_tiles.backend if tiling else self.backend
         if backend != self.backend:
             on_note(
                 f"ONNX Runtime runs the tiles, in {precision_in_words(backend, self.wanted)}: OpenVINO, which is the "

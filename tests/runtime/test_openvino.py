@@ -194,7 +194,7 @@ def test_where_tiles_are_needed_onnx_runtime_runs_them(plain: Checkpoint, monkey
         assert upscaler.tiling is not None
         assert (upscaler.identity()["precision"], upscaler.precision) == ("bfloat16", "float32")
         assert isinstance(upscaler.network, NetworkFile)
-        assert (way_name(upscaler.network), way_name(upscaler.network, tiled=True)) == (
+        assert (way_name(upscaler.network), way_name(upscaler.network.in_tiles)) == (
             "openvino-cpu-bfloat16",
             "onnxruntime-cpu",
         )

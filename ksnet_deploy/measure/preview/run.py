@@ -119,7 +119,7 @@ def preview(
             if whole:
                 estimates.append(_whole(network.label, work, upscaler, on_step))
                 if isinstance(network, NetworkFile) and network.kind == "checkpoint":
-                    way = way_name(network, tiled=upscaler.tiling is not None)
+                    way = way_name(network.in_tiles if upscaler.tiling else network)
                     keep_speed(network.path, size, way, "file", estimates[-1].fps)
             else:
                 estimates.append(_scaled(network.label, frames, pace, size, shown))

@@ -82,10 +82,8 @@ def ways_of_file(kind: NetworkKind, precision: Precision) -> tuple[Way, ...]:
     return tuple(_in_precision(way, precision) for way in ways)
 
 
-def way_name(network: NetworkFile, *, tiled: bool = False) -> str:
-    """Name of the way in which ``upscale`` runs a network, in tiles or in whole frames."""
-    if tiled and network.backend == "openvino":  # which gives way
-        network = replace(network, backend="onnxruntime")
+def way_name(network: NetworkFile) -> str:
+    """Name of the way in which ``upscale`` runs a network."""
     if network.device == "cpu" and network.wanted == "int8":
         return f"{network.backend}-cpu-int8"
     precision = exported_precision(network.backend, network.wanted)
