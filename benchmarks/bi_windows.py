@@ -30,7 +30,7 @@ from writing import write_json
 from ksnet_deploy.base.files import sha256_of
 from ksnet_deploy.base.frames import FrameSize
 from ksnet_deploy.base.machine import peak_memory
-from ksnet_deploy.base.metrics import PSNR_LIMIT, psnr
+from ksnet_deploy.base.metrics import capped_psnr
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.measure.degradation import degrade
 from ksnet_deploy.network.bundled import FOLDER, bundled_checkpoint
@@ -70,7 +70,7 @@ def likeness(
             starts = range(0, len(lrs), window)
             parts = ((lrs[i : i + window], lrs[i + window : i + window + ahead]) for i in starts)
             found = [hr for seen, later in parts for hr in runner.window(seen, later)]
-            decibels = [round(min(psnr(a, b), PSNR_LIMIT), 2) for a, b in zip(found, whole, strict=True)]
+            decibels = [round(capped_psnr(a, b), 2) for a, b in zip(found, whole, strict=True)]
             row = {"clip": clip.name, "size": str(size), "window": window, "ahead": ahead, "frames": len(lrs)}
             rows.append(row | {"least_psnr_db": min(decibels), "psnr_db": decibels})
     return rows

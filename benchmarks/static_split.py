@@ -25,7 +25,7 @@ from writing import write_json
 
 from ksnet_deploy.base.frames import FrameSize, pad
 from ksnet_deploy.base.machine import cores, cpu_name
-from ksnet_deploy.base.metrics import PSNR_LIMIT, luma, psnr
+from ksnet_deploy.base.metrics import capped_psnr, luma
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.export.onnx import exported_models, save_models
 from ksnet_deploy.export.static_split import StaticSplit, split_of_clip
@@ -46,7 +46,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def mean_psnr(found: list[Any], reference: list[Any]) -> float:
-    return float(np.mean([min(psnr(a, b), PSNR_LIMIT) for a, b in zip(found, reference, strict=True)]))
+    return float(np.mean([capped_psnr(a, b) for a, b in zip(found, reference, strict=True)]))
 
 
 def quality(clip: Clip, networks: dict[str, KSNet], frames: int) -> dict[str, float]:

@@ -19,7 +19,7 @@ from arguments import positive
 from writing import write_json
 
 from ksnet_deploy.base.files import sha256_of
-from ksnet_deploy.base.metrics import PSNR_LIMIT, luma, psnr
+from ksnet_deploy.base.metrics import capped_psnr, luma
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.measure.degradation import degrade, enlarge_bicubic
 from ksnet_deploy.network.bundled import bundled_checkpoint
@@ -37,10 +37,10 @@ def measure(clip: Clip, model: str, frames: int) -> dict[str, Any]:
     period = 2 * len(hr) - 2
     index = [min(i % period, period - i % period) for i in range(frames)]
     reference = [luma(frame) for frame in hr]
-    bicubic = [min(psnr(luma(enlarge_bicubic(frame)), y), PSNR_LIMIT) for frame, y in zip(lr, reference, strict=True)]
+    bicubic = [capped_psnr(luma(enlarge_bicubic(frame)), y) for frame, y in zip(lr, reference, strict=True)]
     with Upscaler(model) as upscaler:
         upscaled = upscaler.upscale(lr[i] for i in index)
-        found = [min(psnr(luma(hr), reference[i]), PSNR_LIMIT) for i, hr in zip(index, upscaled, strict=True)]
+        found = [capped_psnr(luma(hr), reference[i]) for i, hr in zip(index, upscaled, strict=True)]
     row = {
         "frames": len(hr),
         "bicubic_psnr_y": float(np.mean(bicubic)),

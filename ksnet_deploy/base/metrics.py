@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PSNR_LIMIT", "SSIM_WINDOW", "luma", "psnr", "ssim"]
+__all__ = ["PSNR_LIMIT", "SSIM_WINDOW", "capped_psnr", "luma", "psnr", "ssim"]
 
 SSIM_WINDOW = 11
 """Side of SSIM's window, and the least height and width that it is defined for."""
@@ -30,6 +30,11 @@ def psnr(found: NDArray[Any], expected: NDArray[Any]) -> float:
         )
     error = np.mean((found.astype(np.float64) - expected.astype(np.float64)) ** 2)
     return float("inf") if error == 0 else float(10 * np.log10(255.0**2 / error))
+
+
+def capped_psnr(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """:func:`psnr`, at most :data:`PSNR_LIMIT`, so that means of it are finite."""
+    return min(psnr(found, expected), PSNR_LIMIT)
 
 
 def ssim(found: NDArray[Any], expected: NDArray[Any]) -> float:

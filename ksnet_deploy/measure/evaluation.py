@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ksnet_deploy.base.frames import SCALE, FrameSize
-from ksnet_deploy.base.metrics import PSNR_LIMIT, luma, psnr, ssim
+from ksnet_deploy.base.metrics import capped_psnr, luma, ssim
 from ksnet_deploy.base.version import __version__
 from ksnet_deploy.measure.degradation import ClipDegradation, degrade, enlarge_bicubic
 from ksnet_deploy.measure.protocols import PROTOCOLS
@@ -238,7 +238,7 @@ def evaluate(
             high = waiting.popleft()
             if index in counted:
                 planes = [(luma(found), luma(high))] if space == "y" else list(_channels(found, high))
-                psnrs.append(min(psnr(*planes[0]) if space == "y" else psnr(found, high), PSNR_LIMIT))
+                psnrs.append(capped_psnr(*planes[0]) if space == "y" else capped_psnr(found, high))
                 ssims.append(float(np.mean([ssim(a, b) for a, b in planes])))
             error = None if warping is None else warping.add(found, high)
             if error is not None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ksnet_deploy.base.errors import ConfigError, InputError
 from ksnet_deploy.base.frames import SCALE, FrameSize
-from ksnet_deploy.base.metrics import PSNR_LIMIT, luma, psnr
+from ksnet_deploy.base.metrics import capped_psnr, luma
 from ksnet_deploy.measure.degradation import ClipDegradation, degrade, enlarge_bicubic
 from ksnet_deploy.network.blocks import shared_kernels
 from ksnet_deploy.network.checkpoints import save_checkpoint
@@ -162,4 +162,4 @@ def _super_resolved(model: KSNet, lr: np.ndarray[Any, np.dtype[np.uint8]]) -> np
 
 
 def _mean_psnr(found: np.ndarray[Any, np.dtype[np.uint8]], expected: np.ndarray[Any, np.dtype[np.uint8]]) -> float:
-    return float(np.mean([min(psnr(luma(a), luma(b)), PSNR_LIMIT) for a, b in zip(found, expected, strict=True)]))
+    return float(np.mean([capped_psnr(luma(a), luma(b)) for a, b in zip(found, expected, strict=True)]))
